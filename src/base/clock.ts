@@ -1,0 +1,27 @@
+/**
+ * Time, as an argument. Nothing else in `src` calls `setTimeout` or `performance.now`, so that a test can put a virtual
+ * clock in its place.
+ */
+export interface Clock {
+  /** Milliseconds since an arbitrary start; never goes back. */
+  now(): number;
+  /** Calls `action` once, at least `delayMs` from now. The returned function cancels it; calling that twice is harmless. */
+  schedule(delayMs: number, action: () => void): () => void;
+}
+
+/** The machine's own monotonic clock. A scheduled action does not keep the process alive. */
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  schedule(delayMs, action) {
+    const timer = setTimeout(action, delayMs);
+    timer.unref();
+    return () => clearTimeout(timer);
+  },
+};
+
+/** Resolves after `delayMs` of `clock`'s time. */
+export function sleep(clock: Clock, delayMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    clock.schedule(delayMs, resolve);
+  });
+}

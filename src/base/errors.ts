@@ -1,0 +1,160 @@
+/**
+ * The catalogue of everything that can go wrong for a caller.
+ *
+ * A code is forever: clients match on it. Each has one HTTP status, and says whether the same call may succeed later.
+ * The README's table is checked against this one.
+ */
+export const ERRORS = {
+  EMB_BODY_MALFORMED: {
+    status: 400,
+    retryable: false,
+    meaning: 'The body is not valid JSON or msgpack.',
+  },
+  EMB_ROUTE_UNKNOWN: { status: 404, retryable: false, meaning: 'No such route.' },
+  EMB_METHOD_NOT_ALLOWED: {
+    status: 405,
+    retryable: false,
+    meaning: 'The route exists, for another method.',
+  },
+  EMB_ACCEPT_UNSUPPORTED: {
+    status: 406,
+    retryable: false,
+    meaning: 'No reply format in Accept is known.',
+  },
+  EMB_BODY_TOO_LARGE: {
+    status: 413,
+    retryable: false,
+    meaning: 'The body is over the byte limit.',
+  },
+  EMB_CONTENT_TYPE_UNSUPPORTED: {
+    status: 415,
+    retryable: false,
+    meaning: 'The body is neither JSON nor msgpack.',
+  },
+  EMB_FIELD_MISSING: { status: 422, retryable: false, meaning: 'A required field is missing.' },
+  EMB_FIELD_INVALID: {
+    status: 422,
+    retryable: false,
+    meaning: 'A field has the wrong type or value.',
+  },
+  EMB_TEXT_EMPTY: {
+    status: 422,
+    retryable: false,
+    meaning: 'A text, or the array of texts, is empty.',
+  },
+  EMB_TEXT_TOO_LONG: {
+    status: 422,
+    retryable: false,
+    meaning: 'A text is over a limit, and truncate is false.',
+  },
+  EMB_TEXT_NOT_UNICODE: {
+    status: 422,
+    retryable: false,
+    meaning: 'A text has a lone surrogate or broken UTF-8.',
+  },
+  EMB_TEXTS_TOO_MANY: {
+    status: 422,
+    retryable: false,
+    meaning: 'More texts than one request may carry.',
+  },
+  EMB_QUEUE_FULL: {
+    status: 429,
+    retryable: true,
+    meaning: 'The queue is full; come back after Retry-After.',
+  },
+  EMB_REQUEST_ABORTED: {
+    status: 499,
+    retryable: false,
+    meaning: 'The caller hung up before the reply.',
+  },
+  EMB_INTERNAL: {
+    status: 500,
+    retryable: true,
+    meaning: 'A fault of the server; the log has its cause.',
+  },
+  EMB_TOKENIZER_FAILED: {
+    status: 500,
+    retryable: true,
+    meaning: 'The tokenizer died on these texts.',
+  },
+  EMB_BACKEND_FAILED: {
+    status: 502,
+    retryable: true,
+    meaning: 'The backend refused or failed the batch.',
+  },
+  EMB_OUTPUT_INVALID: {
+    status: 502,
+    retryable: true,
+    meaning: 'The backend answered something that is no vector.',
+  },
+  EMB_BACKEND_UNAVAILABLE: {
+    status: 503,
+    retryable: true,
+    meaning: 'The backend is down or still loading.',
+  },
+  EMB_SHUTTING_DOWN: {
+    status: 503,
+    retryable: true,
+    meaning: 'The server is draining and takes no new work.',
+  },
+  EMB_BACKEND_TIMEOUT: {
+    status: 504,
+    retryable: true,
+    meaning: 'The backend did not answer in time.',
+  },
+  EMB_DEADLINE_EXCEEDED: {
+    status: 504,
+    retryable: true,
+    meaning: 'The request waited past its deadline.',
+  },
+} as const satisfies Record<string, { status: number; retryable: boolean; meaning: string }>;
+
+/** A stable error code, as clients see it. */
+export type ErrorCode = keyof typeof ERRORS;
+
+/** What a caller may be told beside the message. */
+export interface ErrorDetails {
+  /** The field of the request that is wrong, as a path: `query[3]`. */
+  readonly field?: string;
+  /** The limit that was broken, in the unit that the message names. */
+  readonly limit?: number | string;
+  /** The value that broke it. Never a text. */
+  readonly value?: number | string;
+  /** When to come back, in milliseconds. */
+  readonly retryAfterMs?: number;
+  /** Methods that the route does take, for `EMB_METHOD_NOT_ALLOWED`. */
+  readonly allow?: string;
+}
+
+/**
+ * Something that a caller or a network caused. The message is for the caller: it names the field, the limit and the value.
+ * What lies beneath travels as `cause`, to the log and no further.
+ */
+export class ServerError extends Error {
+  readonly code: ErrorCode;
+  readonly details: ErrorDetails;
+
+  constructor(code: ErrorCode, message: string, options: ErrorDetails & { cause?: unknown } = {}) {
+    const { cause, ...details } = options;
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = 'ServerError';
+    this.code = code;
+    this.details = details;
+  }
+
+  get status(): number {
+    return ERRORS[this.code].status;
+  }
+
+  get retryable(): boolean {
+    return ERRORS[this.code].retryable;
+  }
+}
+
+/** A `ServerError` stays as it is; anything else becomes `EMB_INTERNAL`, its words kept from the caller. */
+export function toServerError(error: unknown): ServerError {
+  if (error instanceof ServerError) return error;
+  return new ServerError('EMB_INTERNAL', 'The server failed; its log has the cause.', {
+    cause: error,
+  });
+}
