@@ -1,0 +1,245 @@
+/**
+ * Makes the Python venv of the tests: a real Triton that runs without a GPU, numpy, and what reads
+ * our msgpack replies. Does nothing, in milliseconds, where the venv stands already. `bun
+ * scripts/triton-setup.ts`
+ */
+import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import {
+  readTritonVenvStamp,
+  TRITON_VENV_DIRECTORY,
+  type TritonVenvStamp,
+  tritonVenvLayout,
+} from '../src/testing/triton/triton-venv.ts';
+
+/**
+ * Everything by version, dependencies too, and installed without resolving: a set-up next year
+ * installs the same.
+ */
+const PINS = [
+  'nvidia-pytriton==0.7.0',
+  'msgpack==1.1.0',
+  'msgpack-numpy==0.4.8',
+  'requests==2.32.3',
+  'urllib3==2.2.3',
+  'certifi==2024.8.30',
+  'charset-normalizer==3.4.0',
+  'idna==3.10',
+] as const;
+
+/**
+ * numpy for each Python that the Triton wheel has a stub for. 1.26 is the last of numpy 1, which
+ * the stub was built against; Python 3.13 has no wheel of it, and the stand-in models hand tensors
+ * over in a way that works with both.
+ */
+const NUMPY_BY_PYTHON: Readonly<Record<string, string>> = {
+  '3.9': 'numpy==1.26.4',
+  '3.10': 'numpy==1.26.4',
+  '3.11': 'numpy==1.26.4',
+  '3.12': 'numpy==1.26.4',
+  '3.13': 'numpy==2.1.3',
+};
+
+/**
+ * In order of preference. The bare names follow the PATH; the last finds the system's behind a
+ * version manager's shim.
+ */
+const PYTHON_CANDIDATES = [
+  'python3',
+  'python3.12',
+  'python3.11',
+  'python3.10',
+  'python3.9',
+  'python3.13',
+  '/usr/bin/python3',
+];
+
+/**
+ * Says, as JSON, what a Python offers. The wheel brings libpython for 3.13 alone, so the others
+ * must have theirs.
+ */
+const PROBE = `
+import ctypes, json, os, platform, sys, sysconfig
+version = "%d.%d" % sys.version_info[:2]
+directory = sysconfig.get_config_var("LIBDIR") or ""
+name = "libpython%s.so.1.0" % version
+def has(module):
+    try: __import__(module); return True
+    except ImportError: return False
+def library():
+    if version == "3.13" or os.path.exists(os.path.join(directory, name)): return True
+    try: ctypes.CDLL(name); return True
+    except OSError: return False
+print(json.dumps({
+    "version": version, "directory": directory, "library": library(),
+    "kind": platform.python_implementation(), "platform": sys.platform + " " + platform.machine(),
+    "venv": has("venv") and has("ensurepip")}))
+`;
+
+interface Probe {
+  readonly version: string;
+  readonly directory: string;
+  readonly library: boolean;
+  readonly kind: string;
+  readonly platform: string;
+  readonly venv: boolean;
+}
+
+interface Python {
+  readonly command: string;
+  readonly version: string;
+  readonly directory: string;
+}
+
+/** What failed and what to do, in one line. */
+class SetupError extends Error {}
+
+const started = performance.now();
+
+function say(line: string): void {
+  console.log(`triton-setup: ${line}`);
+}
+
+function runCommand(command: readonly string[]): { exitCode: number; out: string; errors: string } {
+  const result = Bun.spawnSync([...command], { stdout: 'pipe', stderr: 'pipe' });
+  return {
+    exitCode: result.exitCode,
+    out: result.stdout.toString(),
+    errors: result.stderr.toString(),
+  };
+}
+
+/** Why a Python will not do, or undefined when it will. */
+function objection(command: string, probe: Probe): string | undefined {
+  const version = probe.version;
+  if (probe.platform !== 'linux x86_64') {
+    return `the Triton wheel is for linux x86_64, this is ${probe.platform}`;
+  }
+  if (probe.kind !== 'CPython' || NUMPY_BY_PYTHON[version] === undefined) {
+    return `${command} is ${probe.kind} ${version}; apt-get install python3 (CPython 3.9 to 3.13)`;
+  }
+  if (!probe.venv) {
+    return `${command} (${version}) cannot make a venv: apt-get install python3-venv`;
+  }
+  if (!probe.library) {
+    return `${command} has no libpython${version}.so.1.0: apt-get install libpython${version}`;
+  }
+  return undefined;
+}
+
+function findPython(): Python {
+  const objections: string[] = [];
+  for (const command of PYTHON_CANDIDATES) {
+    if (Bun.which(command) === null) continue;
+    const { exitCode, out } = runCommand([command, '-c', PROBE]);
+    // A version manager's shim for a version that is not switched on.
+    if (exitCode !== 0) continue;
+    const probe = JSON.parse(out) as Probe;
+    const wrong = objection(command, probe);
+    if (wrong === undefined) {
+      return { command, version: probe.version, directory: probe.directory };
+    }
+    objections.push(wrong);
+  }
+  throw new SetupError(
+    objections[0] ??
+      'Python 3 is missing: apt-get install python3 python3-venv (CPython 3.9 to 3.13)',
+  );
+}
+
+function install(directory: string, pins: readonly string[]): void {
+  const { exitCode, errors } = runCommand([
+    join(directory, 'bin/python'),
+    ...['-m', 'pip', 'install', '--no-deps', '--only-binary=:all:'],
+    ...['--no-compile', '--quiet', '--disable-pip-version-check', ...pins],
+  ]);
+  if (exitCode === 0) return;
+  const lines = errors.trim().split('\n');
+  const why = lines.findLast((line) => line.startsWith('ERROR')) ?? lines.at(-1);
+  throw new SetupError(`pip install failed (${why}): check the network and pip's own settings`);
+}
+
+/** Builds a whole venv in `directory`, stamp included. */
+function build(directory: string, python: Python, pins: readonly string[]): void {
+  say(`making a venv with ${python.command} (${python.version})`);
+  const made = runCommand([python.command, '-m', 'venv', directory]);
+  if (made.exitCode !== 0) {
+    const why = (made.errors || made.out).trim().split('\n').at(-1);
+    throw new SetupError(`${python.command} -m venv failed (${why}): apt-get install python3-venv`);
+  }
+  say(`installing ${pins.length} pinned packages, about 75 MB: ${pins.join(' ')}`);
+  install(directory, pins);
+
+  const stamp: TritonVenvStamp = {
+    pins,
+    pythonVersion: python.version,
+    pythonLibraryDirectory: python.directory,
+  };
+  const layout = tritonVenvLayout(directory, stamp);
+  copyFileSync(layout.shippedStub, `${layout.stub}.partial`);
+  renameSync(`${layout.stub}.partial`, layout.stub);
+  verify(layout, pins);
+  writeFileSync(join(directory, 'stamp.json'), JSON.stringify(stamp, null, 2));
+}
+
+function verify(layout: ReturnType<typeof tritonVenvLayout>, pins: readonly string[]): void {
+  const check =
+    'import numpy, msgpack, msgpack_numpy, requests; print("numpy==" + numpy.__version__)';
+  const imported = runCommand([layout.python, '-c', check]);
+  if (imported.exitCode !== 0 || !pins.includes(imported.out.trim())) {
+    const found = imported.out.trim() || imported.errors.trim().split('\n').at(-1);
+    throw new SetupError(`the installed packages do not import: ${found}`);
+  }
+  for (const program of [layout.tritonserver, layout.stub]) {
+    const linked = Bun.spawnSync(['ldd', program], { env: layout.environment });
+    const missing = /^\s*(\S+) => not found/m.exec(linked.stdout.toString())?.[1];
+    if (missing !== undefined) {
+      throw new SetupError(`${program} misses the shared library ${missing}: install it`);
+    }
+  }
+}
+
+/**
+ * True when the venv stands, holds what this version of the script installs, and its Python is
+ * still there.
+ */
+function isReady(): boolean {
+  const stamp = readTritonVenvStamp(TRITON_VENV_DIRECTORY);
+  if (stamp === undefined) return false;
+  const numpy = NUMPY_BY_PYTHON[stamp.pythonVersion];
+  const layout = tritonVenvLayout(TRITON_VENV_DIRECTORY, stamp);
+  const samePins = [...PINS, numpy].join() === stamp.pins.join();
+  return samePins && existsSync(layout.python) && existsSync(layout.stub);
+}
+
+/**
+ * Makes `.tools/triton-venv` whole, or finds it so. Built beside its place and renamed into it: it
+ * is never half there.
+ *
+ * @throws SetupError whose message says in one line what failed and what to do.
+ */
+export function setUpTritonVenv(): void {
+  if (isReady()) return;
+  const python = findPython();
+  const pins = [...PINS, NUMPY_BY_PYTHON[python.version] ?? ''];
+  const partial = `${TRITON_VENV_DIRECTORY}.partial-${process.pid}`;
+  mkdirSync(dirname(partial), { recursive: true });
+  try {
+    build(partial, python, pins);
+    rmSync(TRITON_VENV_DIRECTORY, { recursive: true, force: true });
+    renameSync(partial, TRITON_VENV_DIRECTORY);
+  } finally {
+    rmSync(partial, { recursive: true, force: true });
+  }
+  say(`ready in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+}
+
+if (import.meta.main) {
+  try {
+    setUpTritonVenv();
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    console.error(`triton-setup: ${error.message}`);
+    process.exit(1);
+  }
+}
