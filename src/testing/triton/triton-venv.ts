@@ -65,7 +65,7 @@ export function tritonVenv(): TritonVenv {
   const stamp = readTritonVenvStamp(TRITON_VENV_DIRECTORY);
   if (stamp === undefined) {
     throw new Error(
-      'The Triton of the tests is not set up: run `./run.sh test` or `bun scripts/triton-setup.ts`.',
+      'The Triton of the tests is missing: run `./run.sh test` or `bun scripts/triton-setup.ts`.',
     );
   }
   return tritonVenvLayout(TRITON_VENV_DIRECTORY, stamp);

@@ -1,8 +1,9 @@
 """The deterministic model, wrong on demand.
 
 A fault comes by content: parameter `fault_tokens`, a JSON map from fault to token id, strikes the
-texts (or the requests) that carry that id unmasked. Or it comes by a file: parameter `control_file`,
-JSON {"fault": name, "delayMs": number}, read at each execution, strikes everything until it changes.
+texts (or the requests) that carry that id unmasked. Or it comes by a file: parameter
+`control_file`, JSON {"fault": name, "delayMs": number}, read at each execution, strikes everything
+until it changes.
 """
 import json
 import os

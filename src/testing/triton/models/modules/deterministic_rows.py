@@ -1,10 +1,10 @@
 """Rows that depend on the unmasked token ids and their order alone, the same bits in any language.
 
-Four polynomial hashes of the ids, each modulo a prime just under 2**20, become the coefficients of a
-polynomial modulo 8191; its values at 1, 2, ... are the row before scaling. Every product stays under
-2**53, so integers and doubles agree; the sum of squares is an exact integer; square root, division
-and the rounding to float32 are exact to the last bit by IEEE 754. Masked positions do not count, on
-whichever side they stand: a row never knows its padding or its neighbours.
+Four polynomial hashes of the ids, each modulo a prime just under 2**20, become the coefficients of
+a polynomial modulo 8191; its values at 1, 2, ... are the row before scaling. Every product stays
+under 2**53, so integers and doubles agree; the sum of squares is an exact integer; square root,
+division and the rounding to float32 are exact to the last bit by IEEE 754. Masked positions do not
+count, on whichever side they stand: a row never knows its padding or its neighbours.
 """
 import numpy as np
 

@@ -23,8 +23,11 @@ class ModelTensors:
     def __init__(self, args):
         config = json.loads(args["model_config"])
         names = [tensor["name"] for tensor in config["input"]]
-        self.mask_name = next(name for name in names if "mask" in name)
-        self.ids_name = next(name for name in names if name != self.mask_name)
+        masks = [name for name in names if "mask" in name]
+        ids = [name for name in names if "mask" not in name]
+        if not masks or not ids:
+            raise ValueError(f"needs an input of ids and one of their mask, not {names}")
+        self.mask_name, self.ids_name = masks[0], ids[0]
         self.output_name = config["output"][0]["name"]
         self.dimension = int(config["output"][0]["dims"][-1])
         self.parameters = {k: v["string_value"] for k, v in config.get("parameters", {}).items()}
