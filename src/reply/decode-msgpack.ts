@@ -1,0 +1,188 @@
+import { ServerError } from '../base/errors.ts';
+import { findUtf8Fault } from './utf8-fault.ts';
+
+/** The deepest body that a route takes has three levels (token ids: a map, its array, an array of numbers). */
+const DEPTH_MAX = 16;
+
+/** Up to this many bytes, reading ASCII byte by byte is faster than a call of `TextDecoder`: keys, mostly. */
+const SHORT_BYTES_MAX = 12;
+
+// `fatal`: broken UTF-8 must not become U+FFFD and be embedded. `ignoreBOM`: U+FEFF at a text's start belongs to the text.
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/**
+ * Decodes a request body from msgpack, strictly: the whole body is one value, maps have string keys, strings are UTF-8,
+ * nesting and counts are bounded by the body, and there are no extension types. Maps become plain objects, arrays become
+ * arrays, binary becomes `Uint8Array`; an integer beyond 2^53 loses digits, as it does in JSON.
+ *
+ * This is our own reader because the libraries are lenient where we must not be: msgpackr passes broken UTF-8 and unknown
+ * extensions on, so that all of this would have to be checked in a second reading of the same bytes.
+ *
+ * @param body borrowed; binary values are views of it.
+ * @throws ServerError `EMB_BODY_MALFORMED`; the message names the byte, counted from zero, and shows nothing of the body.
+ */
+export function decodeMsgpackBody(body: Uint8Array): unknown {
+  const reader = new MsgpackReader(body);
+  const value = reader.value(0);
+  reader.expectEnd();
+  return value;
+}
+
+class MsgpackReader {
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  #at = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  expectEnd(): void {
+    const rest = this.#bytes.length - this.#at;
+    if (rest > 0) this.#fail(this.#at, `${rest} bytes follow the value`);
+  }
+
+  value(depth: number): unknown {
+    const start = this.#at;
+    const first = this.#unsigned(1);
+    if (first < 0x80) return first;
+    if (first >= 0xe0) return first - 0x100;
+    if (first < 0x90) return this.#map(first & 0x0f, depth);
+    if (first < 0xa0) return this.#array(first & 0x0f, depth);
+    if (first < 0xc0) return this.#string(first & 0x1f);
+    switch (first) {
+      case 0xc0:
+        return null;
+      case 0xc2:
+        return false;
+      case 0xc3:
+        return true;
+      case 0xc4:
+      case 0xc5:
+      case 0xc6:
+        return this.#binary(this.#unsigned(1 << (first - 0xc4)));
+      case 0xca:
+        return this.#view.getFloat32(this.#take(4));
+      case 0xcb:
+        return this.#view.getFloat64(this.#take(8));
+      case 0xcc:
+      case 0xcd:
+      case 0xce:
+        return this.#unsigned(1 << (first - 0xcc));
+      case 0xcf:
+        return Number(this.#view.getBigUint64(this.#take(8)));
+      case 0xd0:
+        return this.#view.getInt8(this.#take(1));
+      case 0xd1:
+        return this.#view.getInt16(this.#take(2));
+      case 0xd2:
+        return this.#view.getInt32(this.#take(4));
+      case 0xd3:
+        return Number(this.#view.getBigInt64(this.#take(8)));
+      case 0xd9:
+      case 0xda:
+      case 0xdb:
+        return this.#string(this.#unsigned(1 << (first - 0xd9)));
+      case 0xdc:
+      case 0xdd:
+        return this.#array(this.#unsigned(2 << (first - 0xdc)), depth);
+      case 0xde:
+      case 0xdf:
+        return this.#map(this.#unsigned(2 << (first - 0xde)), depth);
+      case 0xc1:
+        return this.#fail(start, 'the type 0xc1 does not exist');
+      default:
+        return this.#fail(start, 'extension types are not taken');
+    }
+  }
+
+  #array(count: number, depth: number): unknown[] {
+    this.#enter(count, depth);
+    const items: unknown[] = [];
+    for (let index = 0; index < count; index++) items.push(this.value(depth + 1));
+    return items;
+  }
+
+  #map(count: number, depth: number): Record<string, unknown> {
+    this.#enter(count * 2, depth);
+    const members: Record<string, unknown> = {};
+    for (let index = 0; index < count; index++) {
+      const start = this.#at;
+      const key = this.#key();
+      // Assigned, this key would change the object's prototype.
+      if (key === '__proto__') this.#fail(start, "the key '__proto__' is not taken");
+      if (Object.hasOwn(members, key)) this.#fail(start, 'the key stands twice in one map');
+      members[key] = this.value(depth + 1);
+    }
+    return members;
+  }
+
+  #key(): string {
+    const start = this.#at;
+    const first = this.#unsigned(1);
+    if (first >= 0xa0 && first < 0xc0) return this.#string(first & 0x1f);
+    if (first >= 0xd9 && first <= 0xdb) return this.#string(this.#unsigned(1 << (first - 0xd9)));
+    return this.#fail(start, 'a key must be a string');
+  }
+
+  /** Each value takes at least a byte, so that a count can promise no more than the body holds. */
+  #enter(count: number, depth: number): void {
+    if (depth >= DEPTH_MAX) this.#fail(this.#at, `values are nested deeper than ${DEPTH_MAX}`);
+    if (count > this.#bytes.length - this.#at) {
+      this.#fail(this.#at, `${count} values cannot follow, the body ends before`);
+    }
+  }
+
+  #binary(length: number): Uint8Array {
+    const start = this.#take(length);
+    return this.#bytes.subarray(start, start + length);
+  }
+
+  #string(length: number): string {
+    const start = this.#take(length);
+    if (length <= SHORT_BYTES_MAX) {
+      let text = '';
+      for (let at = start; at < start + length; at++) {
+        const byte = this.#bytes[at] ?? 0x80;
+        if (byte >= 0x80) return this.#decode(start, length);
+        text += String.fromCharCode(byte);
+      }
+      return text;
+    }
+    return this.#decode(start, length);
+  }
+
+  #decode(start: number, length: number): string {
+    const bytes = this.#bytes.subarray(start, start + length);
+    try {
+      return decoder.decode(bytes);
+    } catch (cause) {
+      return this.#fail(start + findUtf8Fault(bytes), 'a string has broken UTF-8', cause);
+    }
+  }
+
+  #unsigned(width: number): number {
+    const start = this.#take(width);
+    if (width === 1) return this.#view.getUint8(start);
+    return width === 2 ? this.#view.getUint16(start) : this.#view.getUint32(start);
+  }
+
+  /** The offset of the next bytes, which are there. */
+  #take(length: number): number {
+    const start = this.#at;
+    if (length > this.#bytes.length - start) {
+      this.#fail(this.#bytes.length, 'the body ends in the middle of a value');
+    }
+    this.#at = start + length;
+    return start;
+  }
+
+  #fail(at: number, what: string, cause?: unknown): never {
+    throw new ServerError('EMB_BODY_MALFORMED', `The msgpack body breaks at byte ${at}: ${what}.`, {
+      field: 'body',
+      value: at,
+      ...(cause === undefined ? {} : { cause }),
+    });
+  }
+}

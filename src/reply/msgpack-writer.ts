@@ -1,0 +1,113 @@
+import { invariant } from '../base/invariant.ts';
+import { bytesOfBlock, copyBlock, type NumberBlock } from './row-bytes.ts';
+
+/** Longest binary that msgpack can frame; no reply comes near it, as the bound on texts a request stands before it. */
+const BINARY_BYTES_MAX = 2 ** 32 - 1;
+
+const encoder = new TextEncoder();
+
+/**
+ * Frames a msgpack document (https://github.com/msgpack/msgpack/blob/master/spec.md). Everything but the blocks is gathered
+ * in a small buffer first; then the size is known, and the blocks are copied once, to their place in a document of exactly
+ * that size.
+ */
+export class MsgpackWriter {
+  #frame = new Uint8Array(512);
+  #length = 0;
+  /** Blocks, and after how many bytes of the frame each of them stands. */
+  readonly #blocks: { readonly block: NumberBlock; readonly after: number }[] = [];
+  #blockBytes = 0;
+
+  mapHeader(count: number): void {
+    invariant(count < 16, 'A reply has no map of 16 members.');
+    this.#put(0x80 | count, 0, 0);
+  }
+
+  arrayHeader(count: number): void {
+    if (count < 16) this.#put(0x90 | count, 0, 0);
+    else if (count < 0x10000) this.#put(0xdc, 2, count);
+    else this.#put(0xdd, 4, count);
+  }
+
+  /** An integer from 0 to 2^32 - 1. */
+  unsigned(value: number): void {
+    invariant(value >>> 0 === value, 'A count must be an unsigned integer of 32 bits.');
+    if (value < 0x80) this.#put(value, 0, 0);
+    else if (value < 0x100) this.#put(0xcc, 1, value);
+    else if (value < 0x10000) this.#put(0xcd, 2, value);
+    else this.#put(0xce, 4, value);
+  }
+
+  boolean(value: boolean): void {
+    this.#put(value ? 0xc3 : 0xc2, 0, 0);
+  }
+
+  /** A string. */
+  text(value: string): void {
+    const bytes = encoder.encode(value);
+    if (bytes.length < 32) this.#put(0xa0 | bytes.length, 0, 0);
+    else if (bytes.length < 0x100) this.#put(0xd9, 1, bytes.length);
+    else this.#put(0xda, 2, bytes.length);
+    invariant(bytes.length < 0x10000, 'A reply has no string of 64 kB.');
+    this.#append(bytes);
+  }
+
+  /** A short text as binary. */
+  binaryText(value: string): void {
+    const bytes = encoder.encode(value);
+    invariant(bytes.length < 0x100, 'A binary text is a key.');
+    this.#put(0xc4, 1, bytes.length);
+    this.#append(bytes);
+  }
+
+  /** Numbers as binary. Their arrays are borrowed until `take`. */
+  block(block: NumberBlock): void {
+    const bytes = bytesOfBlock(block);
+    invariant(bytes <= BINARY_BYTES_MAX, 'A block must have a length of 32 bits.');
+    if (bytes < 0x100) this.#put(0xc4, 1, bytes);
+    else if (bytes < 0x10000) this.#put(0xc5, 2, bytes);
+    else this.#put(0xc6, 4, bytes);
+    this.#blocks.push({ block, after: this.#length });
+    this.#blockBytes += bytes;
+  }
+
+  /** The document; owned by the caller. The writer is spent. */
+  take(): Uint8Array<ArrayBuffer> {
+    const document = new Uint8Array(this.#length + this.#blockBytes);
+    let offset = 0;
+    let framed = 0;
+    for (const { block, after } of this.#blocks) {
+      document.set(this.#frame.subarray(framed, after), offset);
+      offset = copyBlock(document, offset + after - framed, block);
+      framed = after;
+    }
+    document.set(this.#frame.subarray(framed, this.#length), offset);
+    invariant(
+      offset + this.#length - framed === document.length,
+      'A document must be as long as its parts.',
+    );
+    return document;
+  }
+
+  /** A first byte, then `value` in `width` bytes, big-endian. */
+  #put(first: number, width: number, value: number): void {
+    this.#reserve(1 + width);
+    this.#frame[this.#length++] = first;
+    for (let shift = (width - 1) * 8; shift >= 0; shift -= 8) {
+      this.#frame[this.#length++] = (value >>> shift) & 0xff;
+    }
+  }
+
+  #append(bytes: Uint8Array): void {
+    this.#reserve(bytes.length);
+    this.#frame.set(bytes, this.#length);
+    this.#length += bytes.length;
+  }
+
+  #reserve(bytes: number): void {
+    if (this.#length + bytes <= this.#frame.length) return;
+    const grown = new Uint8Array(Math.max(this.#frame.length * 2, this.#length + bytes));
+    grown.set(this.#frame);
+    this.#frame = grown;
+  }
+}

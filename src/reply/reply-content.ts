@@ -1,0 +1,41 @@
+/** The sparse head of one text: learned weights of the tokens that it holds. */
+export interface SparseRow {
+  /** Token ids, ascending; as long as `values`. */
+  readonly indices: Int32Array;
+  /** The weight of each id. */
+  readonly values: Float32Array;
+}
+
+/** The multi-vector (ColBERT) head of one text. */
+export interface MultiVector {
+  readonly tokenCount: number;
+  /** Row-major `[tokenCount, dimension]`. */
+  readonly data: Float32Array;
+}
+
+/**
+ * What `/encode` answers, before it is bytes. The arrays that stand beside one another have one element a text, in the
+ * order of the request. The encoders borrow every array: they copy what they need before they return.
+ */
+export interface EncodeReply {
+  readonly model: string;
+  /** Length of each dense row, and of each row of a multi-vector. */
+  readonly dimension: number;
+  /** The request was one string, not an array: the reply says `embedding`, not `embeddings`. */
+  readonly single: boolean;
+  /** The dense head, checked by the output guard: every value is finite. Absent when it was not asked for. */
+  readonly rows?: readonly Float32Array[];
+  /** Tokens of each text that the model saw. */
+  readonly tokenCounts: readonly number[];
+  /** Whether each text was cut. */
+  readonly truncated: readonly boolean[];
+  readonly sparse?: readonly SparseRow[];
+  readonly multiVectors?: readonly MultiVector[];
+}
+
+/** A reply as it goes to the socket. The body belongs to the caller, and nobody else keeps it. */
+export interface EncodedReply {
+  readonly body: Uint8Array<ArrayBuffer>;
+  readonly contentType: string;
+  readonly headers?: Record<string, string>;
+}

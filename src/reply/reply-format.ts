@@ -1,0 +1,169 @@
+import { ServerError } from '../base/errors.ts';
+
+/** How a vector's components are sent in a binary reply. */
+export type ReplyDtype = 'float32' | 'float16';
+
+/** The form of a reply, as negotiated. `encoding` says how JSON carries the vectors: as numbers, or as base64 strings. */
+export type ReplyFormat =
+  | { readonly kind: 'json'; readonly encoding: 'float' | 'base64' }
+  | { readonly kind: 'msgpack'; readonly layout: 'plain' | 'numpy'; readonly dtype: ReplyDtype }
+  | { readonly kind: 'raw'; readonly dtype: ReplyDtype };
+
+/** What a caller gets who asks for nothing in particular. */
+export const JSON_FORMAT: ReplyFormat = { kind: 'json', encoding: 'float' };
+
+/** JSON whose vectors are base64 of little-endian float32. */
+export const JSON_BASE64_FORMAT: ReplyFormat = { kind: 'json', encoding: 'base64' };
+
+const MSGPACK_FORMAT: ReplyFormat = { kind: 'msgpack', layout: 'plain', dtype: 'float32' };
+const NUMPY_FORMAT: ReplyFormat = { kind: 'msgpack', layout: 'numpy', dtype: 'float32' };
+const RAW_FORMAT: ReplyFormat = { kind: 'raw', dtype: 'float32' };
+
+const KNOWN =
+  'application/json (encoding=base64), application/msgpack (layout=numpy, dtype=float16) and ' +
+  'application/octet-stream (dtype=float16)';
+
+/** The message shows no more of a strange header than this; the longest header that we know has 135 characters (Firefox). */
+const SHOWN_CHARS_MAX = 160;
+
+/**
+ * Chooses the reply's format from an `Accept` header (RFC 9110, 12.5.1). The highest q wins; among equals the more
+ * specific range, then the earlier one. A wildcard means JSON, unless the caller excludes it with `q=0`.
+ *
+ * @throws ServerError `EMB_ACCEPT_UNSUPPORTED` when no range names a format that we know.
+ */
+export function negotiateFormat(accept: string | null): ReplyFormat {
+  // What nearly every caller sends, without parsing.
+  switch (accept) {
+    case null:
+    case '':
+    case '*/*':
+    case 'application/json':
+    case 'application/json, text/plain, */*':
+      return JSON_FORMAT;
+    case 'application/msgpack':
+      return MSGPACK_FORMAT;
+    case 'application/msgpack; layout=numpy':
+      return NUMPY_FORMAT;
+    case 'application/octet-stream':
+      return RAW_FORMAT;
+    default:
+      return negotiateRanges(accept);
+  }
+}
+
+interface MediaRange {
+  /** Type and subtype in lower case: `application/json`, `application/*`. */
+  readonly type: string;
+  /** Parameters other than q; names in lower case, values unquoted and in lower case. */
+  readonly parameters: ReadonlyMap<string, string>;
+  readonly quality: number;
+}
+
+function negotiateRanges(accept: string): ReplyFormat {
+  const ranges = splitOutsideQuotes(accept, ',').flatMap((part) => parseRange(part) ?? []);
+  const refused = new Set(ranges.filter((range) => range.quality === 0).map((range) => range.type));
+  let best: { format: ReplyFormat; quality: number; specificity: number } | undefined;
+  for (const range of ranges) {
+    const format = range.quality > 0 ? formatOf(range, refused) : undefined;
+    if (format === undefined) continue;
+    const specificity = specificityOf(range.type);
+    const better =
+      best === undefined ||
+      range.quality > best.quality ||
+      (range.quality === best.quality && specificity > best.specificity);
+    if (better) best = { format, quality: range.quality, specificity };
+  }
+  if (best !== undefined) return best.format;
+  const shown = accept.length > SHOWN_CHARS_MAX ? `${accept.slice(0, SHOWN_CHARS_MAX)}…` : accept;
+  throw new ServerError(
+    'EMB_ACCEPT_UNSUPPORTED',
+    `accept: none of its formats is known ('${shown}'); known are ${KNOWN}.`,
+    { field: 'accept', value: shown },
+  );
+}
+
+/** The format that a range names, or nothing when it names none of ours. Unknown parameters are ignored. */
+function formatOf(range: MediaRange, refused: ReadonlySet<string>): ReplyFormat | undefined {
+  switch (range.type) {
+    case '*/*':
+    case 'application/*':
+      return wildcardFormat(refused);
+    case 'application/json':
+      return jsonFormat(range.parameters.get('encoding'));
+    case 'application/msgpack':
+    case 'application/x-msgpack':
+    case 'application/vnd.msgpack': {
+      const layout = range.parameters.get('layout') ?? 'plain';
+      const dtype = parseDtype(range.parameters.get('dtype'));
+      if (dtype === undefined || (layout !== 'plain' && layout !== 'numpy')) return undefined;
+      return { kind: 'msgpack', layout, dtype };
+    }
+    case 'application/octet-stream': {
+      const dtype = parseDtype(range.parameters.get('dtype'));
+      return dtype === undefined ? undefined : { kind: 'raw', dtype };
+    }
+    default:
+      return undefined;
+  }
+}
+
+function jsonFormat(encoding = 'float'): ReplyFormat | undefined {
+  if (encoding === 'float') return JSON_FORMAT;
+  return encoding === 'base64' ? JSON_BASE64_FORMAT : undefined;
+}
+
+function parseDtype(dtype = 'float32'): ReplyDtype | undefined {
+  return dtype === 'float32' || dtype === 'float16' ? dtype : undefined;
+}
+
+/** Our first choice among what the caller has not refused by name. */
+function wildcardFormat(refused: ReadonlySet<string>): ReplyFormat | undefined {
+  if (!refused.has('application/json')) return JSON_FORMAT;
+  if (!refused.has('application/msgpack')) return MSGPACK_FORMAT;
+  return refused.has('application/octet-stream') ? undefined : RAW_FORMAT;
+}
+
+function specificityOf(type: string): number {
+  if (type === '*/*') return 0;
+  return type.endsWith('/*') ? 1 : 2;
+}
+
+function parseRange(part: string): MediaRange | undefined {
+  const [type = '', ...pairs] = splitOutsideQuotes(part, ';');
+  if (type.trim() === '') return undefined;
+  const parameters = new Map<string, string>();
+  for (const pair of pairs) {
+    const equals = pair.indexOf('=');
+    if (equals < 0) continue;
+    const value = pair.slice(equals + 1).trim();
+    const unquoted = value.startsWith('"') ? value.slice(1, -1).replace(/\\(.)/g, '$1') : value;
+    parameters.set(pair.slice(0, equals).trim().toLowerCase(), unquoted.toLowerCase());
+  }
+  const quality = parseQuality(parameters.get('q'));
+  parameters.delete('q');
+  return { type: type.trim().toLowerCase(), parameters, quality };
+}
+
+/** A q that is no weight counts as absent: the header is advice, and its sender meant to have the format. */
+function parseQuality(q = '1'): number {
+  return /^(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)$/.test(q) ? Number(q) : 1;
+}
+
+function splitOutsideQuotes(text: string, separator: string): string[] {
+  if (!text.includes('"')) return text.split(separator);
+  const parts: string[] = [];
+  let quoted = false;
+  let start = 0;
+  for (let index = 0; index < text.length; index++) {
+    const char = text[index];
+    if (char === '\\' && quoted) index++;
+    else if (char === '"') quoted = !quoted;
+    else if (char === separator && !quoted) {
+      parts.push(text.slice(start, index));
+      start = index + 1;
+    }
+  }
+  parts.push(text.slice(start));
+  return parts;
+}

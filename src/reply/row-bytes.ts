@@ -1,0 +1,65 @@
+import { invariant } from '../base/invariant.ts';
+import { writeFloat16 } from './float16.ts';
+import type { ReplyDtype } from './reply-format.ts';
+
+// Float32Array and Int32Array lie in the machine's byte order, and every format here is little-endian.
+invariant(
+  new Uint8Array(Uint32Array.of(1).buffer)[0] === 1,
+  'The codecs are written for a little-endian machine.',
+);
+
+/** Numbers that go into a binary reply as one block. All arrays of a block have one type. */
+export interface NumberBlock {
+  readonly arrays: readonly Float32Array[] | readonly Int32Array[];
+  /** Halves the bytes of float32 arrays. */
+  readonly asFloat16: boolean;
+}
+
+/** A block of rows in the type that was negotiated. */
+export function blockOf(arrays: readonly Float32Array[], dtype: ReplyDtype): NumberBlock {
+  return { arrays, asFloat16: dtype === 'float16' };
+}
+
+/** How many bytes a block takes. */
+export function bytesOfBlock({ arrays, asFloat16 }: NumberBlock): number {
+  let bytes = 0;
+  for (const array of arrays) bytes += array.byteLength;
+  return asFloat16 ? bytes / 2 : bytes;
+}
+
+/**
+ * Copies a block's numbers to `target`, little-endian, array after array. This is the one copy between a backend's rows and
+ * the socket. Rows that lie one after the other in the same buffer go in one move.
+ *
+ * @returns the offset after the last byte.
+ */
+export function copyBlock(target: Uint8Array, offset: number, block: NumberBlock): number {
+  const { arrays, asFloat16 } = block;
+  let index = 0;
+  while (index < arrays.length) {
+    const first = arrays[index] as Float32Array | Int32Array;
+    let bytes = 0;
+    let next: Float32Array | Int32Array | undefined = first;
+    while (
+      next !== undefined &&
+      next.buffer === first.buffer &&
+      next.byteOffset === first.byteOffset + bytes
+    ) {
+      bytes += next.byteLength;
+      index++;
+      next = arrays[index];
+    }
+    if (asFloat16) {
+      const values = new Float32Array(first.buffer, first.byteOffset, bytes / 4);
+      const halves = new Uint16Array(values.length);
+      writeFloat16(values, halves);
+      // Halves are converted beside the reply, as a block may start at an odd byte.
+      target.set(new Uint8Array(halves.buffer), offset);
+      offset += halves.byteLength;
+    } else {
+      target.set(new Uint8Array(first.buffer, first.byteOffset, bytes), offset);
+      offset += bytes;
+    }
+  }
+  return offset;
+}
