@@ -81,8 +81,8 @@ export interface ModelManifest {
   readonly outputs: { readonly [Head in ModelHead]?: string };
   readonly files: readonly ManifestFile[];
   readonly source: ModelSource;
-  /** Where the tokenizer alone comes from, when that is not `source`. */
-  readonly tokenizerSource?: ModelSource;
+  /** Another model whose tokenizer is the same file: where the tokenizer alone is had without the rest of `source`. */
+  readonly tokenizerFrom?: string;
   readonly license: string;
   readonly attribution: readonly string[];
 }
@@ -149,7 +149,9 @@ export async function listManifests(modelsDir: string): Promise<string[]> {
 export function parseManifest(value: unknown, name: string): ModelManifest {
   const root = new FieldReader(value, name);
   const tritonModel = root.optional('tritonModel')?.text();
-  const tokenizerSource = root.optional('tokenizerSource');
+  const tokenizerFrom = root
+    .optional('tokenizerFrom')
+    ?.matching(MANIFEST_NAME, 'a lower-case name');
   const normalized = root.field('normalized');
   if (normalized.boolean() !== true) throw normalized.wrong('true');
   const prefixes = root.field('prefixes');
@@ -170,7 +172,7 @@ export function parseManifest(value: unknown, name: string): ModelManifest {
     outputs: parseOutputs(root.optional('outputs')),
     files: root.field('files').list(1, parseFile),
     source: parseSource(root.field('source')),
-    ...(tokenizerSource === undefined ? {} : { tokenizerSource: parseSource(tokenizerSource) }),
+    ...(tokenizerFrom === undefined ? {} : { tokenizerFrom }),
     license: root.field('license').text(),
     attribution: root.field('attribution').list(1, (line) => line.text()),
   };

