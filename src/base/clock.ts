@@ -1,12 +1,14 @@
 /**
- * Time, as an argument. Nothing else in `src` calls `setTimeout` or `performance.now`, so that a test can put a virtual
- * clock in its place.
+ * Time, as an argument. Nothing else in `src` calls `setTimeout`, `setImmediate` or `performance.now`, so that a test can
+ * put a virtual clock in its place.
  */
 export interface Clock {
   /** Milliseconds since an arbitrary start; never goes back. */
   now(): number;
   /** Calls `action` once, at least `delayMs` from now. The returned function cancels it; calling that twice is harmless. */
   schedule(delayMs: number, action: () => void): () => void;
+  /** Calls `action` once what has already arrived in this turn of the event loop has been handled. */
+  afterTurn(action: () => void): void;
 }
 
 /** The machine's own monotonic clock. A scheduled action does not keep the process alive. */
@@ -16,6 +18,9 @@ export const systemClock: Clock = {
     const timer = setTimeout(action, delayMs);
     timer.unref();
     return () => clearTimeout(timer);
+  },
+  afterTurn(action) {
+    setImmediate(action);
   },
 };
 

@@ -1,0 +1,129 @@
+import type { Clock } from '../../base/clock.ts';
+import { ServerError } from '../../base/errors.ts';
+import { invariant } from '../../base/invariant.ts';
+import type { Log } from '../../base/log.ts';
+import { createWorkerHost, type WorkerHost } from '../../base/worker-host.ts';
+import type { Backend, BatchOutput, TokenBatch } from '../backend.ts';
+import { writeTokenTensors } from '../token-tensors.ts';
+import type {
+  InferenceFacts,
+  InferenceGreeting,
+  InferenceJob,
+  InferenceReply,
+} from './inference-protocol.ts';
+
+/** The embedded backend, and the promise of its first start. */
+export interface EmbeddedBackend extends Backend {
+  /** Settles when every worker has loaded the model, or has failed for good. */
+  readonly started: Promise<void>;
+}
+
+interface Slot {
+  readonly host: WorkerHost<InferenceJob, InferenceFacts>;
+  readonly jobs: Map<number, OpenJob>;
+}
+
+interface OpenJob {
+  readonly valueCount: number;
+  resolve(output: BatchOutput): void;
+  reject(error: ServerError): void;
+}
+
+/**
+ * Runs an ONNX model in worker threads, one session in each.
+ *
+ * A CPU is no GPU: sessions of one thread side by side, one text at a time, were the fastest layout measured, and a text's
+ * vector cannot depend on batch neighbours that it does not have.
+ */
+export function createEmbeddedBackend(options: {
+  slotCount: number;
+  workerUrl: URL;
+  greeting: InferenceGreeting;
+  padId: number;
+  startMsMax: number;
+  restartsMax: number;
+  clock: Clock;
+  log: Log;
+}): EmbeddedBackend {
+  const { greeting, padId } = options;
+  const slots: Slot[] = [];
+  let nextJobId = 1;
+
+  for (let index = 0; index < options.slotCount; index++) {
+    const host = createWorkerHost<InferenceGreeting, InferenceJob, InferenceReply, InferenceFacts>({
+      ...options,
+      name: `inference-${index}`,
+      url: options.workerUrl,
+      onReply: (reply) => onReply(slots[index], reply),
+      onDeath: (why) => failAll(slots[index], why),
+    });
+    slots.push({ host, jobs: new Map() });
+  }
+
+  function infer(batch: TokenBatch): Promise<BatchOutput> {
+    const running = slots.filter((slot) => slot.host.facts !== undefined);
+    if (running.length === 0) return Promise.reject(unavailable(slots[0].host.reason));
+    const idlest = running.reduce((best, slot) => (slot.jobs.size < best.jobs.size ? slot : best));
+    const textCount = batch.texts.length;
+    const wordCount = textCount * batch.paddedLength * 2;
+    const ids = new Int32Array(wordCount);
+    const mask = new Int32Array(wordCount);
+    writeTokenTensors(batch, { padId, wordsPerValue: 2, ids, mask });
+    const jobId = nextJobId++;
+    return new Promise((resolve, reject) => {
+      const valueCount = textCount * greeting.dimension;
+      idlest.jobs.set(jobId, { valueCount, resolve, reject });
+      const job = { jobId, textCount, paddedLength: batch.paddedLength, ids, mask };
+      idlest.host.send(job, [ids.buffer, mask.buffer]);
+    });
+  }
+
+  function onReply(slot: Slot, reply: InferenceReply): void {
+    const job = slot.jobs.get(reply.jobId);
+    invariant(job !== undefined, 'an inference worker answers jobs it was given, once');
+    slot.jobs.delete(reply.jobId);
+    if ('reason' in reply) {
+      const cause = new Error(reply.reason);
+      job.reject(
+        new ServerError('EMB_BACKEND_FAILED', 'The model failed on this batch.', { cause }),
+      );
+      return;
+    }
+    invariant(reply.dense.length === job.valueCount, 'an inference worker answers each row');
+    job.resolve({ dense: reply.dense });
+  }
+
+  function failAll(slot: Slot, why: string): void {
+    for (const job of slot.jobs.values()) job.reject(unavailable(why));
+    slot.jobs.clear();
+  }
+
+  return {
+    name: 'embedded',
+    limits: () => ({
+      slotCount: Math.max(1, slots.filter((slot) => slot.host.facts !== undefined).length),
+      batchTextsMax: 1,
+      batchTokensMax: 1,
+      launchTokens: 0,
+      isExactLength: true,
+    }),
+    state() {
+      const isReady = slots.some((slot) => slot.host.facts !== undefined);
+      return { isReady, reason: isReady ? '' : slots[0].host.reason };
+    },
+    infer,
+    started: Promise.all(slots.map((slot) => slot.host.started)).then(() => undefined),
+    async close() {
+      for (const slot of slots) {
+        slot.host.close();
+        failAll(slot, 'The server is shutting down.');
+      }
+    },
+  };
+}
+
+function unavailable(why: string): ServerError {
+  return new ServerError('EMB_BACKEND_UNAVAILABLE', 'The embedded model is not running.', {
+    cause: new Error(why),
+  });
+}

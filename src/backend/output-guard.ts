@@ -1,0 +1,29 @@
+/** How far from 1 a normalised row's length may lie: float16 engines round each component by 2^-11. */
+const NORM_TOLERANCE = 2e-3;
+
+/**
+ * Says what is wrong with a row, or nothing.
+ *
+ * A backend can answer 200 with NaN, zeros or rows of another model's length, and a vector store keeps those for weeks. So
+ * every row is looked at before it leaves, at about a µs each.
+ *
+ * @param row `[dimension]` float32; borrowed.
+ * @param expected.isNormalized whether the model promises rows of length one.
+ */
+export function faultOfRow(
+  row: Float32Array,
+  expected: { dimension: number; isNormalized: boolean },
+): string | undefined {
+  if (row.length !== expected.dimension) {
+    return `has ${row.length} components instead of ${expected.dimension}`;
+  }
+  let sum = 0;
+  for (let index = 0; index < row.length; index++) sum += row[index] * row[index];
+  if (!Number.isFinite(sum)) return 'has a component that is not finite';
+  if (sum === 0) return 'is all zeros';
+  const norm = Math.sqrt(sum);
+  if (expected.isNormalized && Math.abs(norm - 1) > NORM_TOLERANCE) {
+    return `has length ${norm.toPrecision(6)} instead of 1`;
+  }
+  return undefined;
+}

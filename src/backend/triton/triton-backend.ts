@@ -1,0 +1,80 @@
+import type { Clock } from '../../base/clock.ts';
+import { ServerError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+import type { Backend, BatchOutput, TokenBatch } from '../backend.ts';
+import { createTritonEndpoint, type TritonEndpoint } from './triton-endpoint.ts';
+import type { ExpectedModel } from './triton-metadata.ts';
+
+/**
+ * Padded tokens that one launch is worth on a middling GPU: 4 ms of launch, transfer and bookkeeping at 120,000 tokens a
+ * second. The planner joins texts of unlike lengths only while padding costs less.
+ */
+const LAUNCH_TOKENS = 480;
+
+/** Faults of the way to the backend, not of the batch. */
+const MAY_REPEAT: ReadonlySet<string> = new Set(['EMB_BACKEND_UNAVAILABLE', 'EMB_BACKEND_TIMEOUT']);
+
+/**
+ * One or several Triton servers that serve the same model. A batch goes to the endpoint with the fewest in flight. When the
+ * connection fails or times out it is sent once more, on a fresh connection and elsewhere if there is an elsewhere:
+ * inference is idempotent.
+ */
+export function createTritonBackend(options: {
+  urls: readonly string[];
+  modelName: string;
+  expected: ExpectedModel;
+  timeoutMs: number;
+  probeMs: number;
+  batchesInFlight: number;
+  batchTextsMax: number;
+  batchTokensMax: number;
+  clock: Clock;
+  log: Log;
+}): Backend {
+  const endpoints = options.urls.map((url) => createTritonEndpoint({ ...options, url }));
+
+  function idlest(except?: TritonEndpoint): TritonEndpoint | undefined {
+    let best: TritonEndpoint | undefined;
+    for (const endpoint of endpoints) {
+      if (endpoint.model === undefined || endpoint === except) continue;
+      if (best === undefined || endpoint.batchesInFlight < best.batchesInFlight) best = endpoint;
+    }
+    return best;
+  }
+
+  async function infer(batch: TokenBatch): Promise<BatchOutput> {
+    const first = idlest() ?? endpoints[0];
+    try {
+      return await first.infer(batch, { isFreshConnection: false });
+    } catch (error) {
+      if (!(error instanceof ServerError) || !MAY_REPEAT.has(error.code)) throw error;
+      const second = idlest(first);
+      if (second !== undefined) first.suspect(error);
+      return await (second ?? first).infer(batch, { isFreshConnection: true });
+    }
+  }
+
+  return {
+    name: 'triton',
+    limits() {
+      const up = endpoints.filter((endpoint) => endpoint.model !== undefined);
+      const texts = up.map((endpoint) => endpoint.model?.batchTextsMax ?? 1);
+      return {
+        slotCount: Math.max(1, up.length) * options.batchesInFlight,
+        batchTextsMax: Math.min(options.batchTextsMax, ...texts),
+        batchTokensMax: options.batchTokensMax,
+        launchTokens: LAUNCH_TOKENS,
+        isExactLength: false,
+      };
+    },
+    state() {
+      const isReady = endpoints.some((endpoint) => endpoint.model !== undefined);
+      const reason = isReady ? '' : endpoints.map((endpoint) => endpoint.reason).join(' ');
+      return { isReady, reason };
+    },
+    infer,
+    async close() {
+      for (const endpoint of endpoints) endpoint.close();
+    },
+  };
+}

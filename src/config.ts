@@ -1,0 +1,187 @@
+import { availableParallelism } from 'node:os';
+
+/** One documented setting: its variable, default, unit and meaning; the rest depends on its kind. */
+export interface Setting<Value = unknown> {
+  readonly environment: string;
+  readonly default: Value;
+  readonly unit: string;
+  readonly meaning: string;
+  /** Allowed range of a number, both ends included. */
+  readonly range?: readonly [min: number, max: number];
+  /** Allowed words. */
+  readonly choices?: readonly string[];
+  /** Turns the variable's text into the value, or says in one clause what is wrong with it. */
+  parse(raw: string): Value | Problem;
+}
+
+class Problem {
+  readonly message: string;
+  constructor(message: string) {
+    this.message = message;
+  }
+}
+
+function integer(
+  environment: string,
+  value: number,
+  range: readonly [number, number],
+  unit: string,
+  meaning: string,
+): Setting<number> {
+  const parse = (raw: string): number | Problem => {
+    const parsed = Number(raw);
+    const isInside = Number.isInteger(parsed) && parsed >= range[0] && parsed <= range[1];
+    if (raw.trim() !== '' && isInside) return parsed;
+    return new Problem(`must be a whole number from ${range[0]} to ${range[1]} (${unit})`);
+  };
+  return { environment, default: value, unit, meaning, range, parse };
+}
+
+function text(environment: string, value: string, unit: string, meaning: string): Setting<string> {
+  return { environment, default: value, unit, meaning, parse: (raw) => raw };
+}
+
+function choice<const Word extends string>(
+  environment: string,
+  choices: readonly Word[],
+  meaning: string,
+): Setting<Word> {
+  const parse = (raw: string): Word | Problem =>
+    choices.find((word) => word === raw) ?? new Problem(`must be one of ${choices.join(', ')}`);
+  return { environment, default: choices[0], unit: 'word', meaning, choices, parse };
+}
+
+function onOff(environment: string, value: boolean, meaning: string): Setting<boolean> {
+  const parse = (raw: string): boolean | Problem => {
+    if (raw === 'on') return true;
+    return raw === 'off' ? false : new Problem('must be on or off');
+  };
+  return { environment, default: value, unit: 'on, off', meaning, choices: ['on', 'off'], parse };
+}
+
+function urls(environment: string, value: string, meaning: string): Setting<readonly string[]> {
+  const parse = (raw: string): readonly string[] | Problem => {
+    const list = raw.split(',').map((url) => url.trim().replace(/\/+$/, ''));
+    const wrong = list.find((url) => !/^https?:\/\/[^/?#]+$/.test(url) || !URL.canParse(url));
+    if (wrong === undefined) return [...new Set(list)];
+    return new Problem(`must be http(s)://host:port, comma-separated; "${wrong}" is not`);
+  };
+  return { environment, default: [value], unit: 'URLs', meaning, parse };
+}
+
+// biome-ignore format: one setting, two lines: a table is read by its columns.
+/** Every setting. A zero that stands for "fit this machine" says so. The README's table is checked against this one. */
+export const SETTINGS = {
+  host: text('HOST', '0.0.0.0', 'address',
+    'Address to listen on.'),
+  port: integer('PORT', 8080, [0, 65_535], 'port',
+    'Port to listen on; 0 takes a free one.'),
+  backend: choice('BACKEND', ['auto', 'triton', 'embedded'],
+    'Where the model runs. auto: triton when TRITON_URL is set, otherwise embedded.'),
+  model: text('MODEL', '', 'name',
+    'Manifest below MODELS_DIR. Empty: bge-m3 on triton, multilingual-e5-small on embedded.'),
+  modelsDir: text('MODELS_DIR', 'models', 'folder',
+    'Where manifests and model files are.'),
+  tritonUrls: urls('TRITON_URL', 'http://localhost:8000',
+    'HTTP endpoints of Triton, comma-separated; all serve the same model.'),
+  tritonModel: text('TRITON_MODEL', '', 'name',
+    'Name of the model inside Triton. Empty: the one in the manifest.'),
+  tritonTimeoutMs: integer('TRITON_TIMEOUT_MS', 10_000, [10, 600_000], 'ms',
+    'Deadline of one call to Triton; a call that may be repeated is tried twice.'),
+  tritonBatchesInFlight: integer('TRITON_BATCHES_IN_FLIGHT', 2, [1, 64], 'batches',
+    'Batches in flight to each Triton endpoint.'),
+  tritonProbeMs: integer('TRITON_PROBE_MS', 1000, [10, 60_000], 'ms',
+    'How often an endpoint that is down is asked whether it is back.'),
+  embeddedSlots: integer('EMBEDDED_SLOTS', 0, [0, 256], 'workers',
+    'Inference workers side by side. 0: one for each core.'),
+  embeddedThreads: integer('EMBEDDED_THREADS', 1, [1, 256], 'threads',
+    'Threads that each inference worker computes with.'),
+  tokenizerWorkers: integer('TOKENIZER_WORKERS', 0, [0, 64], 'workers',
+    'Tokenizer workers. 0: half the cores, at least one and at most four.'),
+  workerRestartsMax: integer('WORKER_RESTARTS_MAX', 5, [0, 1000], 'restarts',
+    'How often in a row a worker that dies while starting is started again.'),
+  workerStartMs: integer('WORKER_START_MS', 60_000, [100, 600_000], 'ms',
+    'How long a worker may take to load its model or tokenizer.'),
+  batchTextsMax: integer('BATCH_TEXTS_MAX', 32, [1, 4096], 'texts',
+    'Texts in one batch; the backend may allow fewer.'),
+  batchTokensMax: integer('BATCH_TOKENS_MAX', 16_384, [16, 1_048_576], 'tokens',
+    'Padded tokens (longest × texts) in one batch. A single text may exceed it.'),
+  lingerUs: integer('LINGER_US', 0, [0, 100_000], 'µs',
+    'How long a batch that is not full waits for more texts although a slot is free.'),
+  queueTextsMax: integer('QUEUE_TEXTS_MAX', 8192, [1, 10_000_000], 'texts',
+    'Texts admitted and not yet answered. Beyond it, 429.'),
+  queueTokensMax: integer('QUEUE_TOKENS_MAX', 4_194_304, [16, 1_000_000_000], 'tokens',
+    'Tokens admitted and not yet answered, estimated from lengths. Beyond it, 429.'),
+  requestTextsMax: integer('REQUEST_TEXTS_MAX', 2048, [1, 1_000_000], 'texts',
+    'Texts in one request; at most QUEUE_TEXTS_MAX.'),
+  requestTimeoutMs: integer('REQUEST_TIMEOUT_MS', 60_000, [10, 250_000], 'ms',
+    'How long a request may take before it is answered with 504.'),
+  bodyBytesMax: integer('BODY_BYTES_MAX', 33_554_432, [64, 1_073_741_824], 'bytes',
+    'Size of a request body.'),
+  textCharactersMax: integer('TEXT_CHARACTERS_MAX', 0, [0, 1_073_741_824], 'UTF-16 units',
+    'Length of a text with truncate: false. 0: 250 for each token the model takes.'),
+  truncate: onOff('TRUNCATE', true,
+    'Whether over-long texts are cut when a request does not say. A cut is always told.'),
+  drainTimeoutMs: integer('DRAIN_TIMEOUT_MS', 20_000, [0, 600_000], 'ms',
+    'How long SIGTERM waits for admitted requests.'),
+  logLevel: choice('LOG_LEVEL', ['info', 'debug', 'warn', 'error'],
+    'Least important event that is logged.'),
+} as const satisfies Record<string, Setting>;
+
+type ValueOf<S> = S extends Setting<infer Value> ? Value : never;
+
+/** All settings, checked and frozen. */
+export type Config = { readonly [Name in keyof typeof SETTINGS]: ValueOf<(typeof SETTINGS)[Name]> };
+
+/** All problems of the settings at once, one a line. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+/**
+ * Reads every setting from the environment. An empty variable counts as unset.
+ *
+ * @throws ConfigError that lists each variable that is wrong, with its bounds and its value.
+ */
+export function readConfig(environment: Record<string, string | undefined>): Config {
+  const problems: string[] = [];
+  const values: Record<string, unknown> = {};
+  for (const [name, setting] of Object.entries<Setting>(SETTINGS)) {
+    const raw = environment[setting.environment];
+    const value = raw === undefined || raw === '' ? setting.default : setting.parse(raw);
+    if (value instanceof Problem) {
+      problems.push(`${setting.environment} ${value.message}, not "${raw}".`);
+    }
+    values[name] = value;
+  }
+  if (problems.length === 0) problems.push(...contradictions(values as Config));
+  if (problems.length > 0) throw new ConfigError(problems.join('\n'));
+  return Object.freeze(fitToMachine(values as Config, environment));
+}
+
+/** Settings that are right alone and wrong together. */
+function contradictions(config: Config): string[] {
+  const problems: string[] = [];
+  if (config.requestTextsMax > config.queueTextsMax) {
+    problems.push(
+      `REQUEST_TEXTS_MAX (${config.requestTextsMax}) must not exceed QUEUE_TEXTS_MAX ` +
+        `(${config.queueTextsMax}): such a request could never be admitted.`,
+    );
+  }
+  return problems;
+}
+
+/** Replaces the zeros and empty words that stand for "choose". */
+function fitToMachine(config: Config, environment: Record<string, string | undefined>): Config {
+  const cores = availableParallelism();
+  const chosen = environment.TRITON_URL ? 'triton' : 'embedded';
+  const backend = config.backend === 'auto' ? chosen : config.backend;
+  const half = Math.min(4, Math.max(1, Math.floor(cores / 2)));
+  return {
+    ...config,
+    backend,
+    model: config.model || (backend === 'triton' ? 'bge-m3' : 'multilingual-e5-small'),
+    embeddedSlots: config.embeddedSlots || cores,
+    tokenizerWorkers: config.tokenizerWorkers || half,
+  };
+}

@@ -1,0 +1,154 @@
+import type { DocumentDecoration } from 'elysia';
+
+/** What the OpenAPI document says of each route. The requests are checked by hand-written code, so it is written by hand too. */
+
+type Schema = Extract<
+  NonNullable<NonNullable<DocumentDecoration['parameters']>[number]>,
+  { schema?: unknown }
+>['schema'];
+
+const TEXTS_SCHEMA: Schema = {
+  oneOf: [
+    { type: 'string', minLength: 1 },
+    { type: 'array', items: { type: 'string', minLength: 1 }, minItems: 1 },
+  ],
+};
+
+const ERROR_SCHEMA: Schema = {
+  type: 'object',
+  required: ['error'],
+  properties: {
+    error: {
+      type: 'object',
+      required: ['code', 'message', 'retryable', 'request_id'],
+      properties: {
+        code: { type: 'string', example: 'EMB_FIELD_MISSING' },
+        message: { type: 'string' },
+        retryable: { type: 'boolean' },
+        request_id: { type: 'string' },
+        field: { type: 'string' },
+        limit: {},
+        value: {},
+      },
+    },
+  },
+};
+
+const errorReplyOf = (description: string) => ({
+  description,
+  content: { 'application/json': { schema: ERROR_SCHEMA } },
+});
+
+const objectReplyOf = (description: string, example: unknown) => ({
+  description,
+  content: { 'application/json': { schema: { type: 'object' as const }, example } },
+});
+
+const ENCODE_SCHEMA: Schema = {
+  type: 'object',
+  required: ['query'],
+  properties: {
+    query: { ...TEXTS_SCHEMA, description: 'One text, or several.' },
+    batch_size: {
+      type: 'integer',
+      minimum: 1,
+      nullable: true,
+      description: 'At most this many texts of the request ride in one backend batch.',
+    },
+    truncate: {
+      type: 'boolean',
+      nullable: true,
+      description: 'Cut texts that are too long (true), or refuse them (false).',
+    },
+    input_type: {
+      type: 'string',
+      enum: ['query', 'passage'],
+      description: 'Which prefix of the model stands in front of the texts. BGE-M3 has none.',
+    },
+  },
+};
+
+const ENCODE_EXAMPLE = {
+  embedding: [0.0123, -0.0456],
+  model: 'bge-m3',
+  dim: 1024,
+  tokens: 3,
+  truncated: false,
+};
+
+/** `POST /encode`. */
+export const ENCODE_DOCUMENT: DocumentDecoration = {
+  summary: 'Encode one text or several',
+  description:
+    'A string answers `embedding`, an array `embeddings`. `Accept: application/msgpack` answers msgpack with the float32 ' +
+    'rows as one binary block; `; layout=numpy` the form of msgpack-numpy.',
+  tags: ['native'],
+  requestBody: {
+    required: true,
+    content: {
+      'application/json': {
+        schema: ENCODE_SCHEMA,
+        examples: {
+          one: { value: { query: 'тест', batch_size: 1 } },
+          several: { value: { query: ['расторжение договора аренды', 'рецепт борща'] } },
+        },
+      },
+      'application/msgpack': { schema: { type: 'string', format: 'binary' } },
+    },
+  },
+  responses: {
+    200: {
+      description: 'One row a text, in order.',
+      content: {
+        'application/json': { schema: { type: 'object' }, example: ENCODE_EXAMPLE },
+        'application/msgpack': { schema: { type: 'string', format: 'binary' } },
+        'application/octet-stream': { schema: { type: 'string', format: 'binary' } },
+      },
+    },
+    400: errorReplyOf('The body is not valid JSON or msgpack.'),
+    406: errorReplyOf('No format in Accept is known.'),
+    413: errorReplyOf('The body is too large.'),
+    415: errorReplyOf('The Content-Type is not known.'),
+    422: errorReplyOf('A field is missing, wrong or over its limit.'),
+    429: errorReplyOf('The queue is full; Retry-After says when to come back.'),
+    500: errorReplyOf('A fault of the server.'),
+    502: errorReplyOf('The backend failed the batch.'),
+    503: errorReplyOf('The backend is down, or the server is draining.'),
+    504: errorReplyOf('A deadline passed.'),
+  },
+};
+
+/** `GET /get_vector_dim`. */
+export const VECTOR_DIM_DOCUMENT: DocumentDecoration = {
+  summary: 'Dimensions of a row',
+  tags: ['native'],
+  responses: { 200: objectReplyOf('The dimension.', { vector_dim: 1024, model: 'bge-m3' }) },
+};
+
+/** `GET /health`. */
+export const HEALTH_DOCUMENT: DocumentDecoration = {
+  summary: 'Whether the process lives',
+  tags: ['operations'],
+  responses: { 200: objectReplyOf('It does.', { status: 'ok' }) },
+};
+
+/** `GET /ready`. */
+export const READY_DOCUMENT: DocumentDecoration = {
+  summary: 'Whether a text sent now would be answered',
+  tags: ['operations'],
+  responses: {
+    200: objectReplyOf('It would.', { ready: true, model: 'bge-m3' }),
+    503: objectReplyOf('It would not.', {
+      ready: false,
+      model: 'bge-m3',
+      reason: 'Triton is down.',
+    }),
+  },
+};
+
+/** `GET /info`. */
+export const INFO_DOCUMENT: DocumentDecoration = {
+  summary: 'Model, backend, queue and settings',
+  tags: ['operations'],
+  responses: { 200: objectReplyOf('What this server is.', { version: '0.1.0' }) },
+};

@@ -1,0 +1,104 @@
+import packageJson from '../package.json';
+import { createApp } from './app.ts';
+import { systemClock } from './base/clock.ts';
+import { createLog, type Log } from './base/log.ts';
+import { type Config, ConfigError, readConfig } from './config.ts';
+import { loadManifest } from './model/manifest.ts';
+import { ManifestError } from './model/manifest-field.ts';
+import { createParts, type LiveParts } from './parts.ts';
+
+/** Exit statuses, as the README lists them. */
+const EXIT = { drained: 0, settings: 2, port: 3, backend: 4, killed: 130 } as const;
+
+/** Bun closes a connection that is silent for so long, in s. Its largest value; our own deadline comes first. */
+const IDLE_TIMEOUT_S = 255;
+
+await main();
+
+async function main(): Promise<void> {
+  const config = orExit(() => readConfig(process.env));
+  const log = createLog({ level: config.logLevel, write: (line) => process.stderr.write(line) });
+  const { modelsDir, model } = config;
+  const manifest = await loadManifest({ modelsDir, name: model }).catch(exitOnKnown);
+  const parts = createParts({ config, manifest, clock: systemClock, log });
+  const app = createApp({ parts, config, version: packageJson.version, log });
+  try {
+    app.listen({
+      hostname: config.host,
+      port: config.port,
+      idleTimeout: IDLE_TIMEOUT_S,
+      // The limit is checked by the routes, which answer in our own shape; this one only must not come first.
+      maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+      development: false,
+    });
+  } catch (error) {
+    const why = (error as Error).message;
+    exit(EXIT.port, `Cannot listen on ${config.host}:${config.port}: ${why}. Choose another PORT.`);
+  }
+  const port = app.server?.port ?? config.port;
+  say(
+    `${manifest.title} (${manifest.dimension} dimensions) on ${config.backend}, http://${config.host}:${port}`,
+  );
+  drainOnSignal({ stop: () => app.server?.stop(), parts, config, log });
+  await tellWhenReady(parts, log);
+}
+
+/** Says so when the first start has worked, and ends the process when it never can. */
+async function tellWhenReady(parts: LiveParts, log: Log): Promise<void> {
+  await parts.started;
+  const { isReady, reason } = parts.backend.state();
+  if (parts.backend.name === 'embedded' && !isReady) exit(EXIT.backend, reason);
+  if (parts.tokenizer.reason !== '') exit(EXIT.backend, parts.tokenizer.reason);
+  log.info('started', { model: parts.manifest.id, backend: parts.backend.name, ready: isReady });
+}
+
+/** The first signal drains: no new work, the admitted is finished. A second one ends the process at once. */
+function drainOnSignal(running: {
+  stop: () => unknown;
+  parts: LiveParts;
+  config: Config;
+  log: Log;
+}): void {
+  const { parts, config, log } = running;
+  let isDraining = false;
+  const onSignal = async (signal: string): Promise<void> => {
+    if (isDraining) process.exit(EXIT.killed);
+    isDraining = true;
+    log.info('draining', { signal, texts: parts.admission.admittedTextCount });
+    running.stop();
+    const late = new Promise((resolve) =>
+      systemClock.schedule(config.drainTimeoutMs, () => resolve('late')),
+    );
+    if ((await Promise.race([parts.admission.close(), late])) === 'late') {
+      log.warn('drain-cut-short', { texts: parts.admission.admittedTextCount });
+    }
+    await parts.close();
+    // The last replies are still on their way from the handlers to the sockets.
+    systemClock.schedule(50, () => process.exit(EXIT.drained));
+  };
+  process.on('SIGTERM', () => void onSignal('SIGTERM'));
+  process.on('SIGINT', () => void onSignal('SIGINT'));
+}
+
+function orExit(read: () => Config): Config {
+  try {
+    return read();
+  } catch (error) {
+    return exitOnKnown(error);
+  }
+}
+
+function exitOnKnown(error: unknown): never {
+  if (error instanceof ConfigError || error instanceof ManifestError)
+    exit(EXIT.settings, error.message);
+  throw error;
+}
+
+function exit(status: number, message: string): never {
+  say(message);
+  process.exit(status);
+}
+
+function say(message: string): void {
+  process.stderr.write(`${message}\n`);
+}

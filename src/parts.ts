@@ -1,0 +1,124 @@
+import { resolve } from 'node:path';
+import { createAdmission } from './admission/admission.ts';
+import type { Backend } from './backend/backend.ts';
+import { createEmbeddedBackend } from './backend/embedded/embedded-backend.ts';
+import { createTritonBackend } from './backend/triton/triton-backend.ts';
+import type { Clock } from './base/clock.ts';
+import type { Log } from './base/log.ts';
+import { createMicroBatcher } from './batcher/micro-batcher.ts';
+import type { Config } from './config.ts';
+import type { Parts } from './encode.ts';
+import type { ModelManifest } from './model/manifest.ts';
+import { createTokenizerPool } from './tokenizer/tokenizer-pool.ts';
+
+const TOKENIZER_WORKER = new URL('../workers/tokenizer-worker.ts', import.meta.url);
+const INFERENCE_WORKER = new URL('../workers/inference-worker.ts', import.meta.url);
+
+/** Characters of a text with `truncate: false`, for each token of the model: no vocabulary has pieces that long. */
+const CHARACTERS_PER_TOKEN_MAX = 250;
+
+/** All live parts of a server. */
+export interface LiveParts extends Parts {
+  /** Settles when everything has started, or has failed for good; `backend.state` says which. */
+  readonly started: Promise<void>;
+  /** Lets go of workers and sockets; what still waits fails with EMB_SHUTTING_DOWN. */
+  close(): Promise<void>;
+}
+
+/** Builds the parts that `config` asks for. Workers start in the background. */
+export function createParts(options: {
+  config: Config;
+  manifest: ModelManifest;
+  clock: Clock;
+  log: Log;
+}): LiveParts {
+  const { config, manifest, clock, log } = options;
+  const { tokenCountMax } = manifest;
+  const { backend, started } = createBackend(options);
+  const tokenizer = createTokenizerPool({
+    workerCount: config.tokenizerWorkers,
+    workerUrl: TOKENIZER_WORKER,
+    greeting: { modelsDir: config.modelsDir, modelId: manifest.id },
+    tokenCountMax,
+    startMsMax: config.workerStartMs,
+    restartsMax: config.workerRestartsMax,
+    clock,
+    log,
+  });
+  const batcher = createMicroBatcher({
+    backend,
+    clock,
+    lingerMs: config.lingerUs / 1000,
+    tokenCountMax,
+  });
+  const admission = createAdmission({
+    clock,
+    textCountMax: config.queueTextsMax,
+    tokenCountMax: config.queueTokensMax,
+  });
+  return {
+    admission,
+    tokenizer,
+    batcher,
+    backend,
+    manifest,
+    clock,
+    limits: {
+      requestTimeoutMs: config.requestTimeoutMs,
+      textCharactersMax: config.textCharactersMax || tokenCountMax * CHARACTERS_PER_TOKEN_MAX,
+    },
+    started: Promise.all([tokenizer.started, started]).then(() => undefined),
+    async close() {
+      batcher.close();
+      tokenizer.close();
+      await backend.close();
+    },
+  };
+}
+
+function createBackend(options: {
+  config: Config;
+  manifest: ModelManifest;
+  clock: Clock;
+  log: Log;
+}): { backend: Backend; started: Promise<void> } {
+  const { config, manifest, clock, log } = options;
+  const { dimension, padId, outputs } = manifest;
+  if (config.backend === 'triton') {
+    const backend = createTritonBackend({
+      urls: config.tritonUrls,
+      modelName: config.tritonModel || manifest.tritonModel || manifest.id,
+      expected: { dimension, padId, denseOutput: outputs.dense },
+      timeoutMs: config.tritonTimeoutMs,
+      probeMs: config.tritonProbeMs,
+      batchesInFlight: config.tritonBatchesInFlight,
+      batchTextsMax: config.batchTextsMax,
+      batchTokensMax: config.batchTokensMax,
+      clock,
+      log,
+    });
+    return { backend, started: Promise.resolve() };
+  }
+  const backend = createEmbeddedBackend({
+    slotCount: config.embeddedSlots,
+    workerUrl: INFERENCE_WORKER,
+    greeting: {
+      modelPath: modelPathOf(config, manifest),
+      threadCount: config.embeddedThreads,
+      denseOutput: outputs.dense,
+      dimension,
+    },
+    padId,
+    startMsMax: config.workerStartMs,
+    restartsMax: config.workerRestartsMax,
+    clock,
+    log,
+  });
+  return { backend, started: backend.started };
+}
+
+/** The manifest's first file that is a model. */
+function modelPathOf(config: Config, manifest: ModelManifest): string {
+  const file = manifest.files.find((candidate) => candidate.role === 'model');
+  return resolve(config.modelsDir, manifest.id, file?.path ?? 'onnx/model.onnx');
+}
