@@ -1,33 +1,28 @@
 import { swagger } from '@elysiajs/swagger';
 import type { Elysia } from 'elysia';
 
-const PAGE = `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>BGE-M3 encoder: API</title>
-<link rel="stylesheet" href="/swagger/swagger-ui.css">
-</head>
-<body>
-<div id="swagger-ui"></div>
-<script src="/swagger/swagger-ui-bundle.js"></script>
-<script>
-SwaggerUIBundle({ url: '/swagger/json', dom_id: '#swagger-ui', validatorUrl: null });
-</script>
-</body>
-</html>
+/** Draws the OpenAPI document with Swagger UI, from files of this server alone. */
+const SCRIPT = `
+const style = document.createElement('link');
+style.rel = 'stylesheet';
+style.href = '/swagger/swagger-ui.css';
+const root = document.createElement('div');
+const bundle = document.createElement('script');
+bundle.src = '/swagger/swagger-ui-bundle.js';
+bundle.onload = () => SwaggerUIBundle({ url: '/swagger/json', domNode: root, validatorUrl: null });
+document.head.append(style, bundle);
+document.body.append(root);
 `;
 
-/** What the page needs, and what each is served as. */
+/** Files of Swagger UI, from the package that is installed beside the server. */
 const ASSETS = [
   { name: 'swagger-ui.css', type: 'text/css; charset=utf-8' },
   { name: 'swagger-ui-bundle.js', type: 'text/javascript; charset=utf-8' },
 ] as const;
 
 /**
- * Adds the OpenAPI document at `/swagger/json` and its page at `/swagger`. The plugin's own page would load its script from
- * an outside host; ours comes from the package that is installed beside the server.
+ * Adds the OpenAPI document at `/swagger/json` and its page at `/swagger`. Left to itself the plugin's page loads its
+ * script from an outside host; here that one script is ours, and nothing else is loaded.
  */
 export function addSwagger(app: Elysia, version: string): void {
   const info = {
@@ -35,16 +30,25 @@ export function addSwagger(app: Elysia, version: string): void {
     version,
     description: 'Embedding server: text in over HTTP, vectors out.',
   };
-  app.use(swagger({ path: '/swagger', specPath: '/swagger/json', documentation: { info } }));
-  app.get('/swagger', () => pageReply(PAGE, 'text/html; charset=utf-8'), {
-    detail: { hide: true },
-  });
+  app.use(
+    swagger({
+      path: '/swagger',
+      specPath: '/swagger/json',
+      exclude: /^\/swagger/,
+      scalarCDN: '/swagger/page.js',
+      scalarConfig: { customCss: '' },
+      documentation: { info },
+    }),
+  );
+  const hidden = { detail: { hide: true } };
+  const script = 'text/javascript; charset=utf-8';
+  app.get('/swagger/page.js', () => fileReply(SCRIPT, script), hidden);
   for (const { name, type } of ASSETS) {
     const path = Bun.resolveSync(`swagger-ui-dist/${name}`, import.meta.dir);
-    app.get(`/swagger/${name}`, () => pageReply(Bun.file(path), type), { detail: { hide: true } });
+    app.get(`/swagger/${name}`, () => fileReply(Bun.file(path), type), hidden);
   }
 }
 
-function pageReply(body: string | Blob, type: string): Response {
+function fileReply(body: string | Blob, type: string): Response {
   return new Response(body, { headers: { 'content-type': type } });
 }
