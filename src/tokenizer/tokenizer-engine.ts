@@ -1,4 +1,7 @@
-import { resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { PreTrainedTokenizer } from '@huggingface/transformers';
 import type { EncodedTexts, TokenizerFacts, TokenizerGreeting } from './tokenizer-protocol.ts';
 
 /** Turns texts into token ids, on the thread that calls it. */
@@ -10,10 +13,7 @@ export interface TokenizerEngine {
 
 /** Loads the tokenizer of a model from `<modelsDir>/<modelId>/`; nothing is fetched. */
 export async function loadTokenizerEngine(greeting: TokenizerGreeting): Promise<TokenizerEngine> {
-  const { AutoTokenizer, env } = await import('@huggingface/transformers');
-  env.allowRemoteModels = false;
-  env.localModelPath = resolve(greeting.modelsDir);
-  const tokenizer = await AutoTokenizer.from_pretrained(greeting.modelId);
+  const tokenizer = await loadTokenizer(greeting);
 
   const encode: TokenizerEngine['encode'] = (texts, { tokenCountMax }) => {
     const keptCounts = new Int32Array(texts.length);
@@ -21,7 +21,7 @@ export async function loadTokenizerEngine(greeting: TokenizerGreeting): Promise<
     const kept: number[][] = [];
     for (let index = 0; index < texts.length; index++) {
       const full: number[] = tokenizer.encode(texts[index]);
-      const ids = full.length <= tokenCountMax ? full : cut(texts[index], tokenCountMax);
+      const ids = full.length <= tokenCountMax ? full : cut(full, tokenCountMax);
       kept.push(ids);
       keptCounts[index] = ids.length;
       fullCounts[index] = full.length;
@@ -35,10 +35,23 @@ export async function loadTokenizerEngine(greeting: TokenizerGreeting): Promise<
     return { ids, keptCounts, fullCounts };
   };
 
-  function cut(text: string, tokenCountMax: number): number[] {
-    const options = { truncation: true, max_length: tokenCountMax, return_tensor: false };
-    return tokenizer(text, options).input_ids as unknown as number[];
-  }
-
   return { facts: { engine: 'transformers.js' }, encode };
+}
+
+/** The first ids and the closing `</s>`, as the reference cuts; transformers.js would drop the closing one. */
+function cut(full: readonly number[], tokenCountMax: number): number[] {
+  return [...full.slice(0, tokenCountMax - 1), full[full.length - 1]];
+}
+
+async function loadTokenizer(greeting: TokenizerGreeting): Promise<PreTrainedTokenizer> {
+  const transformers = await import('@huggingface/transformers');
+  const folder = resolve(greeting.modelsDir, greeting.modelId);
+  if (!existsSync(join(folder, 'tokenizer_config.json'))) {
+    // A model that runs on Triton is set up with its tokenizer.json alone, which says all that is needed.
+    const json = JSON.parse(await readFile(join(folder, 'tokenizer.json'), 'utf8'));
+    return new transformers.PreTrainedTokenizer(json, {});
+  }
+  transformers.env.allowRemoteModels = false;
+  transformers.env.localModelPath = resolve(greeting.modelsDir);
+  return transformers.AutoTokenizer.from_pretrained(greeting.modelId);
 }
