@@ -20,19 +20,28 @@ export const shortest = { digits: 0, exponent: 0 };
 const MANTISSA_BITS = 23;
 const HIDDEN_BIT = 1 << MANTISSA_BITS;
 const PART = 2 ** 21;
-/** A factor below 2^32 times a power below 2^63, less these bits, leaves four times the value in units of `10^k`. */
+const PART_INVERSE = 2 ** -21;
+/** Of the middle part's bits, those from here on count for the sticky bit; lower ones hold the power's own error. */
 const STICKY_FROM = 2 ** 11;
 
 /** The exponents k that a finite float32 can need: 2^-149 is 1.4e-45, the largest binade has steps of 2^104 = 2.0e31. */
 const K_MIN = -46;
 const K_MAX = 31;
 
+/** `10^-k`'s 63 highest bits, plus one, in three parts; by k - K_MIN. */
 const powerHigh = new Float64Array(K_MAX - K_MIN + 1);
 const powerMiddle = new Float64Array(K_MAX - K_MIN + 1);
 const powerLow = new Float64Array(K_MAX - K_MIN + 1);
-/** floor(log2(10^-k)). */
-const powerLog2 = new Int16Array(K_MAX - K_MIN + 1);
 fillPowers();
+
+/** For each biased exponent: k, and the factor that turns `4 * c` into what `scaled` takes. */
+const stepExponent = new Int8Array(255);
+const stepScale = new Float64Array(255);
+/** The same for powers of two, whose interval is only three quarters as wide. */
+const unevenExponent = new Int8Array(255);
+const unevenScale = new Float64Array(255);
+fillSteps(stepExponent, stepScale, 1);
+fillSteps(unevenExponent, unevenScale, 0.75);
 
 /**
  * Finds the shortest decimal that reads back to a float32, of those the nearest to it, and leaves it in `shortest`.
@@ -44,21 +53,20 @@ export function findShortest(bits: number): void {
   const fraction = bits & (HIDDEN_BIT - 1);
   invariant(biased !== 0xff, 'A value that is not finite has no decimal.');
   const c = biased === 0 ? fraction : fraction | HIDDEN_BIT;
-  const q = biased === 0 ? -149 : biased - 150;
 
   // A power of two is twice as far from its upper neighbour as from its lower one.
   const uneven = fraction === 0 && biased > 1;
-  const k = Math.floor(Math.log10(uneven ? 0.75 : 1) + q * Math.LOG10E * Math.LN2);
+  const k = (uneven ? unevenExponent[biased] : stepExponent[biased]) as number;
+  const scale = (uneven ? unevenScale[biased] : stepScale[biased]) as number;
   const power = k - K_MIN;
-  const scale = 2 ** (q + (powerLog2[power] ?? 0) + 1);
   const value = scaled(power, 4 * c * scale);
   const lower = scaled(power, (4 * c - (uneven ? 1 : 2)) * scale);
   const upper = scaled(power, (4 * c + 2) * scale);
 
   // The midpoints themselves read back to the neighbour whose mantissa is even.
   const open = c & 1;
-  const step = Math.floor(value / 4);
-  const tens = step - (step % 10);
+  const step = value >>> 2;
+  const tens = Math.imul((step / 10) | 0, 10);
   if (step >= 10 && lower + open <= 4 * tens) keep(tens, k);
   else if (step >= 10 && 4 * (tens + 10) + open <= upper) keep(tens + 10, k);
   else {
@@ -71,32 +79,53 @@ export function findShortest(bits: number): void {
 }
 
 function keep(digits: number, exponent: number): void {
-  while (digits % 10 === 0) {
-    digits /= 10;
+  for (;;) {
+    const tenth = (digits / 10) | 0;
+    if (Math.imul(tenth, 10) !== digits) break;
+    digits = tenth;
     exponent++;
   }
   shortest.digits = digits;
   shortest.exponent = exponent;
 }
 
-/** `floor(factor * power / 2^63)`, its lowest bit set when something was cut off. */
+/**
+ * `floor(factor * 10^-k / scale)`, its lowest bit set when something was cut off; below 2^30. A factor is below 2^31, and
+ * a part below 2^21, so that each product, with the carry from the part below, is an integer below 2^53.
+ */
 function scaled(power: number, factor: number): number {
-  const low = (powerLow[power] ?? 0) * factor;
-  const middle = (powerMiddle[power] ?? 0) * factor + Math.floor(low / PART);
-  const high = (powerHigh[power] ?? 0) * factor + Math.floor(middle / PART);
-  const whole = Math.floor(high / PART);
-  const sticky = high !== whole * PART || middle % PART >= STICKY_FROM;
-  return sticky ? whole | 1 : whole;
+  const low = (powerLow[power] as number) * factor;
+  const middle = (powerMiddle[power] as number) * factor + Math.floor(low * PART_INVERSE);
+  const carry = Math.floor(middle * PART_INVERSE);
+  const high = (powerHigh[power] as number) * factor + carry;
+  const whole = Math.floor(high * PART_INVERSE);
+  const cutOff = high !== whole * PART || middle - carry * PART >= STICKY_FROM;
+  return cutOff ? whole | 1 : whole;
+}
+
+function fillSteps(exponents: Int8Array, scales: Float64Array, width: number): void {
+  for (let biased = 0; biased < 255; biased++) {
+    const q = biased === 0 ? -149 : biased - 150;
+    // Neither this nor log2 comes near an integer but at zero, where both are exact.
+    const k = Math.floor(Math.log10(width) + q * Math.LOG10E * Math.LN2);
+    exponents[biased] = k;
+    // The parts hold 10^-k as a fraction of 2^63 that is at least a half.
+    scales[biased] = 2 ** (q + log2OfPower(k) + 1);
+  }
+}
+
+/** floor(log2(10^-k)). */
+function log2OfPower(k: number): number {
+  return Math.floor(-k * Math.LOG2E * Math.LN10);
 }
 
 /** Runs once, when the module is loaded; hence the BigInt. */
 function fillPowers(): void {
   for (let k = K_MIN; k <= K_MAX; k++) {
-    // 10^-k as a fraction, then the 63 highest bits of it, plus one: an upper bound, as the paper wants it.
     const numerator = k < 0 ? 10n ** BigInt(-k) : 1n;
     const denominator = k < 0 ? 1n : 10n ** BigInt(k);
-    const log2 = Math.floor(-k * Math.LOG2E * Math.LN10);
-    const shift = 62 - log2;
+    const shift = 62 - log2OfPower(k);
+    // An upper bound, as the paper wants it: even where the power is exact, one more than its bits.
     const bits =
       shift >= 0
         ? (numerator << BigInt(shift)) / denominator
@@ -105,6 +134,5 @@ function fillPowers(): void {
     powerLow[k - K_MIN] = Number(power & 0x1fffffn);
     powerMiddle[k - K_MIN] = Number((power >> 21n) & 0x1fffffn);
     powerHigh[k - K_MIN] = Number(power >> 42n);
-    powerLog2[k - K_MIN] = log2;
   }
 }

@@ -16,31 +16,39 @@ import { findShortest, shortest } from './float32-digits.ts';
 /** Bytes to set aside for a value: `-1.17549435e-38,` has 16, and 4 bytes are written at a time. */
 export const FLOAT32_JSON_BYTES_MAX = 20;
 
-/** Biased exponents of [2^-16, 1). */
-const FAST_FIRST = 127 - 16;
-const FAST_COUNT = 16;
-const FRACTION_MASK = 0x7fffff;
+/** Biased exponent of 2^-16, and how many binades follow from there: up to 1, and up to 2^13, where all this still holds. */
+const FIRST_BINADE = 127 - 16;
+const SMALL_COUNT = 16;
+const EXACT_COUNT = 29;
 
-/** Decimals, 10^decimals, and the interval's scaled half width, for each fast binade. */
-const fastDecimals = new Int32Array(FAST_COUNT);
-const fastPower = new Float64Array(FAST_COUNT);
-const fastHalf = new Float64Array(FAST_COUNT);
-for (let index = 0; index < FAST_COUNT; index++) {
-  const step = 2 ** (index - 16 - 23);
+const FRACTION_MASK = 0x7fffff;
+const HIDDEN_BIT = 0x800000;
+
+/** For each exact binade: n, the mantissa's last bit times 10^n, and half of that: the interval's half width. */
+const decimalsOf = new Int32Array(EXACT_COUNT);
+const stepOf = new Float64Array(EXACT_COUNT);
+const halfOf = new Float64Array(EXACT_COUNT);
+for (let binade = 0; binade < EXACT_COUNT; binade++) {
+  const step = 2 ** (binade - 16 - 23);
   const decimals = Math.ceil(-Math.log10(step));
-  fastDecimals[index] = decimals;
-  fastPower[index] = 10 ** decimals;
-  fastHalf[index] = (step / 2) * 10 ** decimals;
+  decimalsOf[binade] = decimals;
+  stepOf[binade] = step * 10 ** decimals;
+  halfOf[binade] = (step * 10 ** decimals) / 2;
 }
 
 /** `0000` to `9999`, as they lie in memory; 40 kB. */
-const fourDigits = new Uint32Array(10_000);
-new Uint8Array(fourDigits.buffer).set(
-  Array.from({ length: 10_000 }, (_, value) => String(value).padStart(4, '0'))
-    .join('')
-    .split('')
-    .map((digit) => digit.charCodeAt(0)),
-);
+const fourDigits = new Int32Array(10_000);
+/** With how many zeros each of them ends. */
+const endZeros = new Uint8Array(10_000);
+for (let value = 0; value < 10_000; value++) {
+  const text = String(value).padStart(4, '0');
+  endZeros[value] = text.length - text.replace(/0+$/, '').length;
+  for (let place = 3; place >= 0; place--) {
+    fourDigits[value] = ((fourDigits[value] ?? 0) << 8) | text.charCodeAt(place);
+  }
+}
+
+const powersOfTen = Int32Array.from({ length: 9 }, (_, power) => 10 ** power);
 
 const ZERO = 48;
 const COMMA = 44;
@@ -64,54 +72,86 @@ export function writeFloat32Json(
   row: Float32Array,
 ): number {
   if (row.length === 0) return offset;
-  const patterns = new Uint32Array(row.buffer, row.byteOffset, row.length);
+  const patterns = new Int32Array(row.buffer, row.byteOffset, row.length);
   for (let index = 0; index < patterns.length; index++) {
     const bits = patterns[index] as number;
-    const binade = ((bits >>> 23) & 0xff) - FAST_FIRST;
-    // A power of two has an uneven interval; it takes the long way.
-    if (binade >>> 0 >= FAST_COUNT || (bits & FRACTION_MASK) === 0) {
-      offset = writeAny(bytes, offset, bits);
-      bytes[offset++] = COMMA;
+    const binade = ((bits >>> 23) & 0xff) - FIRST_BINADE;
+    if (binade >>> 0 >= SMALL_COUNT || (bits & FRACTION_MASK) === 0) {
+      offset = writeOther(bytes, view, offset, bits);
       continue;
     }
+    // Signs are as good as random: a branch on them would be guessed wrong every other time.
     bytes[offset] = MINUS;
-    offset += bits >>> 31;
+    offset = (offset + (bits >>> 31)) | 0;
 
-    const scaled = Math.abs(row[index] as number) * (fastPower[binade] as number);
-    const half = fastHalf[binade] as number;
-    // 0.1 is a little above a tenth, by so little that the product rounds to the quotient: exact below 2^31.
-    const tens = ((scaled * 0.1) | 0) * 10;
-    const above = scaled - tens;
-    let digits = (scaled + 0.5) | 0;
-    let strip = false;
-    if (above < half) {
-      digits = tens;
-      strip = true;
-    } else if (10 - above < half) {
-      digits = tens + 10;
-      strip = true;
-    }
+    // At most nine digits: one, four and four. Divisions by constants and `imul` stay in integer registers.
+    const digits = exactDigits(bits, binade);
+    const high = (digits / 10_000) | 0;
+    const first = (9_999 - high) >>> 31;
+    const middle = (high - Math.imul(first, 10_000)) | 0;
+    const low = (digits - Math.imul(high, 10_000)) | 0;
 
-    // Nine digits, the first of which may stand where the point goes: then it is a zero, and the point comes after it.
-    const high = (digits * 1e-4) | 0;
-    const first = (high * 1e-4) | 0;
-    const at = offset + (fastDecimals[binade] as number) - 7;
-    view.setUint32(offset, ZERO_POINT_ZEROS, true);
+    // The first of the nine may stand where the point goes: it is a zero then, and the point is put over it.
+    const at = (offset + (decimalsOf[binade] as number) - 7) | 0;
+    view.setInt32(offset, ZERO_POINT_ZEROS, true);
     bytes[offset + 4] = ZERO;
     bytes[at] = ZERO + first;
     bytes[offset + 1] = POINT;
-    view.setUint32(at + 1, fourDigits[high - first * 10_000] as number, true);
-    view.setUint32(at + 5, fourDigits[digits - high * 10_000] as number, true);
-    offset = at + 9;
-    if (strip) while (bytes[offset - 1] === ZERO) offset--;
-    bytes[offset++] = COMMA;
+    view.setInt32(at + 1, fourDigits[middle] as number, true);
+    view.setInt32(at + 5, fourDigits[low] as number, true);
+    offset = (at + 9 - (endZeros[low] as number)) | 0;
+    if (low === 0) while (bytes[offset - 1] === ZERO) offset--;
+    bytes[offset] = COMMA;
+    offset = (offset + 1) | 0;
   }
   return offset - 1;
 }
 
-/** Writes the value of any finite pattern, by `findShortest`. */
-function writeAny(bytes: Uint8Array, offset: number, bits: number): number {
+/** The shortest digits of a value in an exact binade, as an integer: the value times 10^n. May end in zeros. */
+function exactDigits(bits: number, binade: number): number {
+  const scaled = ((bits & FRACTION_MASK) | HIDDEN_BIT) * (stepOf[binade] as number);
+  // Both are right although 0.1 is no tenth: one that is off is so far from `scaled` that it is not chosen.
+  const tens = Math.imul((scaled * 0.1 + 0.5) | 0, 10);
+  const units = (scaled + 0.5) | 0;
+  // No branch, as its outcome would be anyone's guess.
+  const choice = -(Math.abs(scaled - tens) < (halfOf[binade] as number));
+  return (units + ((tens - units) & choice)) | 0;
+}
+
+/** What the loop above does not write itself: kept out of it, so that it stays small enough for the compiler's registers. */
+function writeOther(bytes: Uint8Array, view: DataView, offset: number, bits: number): number {
   if (bits >>> 31 === 1) bytes[offset++] = MINUS;
+  const binade = ((bits >>> 23) & 0xff) - FIRST_BINADE;
+  // A power of two has an uneven interval; it takes the long way.
+  const exact = binade >= SMALL_COUNT && binade < EXACT_COUNT && (bits & FRACTION_MASK) !== 0;
+  offset = exact ? writeAboveOne(bytes, view, offset, bits) : writeAny(bytes, offset, bits);
+  bytes[offset] = COMMA;
+  return offset + 1;
+}
+
+/** Writes the value of an exact binade from 1 on, without its sign: at most four digits, and at most seven decimals. */
+function writeAboveOne(bytes: Uint8Array, view: DataView, offset: number, bits: number): number {
+  const binade = ((bits >>> 23) & 0xff) - FIRST_BINADE;
+  const decimals = decimalsOf[binade] as number;
+  const digits = exactDigits(bits, binade);
+  const whole = (digits / (powersOfTen[decimals] as number)) | 0;
+  const rest = (digits - Math.imul(whole, powersOfTen[decimals] as number)) | 0;
+  const fraction = Math.imul(rest, powersOfTen[8 - decimals] as number);
+
+  const leadingZeros = whole < 10 ? 3 : whole < 100 ? 2 : whole < 1_000 ? 1 : 0;
+  view.setInt32(offset, (fourDigits[whole] as number) >>> (leadingZeros * 8), true);
+  offset += 4 - leadingZeros;
+  if (fraction === 0) return offset;
+  const high = (fraction / 10_000) | 0;
+  const low = (fraction - Math.imul(high, 10_000)) | 0;
+  bytes[offset] = POINT;
+  view.setInt32(offset + 1, fourDigits[high] as number, true);
+  view.setInt32(offset + 5, fourDigits[low] as number, true);
+  return offset + 9 - (low === 0 ? 4 + (endZeros[high] as number) : (endZeros[low] as number));
+}
+
+/** Writes the value of any finite pattern, without its sign, by `findShortest`. */
+function writeAny(bytes: Uint8Array, offset: number, bits: number): number {
   if ((bits & 0x7fffffff) === 0) {
     bytes[offset++] = ZERO;
     return offset;
