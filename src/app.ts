@@ -6,6 +6,7 @@ import { createEncode, type Parts } from './encode.ts';
 import { errorReply, requestIdOf } from './http/error-reply.ts';
 import { addNativeRoutes } from './http/native.ts';
 import { addOperationsRoutes } from './http/operations.ts';
+import { addScoreRoute } from './http/score.ts';
 import { addSwagger } from './http/swagger.ts';
 
 /**
@@ -23,10 +24,19 @@ export function createApp(options: {
     const known = code === 'NOT_FOUND' ? noSuchRoute(app, request) : toServerError(error);
     return errorReply(known, requestIdOf(request), log);
   });
+  const encode = createEncode(parts);
   addNativeRoutes(app, {
-    encode: createEncode(parts),
+    encode,
     manifest: parts.manifest,
     limits: config,
+    log,
+  });
+  addScoreRoute(app, {
+    encode,
+    manifest: parts.manifest,
+    heads: () => parts.backend.heads(),
+    limits: config,
+    clock: parts.clock,
     log,
   });
   addOperationsRoutes(app, { parts, config, version });

@@ -83,17 +83,18 @@ function createBackend(options: {
   log: Log;
 }): { backend: Backend; started: Promise<void> } {
   const { config, manifest, clock, log } = options;
-  const { dimension, padId, outputs } = manifest;
+  const { dimension, padId, heads, outputs } = manifest;
   if (config.backend === 'triton') {
     const backend = createTritonBackend({
       urls: config.tritonUrls,
       modelName: config.tritonModel || manifest.tritonModel || manifest.id,
-      expected: { dimension, padId, denseOutput: outputs.dense },
+      expected: { dimension, padId, heads, outputs },
       timeoutMs: config.tritonTimeoutMs,
       probeMs: config.tritonProbeMs,
       batchesInFlight: config.tritonBatchesInFlight,
       batchTextsMax: config.batchTextsMax,
       batchTokensMax: config.batchTokensMax,
+      multiVectorTokensMax: Math.floor(config.multiVectorBytesMax / (4 * dimension)),
       clock,
       log,
     });
@@ -105,7 +106,7 @@ function createBackend(options: {
     greeting: {
       modelPath: modelPathOf(config, manifest),
       threadCount: config.embeddedThreads,
-      denseOutput: outputs.dense,
+      outputs,
       dimension,
     },
     padId,

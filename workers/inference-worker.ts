@@ -32,9 +32,13 @@ function greet(greeting: WorkerGreeting<InferenceFacts>): void {
 
 async function answer(model: InferenceEngine, job: InferenceJob): Promise<void> {
   try {
-    const dense = await model.run(job);
-    const reply: InferenceReply = { jobId: job.jobId, dense };
-    self.postMessage(reply, [dense.buffer]);
+    const outputs = await model.run(job);
+    const reply: InferenceReply = { jobId: job.jobId, outputs };
+    const arrays = Object.values(outputs);
+    self.postMessage(
+      reply,
+      arrays.map((array) => array.buffer),
+    );
   } catch (error) {
     const reply: InferenceReply = { jobId: job.jobId, reason: describeError(error) };
     self.postMessage(reply);

@@ -1,3 +1,5 @@
+import type { FloatBlock } from './float-block.ts';
+
 /**
  * What the batcher and the journey know of a backend. Both backends, and every fake, pass `testing/contract/backend`.
  */
@@ -5,18 +7,35 @@ export interface Backend {
   readonly name: 'triton' | 'embedded';
   /** What it likes; read anew for each batch, since an engine that comes back may like something else. */
   limits(): BackendLimits;
+  /** What the model that runs there can give; of several servers, what all can. */
+  heads(): readonly Head[];
   /** Whether a batch sent now is expected to succeed, and why not. */
   state(): BackendState;
   /**
    * Runs one batch.
    *
    * @param batch borrowed until the promise settles.
-   * @returns rows owned by the caller.
+   * @returns exactly the heads that were asked for, owned by the caller.
    * @throws ServerError EMB_BACKEND_UNAVAILABLE, EMB_BACKEND_TIMEOUT, EMB_BACKEND_FAILED or EMB_OUTPUT_INVALID.
    */
   infer(batch: TokenBatch): Promise<BatchOutput>;
   /** Lets go of sockets and workers. Batches in flight fail. */
   close(): Promise<void>;
+}
+
+/** What a model can give: one vector a text, one weight a token, one vector a token. */
+export type Head = 'dense' | 'sparse' | 'multi_vector';
+
+const HEADS: readonly Head[] = ['dense', 'sparse', 'multi_vector'];
+
+/** The seven sets that are not empty, by bit mask: heads are compared by identity on the hot path. */
+const HEAD_SETS: readonly (readonly Head[])[] = Array.from({ length: 8 }, (_, mask) =>
+  HEADS.filter((_head, bit) => (mask & (1 << bit)) !== 0),
+);
+
+/** The one array that stands for a set of heads, in the order dense, sparse, multi-vector. */
+export function headSet(heads: readonly Head[]): readonly Head[] {
+  return HEAD_SETS[heads.reduce((mask, head) => mask | (1 << HEADS.indexOf(head)), 0)];
 }
 
 /** What a backend likes to be given. */
@@ -27,9 +46,11 @@ export interface BackendLimits {
   readonly batchTextsMax: number;
   /** Padded tokens (longest × texts) in one batch; one text alone may exceed it. */
   readonly batchTokensMax: number;
+  /** The same for a batch that asks for a vector a token: those are what fills memory. */
+  readonly multiVectorTokensMax: number;
   /** How many padded tokens one launch is worth: below that much padding, two batches are better sent as one. */
   readonly launchTokens: number;
-  /** Pads to the exact longest text instead of the shared lengths of `paddedLength`. */
+  /** Pads to the exact longest text instead of the shared lengths of `paddedLengthOf`. */
   readonly isExactLength: boolean;
 }
 
@@ -46,10 +67,26 @@ export interface TokenBatch {
   readonly texts: readonly Int32Array[];
   /** Length that every text is padded to; at least the longest. */
   readonly paddedLength: number;
+  /** What to compute; only these outputs are fetched. At least one. */
+  readonly heads: readonly Head[];
 }
 
-/** What a backend answers. */
+/** What a backend answers, float32 and row-major, in the order of the batch. */
 export interface BatchOutput {
-  /** Row-major `[textCount, dimension]` float32, in the order of the batch. */
-  readonly dense: Float32Array;
+  /** `[textCount, dimension]`. */
+  readonly dense?: FloatBlock;
+  /** `[textCount, paddedLength]`: the weight of each token. */
+  readonly sparse?: FloatBlock;
+  /** `[textCount, paddedLength - 1, dimension]`: a vector for each token but the first. */
+  readonly multi_vector?: FloatBlock;
+}
+
+/** How many float32 values a head has for one text of a batch. */
+export function valuesPerText(
+  head: Head,
+  size: { dimension: number; paddedLength: number },
+): number {
+  if (head === 'dense') return size.dimension;
+  if (head === 'sparse') return size.paddedLength;
+  return (size.paddedLength - 1) * size.dimension;
 }

@@ -27,3 +27,30 @@ export function faultOfRow(
   }
   return undefined;
 }
+
+/** Says what is wrong with the weights of a text's tokens, or nothing. The graph ends in a ReLU: none is negative. */
+export function faultOfWeights(weights: Float32Array): string | undefined {
+  for (let index = 0; index < weights.length; index++) {
+    if (!(weights[index] >= 0 && weights[index] < Number.POSITIVE_INFINITY)) {
+      return 'has a token weight that is negative or not finite';
+    }
+  }
+  return undefined;
+}
+
+/** Says what is wrong with the first bad vector of a text's tokens, or nothing. */
+export function faultOfRows(
+  rows: Float32Array,
+  rowCount: number,
+  expected: { dimension: number; isNormalized: boolean },
+): string | undefined {
+  const { dimension } = expected;
+  if (rows.length !== rowCount * dimension) {
+    return `has ${rows.length} values for ${rowCount} tokens of ${dimension} dimensions`;
+  }
+  for (let at = 0; at < rows.length; at += dimension) {
+    const fault = faultOfRow(rows.subarray(at, at + dimension), expected);
+    if (fault !== undefined) return fault;
+  }
+  return undefined;
+}

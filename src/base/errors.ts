@@ -57,6 +57,16 @@ export const ERRORS = {
     retryable: false,
     meaning: 'More texts than one request may carry.',
   },
+  EMB_HEAD_UNAVAILABLE: {
+    status: 422,
+    retryable: false,
+    meaning: 'The model has no such head.',
+  },
+  EMB_REPLY_TOO_LARGE: {
+    status: 422,
+    retryable: false,
+    meaning: 'The reply would be over the byte limit.',
+  },
   EMB_QUEUE_FULL: {
     status: 429,
     retryable: true,

@@ -1,8 +1,12 @@
+import type { Head } from '../backend/backend.ts';
+
 /** What a plan may not exceed; a part of `BackendLimits`. */
 export interface PlanLimits {
   readonly batchTextsMax: number;
   /** Padded tokens (longest × texts). One text alone may exceed it. */
   readonly batchTokensMax: number;
+  /** The same for texts that ask for a vector a token. */
+  readonly multiVectorTokensMax: number;
   /** Padded tokens that cost as much as one more launch. */
   readonly launchTokens: number;
 }
@@ -11,6 +15,8 @@ export interface PlanLimits {
 export interface LaneView {
   /** Tokens that each text of the lane is padded to. */
   readonly paddedLength: number;
+  /** Canonical: equal sets are the same array. */
+  readonly heads: readonly Head[];
   /** At least one. */
   readonly textCount: number;
   /** When the most urgent text of the lane is due, in ms. */
@@ -40,7 +46,7 @@ export function paddedLengthOf(tokenCount: number): number {
  *
  * The lane whose head is due first leads, so nothing is passed over for ever. The batch fills up from that lane, and then
  * from shorter ones, nearest first, while padding their texts to the leader's length costs less than the launch that it
- * saves. A lane that could fill a batch alone is left to do so.
+ * saves. A lane that could fill a batch alone is left to do so, and texts of other heads are left to another batch.
  *
  * @param lanes the lanes that have texts, by ascending `paddedLength`; at least one.
  */
@@ -49,14 +55,20 @@ export function planBatch(lanes: readonly LaneView[], limits: PlanLimits): Batch
   for (let index = 1; index < lanes.length; index++) {
     if (lanes[index].dueMs < lanes[leader].dueMs) leader = index;
   }
-  const { paddedLength, textCount } = lanes[leader];
-  const capacity = batchCapacity(paddedLength, limits);
+  const { paddedLength, heads, textCount } = lanes[leader];
+  const tokensMax = heads.includes('multi_vector')
+    ? Math.min(limits.batchTokensMax, limits.multiVectorTokensMax)
+    : limits.batchTokensMax;
+  const capacityOf = (length: number): number =>
+    Math.min(limits.batchTextsMax, Math.max(1, Math.floor(tokensMax / length)));
+  const capacity = capacityOf(paddedLength);
   const draws = [{ laneIndex: leader, textCount: Math.min(capacity, textCount) }];
   let room = capacity - draws[0].textCount;
   for (let index = leader - 1; index >= 0 && room > 0; index--) {
     const lane = lanes[index];
+    if (lane.heads !== heads) continue;
     const paddingEach = paddedLength - lane.paddedLength;
-    const fillsAlone = lane.textCount >= batchCapacity(lane.paddedLength, limits);
+    const fillsAlone = lane.textCount >= capacityOf(lane.paddedLength);
     const savesLaunch =
       lane.textCount <= room && lane.textCount * paddingEach <= limits.launchTokens;
     if (fillsAlone || !savesLaunch) continue;
@@ -64,10 +76,4 @@ export function planBatch(lanes: readonly LaneView[], limits: PlanLimits): Batch
     room -= lane.textCount;
   }
   return { paddedLength, draws };
-}
-
-/** Texts of one padded length that a batch holds: at least one, however long. */
-function batchCapacity(paddedLength: number, limits: PlanLimits): number {
-  const byTokens = Math.max(1, Math.floor(limits.batchTokensMax / paddedLength));
-  return Math.min(limits.batchTextsMax, byTokens);
 }

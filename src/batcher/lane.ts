@@ -1,3 +1,5 @@
+import type { Head } from '../backend/backend.ts';
+
 /** What a lane orders by. */
 export interface Due {
   /** When it should have been served by, in ms of the clock. */
@@ -6,13 +8,15 @@ export interface Due {
   readonly sequence: number;
 }
 
-/** The waiting texts of one padded length, most urgent first: a binary heap. Push and pop cost O(log n). */
+/** The waiting texts of one padded length and one set of heads, most urgent first: a binary heap. Push and pop cost O(log n). */
 export class Lane<Item extends Due> {
   readonly paddedLength: number;
+  readonly heads: readonly Head[];
   readonly #heap: Item[] = [];
 
-  constructor(paddedLength: number) {
+  constructor(paddedLength: number, heads: readonly Head[]) {
     this.paddedLength = paddedLength;
+    this.heads = heads;
   }
 
   get textCount(): number {

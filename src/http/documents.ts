@@ -60,6 +60,11 @@ const ENCODE_SCHEMA: Schema = {
       nullable: true,
       description: 'Cut texts that are too long (true), or refuse them (false).',
     },
+    outputs: {
+      type: 'array',
+      items: { type: 'string', enum: ['dense', 'sparse', 'multi_vector'] },
+      description: 'What to compute; dense unless told.',
+    },
     input_type: {
       type: 'string',
       enum: ['query', 'passage'],
@@ -115,6 +120,54 @@ export const ENCODE_DOCUMENT: DocumentDecoration = {
     502: errorReplyOf('The backend failed the batch.'),
     503: errorReplyOf('The backend is down, or the server is draining.'),
     504: errorReplyOf('A deadline passed.'),
+  },
+};
+
+const SCORE_SCHEMA: Schema = {
+  type: 'object',
+  required: ['query', 'texts'],
+  properties: {
+    query: { type: 'string', minLength: 1 },
+    texts: { type: 'array', items: { type: 'string', minLength: 1 }, minItems: 1 },
+    outputs: {
+      type: 'array',
+      items: { type: 'string', enum: ['dense', 'sparse', 'multi_vector'] },
+      description: 'Heads to score by; all that the model has unless told.',
+    },
+    weights: {
+      type: 'object',
+      additionalProperties: { type: 'number' },
+      description: 'Weight of each head in the weighted mean; 1 each unless told.',
+    },
+    truncate: { type: 'boolean', nullable: true },
+  },
+};
+
+/** `POST /score`. */
+export const SCORE_DOCUMENT: DocumentDecoration = {
+  summary: 'Score texts against a query by each head',
+  tags: ['native'],
+  requestBody: {
+    required: true,
+    content: {
+      'application/json': {
+        schema: SCORE_SCHEMA,
+        example: { query: 'расторжение договора', texts: ['прекращение договора', 'рецепт борща'] },
+      },
+    },
+  },
+  responses: {
+    ...ENCODE_DOCUMENT.responses,
+    200: objectReplyOf('One score a text and head, and their weighted mean.', {
+      model: 'bge-m3',
+      scores: {
+        dense: [0.8, 0.3],
+        sparse: [0.2, 0],
+        multi_vector: [0.7, 0.4],
+        weighted: [0.57, 0.23],
+      },
+      weights: { dense: 1, sparse: 1, multi_vector: 1 },
+    }),
   },
 };
 

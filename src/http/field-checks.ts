@@ -3,10 +3,10 @@ import { ServerError } from '../base/errors.ts';
 /** A decoded body that is a map of fields. */
 export type Fields = Readonly<Record<string, unknown>>;
 
-/** @throws ServerError EMB_FIELD_INVALID when the body is no object. */
-export function fieldsOf(body: unknown): Fields {
-  if (typeof body === 'object' && body !== null && !Array.isArray(body)) return body as Fields;
-  throw invalid('body', 'an object with the field "query"', body);
+/** @throws ServerError EMB_FIELD_INVALID when the body, or the `field` in it, is no object. */
+export function fieldsOf(value: unknown, field = 'body'): Fields {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Fields;
+  throw invalid(field, 'an object', value);
 }
 
 /** An integer within bounds; undefined when the field is absent or null. */
@@ -45,6 +45,21 @@ export function optionalWord<const Word extends string>(
   const word = words.find((known) => known === value);
   if (word !== undefined) return word;
   throw invalid(field, `one of ${words.map((known) => `"${known}"`).join(', ')}`, value);
+}
+
+/** A list of some words, none twice, at least one; undefined when the field is absent or null. */
+export function optionalWords<const Word extends string>(
+  fields: Fields,
+  field: string,
+  words: readonly Word[],
+): readonly Word[] | undefined {
+  const value = fields[field];
+  if (value === undefined || value === null) return undefined;
+  const wanted = `an array of ${words.map((known) => `"${known}"`).join(', ')}`;
+  if (!Array.isArray(value) || value.length === 0) throw invalid(field, wanted, value);
+  const unknown = value.findIndex((item) => !words.includes(item));
+  if (unknown >= 0) throw invalid(`${field}[${unknown}]`, wanted, value[unknown]);
+  return value as Word[];
 }
 
 /** The texts of a field, and whether they came as one string. */

@@ -1,10 +1,11 @@
 import type { Elysia } from 'elysia';
+import { headSet } from '../backend/backend.ts';
 import { toServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Encode } from '../encode.ts';
 import type { ModelManifest } from '../model/manifest.ts';
-import { encodeReply } from '../reply/encode-reply.ts';
-import { negotiateFormat } from '../reply/reply-format.ts';
+import { checkFormatCarries, encodeReply } from '../reply/encode-reply.ts';
+import { negotiateFormat, type ReplyFormat } from '../reply/reply-format.ts';
 import { ENCODE_DOCUMENT, VECTOR_DIM_DOCUMENT } from './documents.ts';
 import { errorReply, REQUEST_ID_HEADER, requestIdOf } from './error-reply.ts';
 import {
@@ -12,6 +13,7 @@ import {
   optionalBoolean,
   optionalInteger,
   optionalWord,
+  optionalWords,
   requiredTexts,
 } from './field-checks.ts';
 import { readBody } from './read-body.ts';
@@ -23,6 +25,7 @@ export interface NativeDoor {
   readonly limits: {
     readonly bodyBytesMax: number;
     readonly requestTextsMax: number;
+    readonly replyBytesMax: number;
     readonly truncate: boolean;
   };
   readonly log: Log;
@@ -57,12 +60,20 @@ async function answerEncode(
   const format = negotiateFormat(request.headers.get('accept'));
   const fields = fieldsOf(await readBody(request, limits.bodyBytesMax));
   const { texts, isSingle } = requiredTexts(fields, 'query', limits.requestTextsMax);
+  const heads = headSet(optionalWords(fields, 'outputs', HEADS) ?? ['dense']);
+  checkFormatCarries(format, {
+    dense: heads.includes('dense'),
+    sparse: heads.includes('sparse'),
+    multiVectors: heads.includes('multi_vector'),
+  });
   const range = { min: 1, max: limits.requestTextsMax };
   const result = await door.encode({
     texts,
+    heads,
     inputType: optionalWord(fields, 'input_type', ['query', 'passage']) ?? 'query',
     truncate: optionalBoolean(fields, 'truncate') ?? limits.truncate,
     batchTextsMax: optionalInteger(fields, 'batch_size', range),
+    valueCountMax: Math.floor(limits.replyBytesMax / bytesPerValue(format)),
     signal: request.signal,
     fieldOf: (index) => (isSingle ? 'query' : `query[${index}]`),
   });
@@ -72,4 +83,12 @@ async function answerEncode(
   );
   const headers = { 'content-type': reply.contentType, [REQUEST_ID_HEADER]: requestId };
   return new Response(reply.body, { headers: { ...headers, ...reply.headers } });
+}
+
+const HEADS = ['dense', 'sparse', 'multi_vector'] as const;
+
+/** Bytes of one float32 in a reply. In JSON a unit vector's component takes 12 on average, its comma included. */
+function bytesPerValue(format: ReplyFormat): number {
+  if (format.kind !== 'json') return format.dtype === 'float16' ? 2 : 4;
+  return format.encoding === 'base64' ? 6 : 12;
 }

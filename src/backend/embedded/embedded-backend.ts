@@ -3,7 +3,14 @@ import { ServerError } from '../../base/errors.ts';
 import { invariant } from '../../base/invariant.ts';
 import type { Log } from '../../base/log.ts';
 import { createWorkerHost, type WorkerHost } from '../../base/worker-host.ts';
-import type { Backend, BatchOutput, TokenBatch } from '../backend.ts';
+import {
+  type Backend,
+  type BatchOutput,
+  type Head,
+  type TokenBatch,
+  valuesPerText,
+} from '../backend.ts';
+import { FloatBlock } from '../float-block.ts';
 import { writeTokenTensors } from '../token-tensors.ts';
 import type {
   InferenceFacts,
@@ -24,7 +31,8 @@ interface Slot {
 }
 
 interface OpenJob {
-  readonly valueCount: number;
+  readonly batch: { readonly textCount: number; readonly paddedLength: number };
+  readonly heads: readonly Head[];
   resolve(output: BatchOutput): void;
   reject(error: ServerError): void;
 }
@@ -46,6 +54,7 @@ export function createEmbeddedBackend(options: {
   log: Log;
 }): EmbeddedBackend {
   const { greeting, padId } = options;
+  const { dimension } = greeting;
   const slots: Slot[] = [];
   let nextJobId = 1;
 
@@ -71,9 +80,9 @@ export function createEmbeddedBackend(options: {
     writeTokenTensors(batch, { padId, wordsPerValue: 2, ids, mask });
     const jobId = nextJobId++;
     return new Promise((resolve, reject) => {
-      const valueCount = textCount * greeting.dimension;
-      idlest.jobs.set(jobId, { valueCount, resolve, reject });
-      const job = { jobId, textCount, paddedLength: batch.paddedLength, ids, mask };
+      const { paddedLength, heads } = batch;
+      idlest.jobs.set(jobId, { batch: { textCount, paddedLength }, heads, resolve, reject });
+      const job = { jobId, textCount, paddedLength, ids, mask, heads };
       idlest.host.send(job, [ids.buffer, mask.buffer]);
     });
   }
@@ -89,8 +98,15 @@ export function createEmbeddedBackend(options: {
       );
       return;
     }
-    invariant(reply.dense.length === job.valueCount, 'an inference worker answers each row');
-    job.resolve({ dense: reply.dense });
+    const output: { -readonly [H in Head]?: FloatBlock } = {};
+    for (const head of job.heads) {
+      const values = reply.outputs[head];
+      const each = valuesPerText(head, { dimension, paddedLength: job.batch.paddedLength });
+      const isWhole = values?.length === job.batch.textCount * each;
+      invariant(values !== undefined && isWhole, 'an inference worker answers each head whole');
+      output[head] = FloatBlock.of(values);
+    }
+    job.resolve(output);
   }
 
   function failAll(slot: Slot, why: string): void {
@@ -104,9 +120,11 @@ export function createEmbeddedBackend(options: {
       slotCount: Math.max(1, slots.filter((slot) => slot.host.facts !== undefined).length),
       batchTextsMax: 1,
       batchTokensMax: 1,
+      multiVectorTokensMax: 1,
       launchTokens: 0,
       isExactLength: true,
     }),
+    heads: () => Object.keys(greeting.outputs) as Head[],
     state() {
       const isReady = slots.some((slot) => slot.host.facts !== undefined);
       return { isReady, reason: isReady ? '' : slots[0].host.reason };

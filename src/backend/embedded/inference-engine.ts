@@ -1,23 +1,26 @@
 import { existsSync } from 'node:fs';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import type { InferenceFacts, InferenceGreeting, InferenceJob } from './inference-protocol.ts';
+import type { Head } from '../backend.ts';
+import type {
+  InferenceFacts,
+  InferenceGreeting,
+  InferenceJob,
+  InferenceOutputs,
+} from './inference-protocol.ts';
 
 /** Runs a model on the thread that calls it: `run` blocks that thread for as long as it computes. */
 export interface InferenceEngine {
   readonly facts: InferenceFacts;
-  /** @returns `[textCount, dimension]`, owned by the caller. */
-  run(job: InferenceJob): Promise<Float32Array<ArrayBuffer>>;
+  /** @returns one array for each head of the job, owned by the caller. */
+  run(job: InferenceJob): Promise<InferenceOutputs>;
 }
 
-/** Names that published graphs give to the pooled, normalised vector. */
-const DENSE_NAMES = ['sentence_embedding', 'dense_vecs', 'dense', 'embeddings'];
-
 /**
- * Loads a graph with inputs `input_ids` and `attention_mask`, int64 `[batch, sequence]`, and a pooled float32 output
- * `[batch, dimension]`.
+ * Loads a graph with inputs `input_ids` and `attention_mask`, int64 `[batch, sequence]`, and float32 outputs of the names
+ * that the manifest gives.
  */
 export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<InferenceEngine> {
-  const { modelPath, dimension } = greeting;
+  const { modelPath, outputs } = greeting;
   if (!existsSync(modelPath)) throw new Error(`${modelPath} is missing; run ./run.sh to fetch it`);
   const session = await InferenceSession.create(modelPath, {
     intraOpNumThreads: greeting.threadCount,
@@ -26,30 +29,35 @@ export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<
     graphOptimizationLevel: 'all',
     logSeverityLevel: 3,
   });
-  const wanted = greeting.denseOutput === undefined ? DENSE_NAMES : [greeting.denseOutput];
-  const denseOutput = wanted.find((name) => session.outputNames.includes(name));
-  if (denseOutput === undefined) {
-    const found = session.outputNames.join(', ');
-    throw new Error(`${modelPath} has none of the outputs ${wanted.join(', ')}, only ${found}`);
+  const missing = Object.values(outputs).find((name) => !session.outputNames.includes(name));
+  if (missing !== undefined) {
+    throw new Error(
+      `${modelPath} has no output ${missing}, only ${session.outputNames.join(', ')}`,
+    );
   }
 
-  async function run(job: InferenceJob): Promise<Float32Array<ArrayBuffer>> {
+  function nameOf(head: Head): string {
+    const name = outputs[head];
+    if (name === undefined) throw new Error(`The manifest names no output for the head ${head}.`);
+    return name;
+  }
+
+  async function run(job: InferenceJob): Promise<InferenceOutputs> {
     const shape = [job.textCount, job.paddedLength];
     const feeds = {
       input_ids: new Tensor('int64', new BigInt64Array(job.ids.buffer), shape),
       attention_mask: new Tensor('int64', new BigInt64Array(job.mask.buffer), shape),
     };
-    const outputs = await session.run(feeds, [denseOutput as string]);
-    const output = outputs[denseOutput as string];
-    const [rowCount, columnCount] = output.dims;
-    if (output.dims.length !== 2 || rowCount !== job.textCount || columnCount !== dimension) {
-      throw new Error(
-        `${denseOutput} has shape [${output.dims}], not [${job.textCount},${dimension}]`,
-      );
+    const results = await session.run(feeds, job.heads.map(nameOf));
+    const arrays: { -readonly [H in Head]?: Float32Array<ArrayBuffer> } = {};
+    for (const head of job.heads) {
+      const { type, data } = results[nameOf(head)];
+      if (type !== 'float32') throw new Error(`Output ${nameOf(head)} is ${type}, not float32.`);
+      // The one copy: what ONNX Runtime hands out is its own memory and cannot be transferred.
+      arrays[head] = new Float32Array(data as Float32Array);
     }
-    // The one copy: what ONNX Runtime hands out is its own memory and cannot be transferred.
-    return new Float32Array(output.data as Float32Array);
+    return arrays;
   }
 
-  return { facts: { denseOutput }, run };
+  return { facts: { outputNames: session.outputNames }, run };
 }

@@ -1,3 +1,5 @@
+import type { Head } from '../backend.ts';
+
 /** Every message between the main thread and an inference worker. Tensors are transferred both ways. */
 
 /** First message to a worker: which model to load, and how. */
@@ -5,14 +7,14 @@ export interface InferenceGreeting {
   /** The ONNX file. */
   readonly modelPath: string;
   readonly threadCount: number;
-  /** Name of the dense output; undefined leaves the choice to the graph's own names and shapes. */
-  readonly denseOutput: string | undefined;
+  /** Name of the output of each head that the model has. */
+  readonly outputs: { readonly [H in Head]?: string };
   readonly dimension: number;
 }
 
 /** What a worker found in the graph. */
 export interface InferenceFacts {
-  readonly denseOutput: string;
+  readonly outputNames: readonly string[];
 }
 
 /** One padded batch. */
@@ -24,10 +26,14 @@ export interface InferenceJob {
   readonly ids: Int32Array<ArrayBuffer>;
   /** The same shape and form: 1 for a token, 0 for padding. */
   readonly mask: Int32Array<ArrayBuffer>;
+  readonly heads: readonly Head[];
 }
 
-/** The answer to one job: `[textCount, dimension]`, or why there is none. */
+/** One array for each head that was asked for, in the shapes of `BatchOutput`. */
+export type InferenceOutputs = { readonly [H in Head]?: Float32Array<ArrayBuffer> };
+
+/** The answer to one job, or why there is none. */
 export type InferenceReply = { readonly jobId: number } & (
-  | { readonly dense: Float32Array<ArrayBuffer> }
+  | { readonly outputs: InferenceOutputs }
   | { readonly reason: string }
 );

@@ -28,6 +28,7 @@ export function createTritonBackend(options: {
   batchesInFlight: number;
   batchTextsMax: number;
   batchTokensMax: number;
+  multiVectorTokensMax: number;
   clock: Clock;
   log: Log;
 }): Backend {
@@ -63,9 +64,16 @@ export function createTritonBackend(options: {
         slotCount: Math.max(1, up.length) * options.batchesInFlight,
         batchTextsMax: Math.min(options.batchTextsMax, ...texts),
         batchTokensMax: options.batchTokensMax,
+        multiVectorTokensMax: options.multiVectorTokensMax,
         launchTokens: LAUNCH_TOKENS,
         isExactLength: false,
       };
+    },
+    heads() {
+      const { heads } = options.expected;
+      return heads.filter((head) =>
+        endpoints.every(({ model }) => model === undefined || head in model.signature.outputs),
+      );
     },
     state() {
       const isReady = endpoints.some((endpoint) => endpoint.model !== undefined);

@@ -55,7 +55,8 @@ export function createTritonEndpoint(options: {
         getJson(`${modelUrl}/config`),
       ]);
       const found = readTritonModel(metadata, config, options.expected);
-      await send({ texts: [PROBE_IDS], paddedLength: PROBE_IDS.length }, found, true);
+      const heads = options.expected.heads.filter((head) => head in found.signature.outputs);
+      await send({ texts: [PROBE_IDS], paddedLength: PROBE_IDS.length, heads }, found, true);
       if (isClosed) return;
       model = found;
       reason = '';
@@ -108,8 +109,7 @@ export function createTritonEndpoint(options: {
     if (reply.status !== 200) throw refusal(reply);
     const length = reply.headers.get('inference-header-content-length');
     const headerBytes = length === null ? null : Number(length);
-    const expected = { signature, textCount: batch.texts.length };
-    return { dense: decodeInferReply(reply.body, headerBytes, expected) };
+    return decodeInferReply(reply.body, headerBytes, { signature, batch });
   }
 
   function takeBuffer(bytes: number): ArrayBuffer {

@@ -1,11 +1,14 @@
+import type { Head } from '../backend.ts';
 import type { TritonSignature } from './triton-wire.ts';
 
 /** What the server's manifest says of the model that Triton should be serving. */
 export interface ExpectedModel {
   readonly dimension: number;
   readonly padId: number;
-  /** Name of the dense output, when the manifest gives one. */
-  readonly denseOutput: string | undefined;
+  /** The heads of the manifest. Triton's model must have the first; one that lacks another serves without it. */
+  readonly heads: readonly Head[];
+  /** Names of the outputs, where the manifest gives them. */
+  readonly outputs: { readonly [H in Head]?: string };
 }
 
 /** A model as Triton describes it. */
@@ -21,8 +24,12 @@ interface TensorMetadata {
   readonly shape: readonly (number | string)[];
 }
 
-/** Names that published BGE-M3 graphs give to the pooled vector, tried when the manifest's is not there. */
-const DENSE_NAMES = ['dense_vecs', 'sentence_embedding', 'dense', 'embeddings', 'embedding'];
+/** Names that published BGE-M3 graphs give to each head, tried when the manifest's is not there. */
+const OUTPUT_NAMES: { readonly [H in Head]: readonly string[] } = {
+  dense: ['dense_vecs', 'sentence_embedding', 'dense', 'embeddings', 'embedding'],
+  sparse: ['sparse_vecs', 'sparse', 'token_weights'],
+  multi_vector: ['colbert_vecs', 'multi_vector', 'colbert'],
+};
 
 /**
  * Reads names, datatypes and sizes from `GET /v2/models/{model}` and `/config`.
@@ -51,14 +58,24 @@ export function readTritonModel(
   if ((datatype !== 'INT64' && datatype !== 'INT32') || mask.datatype !== datatype) {
     throw new Error(`The model takes ${names}; both should be INT64, or both INT32.`);
   }
-  const dense = findDense(outputs, expected);
+  const found: { -readonly [H in Head]?: string } = {};
+  for (const head of expected.heads) {
+    const output = findOutput(head, outputs, expected);
+    if (output !== undefined) found[head] = output.name;
+  }
+  if (found[expected.heads[0]] === undefined) {
+    const given = outputs.map((output) => output.name).join(', ');
+    throw new Error(
+      `None of the model's outputs (${given}) is known as its ${expected.heads[0]} head.`,
+    );
+  }
   const maxBatch = Number((config as { max_batch_size?: unknown }).max_batch_size ?? 0);
   return {
     signature: {
       idsInput: ids.name,
       maskInput: mask.name,
       inputDatatype: datatype,
-      denseOutput: dense.name,
+      outputs: found,
       dimension: expected.dimension,
       padId: expected.padId,
     },
@@ -66,24 +83,26 @@ export function readTritonModel(
   };
 }
 
-function findDense(outputs: readonly TensorMetadata[], expected: ExpectedModel): TensorMetadata {
-  const named = [expected.denseOutput, ...DENSE_NAMES]
-    .map((name) => outputs.find((output) => output.name === name))
-    .find((output) => output !== undefined);
-  const dense = named ?? (outputs.length === 1 ? outputs[0] : undefined);
-  const found = outputs.map((output) => output.name).join(', ');
-  if (dense === undefined) {
-    throw new Error(`None of the model's outputs (${found}) is known as the dense vector.`);
+function findOutput(
+  head: Head,
+  outputs: readonly TensorMetadata[],
+  expected: ExpectedModel,
+): TensorMetadata | undefined {
+  const named = [expected.outputs[head], ...OUTPUT_NAMES[head]]
+    .map((name) => outputs.find((candidate) => candidate.name === name))
+    .find((candidate) => candidate !== undefined);
+  const isOnly = head === 'dense' && outputs.length === 1;
+  const output = named ?? (isOnly ? outputs[0] : undefined);
+  if (output === undefined) return undefined;
+  if (output.datatype !== 'FP32') {
+    throw new Error(`Output ${output.name} is ${output.datatype}; it should be FP32.`);
   }
-  if (dense.datatype !== 'FP32') {
-    throw new Error(`Output ${dense.name} is ${dense.datatype}; it should be FP32.`);
-  }
-  const dimension = Number(dense.shape.at(-1));
-  if (dimension !== -1 && dimension !== expected.dimension) {
+  const dimension = Number(output.shape.at(-1));
+  if (head !== 'sparse' && dimension !== -1 && dimension !== expected.dimension) {
     throw new Error(
-      `Output ${dense.name} has ${dimension} dimensions, the manifest says ${expected.dimension}: ` +
+      `Output ${output.name} has ${dimension} dimensions, the manifest says ${expected.dimension}: ` +
         'this is another model.',
     );
   }
-  return dense;
+  return output;
 }

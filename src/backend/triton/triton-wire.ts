@@ -1,6 +1,7 @@
 import { ServerError } from '../../base/errors.ts';
 import { invariant } from '../../base/invariant.ts';
-import type { TokenBatch } from '../backend.ts';
+import { type BatchOutput, type Head, type TokenBatch, valuesPerText } from '../backend.ts';
+import { FloatBlock } from '../float-block.ts';
 import { writeTokenTensors } from '../token-tensors.ts';
 
 /**
@@ -15,7 +16,9 @@ export interface TritonSignature {
   readonly idsInput: string;
   readonly maskInput: string;
   readonly inputDatatype: 'INT64' | 'INT32';
-  readonly denseOutput: string;
+  /** Name of the output of each head that the model has. */
+  readonly outputs: { readonly [H in Head]?: string };
+  /** Values of a dense row, and of each row of the multi-vector output. */
   readonly dimension: number;
   readonly padId: number;
 }
@@ -57,7 +60,10 @@ export function encodeInferRequest(
   const header = encoder.encode(
     JSON.stringify({
       inputs: [input(signature.idsInput), input(signature.maskInput)],
-      outputs: [{ name: signature.denseOutput, parameters: { binary_data: true } }],
+      outputs: batch.heads.map((head) => ({
+        name: signature.outputs[head],
+        parameters: { binary_data: true },
+      })),
     }),
   );
   const headerBytes = (header.length + 7) & ~7;
@@ -81,41 +87,42 @@ interface OutputHeader {
 }
 
 /**
- * Reads the dense output of an infer reply.
+ * Reads an infer reply.
  *
- * Triton can answer 200 with `binary_data_size: 0`, so each byte count is checked against its shape.
+ * Triton can answer 200 with `binary_data_size: 0`, so each byte count is checked against its shape, and each shape against
+ * what the batch must give.
  *
- * @param body the whole reply; borrowed, and the rows are a view of it where their offset is a multiple of four.
+ * @param body the whole reply; borrowed for as long as the output lives, which is a view of it.
  * @param headerBytes value of `Inference-Header-Content-Length`; null when the reply has no binary part.
- * @returns `[textCount, dimension]` float32.
- * @throws ServerError EMB_OUTPUT_INVALID for anything else than exactly those rows.
+ * @throws ServerError EMB_OUTPUT_INVALID for anything else than exactly the heads that the batch asked for.
  */
 export function decodeInferReply(
   body: Uint8Array<ArrayBuffer>,
   headerBytes: number | null,
-  expected: { signature: TritonSignature; textCount: number },
-): Float32Array {
-  const { signature, textCount } = expected;
+  asked: { signature: TritonSignature; batch: TokenBatch },
+): BatchOutput {
+  const { signature, batch } = asked;
   if (headerBytes === null || !(headerBytes > 0 && headerBytes <= body.length)) {
     throw invalid(`its binary header length is ${headerBytes}, of ${body.length} bytes`);
   }
-  const outputs = parseOutputs(body.subarray(0, headerBytes));
+  const result: { -readonly [H in Head]?: FloatBlock } = {};
   let offset = headerBytes;
-  let rows: Float32Array | undefined;
-  for (const output of outputs) {
+  for (const output of parseOutputs(body.subarray(0, headerBytes))) {
     const size = output.parameters?.binary_data_size;
     if (typeof size !== 'number' || size < 0 || offset + size > body.length) {
       throw invalid(`output ${output.name} claims ${size} bytes of ${body.length - offset}`);
     }
-    if (output.name === signature.denseOutput) {
-      rows = readRows(output, body.subarray(offset, offset + size), expected);
+    const head = batch.heads.find((wanted) => signature.outputs[wanted] === output.name);
+    if (head !== undefined) {
+      checkOutput(output, size, head, asked);
+      result[head] = new FloatBlock(body.subarray(offset, offset + size));
     }
     offset += size;
   }
   if (offset !== body.length) throw invalid(`${body.length - offset} bytes belong to no output`);
-  if (rows === undefined) throw invalid(`it has no output ${signature.denseOutput}`);
-  invariant(rows.length === textCount * signature.dimension, 'one row a text');
-  return rows;
+  const missing = batch.heads.find((head) => result[head] === undefined);
+  if (missing !== undefined) throw invalid(`it has no output ${signature.outputs[missing]}`);
+  return result;
 }
 
 function parseOutputs(header: Uint8Array): readonly OutputHeader[] {
@@ -129,24 +136,27 @@ function parseOutputs(header: Uint8Array): readonly OutputHeader[] {
   return parsed.outputs as readonly OutputHeader[];
 }
 
-function readRows(
+/** A shape is right when it starts with the number of texts and has as many values for each as the head must give. */
+function checkOutput(
   output: OutputHeader,
-  bytes: Uint8Array<ArrayBuffer>,
-  expected: { signature: TritonSignature; textCount: number },
-): Float32Array {
-  const { signature, textCount } = expected;
-  const shape = `[${output.shape}]`;
-  if (output.datatype !== 'FP32') throw invalid(`${output.name} is ${output.datatype}, not FP32`);
-  if (shape !== `[${textCount},${signature.dimension}]`) {
-    throw invalid(`${output.name} has shape ${shape}, not [${textCount},${signature.dimension}]`);
+  byteCount: number,
+  head: Head,
+  { signature, batch }: { signature: TritonSignature; batch: TokenBatch },
+): void {
+  const { name, datatype, shape } = output;
+  if (datatype !== 'FP32') throw invalid(`${name} is ${datatype}, not FP32`);
+  const { dimension } = signature;
+  const each = valuesPerText(head, { dimension, paddedLength: batch.paddedLength });
+  const textCount = batch.texts.length;
+  const shapeCount = shape.reduce((product, size) => product * size, 1);
+  if (shape[0] !== textCount || shapeCount !== textCount * each) {
+    throw invalid(
+      `${name} has shape [${shape}], not ${each} values for each of ${textCount} texts`,
+    );
   }
-  const wanted = textCount * signature.dimension * 4;
-  if (bytes.length !== wanted) {
-    throw invalid(`${output.name} has ${bytes.length} bytes for shape ${shape}, not ${wanted}`);
+  if (byteCount !== shapeCount * 4) {
+    throw invalid(`${name} has ${byteCount} bytes for shape [${shape}], not ${shapeCount * 4}`);
   }
-  // A float32 view must start at a multiple of four; the header's length is the server's choice, so a copy may be needed.
-  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
-  return new Float32Array(aligned.buffer, aligned.byteOffset, wanted / 4);
 }
 
 function invalid(what: string, cause?: unknown): ServerError {

@@ -1,0 +1,154 @@
+import type { Demand } from './admission/admission.ts';
+import { valuesPerText } from './backend/backend.ts';
+import { faultOfRow, faultOfRows, faultOfWeights } from './backend/output-guard.ts';
+import { ServerError } from './base/errors.ts';
+import type { TextOutcome } from './batcher/micro-batcher.ts';
+import type { EncodeRequest, EncodeResult, Parts } from './encode.ts';
+import { joinTokenWeights, type SparseWeights } from './model/sparse.ts';
+import type { TokenizedText } from './tokenizer/tokenizer-pool.ts';
+
+/** Characters past which no text can fit, refused before a single one is tokenized. */
+export function refuseLongTexts({ limits }: Parts, request: EncodeRequest): void {
+  if (request.truncate) return;
+  for (let index = 0; index < request.texts.length; index++) {
+    const { length } = request.texts[index];
+    if (length <= limits.textCharactersMax) continue;
+    const field = request.fieldOf(index);
+    throw new ServerError(
+      'EMB_TEXT_TOO_LONG',
+      `${field} has ${length} characters, the limit is ${limits.textCharactersMax} with truncate: false.`,
+      { field, limit: limits.textCharactersMax, value: length },
+    );
+  }
+}
+
+/** A backend that is down is told at once, not after a wait in the queue. */
+export function refuseWhileDown({ backend }: Parts): void {
+  const { isReady, reason } = backend.state();
+  if (isReady) return;
+  throw new ServerError('EMB_BACKEND_UNAVAILABLE', 'The backend is down or still loading.', {
+    retryAfterMs: 1000,
+    cause: new Error(reason),
+  });
+}
+
+/** Characters of a token, on the low side for Russian and English prose, so that tokens are over-estimated. */
+const CHARACTERS_PER_TOKEN = 3;
+
+/** What a request asks of the queue: its tokens are estimated before they are known. */
+export function demandOf({ manifest }: Parts, request: EncodeRequest): Demand {
+  let tokenCount = 0;
+  for (const text of request.texts) {
+    tokenCount += Math.min(
+      manifest.tokenCountMax,
+      2 + Math.ceil(text.length / CHARACTERS_PER_TOKEN),
+    );
+  }
+  return { textCount: request.texts.length, tokenCount };
+}
+
+/** The texts as the model wants them. */
+export function withPrefix(
+  { manifest }: Parts,
+  { texts, inputType }: EncodeRequest,
+): readonly string[] {
+  const prefix = manifest.prefixes[inputType];
+  return prefix === '' ? texts : texts.map((text) => prefix + text);
+}
+
+/** With `truncate: false`, a text over the model's tokens is refused by name. */
+export function refuseManyTokens(
+  { manifest }: Parts,
+  request: EncodeRequest,
+  tokenized: readonly TokenizedText[],
+): void {
+  if (request.truncate) return;
+  const index = tokenized.findIndex((text) => text.isTruncated);
+  if (index < 0) return;
+  const field = request.fieldOf(index);
+  const { tokenCount } = tokenized[index];
+  throw new ServerError(
+    'EMB_TEXT_TOO_LONG',
+    `${field} has ${tokenCount} tokens, the limit of ${manifest.id} is ${manifest.tokenCountMax}.`,
+    { field, limit: manifest.tokenCountMax, value: tokenCount },
+  );
+}
+
+/** A head that the running model lacks is refused before the work. */
+export function refuseMissingHeads({ backend, manifest }: Parts, { heads }: EncodeRequest): void {
+  const available = backend.heads();
+  const missing = heads.find((head) => !available.includes(head));
+  if (missing === undefined) return;
+  const known = available.join(', ');
+  throw new ServerError(
+    'EMB_HEAD_UNAVAILABLE',
+    `${manifest.id} on ${backend.name} has no output "${missing}"; it has ${known}.`,
+    { field: 'outputs', limit: known, value: missing },
+  );
+}
+
+/** Counts the values of the reply once the tokens are known, and before any is computed. */
+export function refuseLargeReply(
+  { manifest }: Parts,
+  { heads, valueCountMax }: EncodeRequest,
+  tokenized: readonly TokenizedText[],
+): void {
+  const { dimension } = manifest;
+  let valueCount = 0;
+  for (const { ids } of tokenized) {
+    for (const head of heads)
+      valueCount += valuesPerText(head, { dimension, paddedLength: ids.length });
+  }
+  if (valueCount <= valueCountMax) return;
+  throw new ServerError(
+    'EMB_REPLY_TOO_LARGE',
+    `The reply would carry ${valueCount} numbers, the limit in this format is ${valueCountMax}. ` +
+      'Send fewer texts at a time, or ask for fewer outputs.',
+    { field: 'outputs', limit: valueCountMax, value: valueCount },
+  );
+}
+
+/** Checks every output; a bad one is an error for its text alone, never a vector. */
+export function guardOutputs(
+  parts: Parts,
+  request: EncodeRequest,
+  work: { tokenized: readonly TokenizedText[]; outcomes: readonly TextOutcome[] },
+): EncodeResult {
+  const rows: Float32Array[] = [];
+  const sparse: SparseWeights[] = [];
+  const multiVectors: { tokenCount: number; data: Float32Array }[] = [];
+  const { dimension, normalized: isNormalized } = parts.manifest;
+  const expected = { dimension, isNormalized };
+  for (let index = 0; index < work.outcomes.length; index++) {
+    const outcome = work.outcomes[index];
+    if (outcome instanceof ServerError) throw outcome;
+    const { ids } = work.tokenized[index];
+    if (outcome.dense !== undefined) {
+      refuseFault(faultOfRow(outcome.dense, expected), request, index);
+      rows.push(outcome.dense);
+    }
+    if (outcome.sparse !== undefined) {
+      refuseFault(faultOfWeights(outcome.sparse), request, index);
+      sparse.push(joinTokenWeights(ids, outcome.sparse));
+    }
+    if (outcome.multi_vector !== undefined) {
+      const tokenCount = ids.length - 1;
+      refuseFault(faultOfRows(outcome.multi_vector, tokenCount, expected), request, index);
+      multiVectors.push({ tokenCount, data: outcome.multi_vector });
+    }
+  }
+  return {
+    ...(request.heads.includes('dense') ? { rows } : {}),
+    ...(request.heads.includes('sparse') ? { sparse } : {}),
+    ...(request.heads.includes('multi_vector') ? { multiVectors } : {}),
+    tokenCounts: work.tokenized.map((text) => text.tokenCount),
+    truncated: work.tokenized.map((text) => text.isTruncated),
+  };
+}
+
+function refuseFault(fault: string | undefined, request: EncodeRequest, index: number): void {
+  if (fault === undefined) return;
+  const field = request.fieldOf(index);
+  const message = `The output for ${field} ${fault}; it is withheld.`;
+  throw new ServerError('EMB_OUTPUT_INVALID', message, { field });
+}
