@@ -22,10 +22,10 @@ export function refuseLongTexts({ limits }: Parts, request: EncodeRequest): void
   }
 }
 
-/** A backend that is down is told at once, not after a wait in the queue. */
-export function refuseWhileDown({ backend }: Parts): void {
-  const { isReady, reason } = backend.state();
-  if (isReady) return;
+/** What is down is told at once, not after a wait in the queue. */
+export function refuseWhileDown({ backend, tokenizer }: Parts): void {
+  const reason = backend.state().reason || tokenizer.reason;
+  if (reason === '') return;
   throw new ServerError('EMB_BACKEND_UNAVAILABLE', 'The backend is down or still loading.', {
     retryAfterMs: 1000,
     cause: new Error(reason),
