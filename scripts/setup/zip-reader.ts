@@ -51,7 +51,7 @@ async function readDirectory(file: FileHandle, path: string): Promise<ZipEntry[]
   const tailBytes = Math.min(archiveBytes, END_BYTES + COMMENT_BYTES_MAX);
   const tail = await readAt(file, { offset: archiveBytes - tailBytes, bytes: tailBytes });
   let end = tail.length - END_BYTES;
-  while (end >= 0 && tail.readUInt32LE(end) !== END_SIGNATURE) end--;
+  while (end >= 0 && !isEndRecord(tail, end)) end--;
   if (end < 0) throw new Error(`${path} is no zip archive, or is truncated`);
   const directory = await readAt(file, {
     offset: tail.readUInt32LE(end + 16),
@@ -74,6 +74,12 @@ async function readDirectory(file: FileHandle, path: string): Promise<ZipEntry[]
     at += DIRECTORY_HEADER_BYTES + nameBytes + extraAndCommentBytes;
   }
   return entries;
+}
+
+/** The record that ends the archive: its signature, and a comment that reaches exactly to the end of the file. */
+function isEndRecord(tail: Buffer, at: number): boolean {
+  const commentBytes = tail.length - at - END_BYTES;
+  return tail.readUInt32LE(at) === END_SIGNATURE && tail.readUInt16LE(at + 20) === commentBytes;
 }
 
 async function readAt(
