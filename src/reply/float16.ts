@@ -8,7 +8,7 @@
 export function writeFloat16(values: Float32Array, target: Uint16Array): void {
   const patterns = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let index = 0; index < patterns.length; index++) {
-    const bits = patterns[index] as number;
+    const bits = patterns[index];
     const sign = (bits >>> 16) & 0x8000;
     const magnitude = bits & 0x7fffffff;
     if (magnitude >= SMALLEST_NORMAL && magnitude < TOO_LARGE) {

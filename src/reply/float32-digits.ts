@@ -56,8 +56,8 @@ export function findShortest(bits: number): void {
 
   // A power of two is twice as far from its upper neighbour as from its lower one.
   const uneven = fraction === 0 && biased > 1;
-  const k = (uneven ? unevenExponent[biased] : stepExponent[biased]) as number;
-  const scale = (uneven ? unevenScale[biased] : stepScale[biased]) as number;
+  const k = uneven ? unevenExponent[biased] : stepExponent[biased];
+  const scale = uneven ? unevenScale[biased] : stepScale[biased];
   const power = k - K_MIN;
   const value = scaled(power, 4 * c * scale);
   const lower = scaled(power, (4 * c - (uneven ? 1 : 2)) * scale);
@@ -94,10 +94,10 @@ function keep(digits: number, exponent: number): void {
  * a part below 2^21, so that each product, with the carry from the part below, is an integer below 2^53.
  */
 function scaled(power: number, factor: number): number {
-  const low = (powerLow[power] as number) * factor;
-  const middle = (powerMiddle[power] as number) * factor + Math.floor(low * PART_INVERSE);
+  const low = powerLow[power] * factor;
+  const middle = powerMiddle[power] * factor + Math.floor(low * PART_INVERSE);
   const carry = Math.floor(middle * PART_INVERSE);
-  const high = (powerHigh[power] as number) * factor + carry;
+  const high = powerHigh[power] * factor + carry;
   const whole = Math.floor(high * PART_INVERSE);
   const cutOff = high !== whole * PART || middle - carry * PART >= STICKY_FROM;
   return cutOff ? whole | 1 : whole;

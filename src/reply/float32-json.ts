@@ -44,7 +44,7 @@ for (let value = 0; value < 10_000; value++) {
   const text = String(value).padStart(4, '0');
   endZeros[value] = text.length - text.replace(/0+$/, '').length;
   for (let place = 3; place >= 0; place--) {
-    fourDigits[value] = ((fourDigits[value] ?? 0) << 8) | text.charCodeAt(place);
+    fourDigits[value] = (fourDigits[value] << 8) | text.charCodeAt(place);
   }
 }
 
@@ -74,7 +74,7 @@ export function writeFloat32Json(
   if (row.length === 0) return offset;
   const patterns = new Int32Array(row.buffer, row.byteOffset, row.length);
   for (let index = 0; index < patterns.length; index++) {
-    const bits = patterns[index] as number;
+    const bits = patterns[index];
     const binade = ((bits >>> 23) & 0xff) - FIRST_BINADE;
     if (binade >>> 0 >= SMALL_COUNT || (bits & FRACTION_MASK) === 0) {
       offset = writeOther(bytes, view, offset, bits);
@@ -92,14 +92,14 @@ export function writeFloat32Json(
     const low = (digits - Math.imul(high, 10_000)) | 0;
 
     // The first of the nine may stand where the point goes: it is a zero then, and the point is put over it.
-    const at = (offset + (decimalsOf[binade] as number) - 7) | 0;
+    const at = (offset + decimalsOf[binade] - 7) | 0;
     view.setInt32(offset, ZERO_POINT_ZEROS, true);
     bytes[offset + 4] = ZERO;
     bytes[at] = ZERO + first;
     bytes[offset + 1] = POINT;
-    view.setInt32(at + 1, fourDigits[middle] as number, true);
-    view.setInt32(at + 5, fourDigits[low] as number, true);
-    offset = (at + 9 - (endZeros[low] as number)) | 0;
+    view.setInt32(at + 1, fourDigits[middle], true);
+    view.setInt32(at + 5, fourDigits[low], true);
+    offset = (at + 9 - endZeros[low]) | 0;
     if (low === 0) while (bytes[offset - 1] === ZERO) offset--;
     bytes[offset] = COMMA;
     offset = (offset + 1) | 0;
@@ -109,12 +109,12 @@ export function writeFloat32Json(
 
 /** The shortest digits of a value in an exact binade, as an integer: the value times 10^n. May end in zeros. */
 function exactDigits(bits: number, binade: number): number {
-  const scaled = ((bits & FRACTION_MASK) | HIDDEN_BIT) * (stepOf[binade] as number);
+  const scaled = ((bits & FRACTION_MASK) | HIDDEN_BIT) * stepOf[binade];
   // Both are right although 0.1 is no tenth: one that is off is so far from `scaled` that it is not chosen.
   const tens = Math.imul((scaled * 0.1 + 0.5) | 0, 10);
   const units = (scaled + 0.5) | 0;
   // No branch, as its outcome would be anyone's guess.
-  const choice = -(Math.abs(scaled - tens) < (halfOf[binade] as number));
+  const choice = -(Math.abs(scaled - tens) < halfOf[binade]);
   return (units + ((tens - units) & choice)) | 0;
 }
 
@@ -132,22 +132,22 @@ function writeOther(bytes: Uint8Array, view: DataView, offset: number, bits: num
 /** Writes the value of an exact binade from 1 on, without its sign: at most four digits, and at most seven decimals. */
 function writeAboveOne(bytes: Uint8Array, view: DataView, offset: number, bits: number): number {
   const binade = ((bits >>> 23) & 0xff) - FIRST_BINADE;
-  const decimals = decimalsOf[binade] as number;
+  const decimals = decimalsOf[binade];
   const digits = exactDigits(bits, binade);
-  const whole = (digits / (powersOfTen[decimals] as number)) | 0;
-  const rest = (digits - Math.imul(whole, powersOfTen[decimals] as number)) | 0;
-  const fraction = Math.imul(rest, powersOfTen[8 - decimals] as number);
+  const whole = (digits / powersOfTen[decimals]) | 0;
+  const rest = (digits - Math.imul(whole, powersOfTen[decimals])) | 0;
+  const fraction = Math.imul(rest, powersOfTen[8 - decimals]);
 
   const leadingZeros = whole < 10 ? 3 : whole < 100 ? 2 : whole < 1_000 ? 1 : 0;
-  view.setInt32(offset, (fourDigits[whole] as number) >>> (leadingZeros * 8), true);
+  view.setInt32(offset, fourDigits[whole] >>> (leadingZeros * 8), true);
   offset += 4 - leadingZeros;
   if (fraction === 0) return offset;
   const high = (fraction / 10_000) | 0;
   const low = (fraction - Math.imul(high, 10_000)) | 0;
   bytes[offset] = POINT;
-  view.setInt32(offset + 1, fourDigits[high] as number, true);
-  view.setInt32(offset + 5, fourDigits[low] as number, true);
-  return offset + 9 - (low === 0 ? 4 + (endZeros[high] as number) : (endZeros[low] as number));
+  view.setInt32(offset + 1, fourDigits[high], true);
+  view.setInt32(offset + 5, fourDigits[low], true);
+  return offset + 9 - (low === 0 ? 4 + endZeros[high] : endZeros[low]);
 }
 
 /** Writes the value of any finite pattern, without its sign, by `findShortest`. */
@@ -191,7 +191,7 @@ function writePointed(
   // The fraction's digits are put one place too far; the whole part and the point then close the gap.
   const end = writeDigits(bytes, offset + 1, digits, count);
   for (let index = 0; index < whole; index++) {
-    bytes[offset + index] = bytes[offset + index + 1] as number;
+    bytes[offset + index] = bytes[offset + index + 1];
   }
   bytes[offset + whole] = POINT;
   return end;
