@@ -3,6 +3,7 @@ import { appendHeads, type HeadLayers, type HeadNames } from './append-heads.ts'
 import { fuseLayerNorms } from './fuse-layer-norm.ts';
 import { hoistConstants, prune } from './graph-edit.ts';
 import { toHalfPrecision } from './half-precision.ts';
+import { scaleQueries } from './scale-queries.ts';
 import { upgradeOpset } from './upgrade-opset.ts';
 
 /** The two graphs that an export writes. Both answer the same outputs; weights are still where the source has them. */
@@ -26,5 +27,5 @@ export function prepareGraphs(
 ): PreparedGraphs {
   const plain = prune(fuseLayerNorms(upgradeOpset(hoistConstants(source))));
   const exact = appendHeads(plain, layers, names);
-  return { exact, half: toHalfPrecision(exact) };
+  return { exact, half: toHalfPrecision(scaleQueries(exact)) };
 }
