@@ -35,6 +35,12 @@ export async function ensureModel(options: SetupOptions): Promise<void> {
   const manifest = await loadManifest({ modelsDir, name });
   const folder = join(modelsDir, manifest.id);
   const wanted = manifest.files.filter((file) => scope === 'all' || file.role === 'tokenizer');
+  if (!wanted.some((file) => file.role === (scope === 'all' ? 'model' : 'tokenizer'))) {
+    throw new StepError(
+      `models/${name}.json lists no ${scope === 'all' ? 'model' : 'tokenizer'} file: ` +
+        'the embedded backend cannot run it. Use the triton backend, or another model.',
+    );
+  }
   await removeStalePartials(folder);
   const missing = await findMissing(folder, { files: wanted, log: options.log });
   if (missing.length > 0) await obtain({ options, manifest, folder, missing });
