@@ -17,6 +17,13 @@ import { invariant } from '../base/invariant.ts';
 /** The decimal that was found last: `digits * 10^exponent`, no zeros at the end. Here, so that nothing is allocated. */
 export const shortest = { digits: 0, exponent: 0 };
 
+/**
+ * The one value whose shortest decimal, 7.038531e-26, does not survive two roundings: the nearest double is the midpoint
+ * to the next float32, and from there `Math.fround` goes to that. One digit more is right for every reader.
+ */
+const TWICE_ROUNDED_BITS = 0x15ae43fd;
+const TWICE_ROUNDED = { digits: 70385307, exponent: -33 };
+
 const MANTISSA_BITS = 23;
 const HIDDEN_BIT = 1 << MANTISSA_BITS;
 const PART = 2 ** 21;
@@ -52,6 +59,10 @@ export function findShortest(bits: number): void {
   const biased = (bits >>> MANTISSA_BITS) & 0xff;
   const fraction = bits & (HIDDEN_BIT - 1);
   invariant(biased !== 0xff, 'A value that is not finite has no decimal.');
+  if ((bits & 0x7fffffff) === TWICE_ROUNDED_BITS) {
+    keep(TWICE_ROUNDED.digits, TWICE_ROUNDED.exponent);
+    return;
+  }
   const c = biased === 0 ? fraction : fraction | HIDDEN_BIT;
 
   // A power of two is twice as far from its upper neighbour as from its lower one.

@@ -91,6 +91,14 @@ describe('writeFloat32Json', () => {
     for (let seed = 1; seed <= 64; seed++) expectShortest(randomPatterns(seed, draw));
   });
 
+  test('the one value that two roundings would move, and its neighbour', () => {
+    const patterns = Uint32Array.of(0x15ae43fd, 0x15ae43fe, 0x95ae43fd);
+    const source = written(new Float32Array(patterns.buffer));
+    expect(source).toBe('7.0385307e-26,7.0385313e-26,-7.0385307e-26');
+    expect(faultOfReading(patterns, source)).toBeUndefined();
+    expect(faultOfReading(patterns.subarray(0, 1), '7.038531e-26')).toContain('reads back');
+  });
+
   test('every power of two, its neighbours, and every short mantissa', () => {
     const patterns: number[] = [];
     for (let bits = 0; isFinitePattern(bits); bits += 1 << 17) {
