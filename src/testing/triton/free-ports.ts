@@ -15,12 +15,13 @@ export function freePorts(count: number): number[] {
   const ports = new Set<number>();
   while (ports.size < count) {
     const port = PORT_MIN + Math.floor(Math.random() * PORT_COUNT);
-    if (isFree(port)) ports.add(port);
+    if (isFreePort(port)) ports.add(port);
   }
   return [...ports];
 }
 
-function isFree(port: number): boolean {
+/** True when nobody listens on this port of 127.0.0.1 at this moment. */
+export function isFreePort(port: number): boolean {
   try {
     Bun.listen({ hostname: '127.0.0.1', port, socket: { data() {} } }).stop(true);
     return true;

@@ -1,48 +1,33 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { deterministicEmbedding, trivialEmbedding } from './deterministic-embedding.ts';
+import { sleep, systemClock } from '../../base/clock.ts';
+import { freePorts } from './free-ports.ts';
 import { inferByHand } from './infer-by-hand.ts';
 import { type RunningTriton, startTriton } from './start-triton.ts';
-import { writeFault, writeRepository } from './write-repository.ts';
+import { type TritonModelOptions, writeFault, writeRepository } from './write-repository.ts';
 
 // A polite stop takes up to the fixture's own 8 s, more than Bun grants a test.
 setDefaultTimeout(60_000);
 
-const DIMENSION = 1024;
-const FAULT_TOKEN = 77_777;
-
-const dir = mkdtempSync(join(tmpdir(), 'triton-repository-'));
+const dir = mkdtempSync(join(tmpdir(), 'triton-life-'));
+const repository = join(dir, 'models');
 const controlFile = join(dir, 'fault.json');
+const MODEL: TritonModelOptions = {
+  name: 'wide',
+  kind: 'faulty',
+  datatype: 'INT64',
+  dimension: 8,
+  maxBatch: 32,
+  inputs: { ids: 'ids', mask: 'mask' },
+  output: 'dense',
+  faults: { controlFile },
+};
 let triton: RunningTriton;
 
 beforeAll(async () => {
-  const repository = join(dir, 'models');
-  const shared = { dimension: DIMENSION, maxBatch: 32 };
-  writeRepository({
-    dir: repository,
-    models: [
-      { name: 'wide', kind: 'deterministic', datatype: 'INT64', ...shared },
-      {
-        name: 'narrow',
-        kind: 'deterministic',
-        datatype: 'INT32',
-        inputs: { ids: 'ids', mask: 'mask' },
-        output: 'dense',
-        ...shared,
-      },
-      { name: 'gpu', kind: 'timed', datatype: 'INT64', ...shared },
-      { name: 'quick', kind: 'trivial', datatype: 'INT64', ...shared },
-      {
-        name: 'wrong',
-        kind: 'faulty',
-        datatype: 'INT64',
-        faults: { tokens: { nan: FAULT_TOKEN, error: FAULT_TOKEN + 1 }, controlFile },
-        ...shared,
-      },
-    ],
-  });
+  writeRepository({ dir: repository, models: [MODEL] });
   triton = await startTriton({ repository });
 });
 
@@ -51,184 +36,122 @@ afterAll(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** Texts of many lengths with ids from the whole vocabulary; the same at each call. */
-function manyTexts(count: number): number[][] {
-  let state = 12_345;
-  const next = (limit: number) => {
-    state = (state * 48_271) % 2_147_483_647;
-    return state % limit;
-  };
-  return Array.from({ length: count }, () => [
-    0,
-    ...Array.from({ length: next(600) }, () => next(250_002)),
-    2,
-  ]);
-}
-
-/** The rows one after the other, as bytes: compared with `toEqual`, so to the last bit. */
-function bytesOf(rows: readonly Float32Array<ArrayBuffer>[]): Buffer {
-  return Buffer.concat(rows.map((row) => new Uint8Array(row.buffer)));
-}
-
-const expectedBytes = (texts: readonly number[][]) =>
-  bytesOf(texts.map((text) => deterministicEmbedding(text, DIMENSION)));
-
-describe('a real Triton', () => {
-  test('answers its version and the metadata that config.pbtxt gave', async () => {
-    const server = await (await fetch(`${triton.url}/v2`, { keepalive: false })).json();
-    expect(server).toMatchObject({ name: 'triton', version: '2.51.0' });
-    const model = await fetch(`${triton.url}/v2/models/narrow`, { keepalive: false });
-    expect(await model.json()).toMatchObject({
-      inputs: [
-        { name: 'ids', datatype: 'INT32', shape: [-1, -1] },
-        { name: 'mask', datatype: 'INT32', shape: [-1, -1] },
-      ],
-      outputs: [{ name: 'dense', datatype: 'FP32', shape: [-1, DIMENSION] }],
-    });
+/** Sends as many short texts as asked. */
+const ask = (textCount: number) =>
+  inferByHand({
+    url: triton.url,
+    model: 'wide',
+    datatype: 'INT64',
+    inputs: { ids: 'ids', mask: 'mask' },
+    texts: Array.from({ length: textCount }, (_, index) => [0, index, 2]),
   });
 
-  test.each([
-    {
-      model: 'wide',
-      datatype: 'INT64' as const,
-      inputs: { ids: 'input_ids', mask: 'attention_mask' },
-    },
-    { model: 'narrow', datatype: 'INT32' as const, inputs: { ids: 'ids', mask: 'mask' } },
-    {
-      model: 'gpu',
-      datatype: 'INT64' as const,
-      inputs: { ids: 'input_ids', mask: 'attention_mask' },
-    },
-  ])('rows of $model equal the recomputation bit for bit', async (target) => {
-    const texts = manyTexts(32);
-    const reply = await inferByHand({ url: triton.url, texts, ...target });
-    expect(reply.body).toMatchObject({ outputs: [{ shape: [32, DIMENSION] }] });
-    expect(bytesOf([reply.numbers])).toEqual(expectedBytes(texts));
-    // A single wrong id shows.
-    const [first = [], ...others] = texts;
-    expect(bytesOf([reply.numbers])).not.toEqual(expectedBytes([[...first, 5], ...others]));
-  });
-
-  test('the constant-time model gives its rows', async () => {
-    const texts = manyTexts(8);
-    const reply = await inferByHand({ url: triton.url, model: 'quick', datatype: 'INT64', texts });
-    expect(bytesOf([reply.numbers])).toEqual(
-      bytesOf(texts.map((text) => trivialEmbedding(text, DIMENSION))),
-    );
-  });
-
-  test('a row does not know its padding', async () => {
-    const texts = [[0, 100, 200_000, 2]];
-    const target = { url: triton.url, model: 'wide', datatype: 'INT64' as const, texts };
-    const reply = await inferByHand({ ...target, paddedTo: 8192 });
-    expect(bytesOf([reply.numbers])).toEqual(expectedBytes(texts));
-  });
-
-  test('statistics count executions and texts', async () => {
-    const before = await triton.statistics('wide');
-    for (const count of [3, 5]) {
-      const texts = manyTexts(count);
-      await inferByHand({ url: triton.url, model: 'wide', datatype: 'INT64', texts });
-    }
-    const after = await triton.statistics('wide');
-    expect(after.executionCount - before.executionCount).toBe(2);
-    expect(after.inferenceCount - before.inferenceCount).toBe(8);
-    expect(after.requestCount - before.requestCount).toBe(2);
-    expect((after.batches.get(5) ?? 0) - (before.batches.get(5) ?? 0)).toBe(1);
+test('answers its version and the metadata that config.pbtxt gave', async () => {
+  const server = await (await fetch(`${triton.url}/v2`, { keepalive: false })).json();
+  expect(server).toMatchObject({ name: 'triton', version: '2.51.0' });
+  const model = await fetch(`${triton.url}/v2/models/wide`, { keepalive: false });
+  expect(await model.json()).toMatchObject({
+    inputs: [
+      { name: 'ids', datatype: 'INT64', shape: [-1, -1] },
+      { name: 'mask', datatype: 'INT64', shape: [-1, -1] },
+    ],
+    outputs: [{ name: 'dense', datatype: 'FP32', shape: [-1, 8] }],
   });
 });
 
-describe('the faulty model', () => {
-  const ask = (texts: readonly (readonly number[])[]) =>
-    inferByHand({ url: triton.url, model: 'wrong', datatype: 'INT64', texts });
-
-  test('strikes the text that carries the token, and no other', async () => {
-    const { numbers } = await ask([
-      [0, 5, 2],
-      [0, FAULT_TOKEN, 2],
-    ]);
-    const right = deterministicEmbedding([0, 5, 2], DIMENSION);
-    expect(bytesOf([numbers.slice(0, DIMENSION)])).toEqual(bytesOf([right]));
-    expect(numbers.slice(DIMENSION).filter(Number.isNaN)).toHaveLength(1);
-    expect(await ask([[0, FAULT_TOKEN + 1, 2]])).toMatchObject({ status: 500 });
-  });
-
-  test.each([
-    ['nan', (row: Float32Array) => row.some(Number.isNaN)],
-    ['infinite', (row: Float32Array) => row.includes(Number.POSITIVE_INFINITY)],
-    ['zero', (row: Float32Array) => row.length === DIMENSION && row.every((value) => value === 0)],
-    ['unscaled', (row: Float32Array) => Math.abs(Math.hypot(...row) - 2) < 1e-5],
-    ['empty', (row: Float32Array) => row.length === 0],
-    ['short', (row: Float32Array) => row.length === DIMENSION - 1],
-    ['missing', (row: Float32Array) => row.length === 0],
-  ] as const)('answers 200 and %s while the control file says so', async (fault, isFaulty) => {
-    writeFault({ controlFile, fault });
-    const struck = await ask([[0, 5, 2]]);
-    writeFault({ controlFile, fault: 'none' });
-    const healthy = await ask([[0, 5, 2]]);
-    expect(struck.status).toBe(200);
-    expect(isFaulty(struck.numbers)).toBe(true);
-    expect(isFaulty(healthy.numbers)).toBe(false);
-  });
-
-  test('a model whose process died fails until a restart, unseen by readiness', async () => {
-    writeFault({ controlFile, fault: 'crash' });
-    expect((await ask([[0, 5, 2]])).status).toBe(500);
-    writeFault({ controlFile, fault: 'none' });
-    expect((await ask([[0, 5, 2]])).status).toBe(500);
-    expect((await fetch(`${triton.url}/v2/models/wrong/ready`, { keepalive: false })).ok).toBe(
-      true,
-    );
-    // A polite stop would wait for the dead process.
-    triton.signal('SIGKILL');
-    await triton.restart();
-    expect((await ask([[0, 5, 2]])).status).toBe(200);
-  });
+test('statistics count executions and texts', async () => {
+  const before = await triton.statistics('wide');
+  await ask(3);
+  await ask(5);
+  const requestCountMin = before.requestCount + 2;
+  const after = await triton.statistics('wide', { requestCountMin });
+  expect(after.executionCount - before.executionCount).toBe(2);
+  expect(after.inferenceCount - before.inferenceCount).toBe(8);
+  expect(after.requestCount - before.requestCount).toBe(2);
+  expect((after.batches.get(5) ?? 0) - (before.batches.get(5) ?? 0)).toBe(1);
 });
 
-describe('its life', () => {
-  test('comes back on the same port after a crash', async () => {
-    const { pid, url } = triton;
-    triton.signal('SIGKILL');
-    await triton.restart();
-    expect(triton.url).toBe(url);
-    expect(triton.pid).not.toBe(pid);
-    const texts = manyTexts(2);
-    const reply = await inferByHand({ url, model: 'wide', datatype: 'INT64', texts });
-    expect(bytesOf([reply.numbers])).toEqual(expectedBytes(texts));
-    expect((await triton.statistics('wide')).executionCount).toBe(1);
-  });
+test('comes back on the same port after a crash', async () => {
+  const { pid, url } = triton;
+  triton.signal('SIGKILL');
+  expect(await triton.ended()).toBe('SIGKILL');
+  await triton.restart();
+  expect(triton.url).toBe(url);
+  expect(triton.pid).not.toBe(pid);
+  expect((await ask(1)).status).toBe(200);
+  const { executionCount } = await triton.statistics('wide', { requestCountMin: 1 });
+  expect(executionCount).toBe(1);
+});
 
-  test('a stopped one leaves no process and no shared memory', async () => {
-    const { pid, url } = triton;
-    const mark = `bge-test-${process.pid}-`;
-    expect(processesWith(mark)).not.toEqual([]);
-    // Stalled, as by a debugger: it must end all the same.
-    triton.signal('SIGSTOP');
-    await triton.stop();
-    expect(existsSync(`/proc/${pid}`)).toBe(false);
-    expect(processesWith(mark)).toEqual([]);
-    expect(readdirSync('/dev/shm').filter((name) => name.startsWith(mark))).toEqual([]);
-    await expect(fetch(`${url}/v2/health/live`)).rejects.toThrow();
-    expect(triton.logs()).toContain('wide');
-  });
+test('a model whose process died fails until a restart, unseen by readiness', async () => {
+  writeFault({ controlFile, fault: 'crash' });
+  expect((await ask(1)).status).toBe(500);
+  writeFault({ controlFile, fault: 'none' });
+  expect((await ask(1)).status).toBe(500);
+  expect((await fetch(`${triton.url}/v2/models/wide/ready`, { keepalive: false })).ok).toBe(true);
+  // A polite stop would wait for the dead process.
+  triton.signal('SIGKILL');
+  await triton.restart();
+  expect((await ask(1)).status).toBe(200);
+});
 
-  test('a configuration that Triton rejects is told in its own words', async () => {
-    const repository = join(dir, 'rejected');
-    const model = { kind: 'deterministic', datatype: 'INT64', dimension: 4, maxBatch: 8 } as const;
-    writeRepository({ dir: repository, models: [{ name: 'broken', ...model }] });
-    writeFileSync(join(repository, 'broken/config.pbtxt'), 'name: "broken"\nmax_batch: 3\n');
-    await expect(startTriton({ repository })).rejects.toThrow(/max_batch/);
-  });
+test('a taken port is told, not shared with the one that has it', async () => {
+  const [http = 0, grpc = 0] = freePorts(2);
+  const ports = { http, grpc, metrics: triton.metricsPort };
+  const second = startTriton({ repository, ports });
+  await expect(second).rejects.toThrow(`port ${triton.metricsPort} of 127.0.0.1 is taken`);
+});
 
-  test('a start that takes too long is ended', async () => {
-    const repository = join(dir, 'slow-start');
-    const model = { kind: 'deterministic', datatype: 'INT64', dimension: 4, maxBatch: 8 } as const;
-    writeRepository({ dir: repository, models: [{ name: 'slow', ...model }] });
-    writeFileSync(join(repository, 'slow/1/model.py'), 'import time\ntime.sleep(3600)\n');
-    await expect(startTriton({ repository, startMsMax: 500 })).rejects.toThrow(/within 500 ms/);
-    expect(processesWith(`bge-test-${process.pid}-`)).toEqual([]);
+test('a stopped one leaves no process and no shared memory', async () => {
+  const { pid, url } = triton;
+  const mark = `bge-test-${process.pid}-`;
+  expect(processesWith(mark)).not.toEqual([]);
+  // Stalled, as by a debugger: it must end all the same.
+  triton.signal('SIGSTOP');
+  await triton.stop();
+  expect(existsSync(`/proc/${pid}`)).toBe(false);
+  expect(processesWith(mark)).toEqual([]);
+  expect(readdirSync('/dev/shm').filter((name) => name.startsWith(mark))).toEqual([]);
+  await expect(fetch(`${url}/v2/health/live`)).rejects.toThrow();
+  expect(triton.logs()).toContain('wide');
+});
+
+test('it ends with the process that started it, however that ends', async () => {
+  const script = `
+    import { startTriton } from ${JSON.stringify(join(import.meta.dir, 'start-triton.ts'))};
+    const triton = await startTriton({ repository: ${JSON.stringify(repository)} });
+    console.log(triton.pid);
+    await triton.ended();
+  `;
+  const parent = Bun.spawn([process.execPath, '-e', script], {
+    stdout: 'pipe',
+    // It leaves its log behind; so it goes with our folder.
+    env: { PATH: '/usr/bin:/bin', TMPDIR: dir },
   });
+  const { value } = await parent.stdout.getReader().read();
+  const pid = Number(new TextDecoder().decode(value));
+  expect(existsSync(`/proc/${pid}`)).toBe(true);
+  parent.kill('SIGKILL');
+  await parent.exited;
+  // Bun's own time limit ends this loop when the process stays.
+  while (processesWith(`bge-test-${parent.pid}-`).length > 0) await sleep(systemClock, 20);
+  expect(processesWith(`bge-test-${parent.pid}-`)).toEqual([]);
+});
+
+test('a configuration that Triton rejects is told in its own words', async () => {
+  const rejected = join(dir, 'rejected');
+  writeRepository({ dir: rejected, models: [MODEL] });
+  writeFileSync(join(rejected, 'wide/config.pbtxt'), 'name: "wide"\nmax_batch: 3\n');
+  await expect(startTriton({ repository: rejected })).rejects.toThrow(/max_batch/);
+});
+
+test('a start that takes too long is ended', async () => {
+  const slow = join(dir, 'slow-start');
+  writeRepository({ dir: slow, models: [MODEL] });
+  writeFileSync(join(slow, 'wide/1/model.py'), 'import time\ntime.sleep(3600)\n');
+  const start = startTriton({ repository: slow, startMsMax: 500 });
+  await expect(start).rejects.toThrow(/within 500 ms/);
+  expect(processesWith(`bge-test-${process.pid}-`)).toEqual([]);
 });
 
 /** Process ids whose command line carries `mark`. */

@@ -1,5 +1,5 @@
 import { type Clock, sleep, systemClock } from '../../base/clock.ts';
-import { freePorts } from './free-ports.ts';
+import { freePorts, isFreePort } from './free-ports.ts';
 import { spawnTriton, type TritonPorts, type TritonProcess } from './triton-process.ts';
 import { parseTritonStatistics, type TritonStatistics } from './triton-statistics.ts';
 
@@ -8,6 +8,8 @@ const START_MS_MAX = 30_000;
 const POLL_MS = 20;
 /** One look at readiness may hang no longer than this. */
 const PROBE_MS_MAX = 1000;
+/** The counts came within milliseconds; the rest is for a busy machine. */
+const COUNT_MS_MAX = 5000;
 /** Another process can take a port between our look and Triton's bind. */
 const PORT_ATTEMPTS_MAX = 3;
 
@@ -37,8 +39,15 @@ export interface RunningTriton {
   readonly pid: number;
   /** Standard output and error of the current run, also after it ended. */
   logs(): string;
-  /** What Triton itself counted for `model` since its start. */
-  statistics(model: string): Promise<TritonStatistics>;
+  /** Resolves with how the current run ended, when it ends. */
+  ended(): Promise<string>;
+  /**
+   * What Triton itself counted for `model` since its start. It counts a request a little after it
+   * answered it: who compares counts says how many successful requests must be among them.
+   *
+   * @throws Error when `requestCountMin` is not reached in time.
+   */
+  statistics(model: string, options?: { requestCountMin: number }): Promise<TritonStatistics>;
   /** SIGSTOP stalls it, SIGCONT lets it go on, SIGKILL is a crash. */
   signal(name: NodeJS.Signals): void;
   /** Politely first; calling it twice is harmless. Resolves when no process of it is left. */
@@ -57,6 +66,9 @@ export async function startTriton(options: StartTritonOptions): Promise<RunningT
   const clock = options.clock ?? systemClock;
   const startMsMax = options.startMsMax ?? START_MS_MAX;
   const startOn = async (ports: TritonPorts): Promise<TritonProcess> => {
+    // Two Tritons share an HTTP port without a word, and each gets some of the requests.
+    const taken = Object.values(ports).find((port) => !isFreePort(port));
+    if (taken !== undefined) throw new Error(`port ${taken} of 127.0.0.1 is taken`);
     const { repository, backends, extraArguments = [] } = options;
     const triton = spawnTriton({ repository, backends, extraArguments, ports, clock });
     await untilReady({ triton, port: ports.http, startMsMax, clock });
@@ -73,11 +85,9 @@ export async function startTriton(options: StartTritonOptions): Promise<RunningT
       return triton.pid;
     },
     logs: () => triton.logs(),
-    async statistics(model) {
-      const reply = await fetch(`${url}/v2/models/${model}/stats`, { keepalive: false });
-      if (!reply.ok) throw new Error(`no statistics of ${model}: ${await reply.text()}`);
-      return parseTritonStatistics(await reply.json());
-    },
+    ended: () => triton.ended,
+    statistics: (model, { requestCountMin } = { requestCountMin: 0 }) =>
+      countedStatistics({ url, model, requestCountMin, clock }),
     signal: (name) => triton.signal(name),
     stop: () => triton.terminate(),
     async restart() {
@@ -98,10 +108,29 @@ async function onFreePorts(
     try {
       return { triton: await startOn(ports), ports };
     } catch (error) {
-      const taken =
-        error instanceof Error && /address already in use|unavailable.*port/i.test(error.message);
+      const taken = error instanceof Error && /already in use|is taken/i.test(error.message);
       if (given !== undefined || !taken || attempt === PORT_ATTEMPTS_MAX) throw error;
     }
+  }
+}
+
+async function countedStatistics(options: {
+  url: string;
+  model: string;
+  requestCountMin: number;
+  clock: Clock;
+}): Promise<TritonStatistics> {
+  const { url, model, requestCountMin, clock } = options;
+  const deadline = clock.now() + COUNT_MS_MAX;
+  for (;;) {
+    const reply = await fetch(`${url}/v2/models/${model}/stats`, { keepalive: false });
+    if (!reply.ok) throw new Error(`no statistics of ${model}: ${await reply.text()}`);
+    const statistics = parseTritonStatistics(await reply.json());
+    if (statistics.requestCount >= requestCountMin) return statistics;
+    if (clock.now() > deadline) {
+      throw new Error(`Triton counted ${statistics.requestCount} requests, not ${requestCountMin}`);
+    }
+    await sleep(clock, POLL_MS);
   }
 }
 
@@ -114,13 +143,19 @@ async function untilReady(options: {
   const { triton, port, startMsMax, clock } = options;
   const deadline = clock.now() + startMsMax;
   for (;;) {
-    const ended = triton.ended();
+    const ended = triton.endedAs();
     if (ended !== undefined) {
       const lines = errorLines(triton.logs());
       await triton.terminate();
       throw new Error(`Triton ended with ${ended} before it was ready:\n${lines}`);
     }
-    if (await isReady(port, clock)) return;
+    // Another server on the port answers, too: only once ours listens is the answer ours.
+    if (
+      triton.logs().includes(`HTTPService at 127.0.0.1:${port}`) &&
+      (await isReady(port, clock))
+    ) {
+      return;
+    }
     if (clock.now() > deadline) {
       triton.signal('SIGKILL');
       await triton.terminate();

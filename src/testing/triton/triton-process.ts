@@ -33,8 +33,10 @@ export interface TritonProcessOptions {
 /** One run of `tritonserver`, from its first byte of log to its last stub. */
 export interface TritonProcess {
   readonly pid: number;
-  /** How it ended, or undefined while it runs. */
-  ended(): string | undefined;
+  /** How it ended, or undefined while it runs: a signal's name, or `code 1`. */
+  endedAs(): string | undefined;
+  /** Resolves with how it ended. Never rejects. */
+  readonly ended: Promise<string>;
   /** Standard output and error so far. */
   logs(): string;
   signal(name: NodeJS.Signals): void;
@@ -73,6 +75,10 @@ export function spawnTriton(options: TritonProcessOptions): TritonProcess {
   );
   closeSync(log);
 
+  const endedAs = () => {
+    if (child.signalCode !== null) return String(child.signalCode);
+    return child.exitCode === null ? undefined : `code ${child.exitCode}`;
+  };
   let finalLogs: string | undefined;
   const logs = () => finalLogs ?? readFileSync(logFile, 'utf8');
   let terminated: Promise<void> | undefined;
@@ -91,10 +97,8 @@ export function spawnTriton(options: TritonProcessOptions): TritonProcess {
 
   return {
     pid: child.pid,
-    ended: () => {
-      if (child.signalCode !== null) return String(child.signalCode);
-      return child.exitCode === null ? undefined : `code ${child.exitCode}`;
-    },
+    endedAs,
+    ended: child.exited.then((code) => endedAs() ?? `code ${code}`),
     logs,
     signal: (name) => child.kill(name),
     terminate: () => {
