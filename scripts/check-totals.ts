@@ -27,11 +27,12 @@ export function parseJUnitTotals(xml: string | null): TestTotals {
 }
 
 /**
- * Joins the tests' totals with the other steps, so that the closing line never says that nothing failed when something
- * did: a failed step counts as one, and so does a test run that failed without a failing test (a file that does not
- * load is in no report).
+ * Joins the tests' totals with the other steps, so that the closing line never says that nothing
+ * failed when something did: a failed step counts as one, and so does a test run that failed
+ * without a failing test (a file that does not load is in no report).
  *
- * @returns the totals to print, and whether the whole check passed: all steps well and at least one test run.
+ * @returns the totals to print, and whether the whole check passed: all steps well and at least one
+ *   test run.
  */
 export function judgeCheck(options: {
   readonly totals: TestTotals;

@@ -1,8 +1,10 @@
 /**
- * `bun run check`: lint, types, shell scripts and all tests, as a developer, a commit and continuous integration run it.
+ * `bun run check`: lint, types, shell scripts and all tests, as a developer, a commit and
+ * continuous integration run it.
  *
- * Every step runs, whatever the ones before it said. The last line of the output is `N passed, N failed`; the exit status
- * is 0 only when nothing failed and at least one test ran. Arguments go to `bun test`.
+ * Every step runs, whatever the ones before it said. The last line of the output is `N passed, N
+ * failed`; the exit status is 0 only when nothing failed and at least one test ran. Arguments go to
+ * `bun test`.
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -49,7 +51,10 @@ async function runTests(): Promise<StepResult> {
   return runStep('tests', [process.execPath, 'test', ...reporter, ...process.argv.slice(2)]);
 }
 
-/** Tells of known holes in dependencies. It never fails the check: they appear without a change of ours, and the registry may be out of reach. */
+/**
+ * Tells of known holes in dependencies. It never fails the check: they appear without a change of
+ * ours, and the registry may be out of reach.
+ */
 async function audit(): Promise<void> {
   console.log('\n== audit');
   const child = Bun.spawn([process.execPath, 'audit'], {

@@ -1,6 +1,7 @@
 /**
- * compose.yml, the Dockerfile and .dockerignore, as far as they can be held without a Docker engine: against the Compose
- * specification's own schema, and against what else in this repository they must agree with.
+ * compose.yml, the Dockerfile and .dockerignore, as far as they can be held without a Docker
+ * engine: against the Compose specification's own schema, and against what else in this repository
+ * they must agree with.
  */
 import { expect, test } from 'bun:test';
 import { existsSync } from 'node:fs';
@@ -29,8 +30,8 @@ const compose = Bun.YAML.parse(composeText) as ComposeFile;
 const dockerfile = await Bun.file('Dockerfile').text();
 
 function schemaFaults(value: unknown): string[] {
-  // The schema mixes dialects: its `$schema` is spelt as no validator knows it, its `id` is draft 4's. References go by
-  // path, so that both can be left out.
+  // The schema mixes dialects: its `$schema` is spelt as no validator knows it, its `id` is draft
+  // 4's. References go by path, so that both can be left out.
   const schema: Record<string, unknown> = JSON.parse(JSON.stringify(composeSchema), (key, inner) =>
     (key === 'id' || key === '$schema') && typeof inner === 'string' ? undefined : inner,
   );
@@ -84,7 +85,7 @@ test('the encoder runs as another user than root and cannot write', () => {
   expect(dockerfile).toMatch(/^USER bun$/m);
 });
 
-test('every setting reaches the encoder: those that Compose decides by value, the rest passed through', () => {
+test('every setting reaches the encoder, by value or passed through', () => {
   const environment = compose.services.encoder.environment ?? {};
   // The image has its models in the default folder: nothing to set.
   const expected = Object.values(SETTINGS)

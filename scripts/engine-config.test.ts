@@ -1,4 +1,7 @@
-/** The shipped configuration of the engine, held against Triton's own parser and against the model's manifest. */
+/**
+ * The shipped configuration of the engine, held against Triton's own parser and against the model's
+ * manifest.
+ */
 import { expect, setDefaultTimeout, test } from 'bun:test';
 import { loadManifest } from '../src/model/manifest.ts';
 import { checkTritonConfig } from '../src/testing/triton/check-triton-config.ts';
@@ -23,7 +26,8 @@ test('models/bge_model/config.pbtxt is what Triton accepts and the manifest name
       { name: multiVector, data_type: 'TYPE_FP32', dims: [-1, manifest.dimension] },
     ],
   });
-  // Bounded in number and time: an unbounded queue would hide an overload until nobody waits for the answers.
+  // Bounded in number and time: an unbounded queue would hide an overload until nobody waits for
+  // the answers.
   expect(config.dynamic_batching).toMatchObject({
     default_queue_policy: { max_queue_size: 64, timeout_action: 'REJECT' },
   });

@@ -1,5 +1,6 @@
 /**
- * A project folder in which run.sh finds stand-ins for every program that it calls, and nothing else.
+ * A project folder in which run.sh finds stand-ins for every program that it calls, and nothing
+ * else.
  */
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -15,7 +16,8 @@ export function clearStages(): void {
 /** The Bun that the staged project wants, and that the stand-in says it is. */
 export const BUN_VERSION = '9.8.7';
 
-// Writes down how it was called, then does as little as the real program must. `FAIL` names the call that fails.
+// Writes down how it was called, then does as little as the real program must. `FAIL` names the
+// call that fails.
 const BUN = `
 case "$1" in
   --version) echo "\${STUB_VERSION:-${BUN_VERSION}}"; exit ;;
@@ -32,7 +34,9 @@ esac
 
 const NPM = `
 echo "npm $*" >>"$CALLS"
-[ "$FAIL" = npm ] && { echo "npm ERR! 404 planted" >&2; echo "npm ERR! A complete log" >&2; exit 1; }
+if [ "$FAIL" = npm ]; then
+  echo "npm ERR! 404 planted" >&2; echo "npm ERR! A complete log" >&2; exit 1
+fi
 for last in "$@"; do :; done
 mkdir -p ".tools/bun/node_modules/\${last%@*}/bin"
 cp "$STUBS/bun-program" ".tools/bun/node_modules/\${last%@*}/bin/bun"
@@ -54,7 +58,10 @@ export interface RunStage {
   readonly folder: string;
   /** Where the stand-ins lie: all of the PATH. */
   readonly stubs: string;
-  /** Runs run.sh with these arguments; of the environment it sees only `env` and what the stand-ins need. */
+  /**
+   * Runs run.sh with these arguments; of the environment it sees only `env` and what the stand-ins
+   * need.
+   */
   run(args: readonly string[], env?: Readonly<Record<string, string>>): Promise<RunOutcome>;
 }
 
@@ -71,7 +78,10 @@ export interface RunOutcome {
 
 let stageCount = 0;
 
-/** Makes a project folder with run.sh, and a PATH that holds only the stand-ins asked for and plain tools. */
+/**
+ * Makes a project folder with run.sh, and a PATH that holds only the stand-ins asked for and plain
+ * tools.
+ */
 export function stageRun(
   ...programs: readonly ('bun' | 'npm' | 'docker' | 'nvidia-smi')[]
 ): RunStage {

@@ -1,6 +1,6 @@
 /**
- * run.sh with stand-ins for every program that it calls: what it decides, what it runs in which order, what it says and
- * how it ends. The real programs are used by a fresh clone, not here.
+ * run.sh with stand-ins for every program that it calls: what it decides, what it runs in which
+ * order, what it says and how it ends. The real programs are used by a fresh clone, not here.
  */
 import { afterAll, expect, test } from 'bun:test';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -84,7 +84,7 @@ test('with TRITON_URL no Docker is used, and the tokenizer is enough', async () 
   ]);
 });
 
-test('with a GPU, an engine is exported when there is none, and Compose brings both up', async () => {
+test('with a GPU, a missing engine is exported, and Compose brings both up', async () => {
   const { folder, run } = stageRun('bun', 'docker', 'nvidia-smi');
   const up = 'docker compose up --detach --build --wait --wait-timeout 900';
   const first = await run([]);

@@ -1,8 +1,10 @@
 /**
- * Sets up a model: `bun scripts/setup.ts [--model NAME] [--scope all|tokenizer] [--models-dir FOLDER]`.
+ * Sets up a model: `bun scripts/setup.ts [--model NAME] [--scope all|tokenizer] [--models-dir
+ * FOLDER]`.
  *
- * `run.sh` calls it when a model's stamp is missing or no longer holds. Exit status 0 when all files are there and
- * verified, 1 with one line on what failed and what to do, 2 when called wrongly.
+ * `run.sh` calls it when a model's stamp is missing or no longer holds. Exit status 0 when all
+ * files are there and verified, 1 with one line on what failed and what to do, 2 when called
+ * wrongly.
  */
 import { parseArgs } from 'node:util';
 import { ModelFileError } from '../src/model/files.ts';

@@ -1,8 +1,8 @@
 import type { ModelManifest } from '../../src/model/manifest.ts';
 
 /**
- * `tokenizer_config.json` for an XLM-R tokenizer, as transformers.js reads it. Its `mask_token` must be a plain string:
- * the object that other tools write there is refused.
+ * `tokenizer_config.json` for an XLM-R tokenizer, as transformers.js reads it. Its `mask_token`
+ * must be a plain string: the object that other tools write there is refused.
  *
  * @returns UTF-8; the same bytes for the same manifest.
  */
@@ -21,7 +21,8 @@ export function writeTokenizerConfig(manifest: Pick<ModelManifest, 'tokenCountMa
 }
 
 /**
- * `config.json` for the default model: transformers.js takes the kind of model from it, people the sizes.
+ * `config.json` for the default model: transformers.js takes the kind of model from it, people the
+ * sizes.
  *
  * @returns UTF-8; the same bytes for the same weights.
  */

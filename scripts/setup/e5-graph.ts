@@ -3,9 +3,10 @@ import { addLayer, addLayerNorm, type GraphContext, ORT_DOMAIN } from './e5-laye
 import { bytesOf, OnnxGraph } from './onnx-writer.ts';
 
 /**
- * Writes multilingual-e5-small as an ONNX model: `input_ids` and `attention_mask` (int64, `[batch, sequence]`) to
- * `last_hidden_state` (`[batch, sequence, hidden]`) and `sentence_embedding` (`[batch, hidden]`, mean of the unmasked
- * states, length one). Matrices stay in four bits, read by ONNX Runtime's own operators.
+ * Writes multilingual-e5-small as an ONNX model: `input_ids` and `attention_mask` (int64, `[batch,
+ * sequence]`) to `last_hidden_state` (`[batch, sequence, hidden]`) and `sentence_embedding`
+ * (`[batch, hidden]`, mean of the unmasked states, length one). Matrices stay in four bits, read by
+ * ONNX Runtime's own operators.
  *
  * The result is byte for byte the file of the manifest: names and order of nodes are part of it.
  *
@@ -56,7 +57,8 @@ const DIVISOR_MIN = 1e-9;
 function addWordEmbedding({ graph, weights }: GraphContext): void {
   const { hiddenSize, vocabularySize } = weights;
   const { values, scales } = weights.quantized('emb.word');
-  // This operator takes signed values: flipping the top bit of each half turns value + 8 into two's complement.
+  // This operator takes signed values: flipping the top bit of each half turns value + 8 into two's
+  // complement.
   for (let i = 0; i < values.length; i++) values[i] = (values[i] ?? 0) ^ 0x88;
   graph.constant('emb.q', {
     type: 'int4',

@@ -14,7 +14,8 @@ export const ORT_DOMAIN = 'com.microsoft';
 const LAYER_NORM_EPSILON = 1e-12;
 
 /**
- * Adds one encoder layer: attention and a feed-forward network, each added to its input and normalised.
+ * Adds one encoder layer: attention and a feed-forward network, each added to its input and
+ * normalised.
  *
  * @param layer the tensors' prefix, and the names of the states that go in and come out.
  * @returns `layer.output`.
@@ -46,7 +47,10 @@ export function addLayer(
   return addLayerNorm(context, { states: `${p}r2`, weight: `${p}oln`, output });
 }
 
-/** Scaled dot-product attention; query, key and value come from one multiplication. Its output is `<prefix>ctxr`. */
+/**
+ * Scaled dot-product attention; query, key and value come from one multiplication. Its output is
+ * `<prefix>ctxr`.
+ */
 function addAttention({ graph, weights }: GraphContext, p: string, states: string): void {
   const { hiddenSize } = weights;
   const qkv = addLinear(
@@ -80,7 +84,9 @@ function addAttention({ graph, weights }: GraphContext, p: string, states: strin
   graph.node({ operator: 'Reshape', inputs: [`${p}ctxt`, 'shp_m'], outputs: [`${p}ctxr`] });
 }
 
-/** `states · weightᵀ + bias`; several weights of equal shape are stacked into one multiplication. */
+/**
+ * `states · weightᵀ + bias`; several weights of equal shape are stacked into one multiplication.
+ */
 function addLinear(
   { graph, weights }: GraphContext,
   linear: {
@@ -103,7 +109,8 @@ function addLinear(
     operator: 'MatMulNBits',
     inputs: [states, `${output}.q`, `${output}.s`],
     outputs: [`${output}_mm`],
-    // Accuracy level 0: activations stay in float32, so that a text's vector does not depend on its neighbours.
+    // Accuracy level 0: activations stay in float32, so that a text's vector does not depend on its
+    // neighbours.
     attributes: {
       K: columnCount,
       N: rowCount,

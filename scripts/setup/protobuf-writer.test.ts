@@ -7,7 +7,8 @@ function hexOf(writer: ProtobufWriter): string {
   return bytes.toString('hex');
 }
 
-// The examples of the protobuf encoding guide: field 1 = 150, field 2 = "testing", field 3 = { field 1 = 150 }.
+// The examples of the protobuf encoding guide: field 1 = 150, field 2 = "testing", field 3 = {
+// field 1 = 150 }.
 test('integers, strings and messages are encoded as the guide shows them', () => {
   expect(hexOf(new ProtobufWriter().integer(1, 150))).toBe('089601');
   expect(hexOf(new ProtobufWriter().string(2, 'testing'))).toBe('120774657374696e67');

@@ -1,6 +1,7 @@
 /**
- * Writes Protocol Buffers messages as a list of parts. Large blocks of bytes are borrowed, not copied, and a message's
- * length is the sum of its parts: a model of gigabytes costs no more memory than its weights.
+ * Writes Protocol Buffers messages as a list of parts. Large blocks of bytes are borrowed, not
+ * copied, and a message's length is the sum of its parts: a model of gigabytes costs no more memory
+ * than its weights.
  */
 export class ProtobufWriter {
   readonly #parts: Uint8Array[] = [];
@@ -16,7 +17,9 @@ export class ProtobufWriter {
     return this.#parts;
   }
 
-  /** An integer field; negative numbers as 64-bit two's complement, as protobuf's `int64` has them. */
+  /**
+   * An integer field; negative numbers as 64-bit two's complement, as protobuf's `int64` has them.
+   */
   integer(field: number, value: number | bigint): this {
     this.#push(encodeVarint((field << 3) | WIRE_VARINT));
     return this.#push(encodeVarint(value));

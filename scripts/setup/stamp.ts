@@ -2,8 +2,9 @@ import { stat } from 'node:fs/promises';
 import { writeFileAtomic } from '../../src/model/files.ts';
 
 /**
- * Notes that files were verified: one line each with bytes, modification time (whole seconds since 1970) and path, as
- * `stat -c '%s %Y %n'` prints them. While that still holds, `run.sh` skips the set-up without starting anything else.
+ * Notes that files were verified: one line each with bytes, modification time (whole seconds since
+ * 1970) and path, as `stat -c '%s %Y %n'` prints them. While that still holds, `run.sh` skips the
+ * set-up without starting anything else.
  *
  * @param files paths, relative to the working directory or absolute.
  * @throws ModelFileError when the stamp cannot be written.

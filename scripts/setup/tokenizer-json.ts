@@ -1,6 +1,7 @@
 /**
- * Writes the XLM-R tokenizer as BAAI/bge-m3 publishes it, byte for byte: two-space JSON, keys in this order, and the
- * scores as the shortest digits of their doubles. The manifest's hash decides whether it is right.
+ * Writes the XLM-R tokenizer as BAAI/bge-m3 publishes it, byte for byte: two-space JSON, keys in
+ * this order, and the scores as the shortest digits of their doubles. The manifest's hash decides
+ * whether it is right.
  *
  * @param pieces by id.
  * @param scores log-probabilities by id, float32 values.

@@ -26,7 +26,10 @@ const WHEEL: Wheel = {
 
 let caseCount = 0;
 
-/** A folder of its own, and a `python3` on the PATH that runs `script`; `FOLDER` there is where wheels go. */
+/**
+ * A folder of its own, and a `python3` on the PATH that runs `script`; `FOLDER` there is where
+ * wheels go.
+ */
 async function stage(script: string): Promise<string> {
   caseCount++;
   const bin = join(root, `bin-${caseCount}`);
@@ -46,7 +49,7 @@ function download(folder: string, lines: string[] = []): Promise<string[]> {
 
 test('pip is asked for exactly the pinned wheel, by hash', async () => {
   const folder = await stage(
-    `cat "$(dirname "$FOLDER")/$(basename "$FOLDER")"/sample.tmp/requirements.txt >>"$FOLDER.calls"; ${DELIVER}`,
+    `cat "$FOLDER/sample.tmp/requirements.txt" >>"$FOLDER.calls"; ${DELIVER}`,
   );
   expect(await download(folder)).toEqual([join(folder, WHEEL.file)]);
   const calls = await Bun.file(`${folder}.calls`).text();

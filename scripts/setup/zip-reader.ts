@@ -4,11 +4,12 @@ import { inflateRawSync } from 'node:zlib';
 type FileHandle = Awaited<ReturnType<typeof open>>;
 
 /**
- * Reads one entry of a zip archive (a wheel is one), stored or deflated. Only its own bytes are read, so an archive of
- * any size costs the memory of that entry.
+ * Reads one entry of a zip archive (a wheel is one), stored or deflated. Only its own bytes are
+ * read, so an archive of any size costs the memory of that entry.
  *
  * @param isWanted says which entry; the first that fits is taken.
- * @returns the entry's bytes; owned by the caller. Their hash is the caller's to check: the archive's CRC is not.
+ * @returns the entry's bytes; owned by the caller. Their hash is the caller's to check: the
+ *   archive's CRC is not.
  * @throws Error when the file is no zip archive, or has no such entry.
  */
 export async function readZipEntry(options: {
@@ -20,7 +21,8 @@ export async function readZipEntry(options: {
   try {
     const entry = (await readDirectory(file, path)).find(({ name }) => isWanted(name));
     if (entry === undefined) throw new Error(`${path} does not contain the expected file`);
-    // Name and extra field come again before the data, and the extra field may differ in length from the directory's.
+    // Name and extra field come again before the data, and the extra field may differ in length
+    // from the directory's.
     const header = await readAt(file, { offset: entry.offset, bytes: LOCAL_HEADER_BYTES });
     const nameAndExtraBytes = header.readUInt16LE(26) + header.readUInt16LE(28);
     const offset = entry.offset + LOCAL_HEADER_BYTES + nameAndExtraBytes;
@@ -38,7 +40,8 @@ interface ZipEntry {
   readonly offset: number;
 }
 
-// From the zip specification (APPNOTE 6.3): signatures, fixed header lengths, the longest comment, compression methods.
+// From the zip specification (APPNOTE 6.3): signatures, fixed header lengths, the longest comment,
+// compression methods.
 const END_SIGNATURE = 0x06054b50;
 const END_BYTES = 22;
 const COMMENT_BYTES_MAX = 0xffff;
@@ -76,7 +79,10 @@ async function readDirectory(file: FileHandle, path: string): Promise<ZipEntry[]
   return entries;
 }
 
-/** The record that ends the archive: its signature, and a comment that reaches exactly to the end of the file. */
+/**
+ * The record that ends the archive: its signature, and a comment that reaches exactly to the end of
+ * the file.
+ */
 function isEndRecord(tail: Buffer, at: number): boolean {
   const commentBytes = tail.length - at - END_BYTES;
   return tail.readUInt32LE(at) === END_SIGNATURE && tail.readUInt16LE(at + 20) === commentBytes;

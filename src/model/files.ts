@@ -12,7 +12,10 @@ export type ModelFileCode =
   | 'MODEL_READ_ONLY'
   | 'MODEL_FILE_IO';
 
-/** A model's file that is missing, damaged or cannot be written. Raised at set-up and at boot, never for a caller. */
+/**
+ * A model's file that is missing, damaged or cannot be written. Raised at set-up and at boot, never
+ * for a caller.
+ */
 export class ModelFileError extends Error {
   override readonly name = 'ModelFileError';
   readonly code: ModelFileCode;
@@ -29,18 +32,23 @@ export interface FileFacts {
   readonly sha256: string;
 }
 
-/** Bytes to write: one block, or blocks made one at a time so that a large file never has to lie whole in memory. */
+/**
+ * Bytes to write: one block, or blocks made one at a time so that a large file never has to lie
+ * whole in memory.
+ */
 export type FileParts = Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
 /**
- * Writes a file so that its final name only ever holds all of it: into a neighbour with a temporary name, to the disk,
- * and only then under the final name. A crash leaves a `.partial` file, which `removeStalePartials` clears.
+ * Writes a file so that its final name only ever holds all of it: into a neighbour with a temporary
+ * name, to the disk, and only then under the final name. A crash leaves a `.partial` file, which
+ * `removeStalePartials` clears.
  *
  * @param path where to; missing folders are made, an existing file is replaced.
  * @param parts borrowed until the promise settles.
  * @param expected when given, a file that differs is removed and never gets its final name.
  * @returns what was written.
- * @throws ModelFileError `MODEL_FILE_SIZE`, `MODEL_FILE_HASH`, `MODEL_DISK_FULL`, `MODEL_READ_ONLY`, `MODEL_FILE_IO`.
+ * @throws ModelFileError `MODEL_FILE_SIZE`, `MODEL_FILE_HASH`, `MODEL_DISK_FULL`,
+ *   `MODEL_READ_ONLY`, `MODEL_FILE_IO`.
  */
 export async function writeFileAtomic(
   path: string,
@@ -81,10 +89,11 @@ export async function sha256OfFile(path: string): Promise<string> {
 }
 
 /**
- * Makes sure that the file is the one that is meant. The length is compared first, so that a truncated file of gigabytes
- * is refused without being read.
+ * Makes sure that the file is the one that is meant. The length is compared first, so that a
+ * truncated file of gigabytes is refused without being read.
  *
- * @throws ModelFileError `MODEL_FILE_MISSING`, `MODEL_FILE_SIZE`, `MODEL_FILE_HASH`, `MODEL_FILE_IO`.
+ * @throws ModelFileError `MODEL_FILE_MISSING`, `MODEL_FILE_SIZE`, `MODEL_FILE_HASH`,
+ *   `MODEL_FILE_IO`.
  */
 export async function verifyFile(options: { readonly path: string } & FileFacts): Promise<void> {
   const { path, bytes, sha256 } = options;
@@ -103,8 +112,8 @@ export async function verifyFile(options: { readonly path: string } & FileFacts)
 }
 
 /**
- * Removes what killed set-ups left in `folder`: `.partial` files whose process is no longer alive. A folder that does not
- * exist has none.
+ * Removes what killed set-ups left in `folder`: `.partial` files whose process is no longer alive.
+ * A folder that does not exist has none.
  *
  * @returns the names of the removed files.
  */
@@ -146,7 +155,10 @@ async function writeFully(file: Awaited<ReturnType<typeof open>>, part: Uint8Arr
   }
 }
 
-/** After a power cut, a rename counts only once its folder has reached the disk. Not every file system can do that. */
+/**
+ * After a power cut, a rename counts only once its folder has reached the disk. Not every file
+ * system can do that.
+ */
 async function syncFolder(folder: string): Promise<void> {
   try {
     const handle = await open(folder, 'r');

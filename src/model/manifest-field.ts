@@ -1,4 +1,7 @@
-/** A manifest that is missing or wrong. Its message names the file, the field, what it must be and what it is. */
+/**
+ * A manifest that is missing or wrong. Its message names the file, the field, what it must be and
+ * what it is.
+ */
 export class ManifestError extends Error {
   override readonly name = 'ManifestError';
 }

@@ -48,7 +48,10 @@ export interface HubSource {
   readonly files: readonly HubFile[];
 }
 
-/** One file on the hub. Where length and hash are null, the hub's own answer for the pinned revision holds. */
+/**
+ * One file on the hub. Where length and hash are null, the hub's own answer for the pinned revision
+ * holds.
+ */
 export interface HubFile {
   /** Relative to the repository. */
   readonly path: string;
@@ -81,7 +84,10 @@ export interface ModelManifest {
   readonly outputs: { readonly [Head in ModelHead]?: string };
   readonly files: readonly ManifestFile[];
   readonly source: ModelSource;
-  /** Another model whose tokenizer is the same file: where the tokenizer alone is had without the rest of `source`. */
+  /**
+   * Another model whose tokenizer is the same file: where the tokenizer alone is had without the
+   * rest of `source`.
+   */
   readonly tokenizerFrom?: string;
   readonly license: string;
   readonly attribution: readonly string[];
@@ -100,7 +106,8 @@ const MANIFEST_NAME = /^[a-z0-9][a-z0-9._-]*$/;
 /**
  * Reads `<modelsDir>/<name>.json`.
  *
- * @throws ManifestError when there is no such model (naming those there are), or a field is wrong (naming it).
+ * @throws ManifestError when there is no such model (naming those there are), or a field is wrong
+ *   (naming it).
  */
 export async function loadManifest(options: {
   readonly modelsDir: string;
