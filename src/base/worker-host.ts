@@ -8,7 +8,7 @@ export type WorkerGreeting<Facts> =
 
 /** One worker thread that is replaced when it dies. */
 export interface WorkerHost<Job, Facts> {
-  /** Facts of the running worker; undefined while it starts, and after it has failed for good. */
+  /** Facts of the running worker; undefined while it starts, after it has failed for good, and once closed. */
   readonly facts: Facts | undefined;
   /** Why there is no running worker; empty while there is one. */
   readonly reason: string;
@@ -126,6 +126,9 @@ export function createWorkerHost<Greeting, Job, Reply, Facts>(options: {
     close() {
       isClosed = true;
       worker?.terminate();
+      worker = undefined;
+      facts = undefined;
+      reason = `${name} was closed.`;
       settleStart();
     },
   };

@@ -132,8 +132,14 @@ function parseOutputs(header: Uint8Array): readonly OutputHeader[] {
   } catch (cause) {
     throw invalid('its header is not JSON', cause);
   }
-  if (!Array.isArray(parsed?.outputs)) throw invalid('its header names no outputs');
+  if (!Array.isArray(parsed?.outputs) || !parsed.outputs.every(isObject)) {
+    throw invalid('its header names no outputs');
+  }
   return parsed.outputs as readonly OutputHeader[];
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null;
 }
 
 /** A shape is right when it starts with the number of texts and has as many values for each as the head must give. */
@@ -144,6 +150,7 @@ function checkOutput(
   { signature, batch }: { signature: TritonSignature; batch: TokenBatch },
 ): void {
   const { name, datatype, shape } = output;
+  if (!Array.isArray(shape)) throw invalid(`${name} has no shape`);
   if (datatype !== 'FP32') throw invalid(`${name} is ${datatype}, not FP32`);
   const { dimension } = signature;
   const each = valuesPerText(head, { dimension, paddedLength: batch.paddedLength });

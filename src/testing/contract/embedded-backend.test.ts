@@ -1,0 +1,40 @@
+import { setDefaultTimeout } from 'bun:test';
+import { join } from 'node:path';
+import { createEmbeddedBackend } from '../../backend/embedded/embedded-backend.ts';
+import { systemClock } from '../../base/clock.ts';
+import { createLog } from '../../base/log.ts';
+import { loadManifest } from '../../model/manifest.ts';
+import { describeBackendContract } from './backend-contract.ts';
+
+// A worker loads 68 MB of model, on a machine that may do other things at once.
+setDefaultTimeout(60_000);
+
+const MODELS = join(import.meta.dir, '../../../models');
+const manifest = await loadManifest({ modelsDir: MODELS, name: 'multilingual-e5-small' });
+
+describeBackendContract({
+  name: 'embedded, multilingual-e5-small',
+  dimension: manifest.dimension,
+  tokenCountMax: manifest.tokenCountMax,
+  // Matrix products are summed in another order for another shape. Each worker computes on one thread: the same text has
+  // the same bits, whichever worker it meets.
+  tolerance: 0,
+  async open() {
+    const backend = createEmbeddedBackend({
+      slotCount: 2,
+      workerUrl: new URL('../../../workers/inference-worker.ts', import.meta.url),
+      greeting: {
+        modelPath: join(MODELS, manifest.id, 'onnx/model.onnx'),
+        threadCount: 1,
+        outputs: manifest.outputs,
+        dimension: manifest.dimension,
+      },
+      padId: manifest.padId,
+      startMsMax: 60_000,
+      restartsMax: 0,
+      clock: systemClock,
+      log: createLog({ level: 'error', write: (l) => process.stderr.write(l) }),
+    });
+    return { backend, close: () => backend.close() };
+  },
+});

@@ -1,0 +1,52 @@
+import { join } from 'node:path';
+import { createApp } from '../app.ts';
+import { systemClock } from '../base/clock.ts';
+import { createLog } from '../base/log.ts';
+import { type Config, readConfig } from '../config.ts';
+import { loadManifest } from '../model/manifest.ts';
+import { createParts, type LiveParts } from '../parts.ts';
+
+const MODELS = join(import.meta.dir, '../../models');
+
+/** A whole server inside the test's process, on a free port of the loopback. */
+export interface RunningServer {
+  /** `http://127.0.0.1:port`, without a slash at the end. */
+  readonly url: string;
+  readonly config: Config;
+  readonly parts: LiveParts;
+  /** Every line that it logged, oldest first. */
+  readonly logLines: readonly string[];
+  close(): Promise<void>;
+}
+
+/**
+ * Assembles the server as `main.ts` does and listens. Resolves once its workers have started; whether its backend is ready
+ * is for the test to await.
+ *
+ * @param environment settings as their variables; what is not given has its default.
+ */
+export async function startServer(environment: Record<string, string>): Promise<RunningServer> {
+  const config = readConfig({ MODELS_DIR: MODELS, ...environment });
+  const logLines: string[] = [];
+  const log = createLog({ level: 'debug', write: (line) => logLines.push(line) });
+  const manifest = await loadManifest({ modelsDir: config.modelsDir, name: config.model });
+  const parts = createParts({ config, manifest, clock: systemClock, log });
+  const app = createApp({ parts, config, version: '0.0.0-test', log });
+  app.listen({
+    hostname: '127.0.0.1',
+    port: 0,
+    maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+    development: false,
+  });
+  await parts.started;
+  return {
+    url: `http://127.0.0.1:${app.server?.port}`,
+    config,
+    parts,
+    logLines,
+    async close() {
+      await app.server?.stop(true);
+      await parts.close();
+    },
+  };
+}

@@ -1,0 +1,34 @@
+import type { Backend } from '../backend/backend.ts';
+import { createTritonBackend } from '../backend/triton/triton-backend.ts';
+import { type Clock, systemClock } from '../base/clock.ts';
+import { createLog } from '../base/log.ts';
+
+/** Deadline of a call, where a test is not about deadlines. */
+const TIMEOUT_MS = 10_000;
+
+/** How often an endpoint that is down is asked; short, since tests wait for it. */
+const PROBE_MS = 20;
+
+/** A Triton backend on servers that a test has started, with dense rows alone. */
+export function tritonBackendOn(options: {
+  urls: readonly string[];
+  model: string;
+  dimension: number;
+  clock?: Clock;
+  timeoutMs?: number;
+}): Backend {
+  const { urls, model, dimension, clock = systemClock, timeoutMs = TIMEOUT_MS } = options;
+  return createTritonBackend({
+    urls,
+    modelName: model,
+    expected: { dimension, padId: 1, heads: ['dense'], outputs: {} },
+    timeoutMs,
+    probeMs: PROBE_MS,
+    batchesInFlight: 2,
+    batchTextsMax: 32,
+    batchTokensMax: 16_384,
+    multiVectorTokensMax: 4096,
+    clock,
+    log: createLog({ level: 'error', write: () => undefined }),
+  });
+}
