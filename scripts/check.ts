@@ -66,12 +66,11 @@ async function audit(): Promise<void> {
     new Response(child.stderr).text(),
   ]);
   const status = await child.exited;
-  if (output.trim() !== '') console.log(output.trim());
-  else if (status === 0) console.log('no known holes');
-  else
-    console.log(
-      `not done: ${complaint.trim().split('\n').at(-1) || 'the registry did not answer'}`,
-    );
+  // The first line is a title.
+  const report = output.trim().split('\n').slice(1).join('\n').trim();
+  const reason = complaint.trim().split('\n').at(-1) || 'the registry did not answer';
+  if (report !== '') console.log(report);
+  else console.log(status === 0 ? 'no known holes' : `not done: ${reason}`);
 }
 
 async function main(): Promise<number> {
