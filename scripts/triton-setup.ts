@@ -11,6 +11,7 @@ import {
   type TritonVenvStamp,
   tritonVenvLayout,
 } from '../src/testing/triton/triton-venv.ts';
+import { StepError } from './setup/step-error.ts';
 
 /**
  * Everything by version, dependencies too, and installed without resolving: a set-up next year
@@ -91,9 +92,6 @@ interface Python {
   readonly directory: string;
 }
 
-/** What failed and what to do, in one line. */
-class SetupError extends Error {}
-
 const started = performance.now();
 
 function say(line: string): void {
@@ -141,7 +139,7 @@ function findPython(): Python {
     }
     objections.push(wrong);
   }
-  throw new SetupError(
+  throw new StepError(
     objections[0] ??
       'Python 3 is missing: apt-get install python3 python3-venv (CPython 3.9 to 3.13)',
   );
@@ -156,7 +154,7 @@ function install(directory: string, pins: readonly string[]): void {
   if (exitCode === 0) return;
   const lines = errors.trim().split('\n');
   const why = lines.findLast((line) => line.startsWith('ERROR')) ?? lines.at(-1);
-  throw new SetupError(`pip install failed (${why}): check the network and pip's own settings`);
+  throw new StepError(`pip install failed (${why}): check the network and pip's own settings`);
 }
 
 /** Builds a whole venv in `directory`, stamp included. */
@@ -165,7 +163,7 @@ function build(directory: string, python: Python, pins: readonly string[]): void
   const made = runCommand([python.command, '-m', 'venv', directory]);
   if (made.exitCode !== 0) {
     const why = (made.errors || made.out).trim().split('\n').at(-1);
-    throw new SetupError(`${python.command} -m venv failed (${why}): apt-get install python3-venv`);
+    throw new StepError(`${python.command} -m venv failed (${why}): apt-get install python3-venv`);
   }
   say(`installing ${pins.length} pinned packages, about 75 MB: ${pins.join(' ')}`);
   install(directory, pins);
@@ -188,13 +186,13 @@ function verify(layout: ReturnType<typeof tritonVenvLayout>, pins: readonly stri
   const imported = runCommand([layout.python, '-c', check]);
   if (imported.exitCode !== 0 || !pins.includes(imported.out.trim())) {
     const found = imported.out.trim() || imported.errors.trim().split('\n').at(-1);
-    throw new SetupError(`the installed packages do not import: ${found}`);
+    throw new StepError(`the installed packages do not import: ${found}`);
   }
   for (const program of [layout.tritonserver, layout.stub]) {
     const linked = Bun.spawnSync(['ldd', program], { env: layout.environment });
     const missing = /^\s*(\S+) => not found/m.exec(linked.stdout.toString())?.[1];
     if (missing !== undefined) {
-      throw new SetupError(`${program} misses the shared library ${missing}: install it`);
+      throw new StepError(`${program} misses the shared library ${missing}: install it`);
     }
   }
 }
@@ -216,7 +214,7 @@ function isReady(): boolean {
  * Makes `.tools/triton-venv` whole, or finds it so. Built beside its place and renamed into it: it
  * is never half there.
  *
- * @throws SetupError whose message says in one line what failed and what to do.
+ * @throws StepError whose message says in one line what failed and what to do.
  */
 export function setUpTritonVenv(): void {
   if (isReady()) return;
@@ -226,6 +224,8 @@ export function setUpTritonVenv(): void {
   mkdirSync(dirname(partial), { recursive: true });
   try {
     build(partial, python, pins);
+    // Another set-up may have been faster; tests may run in its venv by now.
+    if (isReady()) return;
     rmSync(TRITON_VENV_DIRECTORY, { recursive: true, force: true });
     renameSync(partial, TRITON_VENV_DIRECTORY);
   } finally {
@@ -238,7 +238,7 @@ if (import.meta.main) {
   try {
     setUpTritonVenv();
   } catch (error) {
-    if (!(error instanceof SetupError)) throw error;
+    if (!(error instanceof StepError)) throw error;
     console.error(`triton-setup: ${error.message}`);
     process.exit(1);
   }

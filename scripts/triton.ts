@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { startTriton } from '../src/testing/triton/start-triton.ts';
 import { writeRepository } from '../src/testing/triton/write-repository.ts';
+import { StepError } from './setup/step-error.ts';
 import { setUpTritonVenv } from './triton-setup.ts';
 
 const HELP = `Starts a real Triton on the CPU, with a stand-in for the model, until Ctrl-C.
@@ -26,9 +27,6 @@ const HELP = `Starts a real Triton on the CPU, with a stand-in for the model, un
 
 /** The name that the server asks for unless told otherwise. */
 const MODEL_NAME = 'bge_model';
-
-/** What the command line got wrong, or what did not start; one line each, no stack. */
-class UsageError extends Error {}
 
 function readArguments() {
   const { values } = parseArgs({
@@ -62,7 +60,7 @@ function readArguments() {
 function oneOf<const T extends string>(name: string, value: string, known: readonly T[]): T {
   const found = known.find((one) => one === value);
   if (found === undefined) {
-    throw new UsageError(`--${name} is ${known.join(' or ')}, not ${JSON.stringify(value)}`);
+    throw new StepError(`--${name} is ${known.join(' or ')}, not ${JSON.stringify(value)}`);
   }
   return found;
 }
@@ -70,7 +68,7 @@ function oneOf<const T extends string>(name: string, value: string, known: reado
 function positive(name: string, value: string): number {
   const number = Number(value);
   if (!Number.isInteger(number) || number < 1 || number > 65_535) {
-    throw new UsageError(
+    throw new StepError(
       `--${name} is a whole number from 1 to 65535, not ${JSON.stringify(value)}`,
     );
   }
