@@ -1,0 +1,65 @@
+/**
+ * Compares the compiled tokenizer with the reference on seeded random texts: ids, offsets, special flags, and on a share of
+ * them truncation on either side. Prints each text that differs with its seed, and then exits with 1.
+ *
+ * usage: bun scripts/sim/tokenizer-sim.ts [--count 1000000] [--seed 1] [--model models/multilingual-e5-small]
+ */
+import { parseArgs } from 'node:util';
+import { createReferenceTokenizer } from '../../src/testing/reference-tokenizer.ts';
+import { compareTokenizers } from '../../src/testing/tokenizer-comparison.ts';
+import { createRandom, randomText } from '../../src/testing/tokenizer-texts.ts';
+import { compileTokenizer } from '../../src/tokenizer/compile-tokenizer.ts';
+import { readCompiledTokenizer } from '../../src/tokenizer/compiled-format.ts';
+import { createCompiledTokenizer } from '../../src/tokenizer/compiled-tokenizer.ts';
+
+/** Texts that the reference gets in one call. */
+const BATCH_SIZE = 2_000;
+
+/** One batch in so many is also compared truncated. */
+const TRUNCATED_SHARE = 4;
+
+/** Differences are printed up to here, then only counted. */
+const PRINTED_MAX = 20;
+
+const { values } = parseArgs({
+  options: {
+    count: { type: 'string', default: '1000000' },
+    seed: { type: 'string', default: '1' },
+    model: { type: 'string', default: 'models/multilingual-e5-small' },
+  },
+});
+const count = Number(values.count);
+const firstSeed = Number(values.seed);
+const path = `${values.model}/tokenizer.json`;
+const compiled = compileTokenizer(await Bun.file(path).bytes());
+const tokenizer = createCompiledTokenizer(readCompiledTokenizer(compiled.buffer));
+const reference = createReferenceTokenizer(path);
+
+let differences = 0;
+function report(seed: number, lines: readonly string[]): void {
+  for (const line of lines) {
+    if (differences++ < PRINTED_MAX) console.log(`batch of seed ${seed}: ${line}`);
+  }
+}
+
+for (let done = 0; done < count; done += BATCH_SIZE) {
+  const seed = firstSeed + done;
+  const size = Math.min(BATCH_SIZE, count - done);
+  const texts = Array.from({ length: size }, (_, index) => randomText(seed + index));
+  report(seed, await compareTokenizers(tokenizer, reference, texts));
+  if ((done / BATCH_SIZE) % TRUNCATED_SHARE === 0) {
+    const random = createRandom(seed);
+    const truncation = {
+      tokenCountMax: 2 + Math.floor(random() * 12),
+      side: random() < 0.5 ? ('left' as const) : ('right' as const),
+    };
+    const specialTokens = random() < 0.7;
+    report(
+      seed,
+      await compareTokenizers(tokenizer, reference, texts, { specialTokens, truncation }),
+    );
+  }
+  if ((done / BATCH_SIZE) % 50 === 49) console.log(`${done + size} texts, ${differences} differ`);
+}
+console.log(`${count} texts from seed ${firstSeed}: ${differences} differ`);
+if (differences > 0) process.exit(1);

@@ -1,0 +1,240 @@
+import { createAlignment, type TokenOffsets } from './alignment.ts';
+import { createCharacterLookup } from './character-lookup.ts';
+import { CLUSTER_BYTES_MAX } from './charsmap.ts';
+import type { TokenizerTables } from './compiled-format.ts';
+import { ROUTE, SPECIAL } from './route.ts';
+import type { TokenIds } from './token-ids.ts';
+import { createUnigramSearch } from './unigram-search.ts';
+
+/** Turns stretches of text that hold no added token into ids. */
+export interface SegmentEncoder {
+  /** Appends the ids of `text` from `start` to before `end`. */
+  append(text: string, start: number, end: number, out: TokenIds): void;
+  /** As `append`, and appends to `offsets` where each id comes from. Several times slower. */
+  appendAligned(
+    text: string,
+    start: number,
+    end: number,
+    out: TokenIds,
+    offsets: TokenOffsets,
+  ): void;
+  /** Frees what a very long word left behind. */
+  shrink(): void;
+}
+
+/** How the current word began. A word that began by itself and has nothing in it yet does not exist. */
+const OPENED = { byItself: 0, bySpace: 1, byMark: 2 } as const;
+type Opened = (typeof OPENED)[keyof typeof OPENED];
+
+/** Codes of one word before the array grows to the text's length. */
+const CODES_USUAL = 4096;
+
+/**
+ * The reference works in passes: it normalizes the text (cluster by cluster through the charsmap, then runs of spaces), cuts
+ * it into words that each start with the mark, and searches each word's pieces. Here one pass does it all: a character's
+ * route says its code in the trie, a space ends the word and searches it.
+ *
+ * Clusters matter to few characters, so the pass looks at none of them until it meets one that is special:
+ * - a mark that clings to the character before it, where the charsmap knows the two as a pair (`e` and an acute): the
+ *   earlier character is taken back and the pair's replacement put in its place;
+ * - a character with a replacement: when its cluster is shorter than six bytes, the replacement stands for all of it and
+ *   its marks are lost. That is what the reference does, and the models were trained with it.
+ * In clusters of six bytes and more, and of characters without a replacement, every character counts by itself.
+ */
+export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
+  const { unitRoutes, specialCodes, specialSpans, replacements } = tables;
+  const { markCode } = tables.meta;
+  const lookup = createCharacterLookup(tables);
+  const search = createUnigramSearch(tables);
+  const alignment = createAlignment();
+
+  // The current word. Its code at 0 is always the mark.
+  let codes = new Uint16Array(CODES_USUAL).fill(markCode);
+  let length = 1;
+  let opened: Opened = OPENED.byItself;
+  let out: TokenIds = { ids: new Int32Array(0), length: 0 };
+  /** Null while nobody asks for offsets. */
+  let offsets: TokenOffsets | null = null;
+
+  function begin(text: string, start: number, end: number, target: TokenIds): void {
+    out = target;
+    length = 1;
+    opened = OPENED.byItself;
+    reserveCodes(end - start + 1);
+    if (offsets !== null) alignment.begin(text, start);
+  }
+
+  function reserveCodes(count: number): void {
+    if (count <= codes.length) return;
+    const grown = new Uint16Array(count * 2);
+    grown.set(codes);
+    codes = grown;
+  }
+
+  function finishWord(): void {
+    if (offsets === null) search.appendPieces(codes, length, out, null);
+    else {
+      const from = out.length;
+      search.appendPieces(codes, length, out, alignment.lengths);
+      alignment.finishWord(from, out.length, offsets);
+    }
+  }
+
+  function openWord(route: number): void {
+    const isSpace = route === ROUTE.space;
+    const isEmpty = length === 1 && opened === OPENED.byItself;
+    const isRun = length === 1 && isSpace && opened === OPENED.bySpace;
+    if (!isEmpty && !isRun) finishWord();
+    length = 1;
+    opened = isSpace ? OPENED.bySpace : OPENED.byMark;
+    if (offsets !== null) alignment.place(0);
+  }
+
+  function put(code: number): void {
+    if (code >= ROUTE.mark) {
+      openWord(code);
+      return;
+    }
+    codes[length++] = code;
+    if (offsets !== null) placeLast();
+  }
+
+  /** A mark that no space left in the text shares the place of the first code. */
+  function placeLast(): void {
+    alignment.place(length - 1);
+    if (length === 2 && opened === OPENED.byItself) alignment.place(0);
+  }
+
+  /** Puts the replacement of `characterCount` characters, and keeps room for `rest` more codes. */
+  function putReplacement(span: number, characterCount: number, rest: number): void {
+    const first = span >>> 8;
+    const count = span & 0xff;
+    reserveCodes(length + count + rest + 1);
+    if (count === 0 && offsets !== null && alignment.remove(characterCount)) placeLast();
+    for (let index = 0; index < count; index++) {
+      if (offsets !== null) alignment.replace(index, count, characterCount);
+      put(replacements[first + index] as number);
+    }
+  }
+
+  /** Puts a character by itself. */
+  function putCharacter(route: number, rest: number): void {
+    const special = route - ROUTE.special;
+    if (lookup.flagsOf(route) & SPECIAL.mapped) {
+      putReplacement(specialSpans[special] as number, 1, rest);
+      return;
+    }
+    if (offsets !== null) alignment.keep();
+    put(route >= ROUTE.special && route < ROUTE.mark ? (specialCodes[special] as number) : route);
+  }
+
+  /**
+   * Where the cluster that starts at `index` ends, when that is within `CLUSTER_BYTES_MAX` bytes and the cluster has marks.
+   * Otherwise where its first character ends.
+   */
+  function endOfShortCluster(text: string, index: number, end: number): number {
+    const afterFirst = lookup.nextOf(text, index, end);
+    let at = afterFirst;
+    let bytes = byteLength(text, index, afterFirst);
+    while (at < end && lookup.flagsOf(lookup.routeAt(text, at, end)) & SPECIAL.attaches) {
+      const next = lookup.nextOf(text, at, end);
+      bytes += byteLength(text, at, next);
+      if (bytes > CLUSTER_BYTES_MAX) return afterFirst;
+      at = next;
+    }
+    return at;
+  }
+
+  /** Handles the special character at `index`. @returns where to go on. */
+  function putSpecial(text: string, index: number, start: number, end: number): number {
+    const route = lookup.routeAt(text, index, end);
+    const flags = lookup.flagsOf(route);
+    const next = lookup.nextOf(text, index, end);
+    if (flags & SPECIAL.second && index > start) {
+      const merged = putPair(text, index, start, end);
+      if (merged !== -1) return merged;
+    }
+    if (flags & SPECIAL.mapped && next < end) {
+      if (flags & SPECIAL.control) {
+        const isCrLf = text.charCodeAt(index) === 0x0d && text.charCodeAt(next) === 0x0a;
+        putReplacement(specialSpans[route - ROUTE.special] as number, isCrLf ? 2 : 1, end - next);
+        return isCrLf ? next + 1 : next;
+      }
+      const clusterEnd = endOfShortCluster(text, index, end);
+      if (clusterEnd > next && !lookup.isAttached(text, index, start, end)) {
+        const count = countCharacters(text, index, clusterEnd);
+        putReplacement(specialSpans[route - ROUTE.special] as number, count, end - clusterEnd);
+        return clusterEnd;
+      }
+    }
+    putCharacter(route, end - next);
+    return next;
+  }
+
+  /** Replaces the character before `index` and the mark there, if they are a pair. @returns where to go on, or -1. */
+  function putPair(text: string, index: number, start: number, end: number): number {
+    const first = index - 1;
+    const span = lookup.findPair(text.charCodeAt(first), text.charCodeAt(index));
+    if (span === -1 || lookup.isAttached(text, first, start, end)) return -1;
+    const clusterEnd = endOfShortCluster(text, first, end);
+    if (clusterEnd === index) return -1;
+    length--;
+    if (offsets !== null) alignment.takeBack();
+    putReplacement(span, countCharacters(text, first, clusterEnd), end - clusterEnd);
+    return clusterEnd;
+  }
+
+  return {
+    append(text, start, end, target) {
+      begin(text, start, end, target);
+      const routes = unitRoutes;
+      let word = codes;
+      let count = 1;
+      for (let index = start; index < end; ) {
+        const route = routes[text.charCodeAt(index)] as number;
+        if (route < ROUTE.special) {
+          word[count++] = route;
+          index++;
+        } else if (route === ROUTE.space && count > 1) {
+          search.appendPieces(word, count, target, null);
+          count = 1;
+          opened = OPENED.bySpace;
+          index++;
+        } else {
+          length = count;
+          index = putSpecial(text, index, start, end);
+          word = codes;
+          count = length;
+        }
+      }
+      length = count;
+      if (length > 1 || opened !== OPENED.byItself) finishWord();
+    },
+    appendAligned(text, start, end, target, into) {
+      offsets = into;
+      begin(text, start, end, target);
+      for (let index = start; index < end; ) index = putSpecial(text, index, start, end);
+      if (length > 1 || opened !== OPENED.byItself) finishWord();
+      offsets = null;
+    },
+    shrink() {
+      if (codes.length > CODES_USUAL) codes = new Uint16Array(CODES_USUAL).fill(markCode);
+      search.shrink();
+      alignment.shrink();
+    },
+  };
+}
+
+/** UTF-8 bytes of one character. */
+function byteLength(text: string, index: number, next: number): number {
+  if (next - index === 2) return 4;
+  const unit = text.charCodeAt(index);
+  if (unit < 0x80) return 1;
+  return unit < 0x800 ? 2 : 3;
+}
+
+function countCharacters(text: string, index: number, end: number): number {
+  let count = 0;
+  for (let at = index; at < end; count++) at += (text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1;
+  return count;
+}
