@@ -137,9 +137,11 @@ ensure_bun() {
       'install Node with npm, or that Bun.'
   lock
   package=$(bun_package) || exit
-  # The package of the platform holds the program itself; nothing needs an install script.
+  # The package of the platform holds the program itself; nothing needs an install script. Without
+  # a network, npm's own pauses between its tries add up to a minute: shorter ones, the same tries.
   step "installing Bun $bun_version into .tools/bun" \
-    npm install --prefix .tools/bun --ignore-scripts --no-audit --no-fund "$package@$bun_version" ||
+    npm install --prefix .tools/bun --ignore-scripts --no-audit --no-fund \
+    --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=5000 "$package@$bun_version" ||
     fail "$EXIT_BUN" "npm could not install $package@$bun_version: $(reason)." \
       "Check the network and npm's registry setting."
   ln -sfn "node_modules/$package/bin" .tools/bun/bin
