@@ -8,6 +8,7 @@ import { addNativeRoutes } from './http/native.ts';
 import { addOperationsRoutes } from './http/operations.ts';
 import { addScoreRoute } from './http/score.ts';
 import { addSwagger } from './http/swagger.ts';
+import { addTokenRoutes } from './http/tokens.ts';
 
 /**
  * Parts in, application out; it never listens. A test calls `handle` on it, with absolute URLs of `http://localhost/`.
@@ -39,6 +40,8 @@ export function createApp(options: {
     clock: parts.clock,
     log,
   });
+  const { tokenizer, vocabulary, clock } = parts;
+  addTokenRoutes(app, { tokenizer, vocabulary, limits: config, clock, log });
   addOperationsRoutes(app, { parts, config, version });
   addSwagger(app, version);
   return app;

@@ -97,7 +97,9 @@ export const SETTINGS = {
   embeddedThreads: integer('EMBEDDED_THREADS', 1, [1, 256], 'threads',
     'Threads that each inference worker computes with.'),
   tokenizerWorkers: integer('TOKENIZER_WORKERS', 0, [0, 64], 'workers',
-    'Tokenizer workers. 0: half the cores, at least one and at most four.'),
+    'Tokenizer workers. 0: half the cores, at least two and at most four.'),
+  tokenizerInlineUnits: integer('TOKENIZER_INLINE_UNITS', 1024, [0, 65_536], 'UTF-16 units',
+    'Text that one turn of the event loop tokenizes on the main thread. 0: workers do it all.'),
   workerRestartsMax: integer('WORKER_RESTARTS_MAX', 5, [0, 1000], 'restarts',
     'How often in a row a worker that dies while starting is started again.'),
   workerStartMs: integer('WORKER_START_MS', 60_000, [100, 600_000], 'ms',
@@ -180,7 +182,7 @@ function fitToMachine(config: Config, environment: Record<string, string | undef
   const cores = availableParallelism();
   const chosen = environment.TRITON_URL ? 'triton' : 'embedded';
   const backend = config.backend === 'auto' ? chosen : config.backend;
-  const half = Math.min(4, Math.max(1, Math.floor(cores / 2)));
+  const half = Math.min(4, Math.max(2, Math.floor(cores / 2)));
   return {
     ...config,
     backend,

@@ -5,7 +5,7 @@ import { ServerError } from './base/errors.ts';
 import type { TextOutcome } from './batcher/micro-batcher.ts';
 import type { EncodeRequest, EncodeResult, Parts } from './encode.ts';
 import { joinTokenWeights, type SparseWeights } from './model/sparse.ts';
-import type { TokenizedText } from './tokenizer/tokenizer-pool.ts';
+import type { TokenizedText } from './tokenizer/tokenized-text.ts';
 
 /** Characters past which no text can fit, refused before a single one is tokenized. */
 export function refuseLongTexts({ limits }: Parts, request: EncodeRequest): void {

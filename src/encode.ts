@@ -15,12 +15,15 @@ import {
 } from './encode-steps.ts';
 import type { ModelManifest } from './model/manifest.ts';
 import type { SparseWeights } from './model/sparse.ts';
+import type { CompiledTokenizer } from './tokenizer/compiled-tokenizer.ts';
 import type { TokenizerPool } from './tokenizer/tokenizer-pool.ts';
 
 /** What a front door asks of the journey. */
 export interface EncodeRequest {
   /** At least one; none empty, all well-formed Unicode. */
   readonly texts: readonly string[];
+  /** The side of an over-long text that is cut off; the end unless told. */
+  readonly truncationSide?: 'left' | 'right';
   /** What to compute: canonical, as `headSet` gives it. */
   readonly heads: readonly Head[];
   /** Which of the model's prefixes stands in front of each text. */
@@ -53,6 +56,8 @@ export interface EncodeResult {
 export interface Parts {
   readonly admission: Admission;
   readonly tokenizer: TokenizerPool;
+  /** Pieces and decoding; undefined for a tokenizer that could not be compiled. */
+  readonly vocabulary: CompiledTokenizer | undefined;
   readonly batcher: MicroBatcher;
   readonly backend: Backend;
   readonly manifest: ModelManifest;
@@ -79,7 +84,9 @@ export function createEncode(parts: Parts): Encode {
     const { signal, heads } = request;
     const lifetime = createLifetime({ clock, timeoutMs: limits.requestTimeoutMs, signal });
     try {
-      const tokenized = await tokenizer.tokenize(withPrefix(parts, request), lifetime);
+      const { truncationSide } = request;
+      const prefixed = withPrefix(parts, request);
+      const tokenized = await tokenizer.tokenize(prefixed, lifetime, truncationSide);
       refuseManyTokens(parts, request, tokenized);
       refuseLargeReply(parts, request, tokenized);
       const texts = tokenized.map((text) => text.ids);

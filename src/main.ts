@@ -20,7 +20,9 @@ async function main(): Promise<void> {
   const log = createLog({ level: config.logLevel, write: (line) => process.stderr.write(line) });
   const { modelsDir, model } = config;
   const manifest = await loadManifest({ modelsDir, name: model }).catch(exitOnKnown);
-  const parts = createParts({ config, manifest, clock: systemClock, log });
+  const parts = await createParts({ config, manifest, clock: systemClock, log }).catch((error) =>
+    exit(EXIT.backend, (error as Error).message),
+  );
   const app = createApp({ parts, config, version: packageJson.version, log });
   try {
     app.listen({

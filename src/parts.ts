@@ -9,6 +9,7 @@ import { createMicroBatcher } from './batcher/micro-batcher.ts';
 import type { Config } from './config.ts';
 import type { Parts } from './encode.ts';
 import type { ModelManifest } from './model/manifest.ts';
+import { openTokenizer } from './tokenizer/open-tokenizer.ts';
 import { createTokenizerPool } from './tokenizer/tokenizer-pool.ts';
 
 const TOKENIZER_WORKER = new URL('../workers/tokenizer-worker.ts', import.meta.url);
@@ -25,21 +26,27 @@ export interface LiveParts extends Parts {
   close(): Promise<void>;
 }
 
-/** Builds the parts that `config` asks for. Workers start in the background. */
-export function createParts(options: {
+/**
+ * Builds the parts that `config` asks for. The tokenizer is opened first, which takes some tens of
+ * ms once it is compiled; workers start in the background.
+ */
+export async function createParts(options: {
   config: Config;
   manifest: ModelManifest;
   clock: Clock;
   log: Log;
-}): LiveParts {
+}): Promise<LiveParts> {
   const { config, manifest, clock, log } = options;
   const { tokenCountMax } = manifest;
+  const { modelsDir } = config;
+  const opened = await openTokenizer({ modelsDir, modelId: manifest.id, log });
   const { backend, started } = createBackend(options);
   const tokenizer = createTokenizerPool({
     workerCount: config.tokenizerWorkers,
     workerUrl: TOKENIZER_WORKER,
-    greeting: { modelsDir: config.modelsDir, modelId: manifest.id },
+    greeting: opened.greeting,
     tokenCountMax,
+    inlineUnitsMax: config.tokenizerInlineUnits,
     startMsMax: config.workerStartMs,
     restartsMax: config.workerRestartsMax,
     clock,
@@ -59,6 +66,7 @@ export function createParts(options: {
   return {
     admission,
     tokenizer,
+    vocabulary: opened.vocabulary,
     batcher,
     backend,
     manifest,

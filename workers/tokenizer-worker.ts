@@ -31,11 +31,19 @@ function answer(tokenizer: TokenizerEngine, job: TokenizerJob): void {
   let reply: TokenizerReply;
   const transfer: ArrayBuffer[] = [];
   try {
-    const encoded = tokenizer.encode(job.texts, job);
-    transfer.push(encoded.ids.buffer, encoded.keptCounts.buffer, encoded.fullCounts.buffer);
-    reply = { jobId: job.jobId, encoded };
+    reply = { jobId: job.jobId, ...run(tokenizer, job, transfer) };
   } catch (error) {
     reply = { jobId: job.jobId, reason: describeError(error) };
   }
   self.postMessage(reply, transfer);
+}
+
+function run(tokenizer: TokenizerEngine, job: TokenizerJob, transfer: ArrayBuffer[]) {
+  if (job.kind === 'explain') {
+    if (tokenizer.explain === undefined) throw new Error('this tokenizer gives no offsets');
+    return { explained: tokenizer.explain(job.texts, job.options) };
+  }
+  const encoded = tokenizer.encode(job.texts, job.options);
+  transfer.push(encoded.ids.buffer, encoded.keptCounts.buffer, encoded.fullCounts.buffer);
+  return { encoded };
 }

@@ -87,6 +87,11 @@ export const ERRORS = {
     retryable: true,
     meaning: 'The tokenizer died on these texts.',
   },
+  EMB_TOKENIZER_UNSUPPORTED: {
+    status: 501,
+    retryable: false,
+    meaning: 'The tokenizer of this model gives no pieces and offsets.',
+  },
   EMB_BACKEND_FAILED: {
     status: 502,
     retryable: true,

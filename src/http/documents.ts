@@ -1,48 +1,10 @@
 import type { DocumentDecoration } from 'elysia';
+import { errorReplyOf, objectReplyOf, type Schema, TEXTS_SCHEMA } from './document-parts.ts';
 
-/** What the OpenAPI document says of each route. The requests are checked by hand-written code, so it is written by hand too. */
-
-type Schema = Extract<
-  NonNullable<NonNullable<DocumentDecoration['parameters']>[number]>,
-  { schema?: unknown }
->['schema'];
-
-const TEXTS_SCHEMA: Schema = {
-  oneOf: [
-    { type: 'string', minLength: 1 },
-    { type: 'array', items: { type: 'string', minLength: 1 }, minItems: 1 },
-  ],
-};
-
-const ERROR_SCHEMA: Schema = {
-  type: 'object',
-  required: ['error'],
-  properties: {
-    error: {
-      type: 'object',
-      required: ['code', 'message', 'retryable', 'request_id'],
-      properties: {
-        code: { type: 'string', example: 'EMB_FIELD_MISSING' },
-        message: { type: 'string' },
-        retryable: { type: 'boolean' },
-        request_id: { type: 'string' },
-        field: { type: 'string' },
-        limit: {},
-        value: {},
-      },
-    },
-  },
-};
-
-const errorReplyOf = (description: string) => ({
-  description,
-  content: { 'application/json': { schema: ERROR_SCHEMA } },
-});
-
-const objectReplyOf = (description: string, example: unknown) => ({
-  description,
-  content: { 'application/json': { schema: { type: 'object' as const }, example } },
-});
+/**
+ * What the OpenAPI document says of our own routes. Requests are checked by hand-written code, so
+ * this is written by hand too.
+ */
 
 const ENCODE_SCHEMA: Schema = {
   type: 'object',

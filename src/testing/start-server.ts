@@ -30,7 +30,7 @@ export async function startServer(environment: Record<string, string>): Promise<
   const logLines: string[] = [];
   const log = createLog({ level: 'debug', write: (line) => logLines.push(line) });
   const manifest = await loadManifest({ modelsDir: config.modelsDir, name: config.model });
-  const parts = createParts({ config, manifest, clock: systemClock, log });
+  const parts = await createParts({ config, manifest, clock: systemClock, log });
   const app = createApp({ parts, config, version: '0.0.0-test', log });
   app.listen({
     hostname: '127.0.0.1',

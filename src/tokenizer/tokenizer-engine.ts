@@ -2,52 +2,98 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { PreTrainedTokenizer } from '@huggingface/transformers';
-import type { EncodedTexts, TokenizerFacts, TokenizerGreeting } from './tokenizer-protocol.ts';
+import { readCompiledTokenizer } from './compiled-format.ts';
+import { createCompiledTokenizer, type EncodedText } from './compiled-tokenizer.ts';
+import { createTokenIds } from './token-ids.ts';
+import type {
+  EncodedTexts,
+  TokenizerFacts,
+  TokenizerGreeting,
+  TokenizerOptions,
+} from './tokenizer-protocol.ts';
 
 /** Turns texts into token ids, on the thread that calls it. */
 export interface TokenizerEngine {
   readonly facts: TokenizerFacts;
-  /** @param limits.tokenCountMax ids kept for each text, special tokens included; the end of a text is cut. */
-  encode(texts: readonly string[], limits: { tokenCountMax: number }): EncodedTexts;
+  encode(texts: readonly string[], options: TokenizerOptions): EncodedTexts;
+  /** With offsets; undefined where the tokenizer has none. */
+  readonly explain?: (texts: readonly string[], options: TokenizerOptions) => EncodedText[];
 }
 
-/** Loads the tokenizer of a model from `<modelsDir>/<modelId>/`; nothing is fetched. */
+/** Makes the engine that the greeting names; nothing is fetched. */
 export async function loadTokenizerEngine(greeting: TokenizerGreeting): Promise<TokenizerEngine> {
-  const tokenizer = await loadTokenizer(greeting);
+  if (greeting.kind === 'compiled') return createCompiledEngine(greeting.tables);
+  return createTransformersEngine(await loadTransformersTokenizer(greeting));
+}
 
-  const encode: TokenizerEngine['encode'] = (texts, { tokenCountMax }) => {
+/** Ids kept between calls: as many as a large message holds, so that a usual one grows nothing. */
+const ID_CAPACITY = 16_384;
+
+/** @param tables a verified compiled tokenizer; shared, never written. */
+export function createCompiledEngine(tables: SharedArrayBuffer): TokenizerEngine {
+  const verified = readCompiledTokenizer(tables, { verifiesChecksum: false });
+  const tokenizer = createCompiledTokenizer(verified);
+  let out = createTokenIds(ID_CAPACITY);
+
+  function encode(texts: readonly string[], options: TokenizerOptions): EncodedTexts {
     const keptCounts = new Int32Array(texts.length);
     const fullCounts = new Int32Array(texts.length);
-    const kept: number[][] = [];
+    out.length = 0;
+    const each = { ...options, out };
+    for (let index = 0; index < texts.length; index++) {
+      const { keptCount, fullCount } = tokenizer.encode(texts[index], each);
+      keptCounts[index] = keptCount;
+      fullCounts[index] = fullCount;
+    }
+    const ids = out.ids.slice(0, out.length) as Int32Array<ArrayBuffer>;
+    // A book leaves a large buffer behind; the next message seldom needs it.
+    if (out.ids.length > ID_CAPACITY * 16) out = createTokenIds(ID_CAPACITY);
+    return { ids, keptCounts, fullCounts };
+  }
+
+  return {
+    facts: { engine: 'compiled' },
+    encode,
+    explain: (texts, options) => texts.map((text) => tokenizer.encodeWithOffsets(text, options)),
+  };
+}
+
+/** For tokenizers of other families. */
+function createTransformersEngine(tokenizer: PreTrainedTokenizer): TokenizerEngine {
+  function encode(texts: readonly string[], options: TokenizerOptions): EncodedTexts {
+    const keptCounts = new Int32Array(texts.length);
+    const fullCounts = new Int32Array(texts.length);
+    const kept: (readonly number[])[] = [];
     for (let index = 0; index < texts.length; index++) {
       const full: number[] = tokenizer.encode(texts[index]);
-      const ids = full.length <= tokenCountMax ? full : cut(full, tokenCountMax);
+      const ids = cut(full, options);
       kept.push(ids);
       keptCounts[index] = ids.length;
       fullCounts[index] = full.length;
     }
-    const ids = new Int32Array(keptCounts.reduce((sum, count) => sum + count, 0));
-    let offset = 0;
-    for (const row of kept) {
-      ids.set(row, offset);
-      offset += row.length;
-    }
-    return { ids, keptCounts, fullCounts };
-  };
+    return { ids: Int32Array.from(kept.flat()), keptCounts, fullCounts };
+  }
 
   return { facts: { engine: 'transformers.js' }, encode };
 }
 
-/** The first ids and the closing `</s>`, as the reference cuts; transformers.js would drop the closing one. */
-function cut(full: readonly number[], tokenCountMax: number): number[] {
+/** Keeps the opening and the closing special token, as the reference does. */
+function cut(full: readonly number[], options: TokenizerOptions): readonly number[] {
+  const { tokenCountMax, truncationSide } = options;
+  if (full.length <= tokenCountMax) return full;
+  if (truncationSide === 'left') return [full[0], ...full.slice(full.length - tokenCountMax + 1)];
   return [...full.slice(0, tokenCountMax - 1), full[full.length - 1]];
 }
 
-async function loadTokenizer(greeting: TokenizerGreeting): Promise<PreTrainedTokenizer> {
+async function loadTransformersTokenizer(greeting: {
+  readonly modelsDir: string;
+  readonly modelId: string;
+}): Promise<PreTrainedTokenizer> {
   const transformers = await import('@huggingface/transformers');
   const folder = resolve(greeting.modelsDir, greeting.modelId);
   if (!existsSync(join(folder, 'tokenizer_config.json'))) {
-    // A model that runs on Triton is set up with its tokenizer.json alone, which says all that is needed.
+    // A model that runs on Triton is set up with its tokenizer.json alone, which says all that is
+    // needed.
     const json = JSON.parse(await readFile(join(folder, 'tokenizer.json'), 'utf8'));
     return new transformers.PreTrainedTokenizer(json, {});
   }

@@ -1,35 +1,35 @@
 import type { Clock } from '../base/clock.ts';
-import { ServerError } from '../base/errors.ts';
+import type { ServerError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
 import type { Lifetime } from '../base/lifetime.ts';
 import type { Log } from '../base/log.ts';
-import { createWorkerHost, type WorkerHost } from '../base/worker-host.ts';
-import type {
-  EncodedTexts,
-  TokenizerFacts,
-  TokenizerGreeting,
-  TokenizerJob,
-  TokenizerReply,
-} from './tokenizer-protocol.ts';
-
-/** One text after tokenization. */
-export interface TokenizedText {
-  /** Kept ids, special tokens included; a view that its holder may keep. */
-  readonly ids: Int32Array;
-  /** Ids without truncation. */
-  readonly tokenCount: number;
-  readonly isTruncated: boolean;
-}
+import type { EncodedText } from './compiled-tokenizer.ts';
+import { type TokenizedText, textsOf } from './tokenized-text.ts';
+import { createTokenizerDesk, failure, type TokenizerDesk, unitsOf } from './tokenizer-desk.ts';
+import { createCompiledEngine } from './tokenizer-engine.ts';
+import type { TokenizerFacts, TokenizerGreeting, TokenizerOptions } from './tokenizer-protocol.ts';
 
 /** Tokenizes on worker threads. */
 export interface TokenizerPool {
   /**
-   * Tokenizes texts, each cut at its end to `tokenCountMax` ids. All requests of one turn of the event loop share one
-   * message to each worker.
+   * Tokenizes texts, each cut to the tokens that the model takes. All requests of one turn of the
+   * event loop share messages to the workers; a lone short text is tokenized here and now, since
+   * that costs less than its message.
    *
-   * @throws ServerError EMB_TOKENIZER_FAILED when the worker dies on the texts or none runs; or the lifetime's reason.
+   * @throws ServerError EMB_TOKENIZER_FAILED when the worker dies on the texts or none runs; or the
+   * lifetime's reason.
    */
-  tokenize(texts: readonly string[], lifetime: Lifetime): Promise<TokenizedText[]>;
+  tokenize(
+    texts: readonly string[],
+    lifetime: Lifetime,
+    truncationSide?: 'left' | 'right',
+  ): Promise<TokenizedText[]>;
+  /** Tokenizes whole texts with offsets, for people to look at. Throws as `tokenize`. */
+  explain(
+    texts: readonly string[],
+    lifetime: Lifetime,
+    specialTokens: boolean,
+  ): Promise<readonly EncodedText[]>;
   /** Empty when a worker runs, otherwise why none does. */
   readonly reason: string;
   readonly facts: TokenizerFacts | undefined;
@@ -39,8 +39,8 @@ export interface TokenizerPool {
 
 interface Call {
   readonly texts: readonly string[];
+  readonly truncationSide: 'left' | 'right';
   readonly results: TokenizedText[];
-  readonly lifetime: Lifetime;
   openCount: number;
   isSettled: boolean;
   resolve(results: TokenizedText[]): void;
@@ -51,172 +51,188 @@ interface Call {
 interface Errand {
   readonly call: Call;
   readonly index: number;
-}
-
-interface Desk {
-  readonly host: WorkerHost<TokenizerJob, TokenizerFacts>;
-  readonly jobs: Map<number, readonly Errand[]>;
-  /** UTF-16 units sent and not yet answered. */
-  load: number;
+  readonly text: string;
 }
 
 /**
- * UTF-16 units in one message. A longer turn is cut, shortest texts first, so that a book in a burst holds up nobody's
- * query: 64 Ki units are some milliseconds of work.
+ * UTF-16 units in one message. A longer turn is cut, shortest texts first, so that a book in a
+ * burst holds up nobody's query: 64 Ki units are some two milliseconds of work.
  */
 const MESSAGE_UNITS_MAX = 65_536;
 
+/**
+ * @param options.tokenCountMax ids kept of each text, special tokens included.
+ * @param options.inlineUnitsMax UTF-16 units that one turn may tokenize on this thread; 0 sends
+ * everything to the workers. Only a compiled tokenizer works here.
+ */
 export function createTokenizerPool(options: {
   workerCount: number;
   workerUrl: URL;
   greeting: TokenizerGreeting;
   tokenCountMax: number;
+  inlineUnitsMax: number;
   startMsMax: number;
   restartsMax: number;
   clock: Clock;
   log: Log;
 }): TokenizerPool {
-  const { clock, tokenCountMax } = options;
-  const desks: Desk[] = [];
+  const { clock, tokenCountMax, greeting } = options;
+  const desks = Array.from({ length: options.workerCount }, (_, index) =>
+    createTokenizerDesk({ ...options, name: `tokenizer-${index}` }),
+  );
+  const isInline = greeting.kind === 'compiled' && options.inlineUnitsMax > 0;
+  const inline = isInline ? createCompiledEngine(greeting.tables) : undefined;
   let gathered: Call[] = [];
-  let nextJobId = 1;
+  /** What this turn has tokenized on this thread. */
+  let inlineUnits = 0;
 
-  for (let index = 0; index < options.workerCount; index++) {
-    const jobs = new Map<number, readonly Errand[]>();
-    const host = createWorkerHost<TokenizerGreeting, TokenizerJob, TokenizerReply, TokenizerFacts>({
-      ...options,
-      name: `tokenizer-${index}`,
-      url: options.workerUrl,
-      onReply: (reply) => onReply(desks[index], reply),
-      onDeath: (why) => onDeath(desks[index], why),
-    });
-    desks.push({ host, jobs, load: 0 });
-  }
-
-  function tokenize(texts: readonly string[], lifetime: Lifetime): Promise<TokenizedText[]> {
+  function tokenize(
+    texts: readonly string[],
+    lifetime: Lifetime,
+    truncationSide: 'left' | 'right' = 'right',
+  ): Promise<TokenizedText[]> {
+    if (inline !== undefined && takeInlineBudget(unitsOf(texts))) {
+      const all = { tokenCountMax, truncationSide, specialTokens: true };
+      return Promise.resolve(textsOf(inline.encode(texts, all), texts.length));
+    }
     return new Promise((resolve, reject) => {
       const results = new Array<TokenizedText>(texts.length);
-      const openCount = texts.length;
-      const call: Call = { texts, results, lifetime, openCount, isSettled: false, resolve, reject };
+      const open = { openCount: texts.length, isSettled: false };
+      const call: Call = { texts, truncationSide, results, ...open, resolve, reject };
       lifetime.whenEnded((reason) => fail(call, reason));
       if (gathered.push(call) === 1) clock.afterTurn(spread);
     });
   }
 
-  /** Hands out what one turn has gathered: shortest first, each message to the worker with the least to do. */
-  function spread(): void {
-    const errands: Errand[] = [];
-    for (const call of gathered) {
-      if (call.isSettled) continue;
-      for (let index = 0; index < call.texts.length; index++) errands.push({ call, index });
+  /** Whether this turn may tokenize so much more on this thread, and if so takes it off. */
+  function takeInlineBudget(units: number): boolean {
+    if (inlineUnits + units > options.inlineUnitsMax) return false;
+    if (inlineUnits === 0) {
+      clock.afterTurn(() => {
+        inlineUnits = 0;
+      });
     }
+    inlineUnits += units;
+    return true;
+  }
+
+  /** Hands out what one turn has gathered. */
+  function spread(): void {
+    const calls = gathered;
     gathered = [];
-    const running = desks.filter((desk) => desk.host.facts !== undefined);
+    for (const side of ['right', 'left'] as const) {
+      const errands: Errand[] = [];
+      for (const call of calls) {
+        if (call.isSettled || call.truncationSide !== side) continue;
+        call.texts.forEach((text, index) => {
+          errands.push({ call, index, text });
+        });
+      }
+      if (errands.length > 0) spreadErrands(errands, side);
+    }
+  }
+
+  /** Shortest first, each message to the worker with the least to do. */
+  function spreadErrands(errands: Errand[], truncationSide: 'left' | 'right'): void {
+    const running = desks.filter((desk) => desk.facts !== undefined);
     if (running.length === 0) {
-      refuse(errands);
+      for (const errand of errands) fail(errand.call, noWorker());
       return;
     }
-    errands.sort((a, b) => lengthOf(a) - lengthOf(b));
-    const total = errands.reduce((sum, errand) => sum + lengthOf(errand), 0);
+    errands.sort((a, b) => a.text.length - b.text.length);
+    const total = errands.reduce((sum, errand) => sum + errand.text.length, 0);
     const share = Math.min(MESSAGE_UNITS_MAX, Math.ceil(total / running.length));
+    const jobOptions = { tokenCountMax, truncationSide, specialTokens: true };
     for (let from = 0; from < errands.length; ) {
-      let units = 0;
-      let to = from;
-      while (to < errands.length && (to === from || units + lengthOf(errands[to]) <= share)) {
-        units += lengthOf(errands[to++]);
+      let units = errands[from].text.length;
+      let to = from + 1;
+      while (to < errands.length && units + errands[to].text.length <= share) {
+        units += errands[to++].text.length;
       }
-      const idlest = running.reduce((best, desk) => (desk.load < best.load ? desk : best));
-      send(idlest, errands.slice(from, to), units);
+      send(idlestOf(running), errands.slice(from, to), jobOptions);
       from = to;
     }
   }
 
-  function send(desk: Desk, errands: readonly Errand[], units: number): void {
-    const jobId = nextJobId++;
-    desk.jobs.set(jobId, errands);
-    desk.load += units;
-    const texts = errands.map((errand) => errand.call.texts[errand.index]);
-    desk.host.send({ jobId, texts, tokenCountMax });
-  }
-
-  function onReply(desk: Desk, reply: TokenizerReply): void {
-    const errands = desk.jobs.get(reply.jobId);
-    invariant(errands !== undefined, 'a tokenizer worker answers jobs it was given, once');
-    desk.jobs.delete(reply.jobId);
-    desk.load -= errands.reduce((sum, errand) => sum + lengthOf(errand), 0);
-    if ('reason' in reply) {
-      const error = failure('The tokenizer failed on these texts.', reply.reason);
-      for (const errand of errands) fail(errand.call, error);
-      return;
-    }
-    hand(errands, reply.encoded);
-  }
-
-  function hand(errands: readonly Errand[], encoded: EncodedTexts): void {
-    const { ids, keptCounts, fullCounts } = encoded;
-    invariant(
-      keptCounts.length === errands.length && fullCounts.length === errands.length,
-      'a tokenizer worker answers each text',
+  function send(
+    desk: TokenizerDesk,
+    errands: readonly Errand[],
+    jobOptions: TokenizerOptions,
+  ): void {
+    const texts = errands.map((errand) => errand.text);
+    desk.send(
+      { kind: 'encode', texts, options: jobOptions },
+      {
+        done(reply) {
+          invariant('encoded' in reply, 'a worker answers in the kind of its job');
+          hand(errands, textsOf(reply.encoded, errands.length));
+        },
+        failed(error) {
+          for (const errand of errands) fail(errand.call, error);
+        },
+      },
     );
-    let offset = 0;
-    for (let at = 0; at < errands.length; at++) {
-      const { call, index } = errands[at];
-      const end = offset + keptCounts[at];
-      invariant(keptCounts[at] > 0 && end <= ids.length, 'token counts match the ids sent');
-      call.results[index] = {
-        ids: ids.subarray(offset, end),
-        tokenCount: fullCounts[at],
-        isTruncated: fullCounts[at] > keptCounts[at],
-      };
-      offset = end;
-      if (--call.openCount === 0 && !call.isSettled) {
-        call.isSettled = true;
-        call.resolve(call.results);
-      }
-    }
   }
 
-  function onDeath(desk: Desk, why: string): void {
-    const error = failure('The tokenizer died on these texts; it is being replaced.', why);
-    for (const errands of desk.jobs.values()) {
-      for (const errand of errands) fail(errand.call, error);
-    }
-    desk.jobs.clear();
-    desk.load = 0;
+  function explain(
+    texts: readonly string[],
+    lifetime: Lifetime,
+    specialTokens: boolean,
+  ): Promise<readonly EncodedText[]> {
+    const running = desks.filter((desk) => desk.facts !== undefined);
+    if (running.length === 0) return Promise.reject(noWorker());
+    // Whole texts: the limit is beyond any that fits a request.
+    const whole = { tokenCountMax: 2 ** 30, truncationSide: 'right', specialTokens } as const;
+    return new Promise((resolve, reject) => {
+      lifetime.whenEnded(reject);
+      idlestOf(running).send(
+        { kind: 'explain', texts, options: whole },
+        {
+          done(reply) {
+            invariant('explained' in reply, 'a worker answers in the kind of its job');
+            resolve(reply.explained);
+          },
+          failed: reject,
+        },
+      );
+    });
   }
 
-  function refuse(errands: readonly Errand[]): void {
-    const error = failure('No tokenizer is running.', desks[0].host.reason);
-    for (const errand of errands) fail(errand.call, error);
-  }
+  const noWorker = (): ServerError => failure('No tokenizer is running.', desks[0].reason);
 
   return {
     tokenize,
+    explain,
     get reason() {
-      const isUp = desks.some((desk) => desk.host.facts !== undefined);
-      return isUp ? '' : desks[0].host.reason;
+      return desks.some((desk) => desk.facts !== undefined) ? '' : desks[0].reason;
     },
     get facts() {
-      return desks.find((desk) => desk.host.facts !== undefined)?.host.facts;
+      return desks.find((desk) => desk.facts !== undefined)?.facts;
     },
-    started: Promise.all(desks.map((desk) => desk.host.started)).then(() => undefined),
+    started: Promise.all(desks.map((desk) => desk.started)).then(() => undefined),
     close() {
-      for (const desk of desks) desk.host.close();
-      for (const desk of desks) onDeath(desk, 'The pool was closed.');
+      for (const desk of desks) desk.close();
     },
   };
 }
 
-function lengthOf(errand: Errand): number {
-  return errand.call.texts[errand.index].length;
+/** Hands each call its texts; a call is settled by its last one. */
+function hand(errands: readonly Errand[], texts: readonly TokenizedText[]): void {
+  for (let at = 0; at < errands.length; at++) {
+    const { call, index } = errands[at];
+    call.results[index] = texts[at];
+    if (--call.openCount > 0 || call.isSettled) continue;
+    call.isSettled = true;
+    call.resolve(call.results);
+  }
+}
+
+function idlestOf(desks: readonly TokenizerDesk[]): TokenizerDesk {
+  return desks.reduce((best, desk) => (desk.load < best.load ? desk : best));
 }
 
 function fail(call: Call, reason: ServerError): void {
   if (call.isSettled) return;
   call.isSettled = true;
   call.reject(reason);
-}
-
-function failure(message: string, why: string): ServerError {
-  return new ServerError('EMB_TOKENIZER_FAILED', message, { cause: new Error(why) });
 }
