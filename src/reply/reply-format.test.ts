@@ -61,7 +61,7 @@ describe('negotiateFormat', () => {
     ],
     [
       'a comma in quotes divides nothing',
-      'text/x; a="\\", application/json", application/msgpack',
+      'text/x; a="\\", application/json, b", application/msgpack',
       msgpack,
     ],
     ['empty elements are nothing', ' , application/msgpack,,', msgpack],

@@ -21,6 +21,7 @@ const INFINITY_BITS = 0x7f800000;
 export function faultOfReading(patterns: Uint32Array, source: string): string | undefined {
   const numbers: number[] = JSON.parse(`[${source}]`);
   if (numbers.length !== patterns.length) return `${numbers.length} numbers were written`;
+  let tokens: string[] | undefined;
   for (let index = 0; index < numbers.length; index++) {
     const bits = patterns[index];
     const number = numbers[index];
@@ -33,7 +34,8 @@ export function faultOfReading(patterns: Uint32Array, source: string): string | 
     const lower = (value + magnitudeOf(magnitude - 1)) / 2;
     const upper = (value + magnitudeOf(magnitude + 1)) / 2;
     if (distance > lower && distance < upper) continue;
-    const token = source.split(',')[index];
+    tokens ??= source.split(',');
+    const token = tokens[index];
     if (!isInside(token, { lower, upper, isClosed: magnitude % 2 === 0 })) {
       return faultAt(bits, `was written as ${token}, which is not nearest to it`);
     }

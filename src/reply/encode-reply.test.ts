@@ -1,0 +1,70 @@
+import { expect, test } from 'bun:test';
+import { ServerError } from '../base/errors.ts';
+import { InvariantError } from '../base/invariant.ts';
+import { denseOf, replyOf, rowsOf, singleOf, vectorOf } from '../testing/reply-fixtures.ts';
+import { checkFormatCarries, encodeReply } from './encode-reply.ts';
+import type { EncodeReply } from './reply-content.ts';
+import {
+  JSON_BASE64_FORMAT,
+  JSON_FORMAT,
+  negotiateFormat,
+  type ReplyFormat,
+} from './reply-format.ts';
+
+const msgpack = negotiateFormat('application/msgpack');
+const numpy = negotiateFormat('application/msgpack; layout=numpy');
+const raw = negotiateFormat('application/octet-stream');
+const rawHalf = negotiateFormat('application/octet-stream; dtype=float16');
+
+const formats: readonly ReplyFormat[] = [
+  JSON_FORMAT,
+  JSON_BASE64_FORMAT,
+  msgpack,
+  numpy,
+  raw,
+  rawHalf,
+];
+
+test.each(formats)('a reply whose parts do not fit is refused: %p', (format) => {
+  const reply = denseOf(2, 3);
+  const wrong: readonly Partial<EncodeReply>[] = [
+    { single: true },
+    { rows: [vectorOf(3)] },
+    { rows: [vectorOf(3), vectorOf(4)] },
+    { tokenCounts: [1] },
+    { truncated: [false] },
+    { dimension: 4 },
+    { sparse: [] },
+    { sparse: Array(2).fill({ indices: Int32Array.of(1), values: new Float32Array(0) }) },
+    { multiVectors: Array(2).fill({ tokenCount: 2, data: new Float32Array(3) }) },
+  ];
+  for (const part of wrong) {
+    expect(() => encodeReply({ ...reply, ...part }, format)).toThrow(InvariantError);
+  }
+});
+
+test.each(formats)('the rows are left as they were: %p', (format) => {
+  const reply = denseOf(3, 7);
+  const before = rowsOf(reply);
+  const { body } = encodeReply(reply, format);
+  body.fill(0);
+  expect(rowsOf(reply)).toEqual(before);
+});
+
+test.each([
+  [JSON_FORMAT, 'application/json'],
+  [numpy, 'application/msgpack'],
+  [raw, 'application/octet-stream'],
+])('each format has its codec: %p', (format, contentType) => {
+  expect(encodeReply(singleOf(4), format).contentType).toBe(contentType);
+});
+
+test('raw bytes carry nothing but the dense head', () => {
+  const heads = { dense: true, sparse: false, multiVectors: false };
+  checkFormatCarries(raw, heads);
+  checkFormatCarries(msgpack, { ...heads, sparse: true });
+  for (const other of [{ dense: false }, { sparse: true }, { multiVectors: true }]) {
+    expect(() => checkFormatCarries(raw, { ...heads, ...other })).toThrow(ServerError);
+  }
+  expect(() => encodeReply(replyOf(2, 2), raw)).toThrow('dense vectors only');
+});

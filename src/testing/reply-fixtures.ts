@@ -1,0 +1,80 @@
+import type { EncodeReply } from '../reply/reply-content.ts';
+import { seededRandom } from './seeded-random.ts';
+
+const random = seededRandom(5);
+
+/** Components as a unit vector has them. */
+export function vectorOf(length: number): Float32Array {
+  const values = Float32Array.from(
+    { length: length + 1 },
+    () => (random.below(2_000_001) - 1_000_000) / 9_999_999,
+  );
+  return values.subarray(1);
+}
+
+/**
+ * `textCount` texts with all three heads; the text at an index has as many sparse weights, and as many token vectors. The rows
+ * of an even number of texts lie one after the other inside one buffer, as a backend leaves them; otherwise each has its
+ * own. No view begins where its buffer does.
+ */
+export function replyOf(textCount: number, dimension: number): Required<EncodeReply> {
+  const matrix = vectorOf(textCount * dimension);
+  const rows = Array.from({ length: textCount }, (_, index) =>
+    textCount % 2 === 0
+      ? matrix.subarray(index * dimension, (index + 1) * dimension)
+      : vectorOf(dimension),
+  );
+  return {
+    model: 'BAAI/bge-m3',
+    dimension,
+    single: false,
+    rows,
+    tokenCounts: rows.map((_, index) => 7 + index * 1_000),
+    truncated: rows.map((_, index) => index % 3 === 1),
+    sparse: rows.map((_, index) => ({
+      indices: Int32Array.from({ length: index }, (__, place) => place * 50_000),
+      values: vectorOf(index),
+    })),
+    multiVectors: rows.map((_, index) => ({
+      tokenCount: index,
+      data: vectorOf(index * dimension),
+    })),
+  };
+}
+
+/** A reply with the dense head alone. */
+export function denseOf(textCount: number, dimension: number): EncodeReply {
+  const { sparse, multiVectors, ...dense } = replyOf(textCount, dimension);
+  return dense;
+}
+
+/** A reply to one string. */
+export function singleOf(dimension: number): EncodeReply {
+  return { ...denseOf(1, dimension), single: true };
+}
+
+/** The float32 in some bytes, wherever these stand. */
+export function floatsIn(bytes: Uint8Array): Float32Array {
+  return new Float32Array(Uint8Array.from(bytes).buffer);
+}
+
+/** The float16 in some bytes, wherever these stand. */
+export function halvesIn(bytes: Uint8Array): Float16Array {
+  return new Float16Array(Uint8Array.from(bytes).buffer);
+}
+
+/** Rows one after the other. */
+export function joined(rows: readonly Float32Array[] = []): Float32Array {
+  const all = new Float32Array(rows.reduce((sum, row) => sum + row.length, 0));
+  let offset = 0;
+  for (const row of rows) {
+    all.set(row, offset);
+    offset += row.length;
+  }
+  return all;
+}
+
+/** Rows as plain arrays of numbers. */
+export function rowsOf({ rows = [] }: EncodeReply): number[][] {
+  return rows.map((row) => Array.from(row));
+}
