@@ -26,10 +26,12 @@ export function createApp(options: {
     return errorReply(known, requestIdOf(request), log);
   });
   const encode = createEncode(parts);
+  const { tokenizer, vocabulary, clock } = parts;
   addNativeRoutes(app, {
     encode,
     manifest: parts.manifest,
     limits: config,
+    clock,
     log,
   });
   addScoreRoute(app, {
@@ -37,10 +39,9 @@ export function createApp(options: {
     manifest: parts.manifest,
     heads: () => parts.backend.heads(),
     limits: config,
-    clock: parts.clock,
+    clock,
     log,
   });
-  const { tokenizer, vocabulary, clock } = parts;
   addTokenRoutes(app, { tokenizer, vocabulary, limits: config, clock, log });
   addOperationsRoutes(app, { parts, config, version });
   addSwagger(app, version);

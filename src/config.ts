@@ -130,6 +130,8 @@ export const SETTINGS = {
     'Whether over-long texts are cut when a request does not say. A cut is always told.'),
   drainTimeoutMs: integer('DRAIN_TIMEOUT_MS', 20_000, [0, 600_000], 'ms',
     'How long SIGTERM waits for admitted requests.'),
+  serverTiming: onOff('SERVER_TIMING', false,
+    'Whether replies carry the time of each stage in a Server-Timing header.'),
   logLevel: choice('LOG_LEVEL', ['info', 'debug', 'warn', 'error'],
     'Least important event that is logged.'),
 } as const satisfies Record<string, Setting>;

@@ -113,7 +113,7 @@ export function guardOutputs(
   parts: Parts,
   request: EncodeRequest,
   work: { tokenized: readonly TokenizedText[]; outcomes: readonly TextOutcome[] },
-): EncodeResult {
+): Omit<EncodeResult, 'timings'> {
   const rows: Float32Array[] = [];
   const sparse: SparseWeights[] = [];
   const multiVectors: { tokenCount: number; data: Float32Array }[] = [];

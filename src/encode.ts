@@ -34,6 +34,8 @@ export interface EncodeRequest {
   readonly batchTextsMax: number | undefined;
   /** Float32 values that the reply may carry. */
   readonly valueCountMax: number;
+  /** How long the caller waits, in ms; at most, and unless told, the server's own deadline. */
+  readonly timeoutMs?: number | undefined;
   /** Fires when the caller hangs up. */
   readonly signal: AbortSignal | undefined;
   /** What the front door calls the texts, so that an error names its field: `query`, `query[3]`. */
@@ -50,6 +52,16 @@ export interface EncodeResult {
   /** Tokens of each text before truncation, prefix and special tokens included. */
   readonly tokenCounts: readonly number[];
   readonly truncated: readonly boolean[];
+  readonly timings: StageTimings;
+}
+
+/** How long a request spent in each stage, in ms. */
+export interface StageTimings {
+  readonly tokenizeMs: number;
+  /** Until its last text left for the backend. */
+  readonly queueMs: number;
+  /** The longest batch that one of its texts rode in. */
+  readonly inferMs: number;
 }
 
 /** The parts that a request passes through, in order. */
@@ -81,18 +93,22 @@ export function createEncode(parts: Parts): Encode {
     refuseMissingHeads(parts, request);
     refuseLongTexts(parts, request);
     const permit = admission.admit(demandOf(parts, request));
-    const { signal, heads } = request;
-    const lifetime = createLifetime({ clock, timeoutMs: limits.requestTimeoutMs, signal });
+    const { signal, heads, truncationSide } = request;
+    const timeoutMs = Math.min(request.timeoutMs ?? Infinity, limits.requestTimeoutMs);
+    const lifetime = createLifetime({ clock, timeoutMs, signal });
     try {
-      const { truncationSide } = request;
+      const startMs = clock.now();
       const prefixed = withPrefix(parts, request);
       const tokenized = await tokenizer.tokenize(prefixed, lifetime, truncationSide);
+      const tokenizeMs = clock.now() - startMs;
       refuseManyTokens(parts, request, tokenized);
       refuseLargeReply(parts, request, tokenized);
       const texts = tokenized.map((text) => text.ids);
       const batchTextsMax = request.batchTextsMax ?? Number.POSITIVE_INFINITY;
-      const outcomes = await batcher.submit({ texts, heads, batchTextsMax, lifetime });
-      return guardOutputs(parts, request, { tokenized, outcomes });
+      const job = await batcher.submit({ texts, heads, batchTextsMax, lifetime });
+      const { outcomes, queueMs, inferMs } = job;
+      const outputs = guardOutputs(parts, request, { tokenized, outcomes });
+      return { ...outputs, timings: { tokenizeMs, queueMs, inferMs } };
     } finally {
       lifetime.release();
       permit.release();

@@ -23,6 +23,15 @@ export interface BatchJob {
 /** What one text got, or why it got nothing. */
 export type TextOutcome = TextOutput | ServerError;
 
+/** What became of a job. */
+export interface JobResult {
+  /** One for each text, in order. */
+  readonly outcomes: readonly TextOutcome[];
+  /** The longest wait of any of its texts, and the longest batch that one rode in. */
+  readonly queueMs: number;
+  readonly inferMs: number;
+}
+
 /** What became of a batch, for the log and the metrics. */
 export interface BatchReport {
   readonly textCount: number;
@@ -37,8 +46,8 @@ export interface BatchReport {
 
 /** Gathers the texts of many requests into batches. */
 export interface MicroBatcher {
-  /** Resolves once with one outcome for each text, in order. Rejects only when the lifetime ends first. */
-  submit(job: BatchJob): Promise<readonly TextOutcome[]>;
+  /** Rejects only when the job's lifetime ends first, or after `close`. */
+  submit(job: BatchJob): Promise<JobResult>;
   readonly waitingTextCount: number;
   readonly batchesInFlight: number;
   /** Fails what waits with EMB_SHUTTING_DOWN; batches in flight finish. */
@@ -50,7 +59,9 @@ interface Ticket {
   readonly batchTextsMax: number;
   openCount: number;
   isSettled: boolean;
-  resolve(outcomes: readonly TextOutcome[]): void;
+  queueMs: number;
+  inferMs: number;
+  resolve(result: JobResult): void;
 }
 
 interface QueuedText extends WaitingText {
@@ -83,7 +94,7 @@ export function createMicroBatcher(options: {
   let isDispatchDue = false;
   let isClosed = false;
 
-  function submit(job: BatchJob): Promise<readonly TextOutcome[]> {
+  function submit(job: BatchJob): Promise<JobResult> {
     invariant(job.texts.length > 0, 'a job has at least one text');
     return new Promise((resolve, reject) => {
       const ticket: Ticket = {
@@ -91,6 +102,8 @@ export function createMicroBatcher(options: {
         outcomes: new Array(job.texts.length),
         openCount: job.texts.length,
         isSettled: false,
+        queueMs: 0,
+        inferMs: 0,
         resolve,
       };
       job.lifetime.whenEnded((reason) => {
@@ -153,16 +166,21 @@ export function createMicroBatcher(options: {
       : texts.map((text) => text.paddedLength);
     const paddedLength = Math.max(...lengths);
     const batch = { texts: ids, paddedLength, heads: texts[0].heads };
+    let outputs: readonly TextOutput[] = [];
     let error: ServerError | undefined;
     try {
-      const outputs = outputsOfTexts(batch, await backend.infer(batch));
-      for (let row = 0; row < texts.length; row++) settle(texts[row], outputs[row]);
+      outputs = outputsOfTexts(batch, await backend.infer(batch));
     } catch (thrown) {
       error = toServerError(thrown);
-      for (const text of texts) settle(text, error);
     }
     batchesInFlight--;
     const inferMs = clock.now() - sentMs;
+    for (let row = 0; row < texts.length; row++) {
+      const { ticket, arrivedMs } = texts[row];
+      ticket.queueMs = Math.max(ticket.queueMs, sentMs - arrivedMs);
+      ticket.inferMs = Math.max(ticket.inferMs, inferMs);
+      settle(texts[row], error ?? outputs[row]);
+    }
     if (error === undefined) dueTimes.learn(paddedLength * texts.length, inferMs);
     onBatch?.({
       textCount: texts.length,
@@ -181,7 +199,7 @@ export function createMicroBatcher(options: {
     ticket.openCount--;
     if (ticket.openCount > 0 || ticket.isSettled) return;
     ticket.isSettled = true;
-    ticket.resolve(ticket.outcomes);
+    ticket.resolve(ticket);
   }
 
   function close(): void {

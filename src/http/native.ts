@@ -1,5 +1,6 @@
 import type { Elysia } from 'elysia';
 import { headSet } from '../backend/backend.ts';
+import type { Clock } from '../base/clock.ts';
 import { toServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Encode } from '../encode.ts';
@@ -17,6 +18,8 @@ import {
   requiredTexts,
 } from './field-checks.ts';
 import { readBody } from './read-body.ts';
+import { timeoutOf } from './request-timeout.ts';
+import { serverTiming } from './server-timing.ts';
 
 /** What the native routes need. */
 export interface NativeDoor {
@@ -27,7 +30,9 @@ export interface NativeDoor {
     readonly requestTextsMax: number;
     readonly replyBytesMax: number;
     readonly truncate: boolean;
+    readonly serverTiming: boolean;
   };
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -56,9 +61,11 @@ async function answerEncode(
   request: Request,
   requestId: string,
 ): Promise<Response> {
-  const { limits, manifest } = door;
+  const { limits, manifest, clock } = door;
+  const startMs = clock.now();
   const format = negotiateFormat(request.headers.get('accept'));
   const fields = fieldsOf(await readBody(request, limits.bodyBytesMax));
+  const readMs = clock.now() - startMs;
   const { texts, isSingle } = requiredTexts(fields, 'query', limits.requestTextsMax);
   const heads = headSet(optionalWords(fields, 'outputs', HEADS) ?? ['dense']);
   checkFormatCarries(format, {
@@ -74,15 +81,25 @@ async function answerEncode(
     truncate: optionalBoolean(fields, 'truncate') ?? limits.truncate,
     batchTextsMax: optionalInteger(fields, 'batch_size', range),
     valueCountMax: Math.floor(limits.replyBytesMax / bytesPerValue(format)),
+    timeoutMs: timeoutOf(request),
     signal: request.signal,
     fieldOf: (index) => (isSingle ? 'query' : `query[${index}]`),
   });
-  const reply = encodeReply(
-    { ...result, model: manifest.id, dimension: manifest.dimension, single: isSingle },
-    format,
-  );
-  const headers = { 'content-type': reply.contentType, [REQUEST_ID_HEADER]: requestId };
-  return new Response(reply.body, { headers: { ...headers, ...reply.headers } });
+  const encodedMs = clock.now();
+  const content = {
+    ...result,
+    model: manifest.id,
+    dimension: manifest.dimension,
+    single: isSingle,
+  };
+  const reply = encodeReply(content, format);
+  const headers: Record<string, string> = { ...reply.headers, [REQUEST_ID_HEADER]: requestId };
+  headers['content-type'] = reply.contentType;
+  if (limits.serverTiming) {
+    const replyMs = clock.now() - encodedMs;
+    headers['server-timing'] = serverTiming({ readMs, ...result.timings, replyMs });
+  }
+  return new Response(reply.body, { headers });
 }
 
 const HEADS = ['dense', 'sparse', 'multi_vector'] as const;
