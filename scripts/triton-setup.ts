@@ -29,16 +29,17 @@ const PINS = [
 ] as const;
 
 /**
- * numpy for each Python that the Triton wheel has a stub for. 1.26 is the last of numpy 1, which
- * the stub was built against; Python 3.13 has no wheel of it, and the stand-in models hand tensors
- * over in a way that works with both.
+ * What depends on the Python, for each that the Triton wheel has a stub for. numpy 1.26 is the last
+ * of numpy 1, which the stub was built against; Python 3.13 has no wheel of it, and the stand-in
+ * models hand tensors over in a way that works with both. ONNX Runtime runs exported models in the
+ * engine's place; 1.19 is the last for Python 3.9.
  */
-const NUMPY_BY_PYTHON: Readonly<Record<string, string>> = {
-  '3.9': 'numpy==1.26.4',
-  '3.10': 'numpy==1.26.4',
-  '3.11': 'numpy==1.26.4',
-  '3.12': 'numpy==1.26.4',
-  '3.13': 'numpy==2.1.3',
+const PINS_BY_PYTHON: Readonly<Record<string, readonly string[]>> = {
+  '3.9': ['numpy==1.26.4', 'onnxruntime==1.19.2'],
+  '3.10': ['numpy==1.26.4', 'onnxruntime==1.20.1'],
+  '3.11': ['numpy==1.26.4', 'onnxruntime==1.20.1'],
+  '3.12': ['numpy==1.26.4', 'onnxruntime==1.20.1'],
+  '3.13': ['numpy==2.1.3', 'onnxruntime==1.20.1'],
 };
 
 /**
@@ -113,7 +114,7 @@ function objection(command: string, probe: Probe): string | undefined {
   if (probe.platform !== 'linux x86_64') {
     return `the Triton wheel is for linux x86_64, this is ${probe.platform}`;
   }
-  if (probe.kind !== 'CPython' || NUMPY_BY_PYTHON[version] === undefined) {
+  if (probe.kind !== 'CPython' || PINS_BY_PYTHON[version] === undefined) {
     return `${command} is ${probe.kind} ${version}; apt-get install python3 (CPython 3.9 to 3.13)`;
   }
   if (!probe.venv) {
@@ -165,7 +166,7 @@ function build(directory: string, python: Python, pins: readonly string[]): void
     const why = (made.errors || made.out).trim().split('\n').at(-1);
     throw new StepError(`${python.command} -m venv failed (${why}): apt-get install python3-venv`);
   }
-  say(`installing ${pins.length} pinned packages, about 75 MB: ${pins.join(' ')}`);
+  say(`installing ${pins.length} pinned packages, about 90 MB: ${pins.join(' ')}`);
   install(directory, pins);
 
   const stamp: TritonVenvStamp = {
@@ -182,7 +183,8 @@ function build(directory: string, python: Python, pins: readonly string[]): void
 
 function verify(layout: ReturnType<typeof tritonVenvLayout>, pins: readonly string[]): void {
   const check =
-    'import numpy, msgpack, msgpack_numpy, requests; print("numpy==" + numpy.__version__)';
+    'import numpy, onnxruntime, msgpack, msgpack_numpy, requests; ' +
+    'print("numpy==" + numpy.__version__)';
   const imported = runCommand([layout.python, '-c', check]);
   if (imported.exitCode !== 0 || !pins.includes(imported.out.trim())) {
     const found = imported.out.trim() || imported.errors.trim().split('\n').at(-1);
@@ -204,9 +206,9 @@ function verify(layout: ReturnType<typeof tritonVenvLayout>, pins: readonly stri
 function isReady(): boolean {
   const stamp = readTritonVenvStamp(TRITON_VENV_DIRECTORY);
   if (stamp === undefined) return false;
-  const numpy = NUMPY_BY_PYTHON[stamp.pythonVersion];
+  const versioned = PINS_BY_PYTHON[stamp.pythonVersion] ?? [];
   const layout = tritonVenvLayout(TRITON_VENV_DIRECTORY, stamp);
-  const samePins = [...PINS, numpy].join() === stamp.pins.join();
+  const samePins = [...PINS, ...versioned].join() === stamp.pins.join();
   return samePins && existsSync(layout.python) && existsSync(layout.stub);
 }
 
@@ -219,7 +221,7 @@ function isReady(): boolean {
 export function setUpTritonVenv(): void {
   if (isReady()) return;
   const python = findPython();
-  const pins = [...PINS, NUMPY_BY_PYTHON[python.version] ?? ''];
+  const pins = [...PINS, ...(PINS_BY_PYTHON[python.version] ?? [])];
   const partial = `${TRITON_VENV_DIRECTORY}.partial-${process.pid}`;
   mkdirSync(dirname(partial), { recursive: true });
   try {

@@ -2,7 +2,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { StartTritonOptions } from './start-triton.ts';
 import { tritonVenv } from './triton-venv.ts';
-import { writeModelSource } from './write-repository.ts';
+import { type TritonModelKind, writeModelSource } from './write-repository.ts';
 
 /**
  * Lays out a repository and a backend directory in which the config.pbtxt of a TensorRT engine
@@ -17,8 +17,12 @@ import { writeModelSource } from './write-repository.ts';
 export function writeEngineStandIn(options: {
   dir: string;
   configText: string;
+  /** What stands in; `onnx` reads the path of its graph from `model.plan`. */
+  kind?: TritonModelKind;
+  /** What `model.plan` holds. */
+  plan?: string;
 }): StartTritonOptions & { readonly model: string } {
-  const { dir, configText } = options;
+  const { dir, configText, kind = 'deterministic', plan = 'stands for the engine' } = options;
   const model = /^\s*name\s*:\s*"([^"]+)"/m.exec(configText)?.[1];
   if (model === undefined) throw new Error('config.pbtxt gives the model no name');
   const repository = join(dir, 'models');
@@ -26,11 +30,11 @@ export function writeEngineStandIn(options: {
 
   // A backend folder that holds a model.py is run by the python backend, which it expects beside
   // itself.
-  writeModelSource(join(backends, 'tensorrt'), 'deterministic');
+  writeModelSource(join(backends, 'tensorrt'), kind);
   symlinkSync(join(tritonVenv().backends, 'python'), join(backends, 'python'));
 
   mkdirSync(join(repository, model, '1'), { recursive: true });
-  writeFileSync(join(repository, model, '1/model.plan'), 'stands for the engine');
+  writeFileSync(join(repository, model, '1/model.plan'), plan);
   writeFileSync(join(repository, model, 'config.pbtxt'), configText);
   // The file that --model-config-name=cpu picks.
   mkdirSync(join(repository, model, 'configs'));

@@ -10,8 +10,9 @@ const TEMPLATES = join(import.meta.dir, 'models');
  * - `timed`: the same rows, after the time that a GPU would take.
  * - `trivial`: rows from a table, `trivialEmbedding`; for measuring everything but the model.
  * - `faulty`: the deterministic rows, wrong on demand.
+ * - `onnx`: a graph in ONNX Runtime, with all of its heads.
  */
-export type TritonModelKind = 'deterministic' | 'timed' | 'trivial' | 'faulty';
+export type TritonModelKind = 'deterministic' | 'timed' | 'trivial' | 'faulty' | 'onnx';
 
 /**
  * One thing that a faulty model does.
@@ -52,6 +53,11 @@ export interface TritonModelOptions {
    * is one execution.
    */
   readonly queueDelayMicroseconds?: number;
+  /** For `onnx`, in place of `output`: the graph, and the outputs it has beside the batch. */
+  readonly onnx?: {
+    readonly path: string;
+    readonly outputs: Readonly<Record<string, readonly number[]>>;
+  };
   /** For `timed`: 4 ms for a launch and 120,000 padded tokens a second by default. */
   readonly timing?: { readonly launchMs: number; readonly tokensPerSecond: number };
   /** For `faulty`: which token id brings which fault, and the file of `writeFault`. */
@@ -99,15 +105,18 @@ export function writeFault(options: {
 
 function configText(model: TritonModelOptions): string {
   const inputs = model.inputs ?? { ids: 'input_ids', mask: 'attention_mask' };
-  const tensor = (name: string, datatype: string, dims: number) =>
+  const tensor = (name: string, datatype: string, dims: readonly number[]) =>
     `{ name: ${JSON.stringify(name)} data_type: TYPE_${datatype} dims: [ ${dims} ] }`;
+  const outputs = model.onnx?.outputs ?? {
+    [model.output ?? 'sentence_embedding']: [model.dimension],
+  };
   const lines = [
     `name: ${JSON.stringify(model.name)}`,
     'backend: "python"',
     `max_batch_size: ${model.maxBatch}`,
-    `input ${tensor(inputs.ids, model.datatype, -1)}`,
-    `input ${tensor(inputs.mask, model.datatype, -1)}`,
-    `output ${tensor(model.output ?? 'sentence_embedding', 'FP32', model.dimension)}`,
+    `input ${tensor(inputs.ids, model.datatype, [-1])}`,
+    `input ${tensor(inputs.mask, model.datatype, [-1])}`,
+    ...Object.entries(outputs).map(([name, dims]) => `output ${tensor(name, 'FP32', dims)}`),
     'instance_group { count: 1 kind: KIND_CPU }',
     ...Object.entries(parameters(model)).map(
       ([key, value]) =>
@@ -133,6 +142,7 @@ function parameters(model: TritonModelOptions): Record<string, string> {
     launch_ms: String(timing.launchMs),
     tokens_per_second: String(timing.tokensPerSecond),
     ...(tokens === undefined ? {} : { fault_tokens: JSON.stringify(tokens) }),
+    ...(model.onnx === undefined ? {} : { onnx_path: model.onnx.path }),
     ...(controlFile === undefined ? {} : { control_file: controlFile }),
   };
 }

@@ -28,7 +28,8 @@ class ModelTensors:
         if not masks or not ids:
             raise ValueError(f"needs an input of ids and one of their mask, not {names}")
         self.mask_name, self.ids_name = masks[0], ids[0]
-        self.output_name = config["output"][0]["name"]
+        self.output_names = [tensor["name"] for tensor in config["output"]]
+        self.output_name = self.output_names[0]
         self.dimension = int(config["output"][0]["dims"][-1])
         self.parameters = {k: v["string_value"] for k, v in config.get("parameters", {}).items()}
 
@@ -40,10 +41,15 @@ class ModelTensors:
         )
 
     def response(self, rows):
-        """One response that carries `rows`, a contiguous float32 array."""
-        capsule = rows.__dlpack__()
-        tensor = pb_utils.Tensor.from_dlpack(self.output_name, capsule)
-        # The stub marks a capsule that it took with a name that numpy does not know, and numpy then
-        # complains on stderr for each. This is the name that the DLPack protocol prescribes.
-        _set_capsule_name(capsule, _USED)
-        return pb_utils.InferenceResponse(output_tensors=[tensor])
+        """One response that carries `rows`, a contiguous float32 array, as the first output."""
+        return pb_utils.InferenceResponse(output_tensors=[tensor_of(self.output_name, rows)])
+
+
+def tensor_of(name, array):
+    """A contiguous float32 array as one of Triton's tensors."""
+    capsule = array.__dlpack__()
+    tensor = pb_utils.Tensor.from_dlpack(name, capsule)
+    # The stub marks a capsule that it took with a name that numpy does not know, and numpy then
+    # complains on stderr for each. This is the name that the DLPack protocol prescribes.
+    _set_capsule_name(capsule, _USED)
+    return tensor
