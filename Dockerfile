@@ -34,6 +34,8 @@ FROM bun
 ENV NODE_ENV=production
 # Inside a container the port is fixed: what the outside sees is decided when it is published.
 ENV PORT=8080
+# Nothing here reports to anyone: ONNX Runtime would, without this.
+ENV ORT_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=models /app/models ./models
 COPY package.json bunfig.toml tsconfig.json LICENSE ./

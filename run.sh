@@ -4,6 +4,9 @@
 set -euo pipefail
 case $0 in */*) cd -- "${0%/*}" ;; esac
 
+# ONNX Runtime would report to its maker otherwise, and Bun's own crash reports would too.
+export ORT_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1
+
 readonly EXIT_USAGE=2 EXIT_FOLDER=9 EXIT_BUN=10 EXIT_DEPENDENCIES=11 EXIT_MODEL=12
 readonly EXIT_TRITON=13 EXIT_DOCKER=14 EXIT_EXPORT=15
 
