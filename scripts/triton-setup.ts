@@ -3,7 +3,15 @@
  * our msgpack replies. Does nothing, in milliseconds, where the venv stands already. `bun
  * scripts/triton-setup.ts`
  */
-import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import {
   readTritonVenvStamp,
@@ -11,6 +19,8 @@ import {
   type TritonVenvStamp,
   tritonVenvLayout,
 } from '../src/testing/triton/triton-venv.ts';
+import { findPython, type Python } from './setup/find-python.ts';
+import { runToEnd } from './setup/run-to-end.ts';
 import { StepError } from './setup/step-error.ts';
 
 /**
@@ -42,112 +52,14 @@ const PINS_BY_PYTHON: Readonly<Record<string, readonly string[]>> = {
   '3.13': ['numpy==2.1.3', 'onnxruntime==1.20.1'],
 };
 
-/**
- * In order of preference. The bare names follow the PATH; the last finds the system's behind a
- * version manager's shim.
- */
-const PYTHON_CANDIDATES = [
-  'python3',
-  'python3.12',
-  'python3.11',
-  'python3.10',
-  'python3.9',
-  'python3.13',
-  '/usr/bin/python3',
-];
-
-/**
- * Says, as JSON, what a Python offers. The wheel brings libpython for 3.13 alone, so the others
- * must have theirs.
- */
-const PROBE = `
-import ctypes, json, os, platform, sys, sysconfig
-version = "%d.%d" % sys.version_info[:2]
-directory = sysconfig.get_config_var("LIBDIR") or ""
-name = "libpython%s.so.1.0" % version
-def has(module):
-    try: __import__(module); return True
-    except ImportError: return False
-def library():
-    if version == "3.13" or os.path.exists(os.path.join(directory, name)): return True
-    try: ctypes.CDLL(name); return True
-    except OSError: return False
-print(json.dumps({
-    "version": version, "directory": directory, "library": library(),
-    "kind": platform.python_implementation(), "platform": sys.platform + " " + platform.machine(),
-    "venv": has("venv") and has("ensurepip")}))
-`;
-
-interface Probe {
-  readonly version: string;
-  readonly directory: string;
-  readonly library: boolean;
-  readonly kind: string;
-  readonly platform: string;
-  readonly venv: boolean;
-}
-
-interface Python {
-  readonly command: string;
-  readonly version: string;
-  readonly directory: string;
-}
-
 const started = performance.now();
 
 function say(line: string): void {
   console.log(`triton-setup: ${line}`);
 }
 
-function runCommand(command: readonly string[]): { exitCode: number; out: string; errors: string } {
-  const result = Bun.spawnSync([...command], { stdout: 'pipe', stderr: 'pipe' });
-  return {
-    exitCode: result.exitCode,
-    out: result.stdout.toString(),
-    errors: result.stderr.toString(),
-  };
-}
-
-/** Why a Python will not do, or undefined when it will. */
-function objection(command: string, probe: Probe): string | undefined {
-  const version = probe.version;
-  if (probe.platform !== 'linux x86_64') {
-    return `the Triton wheel is for linux x86_64, this is ${probe.platform}`;
-  }
-  if (probe.kind !== 'CPython' || PINS_BY_PYTHON[version] === undefined) {
-    return `${command} is ${probe.kind} ${version}; apt-get install python3 (CPython 3.9 to 3.13)`;
-  }
-  if (!probe.venv) {
-    return `${command} (${version}) cannot make a venv: apt-get install python3-venv`;
-  }
-  if (!probe.library) {
-    return `${command} has no libpython${version}.so.1.0: apt-get install libpython${version}`;
-  }
-  return undefined;
-}
-
-function findPython(): Python {
-  const objections: string[] = [];
-  for (const command of PYTHON_CANDIDATES) {
-    if (Bun.which(command) === null) continue;
-    const { exitCode, out } = runCommand([command, '-c', PROBE]);
-    // A version manager's shim for a version that is not switched on.
-    if (exitCode !== 0) continue;
-    const probe = JSON.parse(out) as Probe;
-    const wrong = objection(command, probe);
-    if (wrong === undefined) {
-      return { command, version: probe.version, directory: probe.directory };
-    }
-    objections.push(wrong);
-  }
-  throw new StepError(
-    objections[0] ??
-      'Python 3 is missing: apt-get install python3 python3-venv (CPython 3.9 to 3.13)',
-  );
-}
-
 function install(directory: string, pins: readonly string[]): void {
-  const { exitCode, errors } = runCommand([
+  const { exitCode, errors } = runToEnd([
     join(directory, 'bin/python'),
     ...['-m', 'pip', 'install', '--no-deps', '--only-binary=:all:'],
     ...['--no-compile', '--quiet', '--disable-pip-version-check', ...pins],
@@ -161,7 +73,7 @@ function install(directory: string, pins: readonly string[]): void {
 /** Builds a whole venv in `directory`, stamp included. */
 function build(directory: string, python: Python, pins: readonly string[]): void {
   say(`making a venv with ${python.command} (${python.version})`);
-  const made = runCommand([python.command, '-m', 'venv', directory]);
+  const made = runToEnd([python.command, '-m', 'venv', directory]);
   if (made.exitCode !== 0) {
     const why = (made.errors || made.out).trim().split('\n').at(-1);
     throw new StepError(`${python.command} -m venv failed (${why}): apt-get install python3-venv`);
@@ -185,7 +97,7 @@ function verify(layout: ReturnType<typeof tritonVenvLayout>, pins: readonly stri
   const check =
     'import numpy, onnxruntime, msgpack, msgpack_numpy, requests; ' +
     'print("numpy==" + numpy.__version__)';
-  const imported = runCommand([layout.python, '-c', check]);
+  const imported = runToEnd([layout.python, '-c', check]);
   if (imported.exitCode !== 0 || !pins.includes(imported.out.trim())) {
     const found = imported.out.trim() || imported.errors.trim().split('\n').at(-1);
     throw new StepError(`the installed packages do not import: ${found}`);
@@ -220,10 +132,11 @@ function isReady(): boolean {
  */
 export function setUpTritonVenv(): void {
   if (isReady()) return;
-  const python = findPython();
+  const python = findPython({ versions: Object.keys(PINS_BY_PYTHON) });
   const pins = [...PINS, ...(PINS_BY_PYTHON[python.version] ?? [])];
   const partial = `${TRITON_VENV_DIRECTORY}.partial-${process.pid}`;
   mkdirSync(dirname(partial), { recursive: true });
+  removeAbandoned(dirname(partial));
   try {
     build(partial, python, pins);
     // Another set-up may have been faster; tests may run in its venv by now.
@@ -234,6 +147,16 @@ export function setUpTritonVenv(): void {
     rmSync(partial, { recursive: true, force: true });
   }
   say(`ready in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+}
+
+/** Removes what set-ups that were killed left in `directory`, a quarter of a gigabyte each. */
+function removeAbandoned(directory: string): void {
+  for (const name of readdirSync(directory)) {
+    const pid = /^triton-venv\.partial-(\d+)$/.exec(name)?.[1];
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) {
+      rmSync(join(directory, name), { recursive: true, force: true });
+    }
+  }
 }
 
 if (import.meta.main) {
