@@ -249,9 +249,10 @@ serve_with_compose() {
   docker compose version >/dev/null 2>&1 ||
     fail "$EXIT_DOCKER" 'Docker has no Compose: install its plugin' \
       '(package docker-compose-plugin or docker-compose-v2).'
-  if [[ ! -f models/bge_model/1/model.plan ]]; then
-    say 'no engine yet (models/bge_model/1/model.plan): exporting BGE-M3, which takes a while'
-    bun scripts/export.ts || exit "$EXIT_EXPORT"
+  # The check says in one line why an engine is not right for this GPU, image or configuration.
+  if ! bun scripts/export.ts --check --model "$model"; then
+    say "exporting $model to a TensorRT engine, which takes a while"
+    bun scripts/export.ts --model "$model" || exit "$EXIT_EXPORT"
   fi
   unlock
   MODEL=$model docker compose up --detach --build --wait --wait-timeout 900 ||

@@ -26,6 +26,7 @@ echo "bun $* [$BACKEND $MODEL $TRITON_URL $PORT $HOST] $$" >>"$CALLS"
 case "$FAIL" in "") ;; *) case "$*" in *"$FAIL"*) echo "error: planted" >&2; exit 3 ;; esac ;; esac
 case "$1" in
   install) mkdir -p node_modules ;;
+  scripts/export.ts) [ "$2" != --check ] || [ -f models/bge_model/1/model.plan ] || exit 1 ;;
   scripts/setup.ts)
     mkdir -p "$7/$3"; echo x >"$7/$3/file"
     stat -c '%s %Y %n' "$7/$3/file" >"$7/$3/.setup-$5" ;;

@@ -89,12 +89,12 @@ test('with a GPU, a missing engine is exported, and Compose brings both up', asy
   const up = 'docker compose up --detach --build --wait --wait-timeout 900';
   const first = await run([]);
   expect(first.status).toBe(0);
-  expect(commandsOf(first)).toContain('bun scripts/export.ts');
+  expect(commandsOf(first)).toContain('bun scripts/export.ts --model bge-m3');
   expect(first.calls.at(-1)).toBe(`${up} [bge-m3]`);
   expect(first.said.at(-1)).toContain('docker compose logs -f; stop: docker compose down');
   writeFileSync(join(folder, 'models/bge_model/1/model.plan'), 'plan');
   const second = commandsOf(await run([]));
-  expect(second).not.toContain('bun scripts/export.ts');
+  expect(second).not.toContain('bun scripts/export.ts --model bge-m3');
   expect(second.at(-1)).toBe(up);
 });
 
@@ -142,7 +142,7 @@ test.each([
 test.each([
   [12, [], ['bun'], { FAIL: 'setup.ts' }],
   [13, ['test'], ['bun'], { FAIL: 'triton-setup' }],
-  [15, [], ['bun', 'docker', 'nvidia-smi'], { FAIL: 'export.ts' }],
+  [15, [], ['bun', 'docker', 'nvidia-smi'], { FAIL: 'export.ts --model' }],
 ] as const)(
   'exit status %p when a script of ours fails, which says why itself',
   async (status, args, programs, env) => {

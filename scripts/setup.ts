@@ -6,6 +6,7 @@
  * files are there and verified, 1 with one line on what failed and what to do, 2 when called
  * wrongly.
  */
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ModelFileError } from '../src/model/files.ts';
 import { ManifestError } from '../src/model/manifest-field.ts';
@@ -32,6 +33,20 @@ function readArguments() {
   return { name: model, scope, modelsDir: values['models-dir'] } as const;
 }
 
+/**
+ * The export does all that a hub's model needs: download, verification, graphs. It tells of its own
+ * progress.
+ */
+async function exportGraphs(model: { modelsDir: string; name: string }): Promise<void> {
+  const script = join(import.meta.dir, 'export.ts');
+  const flags = ['--graph-only', '--model', model.name, '--models-dir', model.modelsDir];
+  const child = Bun.spawn([process.execPath, script, ...flags], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  if ((await child.exited) === 0) return;
+  throw new StepError(`the files of ${model.name} could not be had: the line above says why.`);
+}
+
 async function main(): Promise<number> {
   let options: ReturnType<typeof readArguments>;
   try {
@@ -42,7 +57,7 @@ async function main(): Promise<number> {
   }
   const startMs = performance.now();
   try {
-    await ensureModel({ ...options, log: say });
+    await ensureModel({ ...options, log: say, exportGraphs });
   } catch (error) {
     const isExpected =
       error instanceof StepError ||

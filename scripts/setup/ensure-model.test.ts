@@ -54,7 +54,12 @@ async function stage(): Promise<string> {
 }
 
 function ensure(modelsDir: string, name: string, scope: SetupScope, lines: string[] = []) {
-  return ensureModel({ modelsDir, name, scope, log: (line) => lines.push(line) });
+  const exportGraphs = async () => {
+    lines.push('export');
+    await Bun.write(join(modelsDir, name, 'tokenizer.json'), TOKENIZER);
+    await Bun.write(join(modelsDir, name, 'onnx/model.onnx'), WEIGHTS);
+  };
+  return ensureModel({ modelsDir, name, scope, log: (line) => lines.push(line), exportGraphs });
 }
 
 test('a model that is there is verified and stamped as stat prints its files', async () => {
@@ -107,4 +112,23 @@ test('a damaged file is told of, and without its source nothing is stamped', asy
 test('an unknown model is refused before anything is done', async () => {
   const modelsDir = await stage();
   await expect(ensure(modelsDir, 'third', 'all')).rejects.toThrow('unknown model "third"');
+});
+
+test('a model of a hub is exported once, and its graph is stamped with the rest', async () => {
+  const modelsDir = await stage();
+  const source = {
+    ...{ kind: 'hub', repository: 'a/b', revision: '0'.repeat(40) },
+    files: [{ path: 'onnx/model.onnx' }],
+  };
+  const files = [fileOf('tokenizer.json', TOKENIZER, 'tokenizer')];
+  await Bun.write(join(modelsDir, 'third.json'), manifestOf('third', { source, files }));
+  const lines: string[] = [];
+  await ensure(modelsDir, 'third', 'all', lines);
+  await ensure(modelsDir, 'third', 'all', lines);
+  expect(lines).toEqual(['export']);
+  const stamp = stampPathOf({ modelsDir, name: 'third', scope: 'all' });
+  expect(await Bun.file(stamp).text()).toContain('third/onnx/model.onnx\n');
+  rmSync(join(modelsDir, 'third/onnx/model.onnx'));
+  await ensure(modelsDir, 'third', 'all', lines);
+  expect(lines).toEqual(['export', 'export']);
 });

@@ -23,7 +23,15 @@ export interface SetupOptions {
   readonly name: string;
   readonly scope: SetupScope;
   readonly log: Log;
+  /** Writes the graphs and the tokenizer of a model that comes from a hub. Throws a StepError. */
+  readonly exportGraphs: (model: { modelsDir: string; name: string }) => Promise<void>;
 }
+
+/**
+ * What an export writes for the embedded backend, in a model's folder; its hash is known to nobody
+ * beforehand.
+ */
+const EXPORTED_GRAPH = 'onnx/model.onnx';
 
 /**
  * Makes sure that a model's files are there and are the ones that its manifest names: verifies what
@@ -37,23 +45,24 @@ export async function ensureModel(options: SetupOptions): Promise<void> {
   const manifest = await loadManifest({ modelsDir, name });
   const folder = join(modelsDir, manifest.id);
   const wanted = manifest.files.filter((file) => scope === 'all' || file.role === 'tokenizer');
-  if (!wanted.some((file) => file.role === (scope === 'all' ? 'model' : 'tokenizer'))) {
-    throw new StepError(
-      `models/${name}.json lists no ${scope === 'all' ? 'model' : 'tokenizer'} file: ` +
-        'the embedded backend cannot run it. Use the triton backend, or another model.',
-    );
-  }
+  const isExported = scope === 'all' && manifest.source.kind === 'hub';
+  const paths = [...wanted.map((file) => file.path), ...(isExported ? [EXPORTED_GRAPH] : [])];
   await removeStalePartials(folder);
   const missing = await findMissing(folder, { files: wanted, log: options.log });
-  if (missing.length > 0) await obtain({ options, manifest, folder, missing });
+  if (isExported) {
+    const hasGraph = await Bun.file(join(folder, EXPORTED_GRAPH)).exists();
+    if (!hasGraph || missing.length > 0) await options.exportGraphs({ modelsDir, name });
+  } else if (missing.length > 0) {
+    await obtain({ options, manifest, folder, missing });
+  }
   await writeStamp(stampPathOf(options), [
     join(modelsDir, `${name}.json`),
-    ...wanted.map((file) => join(folder, file.path)),
+    ...paths.map((path) => join(folder, path)),
   ]);
 }
 
 /** Where `run.sh` looks whether a set-up is still good. */
-export function stampPathOf(options: Omit<SetupOptions, 'log'>): string {
+export function stampPathOf(options: Pick<SetupOptions, 'modelsDir' | 'name' | 'scope'>): string {
   return join(options.modelsDir, options.name, `.setup-${options.scope}`);
 }
 
@@ -70,7 +79,8 @@ async function obtain(context: {
   }
   if (source.kind === 'hub') {
     throw new StepError(
-      `${manifest.title} comes from the model hub: run ./run.sh export, then this again.`,
+      `${manifest.title} comes from the model hub, and models/${manifest.id}.json names no other ` +
+        'model with its tokenizer ("tokenizerFrom"): run ./run.sh export.',
     );
   }
   const downloads = join(folder, 'downloads');
