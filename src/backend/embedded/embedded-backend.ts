@@ -5,6 +5,7 @@ import type { Log } from '../../base/log.ts';
 import { createWorkerHost, type WorkerHost } from '../../base/worker-host.ts';
 import {
   type Backend,
+  type BackendLimits,
   type BatchOutput,
   type Head,
   type TokenBatch,
@@ -37,6 +38,8 @@ interface OpenJob {
   reject(error: ServerError): void;
 }
 
+const READY = { isReady: true, reason: '' } as const;
+
 /**
  * Runs an ONNX model in worker threads, one session in each.
  *
@@ -56,6 +59,15 @@ export function createEmbeddedBackend(options: {
   const { greeting, padId } = options;
   const { dimension } = greeting;
   const slots: Slot[] = [];
+  const heads = Object.keys(greeting.outputs) as Head[];
+  let limits: BackendLimits = {
+    slotCount: 1,
+    batchTextsMax: 1,
+    batchTokensMax: 1,
+    multiVectorTokensMax: 1,
+    launchTokens: 0,
+    isExactLength: true,
+  };
   let nextJobId = 1;
 
   for (let index = 0; index < options.slotCount; index++) {
@@ -67,6 +79,13 @@ export function createEmbeddedBackend(options: {
       onDeath: (why) => failAll(slots[index], why),
     });
     slots.push({ host, jobs: new Map() });
+  }
+
+  /** Asked for each request: nothing is allocated here. */
+  function runningCount(): number {
+    let count = 0;
+    for (const slot of slots) if (slot.host.facts !== undefined) count++;
+    return count;
   }
 
   function infer(batch: TokenBatch): Promise<BatchOutput> {
@@ -116,18 +135,14 @@ export function createEmbeddedBackend(options: {
 
   return {
     name: 'embedded',
-    limits: () => ({
-      slotCount: Math.max(1, slots.filter((slot) => slot.host.facts !== undefined).length),
-      batchTextsMax: 1,
-      batchTokensMax: 1,
-      multiVectorTokensMax: 1,
-      launchTokens: 0,
-      isExactLength: true,
-    }),
-    heads: () => Object.keys(greeting.outputs) as Head[],
+    limits() {
+      const slotCount = Math.max(1, runningCount());
+      if (slotCount !== limits.slotCount) limits = { ...limits, slotCount };
+      return limits;
+    },
+    heads: () => heads,
     state() {
-      const isReady = slots.some((slot) => slot.host.facts !== undefined);
-      return { isReady, reason: isReady ? '' : slots[0].host.reason };
+      return runningCount() > 0 ? READY : { isReady: false, reason: slots[0].host.reason };
     },
     infer,
     started: Promise.all(slots.map((slot) => slot.host.started)).then(() => undefined),

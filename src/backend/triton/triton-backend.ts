@@ -1,7 +1,14 @@
 import type { Clock } from '../../base/clock.ts';
 import { ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
-import type { Backend, BatchOutput, TokenBatch } from '../backend.ts';
+import type {
+  Backend,
+  BackendLimits,
+  BackendState,
+  BatchOutput,
+  Head,
+  TokenBatch,
+} from '../backend.ts';
 import { createTritonEndpoint, type TritonEndpoint } from './triton-endpoint.ts';
 import type { ExpectedModel } from './triton-metadata.ts';
 
@@ -10,6 +17,12 @@ import type { ExpectedModel } from './triton-metadata.ts';
  * second. The planner joins texts of unlike lengths only while padding costs less.
  */
 const LAUNCH_TOKENS = 480;
+
+interface FleetSummary {
+  readonly state: BackendState;
+  readonly heads: readonly Head[];
+  readonly limits: BackendLimits;
+}
 
 /** Faults of the way to the backend, not of the batch. */
 const MAY_REPEAT: ReadonlySet<string> = new Set(['EMB_BACKEND_UNAVAILABLE', 'EMB_BACKEND_TIMEOUT']);
@@ -32,7 +45,37 @@ export function createTritonBackend(options: {
   clock: Clock;
   log: Log;
 }): Backend {
-  const endpoints = options.urls.map((url) => createTritonEndpoint({ ...options, url }));
+  /** What the endpoints that are up can do together; asked for each request, made anew on change. */
+  let fleet = summary([]);
+  const onChange = (): void => {
+    fleet = summary(endpoints);
+  };
+  const endpoints: readonly TritonEndpoint[] = options.urls.map((url) =>
+    createTritonEndpoint({ ...options, url, onChange }),
+  );
+  onChange();
+
+  function summary(all: readonly TritonEndpoint[]): FleetSummary {
+    const models = all.map((endpoint) => endpoint.model).filter((model) => model !== undefined);
+    const isReady = models.length > 0;
+    return {
+      state: { isReady, reason: isReady ? '' : all.map((endpoint) => endpoint.reason).join(' ') },
+      heads: options.expected.heads.filter((head) =>
+        models.every((model) => head in model.signature.outputs),
+      ),
+      limits: {
+        slotCount: Math.max(1, models.length) * options.batchesInFlight,
+        batchTextsMax: Math.min(
+          options.batchTextsMax,
+          ...models.map((model) => model.batchTextsMax),
+        ),
+        batchTokensMax: options.batchTokensMax,
+        multiVectorTokensMax: options.multiVectorTokensMax,
+        launchTokens: LAUNCH_TOKENS,
+        isExactLength: false,
+      },
+    };
+  }
 
   function idlest(except?: TritonEndpoint): TritonEndpoint | undefined {
     let best: TritonEndpoint | undefined;
@@ -57,29 +100,9 @@ export function createTritonBackend(options: {
 
   return {
     name: 'triton',
-    limits() {
-      const up = endpoints.filter((endpoint) => endpoint.model !== undefined);
-      const texts = up.map((endpoint) => endpoint.model?.batchTextsMax ?? 1);
-      return {
-        slotCount: Math.max(1, up.length) * options.batchesInFlight,
-        batchTextsMax: Math.min(options.batchTextsMax, ...texts),
-        batchTokensMax: options.batchTokensMax,
-        multiVectorTokensMax: options.multiVectorTokensMax,
-        launchTokens: LAUNCH_TOKENS,
-        isExactLength: false,
-      };
-    },
-    heads() {
-      const { heads } = options.expected;
-      return heads.filter((head) =>
-        endpoints.every(({ model }) => model === undefined || head in model.signature.outputs),
-      );
-    },
-    state() {
-      const isReady = endpoints.some((endpoint) => endpoint.model !== undefined);
-      const reason = isReady ? '' : endpoints.map((endpoint) => endpoint.reason).join(' ');
-      return { isReady, reason };
-    },
+    limits: () => fleet.limits,
+    heads: () => fleet.heads,
+    state: () => fleet.state,
     infer,
     async close() {
       for (const endpoint of endpoints) endpoint.close();

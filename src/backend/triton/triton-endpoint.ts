@@ -35,6 +35,8 @@ export function createTritonEndpoint(options: {
   expected: ExpectedModel;
   timeoutMs: number;
   probeMs: number;
+  /** Called each time the endpoint has come up or gone down. */
+  onChange: () => void;
   clock: Clock;
   log: Log;
 }): TritonEndpoint {
@@ -45,6 +47,7 @@ export function createTritonEndpoint(options: {
   let reason = `Triton at ${url} was not asked yet.`;
   let batchesInFlight = 0;
   let cancelProbe: () => void = () => undefined;
+  let answeredMs = 0;
   let isClosed = false;
 
   /** Reads the metadata and runs one real inference; the endpoint is up only when both have worked. */
@@ -58,12 +61,25 @@ export function createTritonEndpoint(options: {
       const heads = options.expected.heads.filter((head) => head in found.signature.outputs);
       await send({ texts: [PROBE_IDS], paddedLength: PROBE_IDS.length, heads }, found, true);
       if (isClosed) return;
+      if (model === undefined) {
+        log.info('triton-up', { url, model: modelName, inputs: found.signature.inputDatatype });
+      }
       model = found;
       reason = '';
-      log.info('triton-up', { url, model: modelName, inputs: found.signature.inputDatatype });
+      options.onChange();
+      watch();
     } catch (error) {
       goDown(`Triton at ${url} cannot serve ${modelName}: ${describeError(error)}`);
     }
+  }
+
+  /** Probes an endpoint that is up once no batch has told of it for a while: nothing else would notice its end. */
+  function watch(): void {
+    cancelProbe();
+    cancelProbe = clock.schedule(options.probeMs, () => {
+      if (clock.now() - answeredMs < options.probeMs) watch();
+      else void probe();
+    });
   }
 
   function goDown(why: string): void {
@@ -71,6 +87,7 @@ export function createTritonEndpoint(options: {
     if (why !== reason) log.warn('triton-down', { url, reason: why });
     model = undefined;
     reason = why;
+    options.onChange();
     cancelProbe();
     cancelProbe = clock.schedule(options.probeMs, () => void probe());
   }
@@ -107,6 +124,7 @@ export function createTritonEndpoint(options: {
     // Only now has the whole request been read by the other side; a failed call never gives its buffer back.
     if (buffers.length < BUFFERS_KEPT) buffers.push(request.body.buffer);
     if (reply.status !== 200) throw refusal(reply);
+    answeredMs = clock.now();
     const length = reply.headers.get('inference-header-content-length');
     const headerBytes = length === null ? null : Number(length);
     return decodeInferReply(reply.body, headerBytes, { signature, batch });
@@ -172,6 +190,7 @@ export function createTritonEndpoint(options: {
       isClosed = true;
       model = undefined;
       reason = 'The server is shutting down.';
+      options.onChange();
       cancelProbe();
     },
   };
