@@ -46,7 +46,7 @@ export interface FakeTriton {
   readonly problems: readonly string[];
   /** From now on. */
   behave(behaviour: FakeBehaviour): void;
-  /** For the next infer request only; several are used up in order. */
+  /** For the next batch only; several are used up in order. A probe, one text of two tokens, uses up none. */
   behaveOnce(behaviour: FakeBehaviour): void;
   /** Ends every connection and frees the port. */
   stop(): Promise<void>;
@@ -90,7 +90,9 @@ export async function startFakeTriton(options: FakeTritonOptions): Promise<FakeT
     const isLastOnConnection = request.headers.get('connection') === 'close';
     inferences.push({ ...read, connectionIndex, isLastOnConnection });
     problems.push(...read.problems);
-    misbehave(once.shift() ?? lasting, rightReply(read.texts, output), socket);
+    const isProbe = read.texts.length === 1 && read.texts[0]?.length === 2;
+    const behaviour = isProbe ? lasting : (once.shift() ?? lasting);
+    misbehave(behaviour, rightReply(read.texts, output), socket);
   }
 
   const listen = (port: number): Promise<RawHttpServer> =>

@@ -6,8 +6,8 @@ import { createLog } from '../base/log.ts';
 /** Deadline of a call, where a test is not about deadlines. */
 const TIMEOUT_MS = 10_000;
 
-/** How often an endpoint that is down is asked; short, since tests wait for it. */
-const PROBE_MS = 20;
+/** How often an endpoint that is down or idle is asked; short, since tests wait for it. */
+const PROBE_MS = 50;
 
 /** A Triton backend on servers that a test has started, with dense rows alone. */
 export function tritonBackendOn(options: {
@@ -16,14 +16,16 @@ export function tritonBackendOn(options: {
   dimension: number;
   clock?: Clock;
   timeoutMs?: number;
+  probeMs?: number;
 }): Backend {
-  const { urls, model, dimension, clock = systemClock, timeoutMs = TIMEOUT_MS } = options;
+  const { urls, model, dimension, clock = systemClock } = options;
+  const { timeoutMs = TIMEOUT_MS, probeMs = PROBE_MS } = options;
   return createTritonBackend({
     urls,
     modelName: model,
     expected: { dimension, padId: 1, heads: ['dense'], outputs: {} },
     timeoutMs,
-    probeMs: PROBE_MS,
+    probeMs,
     batchesInFlight: 2,
     batchTextsMax: 32,
     batchTokensMax: 16_384,

@@ -81,6 +81,17 @@ describe('a failure that lasts', () => {
     await recovered();
   });
 
+  test('a server that hangs with nothing to do is found out', async () => {
+    under.fake.behave({ kind: 'stall' });
+    const callCount = under.fake.inferences.length;
+    await under.clock.advance(1000);
+    await until('a probe hangs', () => under.fake.inferences.length > callCount);
+    await under.clock.advance(5000);
+    await until('the endpoint is down', () => !under.backend.state().isReady);
+    under.fake.behave({ kind: 'answer' });
+    await recovered();
+  });
+
   test('metadata alone do not make an endpoint ready: a real inference does', async () => {
     await under.fake.stop();
     await under.infer();

@@ -17,6 +17,9 @@ export const RIGHT = TEXTS.map((text) => [...deterministicEmbedding(text, DIMENS
 
 const TIMEOUT_MS = 5000;
 
+/** Probes come between batches; a test that moves time by 100 ms at a look gives each probe ten looks. */
+const PROBE_MS = 1000;
+
 /** A Triton backend on a fake Triton, new for each test. Deadlines are on a virtual clock: no test waits for one. */
 export interface TritonUnderFault {
   readonly fake: FakeTriton;
@@ -41,7 +44,7 @@ export function tritonUnderFault(): TritonUnderFault {
     fake = await startFakeTriton({ model: MODEL, ...shape });
     clock = new VirtualClock();
     const options = { urls: [fake.url], model: MODEL, dimension: DIMENSION };
-    backend = tritonBackendOn({ ...options, clock, timeoutMs: TIMEOUT_MS });
+    backend = tritonBackendOn({ ...options, clock, timeoutMs: TIMEOUT_MS, probeMs: PROBE_MS });
     await until('the backend is ready', () => backend.state().isReady);
   });
 
