@@ -2,12 +2,14 @@ import { invariant } from '../base/invariant.ts';
 import { base64OfRow } from './base64.ts';
 import { FLOAT32_JSON_BYTES_MAX, writeFloat32Json } from './float32-json.ts';
 
-/** A buffer up to this size is kept for the next reply: room for some 50 rows of 1,024 values. */
-const KEPT_BYTES_MAX = 1 << 20;
+/** A buffer up to this size is kept for the next reply: room for 200 rows of 1,024 values, counted at their longest. */
+const KEPT_BYTES_MAX = 1 << 22;
 const FIRST_BYTES = 1 << 16;
 
 /** Longest text that is written byte by byte; above it, the call into the engine's own encoder pays. */
 const SHORT_CHARS_MAX = 32;
+
+const NO_ASCII = 'JSON source that is written as ASCII must be ASCII.';
 
 const encoder = new TextEncoder();
 
@@ -32,11 +34,15 @@ export class ByteWriter {
     this.reserve(source.length);
     if (source.length > SHORT_CHARS_MAX) {
       const { written } = encoder.encodeInto(source, this.#bytes.subarray(this.#length));
-      invariant(written === source.length, 'JSON source that is written as ASCII must be ASCII.');
+      invariant(written === source.length, NO_ASCII);
     } else {
+      let all = 0;
       for (let index = 0; index < source.length; index++) {
-        this.#bytes[this.#length + index] = source.charCodeAt(index);
+        const code = source.charCodeAt(index);
+        this.#bytes[this.#length + index] = code;
+        all |= code;
       }
+      invariant(all < 0x80, NO_ASCII);
     }
     this.#length += source.length;
   }
@@ -60,7 +66,11 @@ export class ByteWriter {
 
   /** A row as a string: base64 of little-endian float32. The row is borrowed. */
   base64(row: Float32Array): void {
-    this.ascii(`"${base64OfRow(row)}"`);
+    const text = base64OfRow(row);
+    this.reserve(text.length + 2);
+    this.#bytes[this.#length++] = 0x22;
+    this.ascii(text);
+    this.#bytes[this.#length++] = 0x22;
   }
 
   /** What was written, and an empty writer. The bytes are the caller's. */

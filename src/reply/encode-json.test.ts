@@ -80,9 +80,9 @@ describe('encodeJsonReply', () => {
   });
 
   test('a reply larger than the kept buffer, then a small one', () => {
-    const large = denseOf(100, 1_024);
+    const large = denseOf(220, 1_024);
     const { body } = encodeJsonReply(large, 'float');
-    expect(body.length).toBeGreaterThan(1 << 20);
+    expect(body.length).toBeGreaterThan(1 << 21);
     const small = encodeJsonReply(singleOf(4), 'float');
     expect(parseJson(small).dim).toBe(4);
     const rows = parseJson({ body, contentType: '' }).embeddings as number[][];

@@ -44,6 +44,7 @@ export class MsgpackWriter {
 
   /** A string. */
   text(value: string): void {
+    if (value.length < 32 && this.#putShortAscii(0xa0 | value.length, value)) return;
     const bytes = encoder.encode(value);
     if (bytes.length < 32) this.#put(0xa0 | bytes.length, 0, 0);
     else if (bytes.length < 0x100) this.#put(0xd9, 1, bytes.length);
@@ -54,10 +55,9 @@ export class MsgpackWriter {
 
   /** A short text as binary. */
   binaryText(value: string): void {
-    const bytes = encoder.encode(value);
-    invariant(bytes.length < 0x100, 'A binary text is a key.');
-    this.#put(0xc4, 1, bytes.length);
-    this.#append(bytes);
+    this.#put(0xc4, 0, 0);
+    const isKey = value.length < 0x80 && this.#putShortAscii(value.length, value);
+    invariant(isKey, 'A binary text is a key: short, and ASCII.');
   }
 
   /** Numbers as binary. Their arrays are borrowed until `take`. */
@@ -96,6 +96,19 @@ export class MsgpackWriter {
     for (let shift = (width - 1) * 8; shift >= 0; shift -= 8) {
       this.#frame[this.#length++] = (value >>> shift) & 0xff;
     }
+  }
+
+  /** A first byte, then a text as it stands; nothing when it is not ASCII. Nearly all are keys: no call of the encoder pays. */
+  #putShortAscii(first: number, text: string): boolean {
+    this.#reserve(1 + text.length);
+    for (let index = 0; index < text.length; index++) {
+      const code = text.charCodeAt(index);
+      if (code >= 0x80) return false;
+      this.#frame[this.#length + 1 + index] = code;
+    }
+    this.#frame[this.#length] = first;
+    this.#length += 1 + text.length;
+    return true;
   }
 
   #append(bytes: Uint8Array): void {

@@ -1,5 +1,5 @@
 import { invariant } from '../base/invariant.ts';
-import { writeFloat16 } from './float16.ts';
+import { float16Of } from './float16.ts';
 import type { ReplyDtype } from './reply-format.ts';
 
 // Float32Array and Int32Array lie in the machine's byte order, and every format here is little-endian.
@@ -50,10 +50,8 @@ export function copyBlock(target: Uint8Array, offset: number, block: NumberBlock
       next = arrays[index];
     }
     if (asFloat16) {
-      const values = new Float32Array(first.buffer, first.byteOffset, bytes / 4);
-      const halves = new Uint16Array(values.length);
-      writeFloat16(values, halves);
-      // Halves are converted beside the reply, as a block may start at an odd byte.
+      // Converted beside the reply, as a block may start at an odd byte.
+      const halves = float16Of(new Float32Array(first.buffer, first.byteOffset, bytes / 4));
       target.set(new Uint8Array(halves.buffer), offset);
       offset += halves.byteLength;
     } else {

@@ -13,17 +13,15 @@ export function vectorOf(length: number): Float32Array {
 }
 
 /**
- * `textCount` texts with all three heads; the text at an index has as many sparse weights, and as many token vectors. The rows
- * of an even number of texts lie one after the other inside one buffer, as a backend leaves them; otherwise each has its
- * own. No view begins where its buffer does.
+ * `textCount` texts with the dense head. The rows of an even number of texts lie one after the other inside one buffer, as a
+ * backend leaves them; otherwise each has its own. No view begins where its buffer does.
  */
-export function replyOf(textCount: number, dimension: number): Required<EncodeReply> {
+export function denseOf(textCount: number, dimension: number): EncodeReply {
   const matrix = vectorOf(textCount * dimension);
-  const rows = Array.from({ length: textCount }, (_, index) =>
-    textCount % 2 === 0
-      ? matrix.subarray(index * dimension, (index + 1) * dimension)
-      : vectorOf(dimension),
-  );
+  const rows = Array.from({ length: textCount }, (_, index) => {
+    const row = matrix.subarray(index * dimension, (index + 1) * dimension);
+    return textCount % 2 === 0 ? row : Float32Array.of(0, ...row).subarray(1);
+  });
   return {
     model: 'BAAI/bge-m3',
     dimension,
@@ -31,21 +29,24 @@ export function replyOf(textCount: number, dimension: number): Required<EncodeRe
     rows,
     tokenCounts: rows.map((_, index) => 7 + index * 1_000),
     truncated: rows.map((_, index) => index % 3 === 1),
-    sparse: rows.map((_, index) => ({
+  };
+}
+
+/** The same with three heads; the text at an index has as many sparse weights, and as many token vectors. */
+export function replyOf(textCount: number, dimension: number): Required<EncodeReply> {
+  const dense = denseOf(textCount, dimension);
+  return {
+    ...dense,
+    rows: dense.rows ?? [],
+    sparse: dense.tokenCounts.map((_, index) => ({
       indices: Int32Array.from({ length: index }, (__, place) => place * 50_000),
       values: vectorOf(index),
     })),
-    multiVectors: rows.map((_, index) => ({
+    multiVectors: dense.tokenCounts.map((_, index) => ({
       tokenCount: index,
       data: vectorOf(index * dimension),
     })),
   };
-}
-
-/** A reply with the dense head alone. */
-export function denseOf(textCount: number, dimension: number): EncodeReply {
-  const { sparse, multiVectors, ...dense } = replyOf(textCount, dimension);
-  return dense;
 }
 
 /** A reply to one string. */
