@@ -1,6 +1,7 @@
 /**
- * Micro-benchmarks of the reply codecs: `bun scripts/bench/reply-bench.ts`. Each task is one reply, or one body; rows have
- * the 1,024 components of BGE-M3, of length one. What `JSON.stringify` takes stands beside our writer, in the same run.
+ * Micro-benchmarks of the reply codecs: `bun scripts/bench/reply-bench.ts`. Each task is one reply,
+ * or one body; rows have the 1,024 components of BGE-M3, of length one. What `JSON.stringify` takes
+ * stands beside our writer, in the same run.
  */
 import { pack } from 'msgpackr';
 import { Bench } from 'tinybench';

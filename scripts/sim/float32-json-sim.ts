@@ -1,9 +1,10 @@
 /**
- * Writes every float32 there is as JSON, and reads it back: `bun scripts/sim/float32-json-sim.ts`. Every finite pattern must
- * read back to itself, by `Math.fround(JSON.parse(…))` as by a parser that rounds once; of every 251st, no decimal may be
- * shorter, nor as short and nearer. Takes a quarter of an hour or so on two cores.
+ * Writes every float32 there is as JSON, and reads it back: `bun scripts/sim/float32-json-sim.ts`.
+ * Every finite pattern must read back to itself, by `Math.fround(JSON.parse(…))` as by a parser
+ * that rounds once; of every 251st, no decimal may be shorter, nor as short and nearer. Takes a
+ * quarter of an hour or so on two cores.
  *
- *   --from N, --to N     the patterns to check, 0 to 0x100000000; an interrupted run prints where to go on
+ *   --from N, --to N     the patterns to check, 0 to 0x100000000; a stopped run says where to go on
  *   --workers N          threads; as many as there are cores
  *   --length-every N     checks the length of every Nth pattern; 251
  *
@@ -14,7 +15,10 @@ import { parseArgs } from 'node:util';
 import type { SimBlock, SimBlockResult } from './float32-json-worker.ts';
 
 const PATTERNS = 2 ** 32;
-/** A block takes a second or so: often enough for progress, and little is lost when a run is stopped. */
+/**
+ * A block takes a second or so: often enough for progress, and little is lost when a run is
+ * stopped.
+ */
 const BLOCK_PATTERNS = 2 ** 22;
 const FAULTS_SHOWN_MAX = 20;
 
@@ -54,7 +58,10 @@ function parseRun(): Run {
   return run;
 }
 
-/** What has been done: blocks end out of order, and a run goes on from the first one that has not ended. */
+/**
+ * What has been done: blocks end out of order, and a run goes on from the first one that has not
+ * ended.
+ */
 class Progress {
   readonly #startMs = performance.now();
   readonly #open = new Set<number>();

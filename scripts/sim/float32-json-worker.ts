@@ -1,4 +1,7 @@
-/** A thread of `float32-json-sim.ts`: checks one block of patterns a message, and answers what it found. */
+/**
+ * A thread of `float32-json-sim.ts`: checks one block of patterns a message, and answers what it
+ * found.
+ */
 import { FLOAT32_JSON_BYTES_MAX, writeFloat32Json } from '../../src/reply/float32-json.ts';
 import { faultOfLength, faultOfReading } from '../../src/testing/float32-json-check.ts';
 

@@ -2,18 +2,26 @@ import { invariant } from '../base/invariant.ts';
 import { base64OfRow } from './base64.ts';
 import { FLOAT32_JSON_BYTES_MAX, writeFloat32Json } from './float32-json.ts';
 
-/** A buffer up to this size is kept for the next reply: room for 200 rows of 1,024 values, counted at their longest. */
+/**
+ * A buffer up to this size is kept for the next reply: room for 200 rows of 1,024 values, counted
+ * at their longest.
+ */
 const KEPT_BYTES_MAX = 1 << 22;
 const FIRST_BYTES = 1 << 16;
 
-/** Longest text that is written byte by byte; above it, the call into the engine's own encoder pays. */
+/**
+ * Longest text that is written byte by byte; above it, the call into the engine's own encoder pays.
+ */
 const SHORT_CHARS_MAX = 32;
 
 const NO_ASCII = 'JSON source that is written as ASCII must be ASCII.';
 
 const encoder = new TextEncoder();
 
-/** JSON as it grows, in bytes. Its parts follow one another without anything in between; the caller writes the commas. */
+/**
+ * JSON as it grows, in bytes. Its parts follow one another without anything in between; the caller
+ * writes the commas.
+ */
 export class ByteWriter {
   #bytes = new Uint8Array(FIRST_BYTES);
   #view = new DataView(this.#bytes.buffer);
@@ -97,7 +105,8 @@ let writing = false;
 /**
  * Writes one JSON document to bytes, over a buffer that all documents of the thread share.
  *
- * @param build writes the whole document before it returns; it must not keep the writer, nor call `writeJson`.
+ * @param build writes the whole document before it returns; it must not keep the writer, nor call
+ * `writeJson`.
  * @returns owned by the caller.
  */
 export function writeJson(build: (writer: ByteWriter) => void): Uint8Array<ArrayBuffer> {

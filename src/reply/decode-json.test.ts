@@ -95,7 +95,10 @@ describe('decodeJsonBody', () => {
   });
 });
 
-/** Caught, planted: a leading zero taken, a comma before a closing bracket taken, DEL refused in a string. */
+/**
+ * Caught, planted: a leading zero taken, a comma before a closing bracket taken, DEL refused in a
+ * string.
+ */
 test('findJsonFault and JSON.parse agree on what is JSON, whatever is done to a body', () => {
   const random = seededRandom(7);
   const seeds = [

@@ -2,14 +2,16 @@ import { ServerError } from '../base/errors.ts';
 import { findJsonFault } from './json-fault.ts';
 import { findUtf8Fault } from './utf8-fault.ts';
 
-// `fatal`: broken UTF-8 must not become U+FFFD and be embedded. A byte order mark at the start is dropped, as RFC 8259 allows.
+// `fatal`: broken UTF-8 must not become U+FFFD and be embedded. A byte order mark at the start is
+// dropped, as RFC 8259 allows.
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
 /**
  * Parses a request body as JSON, in strict UTF-8.
  *
  * @param body borrowed.
- * @throws ServerError `EMB_BODY_MALFORMED`; the message names the byte, counted from zero, and shows nothing of the body.
+ * @throws ServerError `EMB_BODY_MALFORMED`; the message names the byte, counted from zero, and
+ * shows nothing of the body.
  */
 export function decodeJsonBody(body: Uint8Array): unknown {
   let source: string;
@@ -21,7 +23,8 @@ export function decodeJsonBody(body: Uint8Array): unknown {
   try {
     return JSON.parse(source);
   } catch (cause) {
-    // The engine's message has no position, and may quote the body. A second look is made only now that it failed.
+    // The engine's message has no position, and may quote the body. A second look is made only now
+    // that it failed.
     const fault = findJsonFault(body) ?? { at: body.length, expected: 'other JSON' };
     throw malformed(fault.at, `where ${fault.expected} was expected`, cause);
   }

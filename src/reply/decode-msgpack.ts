@@ -1,25 +1,35 @@
 import { ServerError } from '../base/errors.ts';
 import { findUtf8Fault } from './utf8-fault.ts';
 
-/** The deepest body that a route takes has three levels (token ids: a map, its array, an array of numbers). */
+/**
+ * The deepest body that a route takes has three levels (token ids: a map, its array, an array of
+ * numbers).
+ */
 const DEPTH_MAX = 16;
 
-/** Up to this many bytes, reading ASCII byte by byte is faster than a call of `TextDecoder`: keys, mostly. */
+/**
+ * Up to this many bytes, reading ASCII byte by byte is faster than a call of `TextDecoder`: keys,
+ * mostly.
+ */
 const SHORT_BYTES_MAX = 12;
 
-// `fatal`: broken UTF-8 must not become U+FFFD and be embedded. `ignoreBOM`: U+FEFF at a text's start belongs to the text.
+// `fatal`: broken UTF-8 must not become U+FFFD and be embedded. `ignoreBOM`: U+FEFF at a text's
+// start belongs to the text.
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
- * Decodes a request body from msgpack, strictly: the whole body is one value, maps have string keys, strings are UTF-8,
- * nesting and counts are bounded by the body, and there are no extension types. Maps become plain objects, arrays become
- * arrays, binary becomes `Uint8Array`; an integer beyond 2^53 loses digits, as it does in JSON.
+ * Decodes a request body from msgpack, strictly: the whole body is one value, maps have string
+ * keys, strings are UTF-8, nesting and counts are bounded by the body, and there are no extension
+ * types. Maps become plain objects, arrays become arrays, binary becomes `Uint8Array`; an integer
+ * beyond 2^53 loses digits, as it does in JSON.
  *
- * This is our own reader because the libraries are lenient where we must not be: msgpackr passes broken UTF-8 and unknown
- * extensions on, so that all of this would have to be checked in a second reading of the same bytes.
+ * This is our own reader because the libraries are lenient where we must not be: msgpackr passes
+ * broken UTF-8 and unknown extensions on, so that all of this would have to be checked in a second
+ * reading of the same bytes.
  *
  * @param body borrowed; binary values are views of it.
- * @throws ServerError `EMB_BODY_MALFORMED`; the message names the byte, counted from zero, and shows nothing of the body.
+ * @throws ServerError `EMB_BODY_MALFORMED`; the message names the byte, counted from zero, and
+ * shows nothing of the body.
  */
 export function decodeMsgpackBody(body: Uint8Array): unknown {
   const reader = new MsgpackReader(body);

@@ -11,7 +11,8 @@ type Encoding = 'float' | 'base64';
 /**
  * `/encode`'s reply as JSON.
  *
- * @param encoding `base64` sends each vector as a string: little-endian float32; a multi-vector as one string, row after row.
+ * @param encoding `base64` sends each vector as a string: little-endian float32; a multi-vector as
+ * one string, row after row.
  */
 export function encodeJsonReply(reply: EncodeReply, encoding: Encoding): EncodedReply {
   const body = writeJson((writer) => {

@@ -6,16 +6,18 @@ import { blockOf, type NumberBlock } from './row-bytes.ts';
 /** How an array of numbers looks inside the msgpack. */
 export interface MsgpackShape {
   /**
-   * `plain`: a map with string keys, `{dtype, shape, data}`. `numpy`: the map that Python's `msgpack-numpy` turns into an
-   * ndarray, `{nd: true, type, kind, shape, data}`, whose keys are *bin*: with string keys it leaves the map as it is.
+   * `plain`: a map with string keys, `{dtype, shape, data}`. `numpy`: the map that Python's
+   * `msgpack-numpy` turns into an ndarray, `{nd: true, type, kind, shape, data}`, whose keys are
+   * *bin*: with string keys it leaves the map as it is.
    */
   readonly layout: 'plain' | 'numpy';
   readonly dtype: ReplyDtype;
 }
 
 /**
- * `/encode`'s reply as msgpack: the keys of the JSON reply, as strings, and each matrix as one binary block.
- * A float16 reply has its dense and multi-vector blocks in float16; sparse weights stay float32.
+ * `/encode`'s reply as msgpack: the keys of the JSON reply, as strings, and each matrix as one
+ * binary block. A float16 reply has its dense and multi-vector blocks in float16; sparse weights
+ * stay float32.
  */
 export function encodeMsgpackReply(reply: EncodeReply, shape: MsgpackShape): EncodedReply {
   const writer = new MsgpackWriter();

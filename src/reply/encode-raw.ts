@@ -4,15 +4,17 @@ import type { ReplyDtype } from './reply-format.ts';
 import { blockOf, bytesOfBlock, copyBlock } from './row-bytes.ts';
 
 /**
- * Headers list facts for up to this many texts. A count has at most 4 digits for 8,192 tokens, 5 bytes with its comma, so
- * that the list stays under 2.5 kB of the 16 kB that Node's clients take for all headers.
+ * Headers list facts for up to this many texts. A count has at most 4 digits for 8,192 tokens, 5
+ * bytes with its comma, so that the list stays under 2.5 kB of the 16 kB that Node's clients take
+ * for all headers.
  */
 const LISTED_TEXTS_MAX = 512;
 
 /**
  * The dense rows alone, little-endian, row after row; what describes them is in headers:
- * `x-embedding-shape: texts,dimension`, `x-embedding-dtype`, `x-model`, and, for up to 512 texts, `x-tokens: 7,12` and
- * `x-truncated: 0,1` with one element a text. For more texts both lists are left out, never cut.
+ * `x-embedding-shape: texts,dimension`, `x-embedding-dtype`, `x-model`, and, for up to 512 texts,
+ * `x-tokens: 7,12` and `x-truncated: 0,1` with one element a text. For more texts both lists are
+ * left out, never cut.
  */
 export function encodeRawReply(reply: EncodeReply, dtype: ReplyDtype): EncodedReply {
   invariant(reply.rows !== undefined, 'A raw reply needs dense rows.');
@@ -31,7 +33,10 @@ export function encodeRawReply(reply: EncodeReply, dtype: ReplyDtype): EncodedRe
   return { body, contentType: 'application/octet-stream', headers };
 }
 
-/** A header carries printable ASCII only; anything else in a model's name is percent-encoded, as is `%` itself. */
+/**
+ * A header carries printable ASCII only; anything else in a model's name is percent-encoded, as is
+ * `%` itself.
+ */
 function headerTextOf(text: string): string {
   return text.replace(/[^ -$&-~]+/gu, (part) => encodeURIComponent(part.toWellFormed()));
 }

@@ -7,11 +7,13 @@ import type { EncodedReply, EncodeReply } from './reply-content.ts';
 import type { ReplyFormat } from './reply-format.ts';
 
 /**
- * Turns a reply to bytes. Checks that the parts fit one another, as the last stage before the socket.
+ * Turns a reply to bytes. Checks that the parts fit one another, as the last stage before the
+ * socket.
  *
  * @param reply borrowed until this returns.
  * @returns owned by the caller.
- * @throws ServerError `EMB_ACCEPT_UNSUPPORTED` when the format cannot carry a head; `checkFormatCarries` says so earlier.
+ * @throws ServerError `EMB_ACCEPT_UNSUPPORTED` when the format cannot carry a head;
+ * `checkFormatCarries` says so earlier.
  */
 export function encodeReply(reply: EncodeReply, format: ReplyFormat): EncodedReply {
   checkReply(reply);
@@ -31,7 +33,8 @@ export function encodeReply(reply: EncodeReply, format: ReplyFormat): EncodedRep
 }
 
 /**
- * Raw bytes carry the dense rows and nothing else. To be called before the work, so that nothing is computed in vain.
+ * Raw bytes carry the dense rows and nothing else. To be called before the work, so that nothing is
+ * computed in vain.
  *
  * @throws ServerError `EMB_ACCEPT_UNSUPPORTED`.
  */
@@ -43,12 +46,15 @@ export function checkFormatCarries(
   if (heads.dense && !heads.sparse && !heads.multiVectors) return;
   throw new ServerError(
     'EMB_ACCEPT_UNSUPPORTED',
-    'accept: application/octet-stream carries dense vectors only; for other heads accept application/msgpack or application/json.',
+    'accept: application/octet-stream carries dense vectors only; for other heads accept ' +
+      'application/msgpack or application/json.',
     { field: 'accept', value: 'application/octet-stream' },
   );
 }
 
-/** A row that went to the wrong text would show here last, as a count or a length that does not fit. */
+/**
+ * A row that went to the wrong text would show here last, as a count or a length that does not fit.
+ */
 function checkReply(reply: EncodeReply): void {
   const { rows, tokenCounts, truncated, sparse, multiVectors, dimension } = reply;
   const textCount = tokenCounts.length;

@@ -16,7 +16,8 @@ function reference(values: Float32Array): Uint16Array {
   return Uint16Array.from(patterns, (bits) => {
     const sign = (bits >>> 16) & 0x8000;
     const exponent = ((bits >>> 23) & 0xff) - 127;
-    // Mantissas of 24 bits; how many of them are below the last bit that stays depends on the exponent.
+    // Mantissas of 24 bits; how many of them are below the last bit that stays depends on the
+    // exponent.
     const mantissa = (bits & 0x7fffff) | 0x800000;
     if (exponent > 15) return sign | 0x7c00;
     const dropped = exponent >= -14 ? 13 : 13 + (-14 - exponent);
@@ -24,13 +25,17 @@ function reference(values: Float32Array): Uint16Array {
     const kept = Math.floor(mantissa / 2 ** dropped);
     const rest = mantissa % 2 ** dropped;
     const isUp = rest > 2 ** (dropped - 1) || (rest === 2 ** (dropped - 1) && kept % 2 === 1);
-    // The hidden bit adds one to the exponent, and so does a carry out of the mantissa: from 65,520 on, into infinity.
+    // The hidden bit adds one to the exponent, and so does a carry out of the mantissa: from 65,520
+    // on, into infinity.
     const base = exponent >= -14 ? (exponent + 14) << 10 : 0;
     return sign | (base + kept + (isUp ? 1 : 0));
   });
 }
 
-/** Caught, with the conversion done by hand: ties rounded up, the last bits cut off, subnormals made zero. */
+/**
+ * Caught, with the conversion done by hand: ties rounded up, the last bits cut off, subnormals made
+ * zero.
+ */
 describe('float16Of', () => {
   test.each([
     [0, 0x0000],

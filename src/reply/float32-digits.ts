@@ -1,25 +1,32 @@
 import { invariant } from '../base/invariant.ts';
 
 /**
- * The shortest decimal of any finite float32, by Schubfach (Raffaello Giulietti, "The Schubfach way to render doubles",
- * 2020). `float32-json.ts` writes most values of an embedding by a shorter way; all others come here.
+ * The shortest decimal of any finite float32, by Schubfach (Raffaello Giulietti, "The Schubfach way
+ * to render doubles", 2020). `float32-json.ts` writes most values of an embedding by a shorter way;
+ * all others come here.
  *
- * A value is `c * 2^q`. Everything between its two neighbours' midpoints reads back to it. Choose k so that this interval
- * is 1 to 10 steps of `10^k` wide (a bit less at a power of two): then at most one multiple of `10^(k+1)` lies in it, and
- * if one does, it is the shortest decimal once its zeros are stripped; if none does, the nearest multiple of `10^k` is.
+ * A value is `c * 2^q`. Everything between its two neighbours' midpoints reads back to it. Choose k
+ * so that this interval is 1 to 10 steps of `10^k` wide (a bit less at a power of two): then at
+ * most one multiple of `10^(k+1)` lies in it, and if one does, it is the shortest decimal once its
+ * zeros are stripped; if none does, the nearest multiple of `10^k` is.
  *
- * All comparisons are made on four times the value in units of `10^k`, as an integer part plus a sticky bit: the 63-bit
- * approximation of `10^-k` is close enough for float32 that these never lie (section 9 of the paper; and
- * `scripts/sim/float32-json-sim.ts` has tried each of the 2^32 patterns). JavaScript has no 64-bit integers that are
- * fast, so that the power is kept as three parts of 21 bits: a part times a factor below 2^32 is exact in a double.
+ * All comparisons are made on four times the value in units of `10^k`, as an integer part plus a
+ * sticky bit: the 63-bit approximation of `10^-k` is close enough for float32 that these never lie
+ * (section 9 of the paper; and `scripts/sim/float32-json-sim.ts` has tried each of the 2^32
+ * patterns). JavaScript has no 64-bit integers that are fast, so that the power is kept as three
+ * parts of 21 bits: a part times a factor below 2^32 is exact in a double.
  */
 
-/** The decimal that was found last: `digits * 10^exponent`, no zeros at the end. Here, so that nothing is allocated. */
+/**
+ * The decimal that was found last: `digits * 10^exponent`, no zeros at the end. Here, so that
+ * nothing is allocated.
+ */
 export const shortest = { digits: 0, exponent: 0 };
 
 /**
- * The one value whose shortest decimal, 7.038531e-26, does not survive two roundings: the nearest double is the midpoint
- * to the next float32, and from there `Math.fround` goes to that. One digit more is right for every reader.
+ * The one value whose shortest decimal, 7.038531e-26, does not survive two roundings: the nearest
+ * double is the midpoint to the next float32, and from there `Math.fround` goes to that. One digit
+ * more is right for every reader.
  */
 const TWICE_ROUNDED_BITS = 0x15ae43fd;
 const TWICE_ROUNDED = { digits: 70385307, exponent: -33 };
@@ -28,10 +35,16 @@ const MANTISSA_BITS = 23;
 const HIDDEN_BIT = 1 << MANTISSA_BITS;
 const PART = 2 ** 21;
 const PART_INVERSE = 2 ** -21;
-/** Of the middle part's bits, those from here on count for the sticky bit; lower ones hold the power's own error. */
+/**
+ * Of the middle part's bits, those from here on count for the sticky bit; lower ones hold the
+ * power's own error.
+ */
 const STICKY_FROM = 2 ** 11;
 
-/** The exponents k that a finite float32 can need: 2^-149 is 1.4e-45, the largest binade has steps of 2^104 = 2.0e31. */
+/**
+ * The exponents k that a finite float32 can need: 2^-149 is 1.4e-45, the largest binade has steps
+ * of 2^104 = 2.0e31.
+ */
 const K_MIN = -46;
 const K_MAX = 31;
 
@@ -51,7 +64,8 @@ fillSteps(stepExponent, stepScale, 1);
 fillSteps(unevenExponent, unevenScale, 0.75);
 
 /**
- * Finds the shortest decimal that reads back to a float32, of those the nearest to it, and leaves it in `shortest`.
+ * Finds the shortest decimal that reads back to a float32, of those the nearest to it, and leaves
+ * it in `shortest`.
  *
  * @param bits the value's pattern. Its sign is ignored; neither zero nor non-finite.
  */
@@ -101,8 +115,9 @@ function keep(digits: number, exponent: number): void {
 }
 
 /**
- * `floor(factor * 10^-k / scale)`, its lowest bit set when something was cut off; below 2^30. A factor is below 2^31, and
- * a part below 2^21, so that each product, with the carry from the part below, is an integer below 2^53.
+ * `floor(factor * 10^-k / scale)`, its lowest bit set when something was cut off; below 2^30. A
+ * factor is below 2^31, and a part below 2^21, so that each product, with the carry from the part
+ * below, is an integer below 2^53.
  */
 function scaled(power: number, factor: number): number {
   const low = powerLow[power] * factor;

@@ -14,7 +14,9 @@ function written(row: Float32Array): string {
   return decoder.decode(bytes.subarray(0, writeFloat32Json(bytes, view, 0, row)));
 }
 
-/** Every number of a row reads back exactly, and of every `lengthEvery`th, none could be shorter. */
+/**
+ * Every number of a row reads back exactly, and of every `lengthEvery`th, none could be shorter.
+ */
 function expectShortest(patterns: Uint32Array, lengthEvery = 1): void {
   const source = written(new Float32Array(patterns.buffer, 0, patterns.length));
   expect(faultOfReading(patterns, source)).toBeUndefined();
@@ -41,10 +43,11 @@ function randomPatterns(seed: number, draw: (bits: number) => number): Uint32Arr
 }
 
 /**
- * Faults that these tests have caught, planted one at a time: every midpoint taken as inside, and as outside; a power of
- * two's uneven interval taken for an even one, on the long way and on the short one; one unit too many, and units cut
- * instead of rounded; zeros left where the last four digits are zeros; one decimal too few; one binade too many at either
- * end of the exact ones; the half width a twentieth too wide, and too narrow; the sticky bit dropped, and set too often; the
+ * Faults that these tests have caught, planted one at a time: every midpoint taken as inside, and
+ * as outside; a power of two's uneven interval taken for an even one, on the long way and on the
+ * short one; one unit too many, and units cut instead of rounded; zeros left where the last four
+ * digits are zeros; one decimal too few; one binade too many at either end of the exact ones; the
+ * half width a twentieth too wide, and too narrow; the sticky bit dropped, and set too often; the
  * power not rounded up; the farther of two decimals; the sign of zero lost.
  */
 describe('writeFloat32Json', () => {
@@ -169,7 +172,8 @@ describe('the check itself', () => {
     const odd = Uint32Array.of(0x3f800001);
     // 1 + 2^-24 lies halfway between 1 and its upper neighbour, which is odd.
     expect(faultOfReading(odd, '1.000000059604644775390625')).toContain('reads back');
-    // Above the midpoint by less than a double can hold: only a parser that rounds twice is mistaken.
+    // Above the midpoint by less than a double can hold: only a parser that rounds twice is
+    // mistaken.
     expect(faultOfReading(odd, '1.0000000596046447753906251')).toContain('reads back');
     const two = Uint32Array.of(0x3f800002);
     expect(faultOfReading(two, '1.0000001788139343261718749')).toContain('not nearest');

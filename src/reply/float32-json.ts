@@ -1,22 +1,27 @@
 import { findShortest, shortest } from './float32-digits.ts';
 
 /**
- * Writes float32 values as JSON numbers, straight to bytes: the shortest digits that read back to the same float32,
- * by `Math.fround(JSON.parse(…))` as by a parser that rounds to float32 at once.
+ * Writes float32 values as JSON numbers, straight to bytes: the shortest digits that read back to
+ * the same float32, by `Math.fround(JSON.parse(…))` as by a parser that rounds to float32 at once.
  *
- * Nearly every component of a unit vector lies in [2^-16, 1). There, everything can be had in plain doubles without any
- * rounding. A float32 has 24 bits, the midpoint to its neighbour 25. With n decimals chosen for its binade such that the
- * interval which reads back to the value, scaled by 10^n, is 1 to 10 wide, n is at most 12; 5^12 has 28 bits, and
- * 25 + 28 is the 53 that a double holds (the 2 of 10 = 2 * 5 only moves the point). So `value * 10^n` is exact, as are the
- * comparisons with the interval's half width, and the multiple of ten inside the interval, if there is one, otherwise the
- * nearest integer, are the digits (see `float32-digits.ts` for why). A midpoint is a fraction with a power of two below
- * it that 10^n does not cancel, never an integer: ties of digits and interval do not occur.
+ * Nearly every component of a unit vector lies in [2^-16, 1). There, everything can be had in plain
+ * doubles without any rounding. A float32 has 24 bits, the midpoint to its neighbour 25. With n
+ * decimals chosen for its binade such that the interval which reads back to the value, scaled by
+ * 10^n, is 1 to 10 wide, n is at most 12; 5^12 has 28 bits, and 25 + 28 is the 53 that a double
+ * holds (the 2 of 10 = 2 * 5 only moves the point). So `value * 10^n` is exact, as are the
+ * comparisons with the interval's half width, and the multiple of ten inside the interval, if there
+ * is one, otherwise the nearest integer, are the digits (see `float32-digits.ts` for why). A
+ * midpoint is a fraction with a power of two below it that 10^n does not cancel, never an integer:
+ * ties of digits and interval do not occur.
  */
 
 /** Bytes to set aside for a value: `-1.17549435e-38,` has 16, and 4 bytes are written at a time. */
 export const FLOAT32_JSON_BYTES_MAX = 20;
 
-/** Biased exponent of 2^-16, and how many binades follow from there: up to 1, and up to 2^13, where all this still holds. */
+/**
+ * Biased exponent of 2^-16, and how many binades follow from there: up to 1, and up to 2^13, where
+ * all this still holds.
+ */
 const FIRST_BINADE = 127 - 16;
 const SMALL_COUNT = 16;
 const EXACT_COUNT = 29;
@@ -24,7 +29,10 @@ const EXACT_COUNT = 29;
 const FRACTION_MASK = 0x7fffff;
 const HIDDEN_BIT = 0x800000;
 
-/** For each exact binade: n, the mantissa's last bit times 10^n, and half of that: the interval's half width. */
+/**
+ * For each exact binade: n, the mantissa's last bit times 10^n, and half of that: the interval's
+ * half width.
+ */
 const decimalsOf = new Int32Array(EXACT_COUNT);
 const stepOf = new Float64Array(EXACT_COUNT);
 const halfOf = new Float64Array(EXACT_COUNT);
@@ -60,7 +68,8 @@ const ZERO_POINT_ZEROS = 0x30302e30;
 /**
  * Writes a row's values with commas between them, without brackets.
  *
- * @param bytes written to; must have room for `row.length * FLOAT32_JSON_BYTES_MAX` bytes after `offset`.
+ * @param bytes written to; must have room for `row.length * FLOAT32_JSON_BYTES_MAX` bytes after
+ * `offset`.
  * @param view over the same bytes.
  * @param row borrowed. Every value is finite, or it is an `InvariantError`.
  * @returns the offset after the last digit. Bytes behind it may have been written to.
@@ -84,14 +93,16 @@ export function writeFloat32Json(
     bytes[offset] = MINUS;
     offset = (offset + (bits >>> 31)) | 0;
 
-    // At most nine digits: one, four and four. Divisions by constants and `imul` stay in integer registers.
+    // At most nine digits: one, four and four. Divisions by constants and `imul` stay in integer
+    // registers.
     const digits = exactDigits(bits, binade);
     const high = (digits / 10_000) | 0;
     const first = (9_999 - high) >>> 31;
     const middle = (high - Math.imul(first, 10_000)) | 0;
     const low = (digits - Math.imul(high, 10_000)) | 0;
 
-    // The first of the nine may stand where the point goes: it is a zero then, and the point is put over it.
+    // The first of the nine may stand where the point goes: it is a zero then, and the point is put
+    // over it.
     const at = (offset + decimalsOf[binade] - 7) | 0;
     view.setInt32(offset, ZERO_POINT_ZEROS, true);
     bytes[offset + 4] = ZERO;
@@ -107,10 +118,14 @@ export function writeFloat32Json(
   return offset - 1;
 }
 
-/** The shortest digits of a value in an exact binade, as an integer: the value times 10^n. May end in zeros. */
+/**
+ * The shortest digits of a value in an exact binade, as an integer: the value times 10^n. May end
+ * in zeros.
+ */
 function exactDigits(bits: number, binade: number): number {
   const scaled = ((bits & FRACTION_MASK) | HIDDEN_BIT) * stepOf[binade];
-  // Both are right although 0.1 is no tenth: one that is off is so far from `scaled` that it is not chosen.
+  // Both are right although 0.1 is no tenth: one that is off is so far from `scaled` that it is not
+  // chosen.
   const tens = Math.imul((scaled * 0.1 + 0.5) | 0, 10);
   const units = (scaled + 0.5) | 0;
   // No branch, as its outcome would be anyone's guess.
@@ -118,7 +133,10 @@ function exactDigits(bits: number, binade: number): number {
   return (units + ((tens - units) & choice)) | 0;
 }
 
-/** What the loop above does not write itself: kept out of it, so that it stays small enough for the compiler's registers. */
+/**
+ * What the loop above does not write itself: kept out of it, so that it stays small enough for the
+ * compiler's registers.
+ */
 function writeOther(bytes: Uint8Array, view: DataView, offset: number, bits: number): number {
   if (bits >>> 31 === 1) bytes[offset++] = MINUS;
   const binade = ((bits >>> 23) & 0xff) - FIRST_BINADE;
@@ -129,7 +147,10 @@ function writeOther(bytes: Uint8Array, view: DataView, offset: number, bits: num
   return offset + 1;
 }
 
-/** Writes the value of an exact binade from 1 on, without its sign: at most four digits, and at most seven decimals. */
+/**
+ * Writes the value of an exact binade from 1 on, without its sign: at most four digits, and at most
+ * seven decimals.
+ */
 function writeAboveOne(bytes: Uint8Array, view: DataView, offset: number, bits: number): number {
   const binade = ((bits >>> 23) & 0xff) - FIRST_BINADE;
   const decimals = decimalsOf[binade];
@@ -188,7 +209,8 @@ function writePointed(
   offset: number,
   { digits, count, whole }: { digits: number; count: number; whole: number },
 ): number {
-  // The fraction's digits are put one place too far; the whole part and the point then close the gap.
+  // The fraction's digits are put one place too far; the whole part and the point then close the
+  // gap.
   const end = writeDigits(bytes, offset + 1, digits, count);
   for (let index = 0; index < whole; index++) {
     bytes[offset + index] = bytes[offset + index + 1];

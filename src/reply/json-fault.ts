@@ -7,8 +7,9 @@ export interface JsonFault {
 }
 
 /**
- * Finds the first byte at which UTF-8 text stops being JSON (RFC 8259). Only for a body that `JSON.parse` has refused: its
- * message says neither where nor, always, what; and it may quote the body. Needs no stack for nested values.
+ * Finds the first byte at which UTF-8 text stops being JSON (RFC 8259). Only for a body that
+ * `JSON.parse` has refused: its message says neither where nor, always, what; and it may quote the
+ * body. Needs no stack for nested values.
  *
  * @param bytes borrowed; a byte order mark at its start is skipped.
  * @returns nothing when the text is JSON.

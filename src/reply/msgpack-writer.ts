@@ -1,15 +1,18 @@
 import { invariant } from '../base/invariant.ts';
 import { bytesOfBlock, copyBlock, type NumberBlock } from './row-bytes.ts';
 
-/** Longest binary that msgpack can frame; no reply comes near it, as the bound on texts a request stands before it. */
+/**
+ * Longest binary that msgpack can frame; no reply comes near it, as the bound on texts a request
+ * stands before it.
+ */
 const BINARY_BYTES_MAX = 2 ** 32 - 1;
 
 const encoder = new TextEncoder();
 
 /**
- * Frames a msgpack document (https://github.com/msgpack/msgpack/blob/master/spec.md). Everything but the blocks is gathered
- * in a small buffer first; then the size is known, and the blocks are copied once, to their place in a document of exactly
- * that size.
+ * Frames a msgpack document (https://github.com/msgpack/msgpack/blob/master/spec.md). Everything
+ * but the blocks is gathered in a small buffer first; then the size is known, and the blocks are
+ * copied once, to their place in a document of exactly that size.
  */
 export class MsgpackWriter {
   #frame = new Uint8Array(512);
@@ -98,7 +101,10 @@ export class MsgpackWriter {
     }
   }
 
-  /** A first byte, then a text as it stands; nothing when it is not ASCII. Nearly all are keys: no call of the encoder pays. */
+  /**
+   * A first byte, then a text as it stands; nothing when it is not ASCII. Nearly all are keys: no
+   * call of the encoder pays.
+   */
   #putShortAscii(first: number, text: string): boolean {
     this.#reserve(1 + text.length);
     for (let index = 0; index < text.length; index++) {

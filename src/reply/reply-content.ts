@@ -14,8 +14,9 @@ export interface MultiVector {
 }
 
 /**
- * What `/encode` answers, before it is bytes. The arrays that stand beside one another have one element a text, in the
- * order of the request. The encoders borrow every array: they copy what they need before they return.
+ * What `/encode` answers, before it is bytes. The arrays that stand beside one another have one
+ * element a text, in the order of the request. The encoders borrow every array: they copy what they
+ * need before they return.
  */
 export interface EncodeReply {
   readonly model: string;
@@ -23,7 +24,10 @@ export interface EncodeReply {
   readonly dimension: number;
   /** The request was one string, not an array: the reply says `embedding`, not `embeddings`. */
   readonly single: boolean;
-  /** The dense head, checked by the output guard: every value is finite. Absent when it was not asked for. */
+  /**
+   * The dense head, checked by the output guard: every value is finite. Absent when it was not
+   * asked for.
+   */
   readonly rows?: readonly Float32Array[];
   /** Tokens of each text that the model saw. */
   readonly tokenCounts: readonly number[];

@@ -3,7 +3,10 @@ import { ServerError } from '../base/errors.ts';
 /** How a vector's components are sent in a binary reply. */
 export type ReplyDtype = 'float32' | 'float16';
 
-/** The form of a reply, as negotiated. `encoding` says how JSON carries the vectors: as numbers, or as base64 strings. */
+/**
+ * The form of a reply, as negotiated. `encoding` says how JSON carries the vectors: as numbers, or
+ * as base64 strings.
+ */
 export type ReplyFormat =
   | { readonly kind: 'json'; readonly encoding: 'float' | 'base64' }
   | { readonly kind: 'msgpack'; readonly layout: 'plain' | 'numpy'; readonly dtype: ReplyDtype }
@@ -23,12 +26,16 @@ const KNOWN =
   'application/json (encoding=base64), application/msgpack (layout=numpy, dtype=float16) and ' +
   'application/octet-stream (dtype=float16)';
 
-/** The message shows no more of a strange header than this; the longest header that we know has 135 characters (Firefox). */
+/**
+ * The message shows no more of a strange header than this; the longest header that we know has 135
+ * characters (Firefox).
+ */
 const SHOWN_CHARS_MAX = 160;
 
 /**
- * Chooses the reply's format from an `Accept` header (RFC 9110, 12.5.1). The highest q wins; among equals the more
- * specific range, then the earlier one. A wildcard means JSON, unless the caller excludes it with `q=0`.
+ * Chooses the reply's format from an `Accept` header (RFC 9110, 12.5.1). The highest q wins; among
+ * equals the more specific range, then the earlier one. A wildcard means JSON, unless the caller
+ * excludes it with `q=0`.
  *
  * @throws ServerError `EMB_ACCEPT_UNSUPPORTED` when no range names a format that we know.
  */
@@ -83,7 +90,10 @@ function negotiateRanges(accept: string): ReplyFormat {
   );
 }
 
-/** The format that a range names, or nothing when it names none of ours. Unknown parameters are ignored. */
+/**
+ * The format that a range names, or nothing when it names none of ours. Unknown parameters are
+ * ignored.
+ */
 function formatOf(range: MediaRange, refused: ReadonlySet<string>): ReplyFormat | undefined {
   switch (range.type) {
     case '*/*':
@@ -145,7 +155,10 @@ function parseRange(part: string): MediaRange | undefined {
   return { type: type.trim().toLowerCase(), parameters, quality };
 }
 
-/** A q that is no weight counts as absent: the header is advice, and its sender meant to have the format. */
+/**
+ * A q that is no weight counts as absent: the header is advice, and its sender meant to have the
+ * format.
+ */
 function parseQuality(q = '1'): number {
   return /^(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)$/.test(q) ? Number(q) : 1;
 }

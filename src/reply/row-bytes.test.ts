@@ -8,8 +8,8 @@ const rowAt = (index: number) => matrix.subarray(index * 4, index * 4 + 4);
 const empty = new Float32Array(matrix.buffer, 8, 0);
 
 /**
- * Caught, planted: rows taken as neighbours that lie in another order, with a gap, or in another buffer; a view read from its
- * buffer's start.
+ * Caught, planted: rows taken as neighbours that lie in another order, with a gap, or in another
+ * buffer; a view read from its buffer's start.
  */
 describe('copyBlock', () => {
   test.each([

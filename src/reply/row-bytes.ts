@@ -2,7 +2,8 @@ import { invariant } from '../base/invariant.ts';
 import { float16Of } from './float16.ts';
 import type { ReplyDtype } from './reply-format.ts';
 
-// Float32Array and Int32Array lie in the machine's byte order, and every format here is little-endian.
+// Float32Array and Int32Array lie in the machine's byte order, and every format here is
+// little-endian.
 invariant(
   new Uint8Array(Uint32Array.of(1).buffer)[0] === 1,
   'The codecs are written for a little-endian machine.',
@@ -28,8 +29,9 @@ export function bytesOfBlock({ arrays, asFloat16 }: NumberBlock): number {
 }
 
 /**
- * Copies a block's numbers to `target`, little-endian, array after array. This is the one copy between a backend's rows and
- * the socket. Rows that lie one after the other in the same buffer go in one move.
+ * Copies a block's numbers to `target`, little-endian, array after array. This is the one copy
+ * between a backend's rows and the socket. Rows that lie one after the other in the same buffer go
+ * in one move.
  *
  * @returns the offset after the last byte.
  */

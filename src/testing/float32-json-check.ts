@@ -1,6 +1,7 @@
 /**
- * Holds JSON numbers against the float32 patterns that they were written for. Shares nothing with the writer: it asks the
- * engine's own parser and printer, and for the few decimals that a double cannot tell apart it counts in BigInt.
+ * Holds JSON numbers against the float32 patterns that they were written for. Shares nothing with
+ * the writer: it asks the engine's own parser and printer, and for the few decimals that a double
+ * cannot tell apart it counts in BigInt.
  */
 
 const single = new Float32Array(1);
@@ -10,9 +11,10 @@ const singleBits = new Uint32Array(single.buffer);
 const INFINITY_BITS = 0x7f800000;
 
 /**
- * Checks that numbers read back to their float32: by `Math.fround(JSON.parse(…))`, and by a parser that rounds to float32
- * at once. For the second, the decimal must lie between the midpoints to both neighbours. Where the double lies strictly
- * between them, so does the decimal; where it falls on one, only exact arithmetic can say.
+ * Checks that numbers read back to their float32: by `Math.fround(JSON.parse(…))`, and by a parser
+ * that rounds to float32 at once. For the second, the decimal must lie between the midpoints to
+ * both neighbours. Where the double lies strictly between them, so does the decimal; where it falls
+ * on one, only exact arithmetic can say.
  *
  * @param patterns finite float32, as they lie in memory.
  * @param source the numbers with commas between them.
@@ -44,7 +46,8 @@ export function faultOfReading(patterns: Uint32Array, source: string): string | 
 }
 
 /**
- * Checks that no decimal with fewer digits reads back to the value, and that none with as many is nearer to it.
+ * Checks that no decimal with fewer digits reads back to the value, and that none with as many is
+ * nearer to it.
  *
  * @param bits a finite float32.
  * @param token the number that was written for it.
@@ -55,7 +58,8 @@ export function faultOfLength(bits: number, token: string): string | undefined {
   const value = magnitudeOf(magnitude);
   const digits = digitsOf(token);
   if (digits.length > 1) {
-    // With one digit less, the two decimals around the value; and one more on either side, as the printer rounds.
+    // With one digit less, the two decimals around the value; and one more on either side, as the
+    // printer rounds.
     const [mantissa, exponent] = value.toExponential(digits.length - 2).split('e');
     const nearest = Number(mantissa.replace('.', ''));
     for (const candidate of [nearest - 1, nearest, nearest + 1]) {
@@ -70,7 +74,10 @@ export function faultOfLength(bits: number, token: string): string | undefined {
   return undefined;
 }
 
-/** The value of a positive pattern; that after the largest finite one is 2^128, where the next float32 would be. */
+/**
+ * The value of a positive pattern; that after the largest finite one is 2^128, where the next
+ * float32 would be.
+ */
 function magnitudeOf(pattern: number): number {
   if (pattern === INFINITY_BITS) return 2 ** 128;
   singleBits[0] = pattern;

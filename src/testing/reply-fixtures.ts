@@ -13,8 +13,9 @@ export function vectorOf(length: number): Float32Array {
 }
 
 /**
- * `textCount` texts with the dense head. The rows of an even number of texts lie one after the other inside one buffer, as a
- * backend leaves them; otherwise each has its own. No view begins where its buffer does.
+ * `textCount` texts with the dense head. The rows of an even number of texts lie one after the
+ * other inside one buffer, as a backend leaves them; otherwise each has its own. No view begins
+ * where its buffer does.
  */
 export function denseOf(textCount: number, dimension: number): EncodeReply {
   const matrix = vectorOf(textCount * dimension);
@@ -32,7 +33,10 @@ export function denseOf(textCount: number, dimension: number): EncodeReply {
   };
 }
 
-/** The same with three heads; the text at an index has as many sparse weights, and as many token vectors. */
+/**
+ * The same with three heads; the text at an index has as many sparse weights, and as many token
+ * vectors.
+ */
 export function replyOf(textCount: number, dimension: number): Required<EncodeReply> {
   const dense = denseOf(textCount, dimension);
   return {
