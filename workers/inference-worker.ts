@@ -6,6 +6,7 @@ import type {
   InferenceFacts,
   InferenceGreeting,
   InferenceJob,
+  InferenceMessage,
   InferenceReply,
 } from '../src/backend/embedded/inference-protocol.ts';
 import { describeError } from '../src/base/log.ts';
@@ -13,18 +14,27 @@ import type { WorkerGreeting } from '../src/base/worker-host.ts';
 
 declare const self: Worker;
 
-/** A shell: it receives, calls the engine and answers. */
+/** A shell: it receives, calls the engine and answers, one message after the other. */
 let engine: InferenceEngine | undefined;
+let previous: Promise<void> = Promise.resolve();
 
-self.onmessage = async (event: MessageEvent<InferenceGreeting | InferenceJob>) => {
-  if (engine !== undefined) return answer(engine, event.data as InferenceJob);
+self.onmessage = (event: MessageEvent<InferenceGreeting | InferenceMessage>) => {
+  previous = previous.then(() => handle(event.data));
+};
+
+async function handle(message: InferenceGreeting | InferenceMessage): Promise<void> {
+  if (message === 'end') {
+    await engine?.release();
+    process.exit(0);
+  }
+  if (engine !== undefined) return answer(engine, message as InferenceJob);
   try {
-    engine = await loadInferenceEngine(event.data as InferenceGreeting);
+    engine = await loadInferenceEngine(message as InferenceGreeting);
     greet({ kind: 'ready', facts: engine.facts });
   } catch (error) {
     greet({ kind: 'failed', reason: `The model cannot be loaded: ${describeError(error)}` });
   }
-};
+}
 
 function greet(greeting: WorkerGreeting<InferenceFacts>): void {
   self.postMessage(greeting);

@@ -1,4 +1,5 @@
 import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { disableRuntimeTelemetry } from '../../src/backend/embedded/runtime-telemetry.ts';
 import { invariant } from '../../src/base/invariant.ts';
 import { demand } from './export-error.ts';
 
@@ -49,6 +50,7 @@ export function padBatch(texts: readonly (readonly number[])[], tokenCount?: num
 export async function createOnnxSession(path: string): Promise<ModelRunner> {
   let session: InferenceSession;
   try {
+    disableRuntimeTelemetry();
     session = await InferenceSession.create(path, {
       executionProviders: ['cpu'],
       // A model that is loaded to be checked runs a few texts: an arena would only hold on to its largest moment.

@@ -40,6 +40,11 @@ export function createWorkerHost<Greeting, Job, Reply, Facts>(options: {
   restartsMax: number;
   clock: Clock;
   log: Log;
+  /**
+   * Asks the worker to end by itself, after what it does now. Without it a worker is terminated on
+   * the spot, which a native addon that is computing does not survive: it takes the process along.
+   */
+  farewell?: Job;
   onReply: (reply: Reply) => void;
   onDeath: (reason: string) => void;
 }): WorkerHost<Job, Facts> {
@@ -65,7 +70,7 @@ export function createWorkerHost<Greeting, Job, Reply, Facts>(options: {
       if (isOver || isClosed) return;
       isOver = true;
       cancelDeadline();
-      current.terminate();
+      dismiss(current);
       onEnd(why);
     };
     current.onmessage = (event: MessageEvent) => {
@@ -87,6 +92,11 @@ export function createWorkerHost<Greeting, Job, Reply, Facts>(options: {
     current.onerror = (event: ErrorEvent) => die(`${name} died: ${event.message}`);
     current.addEventListener('close', () => die(`${name} ended by itself.`));
     current.postMessage(greeting);
+  }
+
+  function dismiss(leaving: Worker): void {
+    if (options.farewell === undefined) leaving.terminate();
+    else leaving.postMessage(options.farewell);
   }
 
   function onEnd(why: string): void {
@@ -125,7 +135,7 @@ export function createWorkerHost<Greeting, Job, Reply, Facts>(options: {
     },
     close() {
       isClosed = true;
-      worker?.terminate();
+      if (worker !== undefined) dismiss(worker);
       worker = undefined;
       facts = undefined;
       reason = `${name} was closed.`;

@@ -16,7 +16,7 @@ import { writeTokenTensors } from '../token-tensors.ts';
 import type {
   InferenceFacts,
   InferenceGreeting,
-  InferenceJob,
+  InferenceMessage,
   InferenceReply,
 } from './inference-protocol.ts';
 
@@ -27,7 +27,7 @@ export interface EmbeddedBackend extends Backend {
 }
 
 interface Slot {
-  readonly host: WorkerHost<InferenceJob, InferenceFacts>;
+  readonly host: WorkerHost<InferenceMessage, InferenceFacts>;
   readonly jobs: Map<number, OpenJob>;
 }
 
@@ -71,8 +71,14 @@ export function createEmbeddedBackend(options: {
   let nextJobId = 1;
 
   for (let index = 0; index < options.slotCount; index++) {
-    const host = createWorkerHost<InferenceGreeting, InferenceJob, InferenceReply, InferenceFacts>({
+    const host = createWorkerHost<
+      InferenceGreeting,
+      InferenceMessage,
+      InferenceReply,
+      InferenceFacts
+    >({
       ...options,
+      farewell: 'end',
       name: `inference-${index}`,
       url: options.workerUrl,
       onReply: (reply) => onReply(slots[index], reply),

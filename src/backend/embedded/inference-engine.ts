@@ -7,12 +7,15 @@ import type {
   InferenceJob,
   InferenceOutputs,
 } from './inference-protocol.ts';
+import { disableRuntimeTelemetry } from './runtime-telemetry.ts';
 
 /** Runs a model on the thread that calls it: `run` blocks that thread for as long as it computes. */
 export interface InferenceEngine {
   readonly facts: InferenceFacts;
   /** @returns one array for each head of the job, owned by the caller. */
   run(job: InferenceJob): Promise<InferenceOutputs>;
+  /** Gives the model's memory back. */
+  release(): Promise<void>;
 }
 
 /**
@@ -22,6 +25,7 @@ export interface InferenceEngine {
 export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<InferenceEngine> {
   const { modelPath, outputs } = greeting;
   if (!existsSync(modelPath)) throw new Error(`${modelPath} is missing; run ./run.sh to fetch it`);
+  disableRuntimeTelemetry();
   const session = await InferenceSession.create(modelPath, {
     intraOpNumThreads: greeting.threadCount,
     interOpNumThreads: 1,
@@ -59,5 +63,6 @@ export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<
     return arrays;
   }
 
-  return { facts: { outputNames: session.outputNames }, run };
+  const facts = { outputNames: session.outputNames };
+  return { facts, run, release: () => session.release() };
 }

@@ -17,6 +17,9 @@ export interface InferenceFacts {
   readonly outputNames: readonly string[];
 }
 
+/** What a worker may be told after the greeting: to compute, or to end once it has. */
+export type InferenceMessage = InferenceJob | 'end';
+
 /** One padded batch. */
 export interface InferenceJob {
   readonly jobId: number;
