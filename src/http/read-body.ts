@@ -5,7 +5,7 @@ import { decodeMsgpackBody } from '../reply/decode-msgpack.ts';
 /**
  * Reads and decodes a request body by its Content-Type; one that is missing means JSON.
  *
- * @throws ServerError EMB_CONTENT_TYPE_UNSUPPORTED, EMB_BODY_TOO_LARGE or EMB_BODY_MALFORMED.
+ * @throws ServerError EMB_CONTENT_TYPE_UNSUPPORTED, EMB_BODY_TOO_LARGE, EMB_BODY_MALFORMED or EMB_REQUEST_ABORTED.
  */
 export async function readBody(request: Request, bodyBytesMax: number): Promise<unknown> {
   const decode = decoderFor(request.headers.get('content-type'));
@@ -41,11 +41,19 @@ const MSGPACK_TYPES: ReadonlySet<string> = new Set([
 
 /** A body of declared length is refused unread; one without is counted as it comes. */
 async function readBytes(request: Request, bodyBytesMax: number): Promise<Uint8Array> {
-  const declared = request.headers.get('content-length');
-  if (declared !== null) {
-    if (Number(declared) > bodyBytesMax) throw tooLarge(bodyBytesMax, Number(declared));
-    return new Uint8Array(await request.arrayBuffer());
+  const declared = Number(request.headers.get('content-length') ?? Number.NaN);
+  if (declared > bodyBytesMax) throw tooLarge(bodyBytesMax, declared);
+  try {
+    if (declared >= 0) return new Uint8Array(await request.arrayBuffer());
+    return await readChunks(request, bodyBytesMax);
+  } catch (cause) {
+    if (cause instanceof ServerError) throw cause;
+    const message = 'The caller hung up before its body was whole.';
+    throw new ServerError('EMB_REQUEST_ABORTED', message, { cause });
   }
+}
+
+async function readChunks(request: Request, bodyBytesMax: number): Promise<Uint8Array> {
   if (request.body === null) return new Uint8Array();
   const chunks: Uint8Array[] = [];
   let byteCount = 0;
