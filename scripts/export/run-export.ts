@@ -1,0 +1,139 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../../src/base/clock.ts';
+import { loadManifest, type ModelManifest } from '../../src/model/manifest.ts';
+import { readPlanRecord, whyPlanIsStale } from '../../src/model/plan-record.ts';
+import { describeBuild, findGpu, findImageId } from './engine/build-engine.ts';
+import { makeEngine } from './engine/make-engine.ts';
+import { planProfile } from './engine/trtexec.ts';
+import { demand } from './export-error.ts';
+import type { ExportSettings } from './export-settings.ts';
+import { fetchSource } from './fetch-source.ts';
+import { createProgress } from './progress.ts';
+import { type WrittenGraphs, writeGraphs } from './write-graphs.ts';
+
+/** What an export needs beside its settings. */
+export interface ExportTools {
+  readonly clock: Clock;
+  readonly say: (line: string) => void;
+}
+
+/** A hub that is slow to answer or a network that comes and goes: eight tries, up to half a minute apart. */
+const DOWNLOAD = {
+  attemptCountMax: 8,
+  backoffMsMin: 1_000,
+  backoffMsMax: 30_000,
+  stallMsMax: 60_000,
+};
+
+/**
+ * From published weights to an engine that has proved itself, or as far as this machine can.
+ *
+ * @throws ExportError, HubError, ModelFileError, ManifestError
+ */
+export async function runExport(settings: ExportSettings, tools: ExportTools): Promise<void> {
+  const { clock, say } = tools;
+  const manifest = await loadManifest({ modelsDir: settings.modelsDir, name: settings.model });
+  const { source } = manifest;
+  demand(source.kind === 'hub', `${manifest.title} does not come from a hub: ./run.sh sets it up.`);
+  const folder = join(settings.modelsDir, manifest.id);
+  const progress = createProgress({ clock, say });
+  const files = await fetchSource({
+    source,
+    hub: settings.hub,
+    from: settings.from,
+    folder: join(folder, 'downloads'),
+    settings: {
+      ...DOWNLOAD,
+      clock,
+      onProgress: progress.onBytes,
+      onRetry: (reason, delayMs) => say(`${reason} Again in ${delayMs / 1000} s.`),
+    },
+    onFile: progress.onFile,
+  });
+  say('writing the graphs');
+  const graphs = await writeGraphs({ manifest, files, folder });
+  say(`wrote ${graphs.exact.path} and ${graphs.half.path}: ${graphs.outputs.join(', ')}`);
+  const limits = await readLimits(settings, manifest);
+  const gpu = settings.graphOnly ? undefined : await findGpu();
+  if (gpu === undefined || limits.tritonModel === undefined) {
+    sayWhatIsLeft({ settings, graphs, limits, say });
+    return;
+  }
+  const { plan } = await makeEngine({
+    ...settings,
+    ...limits,
+    tritonModel: limits.tritonModel,
+    manifest,
+    graphs,
+    gpu,
+    clock,
+    say,
+    source: {
+      from: settings.from ?? settings.hub,
+      repository: source.repository,
+      revision: source.revision,
+      files: Object.fromEntries(files.map((file) => [file.path, file.sha256])),
+    },
+  });
+  say(`${plan} is built, verified and in place`);
+}
+
+/**
+ * Says why the engine that stands cannot serve here; undefined when it can.
+ *
+ * @throws ManifestError
+ */
+export async function checkEngine(settings: ExportSettings): Promise<string | undefined> {
+  const manifest = await loadManifest({ modelsDir: settings.modelsDir, name: settings.model });
+  const { tritonModel, batchMax, tokensMax } = await readLimits(settings, manifest);
+  const plan = join(settings.modelsDir, tritonModel ?? '', '1', 'model.plan');
+  if (!existsSync(plan)) return `${plan} is not there`;
+  const gpu = await findGpu();
+  if (gpu === undefined) return 'there is no GPU to run it';
+  const imageId = await findImageId(settings.image);
+  const bytes = Bun.file(plan).size;
+  const use = { gpu, image: settings.image, imageId, batchMax, tokensMax, bytes };
+  return whyPlanIsStale(await readPlanRecord(plan), use);
+}
+
+interface Limits {
+  readonly tritonModel: string | undefined;
+  readonly batchMax: number;
+  readonly tokensMax: number;
+}
+
+async function readLimits(settings: ExportSettings, manifest: ModelManifest): Promise<Limits> {
+  const { tritonModel } = manifest;
+  const tokensMax = settings.tokensMax ?? manifest.tokenCountMax;
+  if (tritonModel === undefined) {
+    return { tritonModel, batchMax: settings.batchMax ?? 1, tokensMax };
+  }
+  const path = join(settings.modelsDir, tritonModel, 'config.pbtxt');
+  const config = await readFile(path, 'utf8').catch(() => undefined);
+  demand(config !== undefined, `${path} is not there: it says how Triton serves the engine.`);
+  const said = Number(/^max_batch_size:\s*(\d+)/m.exec(config)?.[1] ?? 0);
+  demand(said >= 1, `${path} must have a max_batch_size of at least 1.`);
+  return { tritonModel, batchMax: settings.batchMax ?? said, tokensMax };
+}
+
+function sayWhatIsLeft(options: {
+  settings: ExportSettings;
+  graphs: WrittenGraphs;
+  limits: Limits;
+  say: (line: string) => void;
+}): void {
+  const { settings, graphs, limits, say } = options;
+  const { tritonModel } = limits;
+  if (tritonModel === undefined) return;
+  const build = describeBuild({
+    halfGraph: graphs.half.path,
+    plan: join(settings.modelsDir, tritonModel, '1', 'model.plan'),
+    profile: planProfile(limits),
+    inputs: graphs.inputs,
+  });
+  const why = settings.graphOnly ? 'as asked' : 'no NVIDIA GPU here';
+  say(`no engine built (${why}). On a machine with one, ./run.sh export goes on with:`);
+  say(`  docker run --gpus ${settings.gpus} ${settings.image} ${build}`);
+}

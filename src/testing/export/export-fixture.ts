@@ -1,0 +1,123 @@
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { SMALL_MODEL_FOLDER } from '../golden/xlmr-small.ts';
+import { type LoopbackHub, startLoopbackHub } from '../hub/loopback-hub.ts';
+
+/** The repository and revision under which the test's hub has the small model. */
+export const REPOSITORY = 'someone/small';
+export const REVISION = 'c0ffee00'.repeat(5);
+/** Everything that the small model has on the hub; the last is named by the graph alone. */
+export const HUB_FILES = [
+  'onnx/model.onnx',
+  'onnx/model.onnx_data',
+  'sparse_linear.pt',
+  'colbert_linear.pt',
+  'onnx/Constant_7_attr__value',
+] as const;
+
+/** How an export ended. */
+export interface ExportRun {
+  readonly exitCode: number;
+  readonly errors: string;
+}
+
+/** A models folder, a hub that has the small model, and stand-ins for the programs of a GPU machine. */
+export interface ExportFixture {
+  readonly modelsDir: string;
+  readonly hub: LoopbackHub;
+  /** Calls of the stand-in `docker`, argument by argument. */
+  dockerCalls(): string[][];
+  /** Starts `scripts/export.ts`; `kill` ends it as a crash would. */
+  start(options?: { flags?: readonly string[]; environment?: Readonly<Record<string, string>> }): {
+    ended: Promise<ExportRun>;
+    kill(): void;
+  };
+  close(): Promise<void>;
+}
+
+/** @param options.gpu the name of the GPU that `nvidia-smi` shall give; none without. */
+export async function createExportFixture(options: { gpu?: string } = {}): Promise<ExportFixture> {
+  const dir = mkdtempSync(join(tmpdir(), 'export-test-'));
+  const hub = await startLoopbackHub();
+  for (const path of HUB_FILES) {
+    const content = readFileSync(join(SMALL_MODEL_FOLDER, 'hub', path.replace('onnx/', '')));
+    hub.put({ repository: REPOSITORY, revision: REVISION, path, content });
+  }
+  const modelsDir = join(dir, 'models');
+  writeModels(modelsDir);
+  const programs = join(dir, 'bin');
+  writeProgram(
+    programs,
+    'docker',
+    `exec "${process.execPath}" "${import.meta.dir}/stand-in-docker.ts" "$@"`,
+  );
+  writeProgram(programs, 'nvidia-smi', options.gpu ? `echo "${options.gpu}"` : 'exit 9');
+  const state = join(dir, 'state');
+  mkdirSync(state);
+  const calls = join(state, 'calls.jsonl');
+  writeFileSync(calls, '');
+  return {
+    modelsDir,
+    hub,
+    dockerCalls: () =>
+      readFileSync(calls, 'utf8')
+        .trim()
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line)),
+    start({ flags = [], environment = {} } = {}) {
+      const script = join(import.meta.dir, '../../../scripts/export.ts');
+      const line = ['--hub', hub.url, '--models-dir', modelsDir, '--model', 'small', ...flags];
+      const child = Bun.spawn([process.execPath, script, ...line], {
+        env: {
+          ...process.env,
+          PATH: `${programs}:${dirname(process.execPath)}:${process.env.PATH}`,
+          STAND_IN_STATE: state,
+          ...environment,
+        },
+        stdout: 'pipe',
+        stderr: 'pipe',
+      });
+      const errors = new Response(child.stderr).text();
+      return {
+        ended: child.exited.then(async (exitCode) => ({ exitCode, errors: await errors })),
+        kill: () => child.kill('SIGKILL'),
+      };
+    },
+    async close() {
+      await hub.close();
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** The manifest of BGE-M3 and its config.pbtxt, cut down to the small model's sizes. */
+function writeModels(modelsDir: string): void {
+  const root = join(import.meta.dir, '../../..', 'models');
+  const manifest = JSON.parse(readFileSync(join(root, 'bge-m3.json'), 'utf8'));
+  manifest.id = 'small';
+  manifest.dimension = 32;
+  manifest.tokenCountMax = 512;
+  const files = HUB_FILES.slice(0, 4).map((path) => ({ path }));
+  manifest.source = { kind: 'hub', repository: REPOSITORY, revision: REVISION, files };
+  mkdirSync(join(modelsDir, 'bge_model'), { recursive: true });
+  writeFileSync(join(modelsDir, 'small.json'), JSON.stringify(manifest));
+  cpSync(join(root, 'bge_model/config.pbtxt'), join(modelsDir, 'bge_model/config.pbtxt'));
+  const config = join(modelsDir, 'bge_model/config.pbtxt');
+  writeFileSync(config, readFileSync(config, 'utf8').replaceAll('1024', '32'));
+}
+
+function writeProgram(folder: string, name: string, body: string): void {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, name), `#!/bin/sh\n${body}\n`);
+  chmodSync(join(folder, name), 0o755);
+}
