@@ -1,0 +1,119 @@
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { MeasureTimes } from './measure.ts';
+import { SCENARIOS, type Scenario, URL_SCENARIOS } from './scenario.ts';
+
+export const HELP = `bun run bench [FLAGS]
+
+Measures the parts of the server and the whole of it under load, and writes reports/bench-<time>.html and .json.
+Servers, Triton and the load each run in a process of their own, on the loopback. Exit status 1: something was wrong, and
+there is no report.
+
+  --quick           a short run: a second a load, few loads; shows that it works, its figures are rough
+  --only WORDS      parts to run, comma-separated: micro, and any part of a scenario's name
+  --compare FILE    also show the change against an earlier run's .json
+  --url URL         measure a server that runs already, instead of starting any; any host
+  --profile         the server writes processor and heap profiles of each scenario to reports/ (it is slower then)
+  --seconds N       seconds for each load (8; 1 with --quick)
+  --seed N          texts, their order and the gaps of Poisson arrival (1)
+  --out DIR         where reports go (reports)
+  --help            this text
+
+Scenarios: ${SCENARIOS.map(({ name }) => name).join(', ')}
+
+Single questions, each with its own --help:
+  bun scripts/bench/compare-service.ts   against the kind of service that this one replaces
+  bun scripts/bench/scheduling-bench.ts  batches against an all-knowing schedule; short queries beside long documents
+  bun scripts/bench/embedded-bench.ts    the embedded server against bare ONNX Runtime
+  bun scripts/bench/soak-bench.ts        a million requests: memory, threads and sockets`;
+
+/** What the command line asks for. */
+export interface BenchOptions {
+  readonly times: MeasureTimes;
+  readonly microMs: number;
+  readonly hasMicro: boolean;
+  readonly scenarios: readonly Scenario[];
+  readonly compare: string | undefined;
+  readonly url: string | undefined;
+  readonly profile: boolean;
+  readonly outDir: string;
+}
+
+/** A flag that does not exist or cannot be so; one line for the caller. */
+export class BenchUsageError extends Error {
+  override readonly name = 'BenchUsageError';
+}
+
+/** @throws BenchUsageError */
+export function readBenchOptions(commandLine: readonly string[]): BenchOptions | 'help' {
+  const values = parse(commandLine);
+  if (values.help) return 'help';
+  const { quick, url } = values;
+  const seconds = wholeNumber('--seconds', values.seconds ?? (quick ? '1' : '8'), [1, 600]);
+  const words = values.only?.split(',').filter((word) => word !== '') ?? [];
+  const isWanted = (name: string): boolean =>
+    words.length === 0 || words.some((word) => name.includes(word));
+  const scenarios = (url === undefined ? SCENARIOS : URL_SCENARIOS).filter(({ name }) =>
+    isWanted(name),
+  );
+  const hasMicro = url === undefined && isWanted('micro');
+  if (scenarios.length === 0 && !hasMicro) {
+    throw new BenchUsageError(`--only ${values.only} names nothing; --help lists what there is.`);
+  }
+  return {
+    times: {
+      // The first seconds are the compiler's: the same code is several times faster after them.
+      warmUpMs: quick ? 1000 : 4000,
+      measureMs: seconds * 1000,
+      seed: wholeNumber('--seed', values.seed ?? '1', [0, 1_000_000_000]),
+    },
+    microMs: quick ? 100 : 1000,
+    hasMicro,
+    scenarios: quick ? scenarios.map(fewLoads) : scenarios,
+    compare: values.compare,
+    url,
+    profile: values.profile ?? false,
+    outDir: values.out ?? join(import.meta.dir, '../../reports'),
+  };
+}
+
+function parse(commandLine: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...commandLine],
+      options: {
+        quick: { type: 'boolean' },
+        only: { type: 'string' },
+        compare: { type: 'string' },
+        url: { type: 'string' },
+        profile: { type: 'boolean' },
+        seconds: { type: 'string' },
+        seed: { type: 'string' },
+        out: { type: 'string' },
+        help: { type: 'boolean' },
+      },
+    }).values;
+  } catch (error) {
+    throw new BenchUsageError(`${(error as Error).message} (--help explains)`);
+  }
+}
+
+/** @throws BenchUsageError */
+export function wholeNumber(
+  flag: string,
+  raw: string,
+  [min, max]: readonly [min: number, max: number],
+): number {
+  const value = Number(raw);
+  if (Number.isInteger(value) && value >= min && value <= max) return value;
+  throw new BenchUsageError(`${flag} must be a whole number from ${min} to ${max}, not "${raw}"`);
+}
+
+function fewLoads(scenario: Scenario): Scenario {
+  const { connectionCounts, openLoads } = scenario;
+  return {
+    ...scenario,
+    connectionCounts: [connectionCounts[0], connectionCounts[connectionCounts.length - 1]],
+    openLoads: openLoads.slice(0, 2),
+  };
+}

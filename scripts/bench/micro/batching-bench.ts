@@ -1,0 +1,69 @@
+import { headSet } from '../../../src/backend/backend.ts';
+import { paddedLengthOf, planBatch } from '../../../src/batcher/batch-plan.ts';
+import { type WaitingText, WaitingTexts } from '../../../src/batcher/waiting-texts.ts';
+import { seededRandom } from '../../../src/testing/seeded-random.ts';
+import type { MicroGroup } from './micro-task.ts';
+
+/** The defaults of the Triton backend. */
+const LIMITS = {
+  batchTextsMax: 32,
+  batchTokensMax: 16_384,
+  multiVectorTokensMax: 16_384,
+  launchTokens: 480,
+};
+
+/** A queue under load: as many texts as a few dozen clients leave waiting. */
+const TEXT_COUNT = 512;
+
+/** Planning a batch out of many lanes, and a text's whole way through the queue. */
+export function batchingTasks(): MicroGroup {
+  const random = seededRandom(1);
+  const heads = headSet(['dense']);
+  const ticket = { isSettled: false, batchTextsMax: Number.POSITIVE_INFINITY };
+  const texts: readonly WaitingText[] = Array.from({ length: TEXT_COUNT }, (_, sequence) => {
+    // Four of five are queries; the others reach to a page.
+    const tokenCount = random.below(5) > 0 ? random.between(4, 30) : random.between(64, 512);
+    const paddedLength = paddedLengthOf(tokenCount);
+    return { ticket, heads, paddedLength, sequence, dueMs: random.below(1000) };
+  });
+  const lanes = Array.from({ length: 30 }, (_, index) => ({
+    paddedLength: paddedLengthOf(8 + index * 16),
+    heads,
+    textCount: random.between(1, 24),
+    dueMs: random.below(1000),
+  }));
+
+  function throughQueue(): number {
+    const waiting = new WaitingTexts<WaitingText>();
+    for (const text of texts) waiting.push(text);
+    let batchCount = 0;
+    for (; waiting.textCount > 0; batchCount++) waiting.draw(LIMITS);
+    return batchCount;
+  }
+
+  function planMany(): number {
+    let drawCount = 0;
+    for (let round = 0; round < 100; round++) drawCount += planBatch(lanes, LIMITS).draws.length;
+    return drawCount;
+  }
+
+  return {
+    tasks: [
+      {
+        group: 'batching',
+        name: 'one plan, 30 lanes',
+        per: 'plan',
+        operationCount: 100,
+        run: planMany,
+      },
+      {
+        group: 'batching',
+        name: `in and out of a queue of ${TEXT_COUNT}`,
+        per: 'text',
+        operationCount: TEXT_COUNT,
+        run: throughQueue,
+      },
+    ],
+    close: () => undefined,
+  };
+}
