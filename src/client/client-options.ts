@@ -1,0 +1,152 @@
+import { APIEncoderError } from './api-encoder-error.ts';
+import { type ClientClock, portableClock } from './client-clock.ts';
+import type { Fetch } from './http-try.ts';
+import type { SplitLimits } from './split-texts.ts';
+import type { TransportOptions } from './transport.ts';
+
+/** How texts are to be encoded; given to the constructor for all calls, or to a call for itself. */
+export interface TextOptions {
+  /** Cut texts that are too long (true), or refuse them (false). Left out: as the server is set. */
+  readonly truncate?: boolean | undefined;
+  /** Which of the model's prefixes stands in front of the texts; BGE-M3 has none. Left out: `query`. */
+  readonly inputType?: 'query' | 'passage' | undefined;
+  /** At most this many texts of a request in one batch of the server's backend. Left out: as the backend likes. */
+  readonly batchSize?: number | undefined;
+}
+
+/** How long a call may take. */
+export interface TimeoutOptions {
+  /** One try of one request, in ms. Default 65,000: longer than the server's own deadline, so that its words arrive. */
+  readonly timeoutMs?: number | undefined;
+  /**
+   * The whole call with all its requests, tries and waits, in ms. Default 3,600,000. A stream may go on for ever: there it is
+   * one request with its tries and waits.
+   */
+  readonly totalTimeoutMs?: number | undefined;
+}
+
+/** What `new APIEncoder` takes beside the address. */
+export interface APIEncoderOptions extends TextOptions, TimeoutOptions {
+  /** Sent as `Authorization: Bearer …`. */
+  readonly apiKey?: string | undefined;
+  /** Sent with every request. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** Texts in one request, at most. Default 64; the server's own limit is 2,048 unless set otherwise. */
+  readonly requestTextsMax?: number | undefined;
+  /** Characters (UTF-16 units) of all texts in one request, at most; a longer text rides alone. Default 65,536. */
+  readonly requestCharactersMax?: number | undefined;
+  /** Requests of one call at the same time. Default 8. */
+  readonly concurrency?: number | undefined;
+  /** Further tries after a failure that may pass. Default 5. */
+  readonly retriesMax?: number | undefined;
+  /** Wait before the first further try, in ms; it doubles with each. Default 500. */
+  readonly retryDelayMs?: number | undefined;
+  /** Longest wait between tries, in ms, unless the server asks for more. Default 8,000. */
+  readonly retryDelayMsMax?: number | undefined;
+  /** Sends a request a second time when it has had no reply for so long, in ms, and takes the first. Left out: never. */
+  readonly hedgeAfterMs?: number | undefined;
+  /** In place of the global `fetch`. */
+  readonly fetch?: Fetch | undefined;
+  /** In place of the machine's time. */
+  readonly clock?: ClientClock | undefined;
+  /** In place of `Math.random`, for the jitter. */
+  readonly random?: (() => number) | undefined;
+}
+
+/** All options, checked, with their defaults. */
+export interface ResolvedOptions extends TransportOptions, SplitLimits {
+  readonly baseUrl: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly concurrency: number;
+  readonly totalTimeoutMs: number;
+  readonly texts: TextOptions;
+}
+
+/** The longest that `setTimeout` waits, in ms; with more it fires at once. */
+const DELAY_MS_MAX = 2 ** 31 - 1;
+
+/** Bounds of counts that only have to be sane. */
+const COUNT_MAX = 1_000_000;
+
+/** @throws APIEncoderError CLIENT_ARGUMENT_INVALID that names the option. */
+export function resolveOptions(baseUrl: string, options: APIEncoderOptions): ResolvedOptions {
+  const { apiKey, fetch, clock, random, hedgeAfterMs, truncate, inputType, batchSize } = options;
+  const whole = (field: keyof APIEncoderOptions, fallback: number, min: number, max: number) =>
+    checkInteger({ field, value: options[field] ?? fallback, min, max });
+  const duration = (field: keyof APIEncoderOptions, fallback: number, min = 1) =>
+    whole(field, fallback, min, DELAY_MS_MAX);
+  return {
+    baseUrl: checkBaseUrl(baseUrl),
+    headers: checkHeaders(options.headers, apiKey),
+    // A few batches' worth: enough requests in flight keep a GPU fed at 8 × 64, and one request stays well inside the
+    // server's deadline on a CPU.
+    requestTextsMax: whole('requestTextsMax', 64, 1, COUNT_MAX),
+    requestCharactersMax: whole('requestCharactersMax', 65_536, 1, DELAY_MS_MAX),
+    concurrency: whole('concurrency', 8, 1, COUNT_MAX),
+    ...checkTimeouts(options, { timeoutMs: 65_000, totalTimeoutMs: 3_600_000 }),
+    // 0.5 s doubling to 8 s, as the OpenAI client waits; five of them see a server through a restart.
+    retriesMax: whole('retriesMax', 5, 0, COUNT_MAX),
+    retryDelayMs: duration('retryDelayMs', 500, 0),
+    retryDelayMsMax: duration('retryDelayMsMax', 8000, 0),
+    hedgeAfterMs: hedgeAfterMs === undefined ? undefined : duration('hedgeAfterMs', 0),
+    // Looked up when it is called, so that whoever replaces the global one is heard.
+    fetch: fetch ?? ((url, init) => globalThis.fetch(url, init)),
+    clock: clock ?? portableClock,
+    random: random ?? Math.random,
+    texts: { truncate, inputType, batchSize },
+  };
+}
+
+/** @throws APIEncoderError CLIENT_ARGUMENT_INVALID. */
+export function checkTimeouts(
+  { timeoutMs, totalTimeoutMs }: TimeoutOptions,
+  fallback: { timeoutMs: number; totalTimeoutMs: number },
+): { timeoutMs: number; totalTimeoutMs: number } {
+  const check = (field: string, value: unknown): number =>
+    checkInteger({ field, value, min: 1, max: DELAY_MS_MAX });
+  return {
+    timeoutMs: check('timeoutMs', timeoutMs ?? fallback.timeoutMs),
+    totalTimeoutMs: check('totalTimeoutMs', totalTimeoutMs ?? fallback.totalTimeoutMs),
+  };
+}
+
+function checkInteger(given: { field: string; value: unknown; min: number; max: number }): number {
+  const { field, value, min, max } = given;
+  const isInside =
+    typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max;
+  if (isInside) return value;
+  throw invalid(field, `must be a whole number from ${min} to ${max}, not ${String(value)}`);
+}
+
+/** Without a slash at the end. A path in front of the routes is kept. */
+function checkBaseUrl(baseUrl: string): string {
+  let url: URL | undefined;
+  try {
+    url = new URL(baseUrl);
+  } catch {
+    // Said below, with the other things that are wrong with addresses.
+  }
+  const isPlain =
+    url !== undefined && /^https?:$/.test(url.protocol) && url.search + url.hash === '';
+  if (isPlain && url?.username === '') return url.href.replace(/\/+$/, '');
+  const wanted = 'must be like http://localhost:8080, without user name, query and fragment';
+  throw invalid('baseUrl', wanted);
+}
+
+/** Header names in lower case, so that none is sent twice. What `fetch` would not send is refused here, at the start. */
+function checkHeaders(
+  headers: APIEncoderOptions['headers'],
+  apiKey: string | undefined,
+): Record<string, string> {
+  try {
+    const checked = new Headers(headers);
+    if (apiKey !== undefined) checked.set('authorization', `Bearer ${apiKey}`);
+    return Object.fromEntries(checked);
+  } catch (cause) {
+    throw invalid('headers', 'or apiKey has characters that no header may have', cause);
+  }
+}
+
+function invalid(field: string, problem: string, cause?: unknown): APIEncoderError {
+  return new APIEncoderError('CLIENT_ARGUMENT_INVALID', `${field} ${problem}.`, { field, cause });
+}

@@ -1,0 +1,158 @@
+import { APIEncoderError } from './api-encoder-error.ts';
+import { type CallScope, openCallScope } from './call-scope.ts';
+import type { ResolvedOptions, TextOptions } from './client-options.ts';
+import { createSameModelCheck, RowMatrix } from './encoded-texts.ts';
+import type { HttpRequest } from './http-try.ts';
+import { mapInOrder } from './map-in-order.ts';
+import { type EncodeReply, type Head, readEncodeReply } from './read-encode-reply.ts';
+import { splitTexts, type TextChunk } from './split-texts.ts';
+
+/** How far a call has come. */
+export interface EncodeProgress {
+  /** Texts whose vectors have arrived. */
+  readonly textCountDone: number;
+  /** Texts of the call; undefined for a stream, which nobody has counted. */
+  readonly textCount: number | undefined;
+  /** Time since the call began, in ms. */
+  readonly elapsedMs: number;
+}
+
+/** One call that encodes texts, however many requests it takes. */
+export interface EncodeCall {
+  readonly options: ResolvedOptions;
+  readonly texts: TextOptions;
+  readonly heads: readonly Head[];
+  /** The caller gave one text and not an array, and knows it as `text`. */
+  readonly isSingle: boolean;
+  readonly onProgress: ((progress: EncodeProgress) => void) | undefined;
+  readonly scope: CallScope;
+  readonly send: (request: HttpRequest, scope: CallScope) => Promise<Uint8Array>;
+}
+
+/** Results that wait for an earlier one or for the consumer, for each request in flight: one being read, one in reserve. */
+const WINDOW_PER_REQUEST = 2;
+
+/**
+ * Encodes texts that are all there. Replies are taken as they come; one that is late holds up no other.
+ *
+ * @param take gets each reply and the place of its first text among all.
+ */
+export async function encodeArray(
+  call: EncodeCall,
+  texts: readonly string[],
+  take: (start: number, reply: EncodeReply) => void,
+): Promise<void> {
+  const report = createProgress(call, texts.length);
+  const checkModel = createSameModelCheck();
+  const work = async (chunk: TextChunk): Promise<void> => {
+    const reply = await encodeChunk(call, chunk, call.scope);
+    checkModel(reply);
+    take(chunk.start, reply);
+    report(chunk.texts.length);
+  };
+  const { concurrency } = call.options;
+  const source = splitTexts(texts, call.options);
+  // The results have been taken already: the window holds nothing, and needs no bound.
+  const done = mapInOrder({
+    source,
+    concurrency,
+    windowMax: Infinity,
+    scope: call.scope,
+    work,
+  });
+  for await (const _ of done);
+}
+
+/** Encodes texts that are all there into one matrix, of which the rows are views. */
+export async function encodeRows(
+  call: EncodeCall,
+  texts: readonly string[],
+): Promise<Float32Array[]> {
+  const matrix = new RowMatrix(texts.length);
+  await encodeArray(call, texts, (start, reply) => matrix.place(start, reply));
+  return matrix.rows();
+}
+
+/**
+ * Encodes texts of which nobody knows the count, one reply after the other and in order. What it holds at any time is bounded
+ * by `concurrency` and the size of a request, however long the source is.
+ */
+export async function* encodeStream(
+  call: EncodeCall,
+  source: AsyncIterable<string> | Iterable<string>,
+): AsyncGenerator<EncodeReply, void, undefined> {
+  const { options, scope } = call;
+  const { concurrency, clock, totalTimeoutMs } = options;
+  const report = createProgress(call, undefined);
+  const checkModel = createSameModelCheck();
+  const work = async (chunk: TextChunk): Promise<EncodeReply> => {
+    const request = openCallScope({ clock, totalTimeoutMs, parent: scope.signal });
+    try {
+      const reply = await encodeChunk(call, chunk, request);
+      checkModel(reply);
+      report(chunk.texts.length);
+      return reply;
+    } finally {
+      request.release();
+    }
+  };
+  const windowMax = concurrency * WINDOW_PER_REQUEST;
+  yield* mapInOrder({ source: splitTexts(source, options), concurrency, windowMax, scope, work });
+}
+
+async function encodeChunk(
+  call: EncodeCall,
+  chunk: TextChunk,
+  scope: CallScope,
+): Promise<EncodeReply> {
+  const { options, texts, heads } = call;
+  const isDenseOnly = heads.length === 1 && heads[0] === 'dense';
+  const request: HttpRequest = {
+    method: 'POST',
+    url: `${options.baseUrl}/encode`,
+    headers: {
+      ...options.headers,
+      'content-type': 'application/json',
+      accept: 'application/msgpack',
+    },
+    // JSON on the way there: the texts are no smaller in msgpack, and every engine writes and reads JSON natively. The
+    // vectors on the way back are what msgpack is for.
+    body: JSON.stringify({
+      query: chunk.texts,
+      truncate: texts.truncate,
+      input_type: texts.inputType,
+      batch_size: texts.batchSize,
+      outputs: isDenseOnly ? undefined : heads,
+    }),
+  };
+  try {
+    const body = await call.send(request, scope);
+    return readEncodeReply(body, { textCount: chunk.texts.length, heads });
+  } catch (error) {
+    throw inCallersWords(error, chunk, call.isSingle);
+  }
+}
+
+/** The server counts texts within the request; the caller counts those that it gave. */
+function inCallersWords(error: unknown, { start }: TextChunk, isSingle: boolean): unknown {
+  if (!(error instanceof APIEncoderError) || error.field === undefined) return error;
+  const match = /^query(?:\[(\d+)\])?$/.exec(error.field);
+  if (match === null) return error;
+  const [told, index] = match;
+  const inArray = index === undefined ? 'texts' : `texts[${start + Number(index)}]`;
+  const field = isSingle ? 'text' : inArray;
+  const message = error.message.replace(told, field);
+  return new APIEncoderError(error.code, message, { ...error, field, cause: error });
+}
+
+function createProgress(
+  { onProgress, options: { clock } }: EncodeCall,
+  textCount: number | undefined,
+): (arrivedCount: number) => void {
+  const startMs = clock.now();
+  let textCountDone = 0;
+  return (arrivedCount) => {
+    textCountDone += arrivedCount;
+    onProgress?.({ textCountDone, textCount, elapsedMs: clock.now() - startMs });
+  };
+}

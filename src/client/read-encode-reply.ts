@@ -1,0 +1,146 @@
+import { Unpackr } from 'msgpackr/unpack';
+import { APIEncoderError } from './api-encoder-error.ts';
+
+/** A head of the model: one kind of vector that it computes for a text. */
+export type Head = 'dense' | 'sparse' | 'multi_vector';
+
+/** The sparse head of one text: learned weights of the tokens that it holds. */
+export interface SparseRow {
+  /** Token ids, ascending; as long as `values`. */
+  readonly indices: Int32Array;
+  /** The weight of each id. */
+  readonly values: Float32Array;
+}
+
+/** The multi-vector (ColBERT) head of one text. */
+export interface MultiVector {
+  readonly tokenCount: number;
+  /** Row-major `[tokenCount, dimension]`. */
+  readonly data: Float32Array;
+}
+
+/** A reply of `/encode`, checked. The arrays have one element a text. */
+export interface EncodeReply {
+  readonly model: string;
+  readonly dimension: number;
+  readonly tokenCounts: readonly number[];
+  readonly truncated: readonly boolean[];
+  /** Row-major `[textCount, dimension]` float32, as bytes at any alignment; borrowed from the body. */
+  readonly dense: Uint8Array | undefined;
+  readonly sparse: readonly SparseRow[] | undefined;
+  readonly multiVectors: readonly MultiVector[] | undefined;
+}
+
+const unpackr = new Unpackr({ useRecords: false });
+
+/**
+ * Reads a msgpack reply of `/encode` to an array of texts, and checks every count and length in it: a row that went to the
+ * wrong text shows nowhere else.
+ *
+ * @param body borrowed; `dense` of the result is a view of it, the other arrays are copies.
+ * @throws APIEncoderError CLIENT_REPLY_INVALID.
+ */
+export function readEncodeReply(
+  body: Uint8Array,
+  asked: { textCount: number; heads: readonly Head[] },
+): EncodeReply {
+  const { textCount, heads } = asked;
+  const fields = unpackMap(body);
+  const { model, dim, tokens, truncated } = fields;
+  const isDimension = typeof dim === 'number' && Number.isInteger(dim) && dim > 0;
+  if (typeof model !== 'string' || !isDimension) throw broken('it names no model or dimension');
+  const each = (value: unknown, name: string): readonly unknown[] => {
+    if (Array.isArray(value) && value.length === textCount) return value;
+    throw broken(`its ${name} are not one for each of the ${textCount} texts`);
+  };
+  const has = (head: Head): boolean => heads.includes(head);
+  return {
+    model,
+    dimension: dim,
+    tokenCounts: each(tokens, 'token counts').map(countOf),
+    truncated: each(truncated, 'truncated flags').map((flag) => flag === true),
+    dense: has('dense')
+      ? bytesOf(fields.embeddings, { dtype: '<f4', shape: [textCount, dim] })
+      : undefined,
+    sparse: has('sparse') ? each(fields.sparse, 'sparse rows').map(readSparse) : undefined,
+    multiVectors: has('multi_vector')
+      ? each(fields.multi_vector, 'multi-vectors').map((value) => readMultiVector(value, dim))
+      : undefined,
+  };
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+function unpackMap(body: Uint8Array): Fields {
+  let unpacked: unknown;
+  try {
+    unpacked = unpackr.unpack(body);
+  } catch (cause) {
+    throw broken('it is not msgpack', cause);
+  }
+  return mapOf(unpacked);
+}
+
+function mapOf(value: unknown): Fields {
+  if (typeof value === 'object' && value !== null) return value as Fields;
+  throw broken('a map is missing');
+}
+
+function readSparse(value: unknown): SparseRow {
+  const { indices, values } = mapOf(value);
+  const count = lengthOf(indices, 0);
+  const indexBytes = bytesOf(indices, { dtype: '<i4', shape: [count] });
+  const valueBytes = bytesOf(values, { dtype: '<f4', shape: [count] });
+  return { indices: new Int32Array(copyOf(indexBytes)), values: floatsOf(valueBytes) };
+}
+
+function readMultiVector(value: unknown, dimension: number): MultiVector {
+  const tokenCount = lengthOf(value, 0);
+  const bytes = bytesOf(value, { dtype: '<f4', shape: [tokenCount, dimension] });
+  return { tokenCount, data: floatsOf(bytes) };
+}
+
+/** The length of an axis as the block gives it; `bytesOf` holds the bytes against it. */
+function lengthOf(block: unknown, axis: number): number {
+  const { shape } = mapOf(block);
+  const length: unknown = Array.isArray(shape) ? shape[axis] : undefined;
+  if (typeof length === 'number' && Number.isInteger(length) && length >= 0) return length;
+  throw broken('an array has no shape');
+}
+
+function countOf(value: unknown): number {
+  if (typeof value === 'number') return value;
+  throw broken('a token count is no number');
+}
+
+/** The bytes of an array that must have this type and shape. */
+function bytesOf(
+  block: unknown,
+  expected: { dtype: '<f4' | '<i4'; shape: readonly number[] },
+): Uint8Array {
+  const { dtype, shape, data } = mapOf(block);
+  const byteCount = expected.shape.reduce((product, length) => product * length, 4);
+  const isShape = Array.isArray(shape) && String(shape) === String(expected.shape);
+  if (dtype === expected.dtype && isShape && data instanceof Uint8Array) {
+    if (data.byteLength === byteCount) return data;
+    throw broken(`an array has ${data.byteLength} bytes instead of ${byteCount}`);
+  }
+  const wanted = `${expected.dtype} [${expected.shape.join(', ')}]`;
+  throw broken(`an array is ${String(dtype)} [${String(shape)}] instead of ${wanted}`);
+}
+
+/** Floats in memory of their own: in the body they may start at any byte, and would keep all of it alive. */
+function floatsOf(bytes: Uint8Array): Float32Array {
+  return new Float32Array(copyOf(bytes));
+}
+
+function copyOf(bytes: Uint8Array): ArrayBuffer {
+  const copy = new Uint8Array(bytes.byteLength);
+  copy.set(bytes);
+  return copy.buffer;
+}
+
+function broken(problem: string, cause?: unknown): APIEncoderError {
+  const message = `The reply is not what was asked for: ${problem}.`;
+  return new APIEncoderError('CLIENT_REPLY_INVALID', message, { cause });
+}
