@@ -70,7 +70,8 @@ async function runTriton(): Promise<void> {
   const model = arguments_.find((one) => one.startsWith('--load-model='))?.split('=')[1] ?? '';
   const script = join(import.meta.dir, 'stand-in-triton.ts');
   const child = Bun.spawn([process.execPath, script, repository, model], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    // Our own streams would stay open for as long as it lives, and whoever reads them would wait.
+    stdio: ['ignore', 'pipe', Bun.file(join(STATE, 'triton.log'))],
     detached: true,
   });
   writeFileSync(join(STATE, 'pid'), String(child.pid));
