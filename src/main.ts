@@ -41,31 +41,37 @@ async function main(): Promise<void> {
   say(
     `${manifest.title} (${manifest.dimension} dimensions) on ${config.backend}, http://${config.host}:${port}`,
   );
-  drainOnSignal({ stop: () => app.server?.stop(), parts, config, log });
-  await tellWhenReady(parts, log);
+  const draining = drainOnSignal({ stop: () => app.server?.stop(), parts, config, log });
+  await tellWhenReady(parts, draining, log);
 }
 
 /** Says so when the first start has worked, and ends the process when it never can. */
-async function tellWhenReady(parts: LiveParts, log: Log): Promise<void> {
+async function tellWhenReady(parts: LiveParts, draining: AbortSignal, log: Log): Promise<void> {
   await parts.started;
+  // What is closed while it starts is not ready either; that is no failure.
+  if (draining.aborted) return;
   const { isReady, reason } = parts.backend.state();
   if (parts.backend.name === 'embedded' && !isReady) exit(EXIT.backend, reason);
   if (parts.tokenizer.reason !== '') exit(EXIT.backend, parts.tokenizer.reason);
   log.info('started', { model: parts.manifest.id, backend: parts.backend.name, ready: isReady });
 }
 
-/** The first signal drains: no new work, the admitted is finished. A second one ends the process at once. */
+/**
+ * The first signal drains: no new work, the admitted is finished. A second one ends the process at once.
+ *
+ * @returns aborted from the first signal on.
+ */
 function drainOnSignal(running: {
   stop: () => unknown;
   parts: LiveParts;
   config: Config;
   log: Log;
-}): void {
+}): AbortSignal {
   const { parts, config, log } = running;
-  let isDraining = false;
+  const draining = new AbortController();
   const onSignal = async (signal: string): Promise<void> => {
-    if (isDraining) process.exit(EXIT.killed);
-    isDraining = true;
+    if (draining.signal.aborted) process.exit(EXIT.killed);
+    draining.abort();
     log.info('draining', { signal, texts: parts.admission.admittedTextCount });
     running.stop();
     const late = new Promise((resolve) =>
@@ -80,6 +86,7 @@ function drainOnSignal(running: {
   };
   process.on('SIGTERM', () => void onSignal('SIGTERM'));
   process.on('SIGINT', () => void onSignal('SIGINT'));
+  return draining.signal;
 }
 
 function orExit(read: () => Config): Config {

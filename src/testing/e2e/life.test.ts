@@ -1,0 +1,153 @@
+import { afterEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { legalTexts } from '../legal-texts.ts';
+import { until } from '../until.ts';
+import { runToEnd, type ServerProcess, startProcess } from './start-process.ts';
+
+/** How the process starts, refuses to start, and ends. */
+
+setDefaultTimeout(60_000);
+
+const MODELS = join(import.meta.dir, '../../../models');
+/** Enough that a signal arrives long before the last is done. */
+const TEXT_COUNT = 8;
+const started: ServerProcess[] = [];
+
+afterEach(async () => {
+  for (const server of started.splice(0)) {
+    server.signal('SIGKILL');
+    await server.exited;
+  }
+});
+
+async function startReady(environment: Record<string, string> = {}): Promise<ServerProcess> {
+  const server = await startProcess(environment);
+  started.push(server);
+  await until('it is ready', async () => (await fetch(`${server.url}/ready`)).ok);
+  return server;
+}
+
+/** Sends texts that keep the model busy, and resolves once they are in work; the reply is still to come then. */
+async function startLongRequest(
+  server: ServerProcess,
+): Promise<{ reply: Promise<Response | 'cut off'> }> {
+  const reply = fetch(`${server.url}/encode`, {
+    method: 'POST',
+    body: JSON.stringify({ query: legalTexts(Array(TEXT_COUNT).fill(150), 9) }),
+  }).catch(() => 'cut off' as const);
+  await until('the texts are in work', async () => {
+    const info = (await (await fetch(`${server.url}/info`)).json()) as {
+      queue: { batches_in_flight: number };
+    };
+    return info.queue.batches_in_flight > 0;
+  });
+  return { reply };
+}
+
+describe('SIGTERM', () => {
+  test('drains: the admitted request is answered, new ones are not taken, exit status 0', async () => {
+    const server = await startReady();
+    const { reply } = await startLongRequest(server);
+    server.signal('SIGTERM');
+    await until('it drains', () => server.stderr().includes('"draining"'));
+    const late = await fetch(`${server.url}/encode`, {
+      method: 'POST',
+      body: '{"query":"тест"}',
+    }).then(
+      (response) => response.status,
+      () => 'refused',
+    );
+    expect([503, 'refused']).toContain(late);
+    const answered = await reply;
+    if (answered === 'cut off') throw new Error('the admitted request was not answered');
+    const { embeddings } = (await answered.json()) as { embeddings: number[][] };
+    expect(embeddings).toHaveLength(TEXT_COUNT);
+    expect(await server.exited).toBe(0);
+  });
+
+  test('with nothing to do it ends at once, exit status 0', async () => {
+    const server = await startReady();
+    server.signal('SIGTERM');
+    expect(await server.exited).toBe(0);
+  });
+
+  test('past the deadline it ends all the same, and says so', async () => {
+    const server = await startReady({ DRAIN_TIMEOUT_MS: '0' });
+    const { reply } = await startLongRequest(server);
+    server.signal('SIGTERM');
+    expect(await server.exited).toBe(0);
+    expect(server.stderr()).toContain('drain-cut-short');
+    await reply;
+  });
+
+  test('a second one ends it at once', async () => {
+    const server = await startReady();
+    const { reply } = await startLongRequest(server);
+    server.signal('SIGTERM');
+    await until('it drains', () => server.stderr().includes('"draining"'));
+    server.signal('SIGTERM');
+    expect(await server.exited).toBe(130);
+    await reply;
+  });
+});
+
+describe('a start that cannot work', () => {
+  test('wrong settings: exit status 2, and every one of them is told', async () => {
+    const { status, stderr } = await runToEnd({
+      PORT: '99999',
+      BACKEND: 'gpu',
+      BATCH_TEXTS_MAX: '0',
+      TRITON_URL: 'localhost:8000',
+      TRUNCATE: 'yes',
+    });
+    expect(status).toBe(2);
+    for (const name of ['PORT', 'BACKEND', 'BATCH_TEXTS_MAX', 'TRITON_URL', 'TRUNCATE']) {
+      expect(stderr).toMatch(new RegExp(`^${name} must be .*not "`, 'm'));
+    }
+    expect(stderr).not.toContain('    at ');
+  });
+
+  test('an unknown model: exit status 2, and the known ones are named', async () => {
+    const { status, stderr } = await runToEnd({ MODEL: 'no-such-model' });
+    expect(status).toBe(2);
+    expect(stderr).toContain('no-such-model');
+    expect(stderr).toContain('multilingual-e5-small');
+  });
+
+  test('a port that is taken: exit status 3', async () => {
+    const other = createServer();
+    await new Promise<void>((resolve) => {
+      other.listen(0, '127.0.0.1', resolve);
+    });
+    try {
+      const address = other.address();
+      const port = typeof address === 'object' && address !== null ? address.port : 0;
+      const { status, stderr } = await runToEnd({ PORT: String(port) });
+      expect(status).toBe(3);
+      expect(stderr).toContain(String(port));
+    } finally {
+      other.close();
+    }
+  });
+
+  test('no model file: exit status 4, and what to do', async () => {
+    const models = mkdtempSync(join(tmpdir(), 'no-model-'));
+    try {
+      const name = 'multilingual-e5-small';
+      cpSync(join(MODELS, `${name}.json`), join(models, `${name}.json`));
+      mkdirSync(join(models, name));
+      for (const file of readdirSync(join(MODELS, name))) {
+        if (file !== 'onnx') symlinkSync(join(MODELS, name, file), join(models, name, file));
+      }
+      const { status, stderr } = await runToEnd({ MODELS_DIR: models, WORKER_RESTARTS_MAX: '0' });
+      expect(status).toBe(4);
+      expect(stderr).toContain('model.onnx');
+      expect(stderr).toContain('./run.sh');
+    } finally {
+      rmSync(models, { recursive: true, force: true });
+    }
+  });
+});
