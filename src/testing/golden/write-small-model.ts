@@ -1,0 +1,29 @@
+import { join } from 'node:path';
+import { prepareGraphs } from '../../../scripts/export/graph/prepare-graph.ts';
+import { readModel } from '../../../scripts/export/onnx/read-model.ts';
+import { writeModel } from '../../../scripts/export/onnx/write-model.ts';
+import { readLinearLayer } from '../../../scripts/export/torch-file.ts';
+import { SMALL_MODEL_FOLDER } from './xlmr-small.ts';
+
+/** What Triton's configuration says of the small model's outputs, beside the batch. */
+export const SMALL_MODEL_OUTPUTS = {
+  dense_vecs: [32],
+  sparse_vecs: [-1],
+  colbert_vecs: [-1, 32],
+} as const;
+
+/**
+ * Exports the small XLM-RoBERTa with all three heads under the names of BGE-M3's manifest, as `./run.sh export` does.
+ *
+ * @param path where the `.onnx` goes; its weights go beside it. The folder must be there.
+ */
+export function writeSmallModel(path: string): void {
+  const hub = join(SMALL_MODEL_FOLDER, 'hub');
+  const layers = {
+    sparse: readLinearLayer(join(hub, 'sparse_linear.pt')),
+    multiVector: readLinearLayer(join(hub, 'colbert_linear.pt')),
+  };
+  const names = { dense: 'dense_vecs', sparse: 'sparse_vecs', multiVector: 'colbert_vecs' };
+  const { exact } = prepareGraphs(readModel(join(hub, 'model.onnx')), layers, names);
+  writeModel(exact, path);
+}
