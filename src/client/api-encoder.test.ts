@@ -103,7 +103,10 @@ describe('encode', () => {
   });
 
   test('a bad text stops the call before anything is sent', async () => {
-    await using scripted = startScriptedClient([answerRows], { requestTextsMax: 1 });
+    await using scripted = startScriptedClient([answerRows], {
+      requestTextsMax: 1,
+      concurrency: 1,
+    });
     const { server, encoder } = scripted;
     const calls: [unknown, string, string][] = [
       [['a', 'b', ''], 'EMB_TEXT_EMPTY', 'texts[2]'],

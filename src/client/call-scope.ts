@@ -1,5 +1,6 @@
 import { APIEncoderError } from './api-encoder-error.ts';
 import type { ClientClock } from './client-clock.ts';
+import { onAbort } from './on-abort.ts';
 
 /** How long one call goes on: until it is done, its caller gives up, its time is over, or one of its requests fails. */
 export interface CallScope {
@@ -25,7 +26,6 @@ export function openCallScope(options: {
   const { clock, totalTimeoutMs, parent } = options;
   const controller = new AbortController();
   const endMs = totalTimeoutMs === undefined ? Infinity : clock.now() + totalTimeoutMs;
-  const onParent = (): void => controller.abort(parent?.reason);
   const onTime = (): void => {
     const message = `The call took longer than ${totalTimeoutMs} ms, all its tries together.`;
     const details = { retryable: true, limit: totalTimeoutMs };
@@ -33,15 +33,14 @@ export function openCallScope(options: {
   };
   const cancelTimer =
     totalTimeoutMs === undefined ? undefined : clock.schedule(totalTimeoutMs, onTime);
-  if (parent?.aborted) onParent();
-  else parent?.addEventListener('abort', onParent, { once: true });
+  const leaveParent = parent && onAbort(parent, () => controller.abort(parent.reason));
   return {
     signal: controller.signal,
     remainingMs: () => endMs - clock.now(),
     end: (reason) => controller.abort(reason),
     release() {
       cancelTimer?.();
-      parent?.removeEventListener('abort', onParent);
+      leaveParent?.();
     },
   };
 }

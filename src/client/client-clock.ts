@@ -1,3 +1,5 @@
+import { onAbort } from './on-abort.ts';
+
 /** Time, as an argument: what the client uses of the server's clock, so that either can stand in for the other in tests. */
 export interface ClientClock {
   /** Milliseconds since an arbitrary start; never goes back. */
@@ -26,15 +28,13 @@ export function pause(options: {
 }): Promise<void> {
   const { clock, delayMs, signal } = options;
   return new Promise((resolve, reject) => {
-    const onAbort = (): void => {
-      cancel();
-      reject(signal.reason);
-    };
     const cancel = clock.schedule(delayMs, () => {
-      signal.removeEventListener('abort', onAbort);
+      stopListening();
       resolve();
     });
-    if (signal.aborted) onAbort();
-    else signal.addEventListener('abort', onAbort, { once: true });
+    const stopListening = onAbort(signal, () => {
+      cancel();
+      reject(signal.reason);
+    });
   });
 }

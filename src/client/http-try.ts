@@ -2,6 +2,7 @@ import { APIEncoderError } from './api-encoder-error.ts';
 import { openCallScope } from './call-scope.ts';
 import type { ClientClock } from './client-clock.ts';
 import { errorOfReply } from './error-of-reply.ts';
+import { onAbort } from './on-abort.ts';
 
 /** The part of `fetch` that the client uses. */
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
@@ -72,8 +73,7 @@ async function sendAndRead(options: {
 
 function whenAborted(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    else signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    onAbort(signal, () => reject(signal.reason));
   });
 }
 

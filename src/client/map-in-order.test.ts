@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'bun:test';
+import { systemClock } from '../base/clock.ts';
 import { seededRandom } from '../testing/seeded-random.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
 import { openCallScope } from './call-scope.ts';
@@ -14,10 +15,16 @@ function countingSource(count: number) {
         yield index;
       }
     } finally {
+      // Closing a file takes its time.
+      await endOfTurn();
       seen.isClosed = true;
     }
   }
   return { source: numbers(), seen };
+}
+
+function endOfTurn(): Promise<void> {
+  return new Promise((resolve) => systemClock.afterTurn(resolve));
 }
 
 function newScope(clock = new VirtualClock(), totalTimeoutMs?: number) {
@@ -142,7 +149,8 @@ describe('mapInOrder', () => {
       if (item === 0) return Promise.resolve(item);
       runningCount++;
       return new Promise((_, reject) => {
-        scope.signal.addEventListener('abort', () => {
+        scope.signal.addEventListener('abort', async () => {
+          await endOfTurn();
           runningCount--;
           reject(scope.signal.reason);
         });

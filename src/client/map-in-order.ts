@@ -1,4 +1,5 @@
 import type { CallScope } from './call-scope.ts';
+import { onAbort } from './on-abort.ts';
 
 /**
  * Runs `work` over a source that may have no end, some items at a time, and yields the results in the source's order.
@@ -52,7 +53,7 @@ export async function* mapInOrder<Item, Result>(options: {
     bell.ring();
   };
 
-  signal.addEventListener('abort', bell.ring, { once: true });
+  const stopListening = onAbort(signal, bell.ring);
   pump().catch(scope.end);
   try {
     while (true) {
@@ -68,6 +69,7 @@ export async function* mapInOrder<Item, Result>(options: {
       else await bell.next();
     }
   } finally {
+    stopListening();
     scope.end(new Error('The consumer left.'));
     await Promise.allSettled(begun);
     // A source that is still being waited for would hold the consumer up until it answers.
