@@ -92,6 +92,8 @@ export const SETTINGS = {
     'Batches in flight to each Triton endpoint.'),
   tritonProbeMs: integer('TRITON_PROBE_MS', 1000, [10, 60_000], 'ms',
     'How often an endpoint that is down is asked whether it is back.'),
+  embeddedModelFile: text('EMBEDDED_MODEL_FILE', '', 'path',
+    'ONNX file below the model\'s folder. Empty: the manifest\'s first that suits this processor.'),
   embeddedSlots: integer('EMBEDDED_SLOTS', 0, [0, 256], 'workers',
     'Inference workers side by side. 0: one for each core.'),
   embeddedThreads: integer('EMBEDDED_THREADS', 1, [1, 256], 'threads',

@@ -1,7 +1,14 @@
 import { ProtobufWriter } from './protobuf-writer.ts';
 
 /** ONNX's numbers for the element types used here (`TensorProto.DataType`). */
-export const ONNX_TYPES = { float32: 1, uint8: 2, int64: 7, float16: 10, int4: 22 } as const;
+export const ONNX_TYPES = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  int64: 7,
+  float16: 10,
+  int4: 22,
+} as const;
 
 /** An element type by name. */
 export type OnnxType = keyof typeof ONNX_TYPES;
@@ -66,6 +73,7 @@ export class OnnxGraph {
     readonly domain?: string;
   }): string {
     const message = new ProtobufWriter();
+    // An empty name stands for an input that is left out.
     for (const input of options.inputs) message.string(1, input);
     for (const output of options.outputs) message.string(2, output);
     message.string(3, `${options.outputs[0]}_n`).string(4, options.operator);

@@ -5,6 +5,7 @@ import type { ManifestFile, ModelManifest } from '../../src/model/manifest.ts';
 import { writeE5Config, writeTokenizerConfig } from './companion-files.ts';
 import { type E5Container, parseE5Container } from './e5-container.ts';
 import { buildE5Model } from './e5-graph.ts';
+import { buildE5Int8Model } from './e5-int8-graph.ts';
 import { type Log, StepError } from './step-error.ts';
 import { writeTokenizerJson } from './tokenizer-json.ts';
 import { readZipEntry } from './zip-reader.ts';
@@ -69,6 +70,8 @@ async function buildFile(options: {
       return writeE5Config(weights);
     case 'onnx/model.onnx':
       return buildE5Model(weights);
+    case 'onnx/model-int8.onnx':
+      return buildE5Int8Model(weights);
     default:
       throw new StepError(
         `nothing builds ${file.path}, which the manifest of ${manifest.id} names.`,

@@ -19,6 +19,8 @@ export interface ManifestFile {
   /** 64 lower-case hex digits. */
   readonly sha256: string;
   readonly role: FileRole;
+  /** What the processor must be able to do for this file to be the one that is used. */
+  readonly processor?: 'int8-dot-product';
 }
 
 /** A Python wheel from which files are rebuilt. */
@@ -195,7 +197,9 @@ function parseOutputs(field: FieldReader | undefined): ModelManifest['outputs'] 
 }
 
 function parseFile(field: FieldReader): ManifestFile {
+  const processor = field.optional('processor')?.oneOf(['int8-dot-product']);
   return {
+    ...(processor === undefined ? {} : { processor }),
     path: parsePath(field.field('path')),
     bytes: field.field('bytes').integer(1),
     sha256: parseSha256(field.field('sha256')),

@@ -46,12 +46,17 @@ export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<
     return name;
   }
 
-  async function run(job: InferenceJob): Promise<InferenceOutputs> {
+  const takesMask = session.inputNames.includes('attention_mask');
+
+  async function runTogether(job: InferenceJob): Promise<InferenceOutputs> {
     const shape = [job.textCount, job.paddedLength];
-    const feeds = {
+    const feeds: Record<string, Tensor> = {
       input_ids: new Tensor('int64', new BigInt64Array(job.ids.buffer), shape),
-      attention_mask: new Tensor('int64', new BigInt64Array(job.mask.buffer), shape),
     };
+    if (takesMask) {
+      const mask = new BigInt64Array(job.mask.buffer);
+      feeds.attention_mask = new Tensor('int64', mask, shape);
+    }
     const results = await session.run(feeds, job.heads.map(nameOf));
     const arrays: { -readonly [H in Head]?: Float32Array<ArrayBuffer> } = {};
     for (const head of job.heads) {
@@ -63,6 +68,55 @@ export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<
     return arrays;
   }
 
+  /** A graph without a mask takes texts one at a time, each without its padding. */
+  async function run(job: InferenceJob): Promise<InferenceOutputs> {
+    if (takesMask) return runTogether(job);
+    const alone = textsOf(job);
+    if (alone.length === 1) return runTogether(alone[0]);
+    const parts: InferenceOutputs[] = [];
+    for (const text of alone) parts.push(await runTogether(text));
+    return joinOutputs(job, parts);
+  }
+
   const facts = { outputNames: session.outputNames };
   return { facts, run, release: () => session.release() };
+}
+
+/** Each text of a padded batch as a batch of its own, without padding. */
+function textsOf(job: InferenceJob): InferenceJob[] {
+  const wordsPerRow = job.paddedLength * WORDS_PER_VALUE;
+  return Array.from({ length: job.textCount }, (_, row) => {
+    const start = row * wordsPerRow;
+    const mask = job.mask.subarray(start, start + wordsPerRow);
+    let tokenCount = 0;
+    while (tokenCount < job.paddedLength && mask[tokenCount * WORDS_PER_VALUE] === 1) tokenCount++;
+    const end = start + tokenCount * WORDS_PER_VALUE;
+    const ids = job.ids.slice(start, end);
+    return {
+      ...job,
+      textCount: 1,
+      paddedLength: tokenCount,
+      ids,
+      mask: job.mask.slice(start, end),
+    };
+  });
+}
+
+/** An int64 is two 32-bit words. */
+const WORDS_PER_VALUE = 2;
+
+/** Puts the outputs of texts that ran alone where a padded batch would have them. */
+function joinOutputs(job: InferenceJob, parts: readonly InferenceOutputs[]): InferenceOutputs {
+  const joined: { -readonly [H in Head]?: Float32Array<ArrayBuffer> } = {};
+  for (const head of job.heads) {
+    const rows = parts.map((part) => part[head] ?? new Float32Array());
+    if (head !== 'dense') throw new Error(`A graph without a mask gives no ${head} output.`);
+    const dimension = rows[0].length;
+    const all = new Float32Array(dimension * rows.length);
+    rows.forEach((row, index) => {
+      all.set(row, index * dimension);
+    });
+    joined[head] = all;
+  }
+  return joined;
 }

@@ -12,29 +12,31 @@ setDefaultTimeout(60_000);
 const MODELS = join(import.meta.dir, '../../../models');
 const manifest = await loadManifest({ modelsDir: MODELS, name: 'multilingual-e5-small' });
 
-describeBackendContract({
-  name: 'embedded, multilingual-e5-small',
-  dimension: manifest.dimension,
-  tokenCountMax: manifest.tokenCountMax,
-  // Matrix products are summed in another order for another shape. Each worker computes on one thread: the same text has
-  // the same bits, whichever worker it meets.
-  tolerance: 0,
-  async open() {
-    const backend = createEmbeddedBackend({
-      slotCount: 2,
-      workerUrl: new URL('../../../workers/inference-worker.ts', import.meta.url),
-      greeting: {
-        modelPath: join(MODELS, manifest.id, 'onnx/model.onnx'),
-        threadCount: 1,
-        outputs: manifest.outputs,
-        dimension: manifest.dimension,
-      },
-      padId: manifest.padId,
-      startMsMax: 60_000,
-      restartsMax: 0,
-      clock: systemClock,
-      log: createLog({ level: 'error', write: (l) => process.stderr.write(l) }),
-    });
-    return { backend, close: () => backend.close() };
-  },
-});
+for (const file of ['onnx/model.onnx', 'onnx/model-int8.onnx']) {
+  describeBackendContract({
+    name: `embedded, multilingual-e5-small, ${file}`,
+    dimension: manifest.dimension,
+    tokenCountMax: manifest.tokenCountMax,
+    // Matrix products are summed in another order for another shape. Each worker computes on one thread: the same text has
+    // the same bits, whichever worker it meets.
+    tolerance: 0,
+    async open() {
+      const backend = createEmbeddedBackend({
+        slotCount: 2,
+        workerUrl: new URL('../../../workers/inference-worker.ts', import.meta.url),
+        greeting: {
+          modelPath: join(MODELS, manifest.id, file),
+          threadCount: 1,
+          outputs: manifest.outputs,
+          dimension: manifest.dimension,
+        },
+        padId: manifest.padId,
+        startMsMax: 60_000,
+        restartsMax: 0,
+        clock: systemClock,
+        log: createLog({ level: 'error', write: (l) => process.stderr.write(l) }),
+      });
+      return { backend, close: () => backend.close() };
+    },
+  });
+}
