@@ -10,6 +10,7 @@ import {
   APIEncoderError,
   type APIEncoderOptions,
   type EncodeProgress,
+  type Head,
 } from './api-encoder.ts';
 
 function textsOf(request: ScriptedRequest): readonly string[] {
@@ -165,6 +166,21 @@ describe('encodeHeads', () => {
       })),
     );
     expect((await encoder.encodeHeads('bb')).multiVector?.tokenCount).toBe(2);
+  });
+
+  test('multi-vectors come in small requests, unless the caller says otherwise', async () => {
+    const texts = ['x'.repeat(8000), 'y'.repeat(8000)];
+    const countFor = async (options: APIEncoderOptions, outputs: readonly Head[]) => {
+      await using scripted = startScriptedClient(
+        [({ body }) => scriptedReply(body.query ?? [], heads(body.query ?? []))],
+        options,
+      );
+      await scripted.encoder.encodeHeads(texts, { outputs });
+      return scripted.server.requests.length;
+    };
+    expect(await countFor({}, ['dense', 'sparse'])).toBe(1);
+    expect(await countFor({}, ['dense', 'multi_vector'])).toBe(2);
+    expect(await countFor({ requestCharactersMax: 16_000 }, ['multi_vector'])).toBe(1);
   });
 
   test('a head that was asked for and did not come is an error', async () => {

@@ -33,7 +33,10 @@ export interface APIEncoderOptions extends TextOptions, TimeoutOptions {
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Texts in one request, at most. Default 64; the server's own limit is 2,048 unless set otherwise. */
   readonly requestTextsMax?: number | undefined;
-  /** Characters (UTF-16 units) of all texts in one request, at most; a longer text rides alone. Default 65,536. */
+  /**
+   * Characters (UTF-16 units) of all texts in one request, at most; a longer text rides alone. Default 65,536, and 8,192
+   * where multi-vectors are asked for.
+   */
   readonly requestCharactersMax?: number | undefined;
   /** Requests of one call at the same time. Default 8. */
   readonly concurrency?: number | undefined;
@@ -54,9 +57,12 @@ export interface APIEncoderOptions extends TextOptions, TimeoutOptions {
 }
 
 /** All options, checked, with their defaults. */
-export interface ResolvedOptions extends TransportOptions, SplitLimits {
+export interface ResolvedOptions extends TransportOptions {
   readonly baseUrl: string;
   readonly headers: Readonly<Record<string, string>>;
+  readonly limits: SplitLimits;
+  /** Limits of a request for multi-vectors. */
+  readonly multiVectorLimits: SplitLimits;
   readonly concurrency: number;
   readonly totalTimeoutMs: number;
   readonly texts: TextOptions;
@@ -78,10 +84,18 @@ export function resolveOptions(baseUrl: string, options: APIEncoderOptions): Res
   return {
     baseUrl: checkBaseUrl(baseUrl),
     headers: checkHeaders(options.headers, apiKey),
-    // A few batches' worth: enough requests in flight keep a GPU fed at 8 × 64, and one request stays well inside the
-    // server's deadline on a CPU.
-    requestTextsMax: whole('requestTextsMax', 64, 1, COUNT_MAX),
-    requestCharactersMax: whole('requestCharactersMax', 65_536, 1, DELAY_MS_MAX),
+    // A few batches' worth: 8 requests of 64 keep a GPU fed, and one request stays well inside the server's deadline on a
+    // CPU.
+    limits: {
+      requestTextsMax: whole('requestTextsMax', 64, 1, COUNT_MAX),
+      requestCharactersMax: whole('requestCharactersMax', 65_536, 1, DELAY_MS_MAX),
+    },
+    // A row for each token: at 1,024 dimensions a character can cost 4 kB, so this is 32 MB, an eighth of the server's
+    // limit of a reply.
+    multiVectorLimits: {
+      requestTextsMax: whole('requestTextsMax', 64, 1, COUNT_MAX),
+      requestCharactersMax: whole('requestCharactersMax', 8192, 1, DELAY_MS_MAX),
+    },
     concurrency: whole('concurrency', 8, 1, COUNT_MAX),
     ...checkTimeouts(options, { timeoutMs: 65_000, totalTimeoutMs: 3_600_000 }),
     // 0.5 s doubling to 8 s, as the OpenAI client waits; five of them see a server through a restart.

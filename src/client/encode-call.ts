@@ -5,7 +5,7 @@ import { createSameModelCheck, RowMatrix } from './encoded-texts.ts';
 import type { HttpRequest } from './http-try.ts';
 import { mapInOrder } from './map-in-order.ts';
 import { type EncodeReply, type Head, readEncodeReply } from './read-encode-reply.ts';
-import { splitTexts, type TextChunk } from './split-texts.ts';
+import { type SplitLimits, splitTexts, type TextChunk } from './split-texts.ts';
 
 /** How far a call has come. */
 export interface EncodeProgress {
@@ -51,7 +51,7 @@ export async function encodeArray(
     report(chunk.texts.length);
   };
   const { concurrency } = call.options;
-  const source = splitTexts(texts, call.options);
+  const source = splitTexts(texts, limitsOf(call));
   // The results have been taken already: the window holds nothing, and needs no bound.
   const done = mapInOrder({
     source,
@@ -97,7 +97,17 @@ export async function* encodeStream(
     }
   };
   const windowMax = concurrency * WINDOW_PER_REQUEST;
-  yield* mapInOrder({ source: splitTexts(source, options), concurrency, windowMax, scope, work });
+  yield* mapInOrder({
+    source: splitTexts(source, limitsOf(call)),
+    concurrency,
+    windowMax,
+    scope,
+    work,
+  });
+}
+
+function limitsOf({ heads, options }: EncodeCall): SplitLimits {
+  return heads.includes('multi_vector') ? options.multiVectorLimits : options.limits;
 }
 
 async function encodeChunk(
