@@ -14,10 +14,6 @@ export interface ExportSettings {
   /** Triton's image: what will serve builds. */
   readonly image: string;
   readonly gpus: string;
-  /** Overrides `max_batch_size` of config.pbtxt. */
-  readonly batchMax: number | undefined;
-  /** Overrides the manifest's longest text. */
-  readonly tokensMax: number | undefined;
   /** Stop after the graphs, GPU or not. */
   readonly graphOnly: boolean;
   /** Only say whether the engine that stands can serve here. */
@@ -31,11 +27,11 @@ export const USAGE = `usage: ./run.sh export [FLAGS]
   --from FOLDER       take the model's files from a folder instead
   --image IMAGE       Triton's image, which builds and serves (TRITON_IMAGE, or that of compose.yml)
   --gpus GPUS         what docker run --gpus takes (all)
-  --batch-max N       texts of the largest batch (max_batch_size of config.pbtxt)
-  --tokens-max N      tokens of the longest text (tokenCountMax of the manifest)
   --graph-only        stop once the graphs are written; needs neither GPU nor Docker
   --check             only say whether the engine that stands can serve here: exit status 0 or 1
-  --models-dir DIR    where manifests and models lie (models)`;
+  --models-dir DIR    where manifests and models lie (models)
+
+The largest batch is max_batch_size of config.pbtxt, the longest text tokenCountMax of the manifest.`;
 
 const PUBLIC_HUB = 'https://huggingface.co';
 
@@ -58,8 +54,6 @@ export function parseExportSettings(
     from: values.from,
     image: values.image ?? environment.TRITON_IMAGE ?? imageOfCompose(),
     gpus: values.gpus ?? 'all',
-    batchMax: count('--batch-max', values['batch-max']),
-    tokensMax: count('--tokens-max', values['tokens-max']),
     graphOnly: values['graph-only'] ?? false,
     check: values.check ?? false,
   };
@@ -76,8 +70,6 @@ function readArguments(argv: readonly string[]) {
         from: { type: 'string' },
         image: { type: 'string' },
         gpus: { type: 'string' },
-        'batch-max': { type: 'string' },
-        'tokens-max': { type: 'string' },
         'graph-only': { type: 'boolean' },
         check: { type: 'boolean' },
       },
@@ -85,13 +77,6 @@ function readArguments(argv: readonly string[]) {
   } catch (error) {
     throw new ExportError(error instanceof Error ? error.message : String(error));
   }
-}
-
-function count(name: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  demand(Number.isInteger(value) && value >= 1, `${name} must be a whole number, not "${text}".`);
-  return value;
 }
 
 /** The one place that names the image is compose.yml, which serves with it. */

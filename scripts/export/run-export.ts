@@ -104,18 +104,16 @@ interface Limits {
   readonly tokensMax: number;
 }
 
+/** The limits stand where the server and Triton read them, so that nothing can disagree with them. */
 async function readLimits(settings: ExportSettings, manifest: ModelManifest): Promise<Limits> {
-  const { tritonModel } = manifest;
-  const tokensMax = settings.tokensMax ?? manifest.tokenCountMax;
-  if (tritonModel === undefined) {
-    return { tritonModel, batchMax: settings.batchMax ?? 1, tokensMax };
-  }
+  const { tritonModel, tokenCountMax: tokensMax } = manifest;
+  if (tritonModel === undefined) return { tritonModel, batchMax: 1, tokensMax };
   const path = join(settings.modelsDir, tritonModel, 'config.pbtxt');
   const config = await readFile(path, 'utf8').catch(() => undefined);
   demand(config !== undefined, `${path} is not there: it says how Triton serves the engine.`);
-  const said = Number(/^max_batch_size:\s*(\d+)/m.exec(config)?.[1] ?? 0);
-  demand(said >= 1, `${path} must have a max_batch_size of at least 1.`);
-  return { tritonModel, batchMax: settings.batchMax ?? said, tokensMax };
+  const batchMax = Number(/^max_batch_size:\s*(\d+)/m.exec(config)?.[1] ?? 0);
+  demand(batchMax >= 1, `${path} must have a max_batch_size of at least 1.`);
+  return { tritonModel, batchMax, tokensMax };
 }
 
 function sayWhatIsLeft(options: {

@@ -99,7 +99,9 @@ export async function buildEngine(options: {
     await writeFile(path, `docker ${line.join(' ')}\n\n${result.output}`);
     if (result.exitCode === 0) return result.output;
     const reason = trtexecFailure(result.output);
-    throw new ExportError(`trtexec in ${image} failed: ${reason} (all of it: ${path})`);
+    throw new ExportError(
+      `trtexec in ${image} failed: ${reason} (all of it: ${path})${adviceFor(result.output)}`,
+    );
   };
   const trtexec = parseTrtexecHelp(await inImage(['--help'], 'trtexec-help.log'));
   const imageId = await findImageId(image);
@@ -123,4 +125,10 @@ export async function buildEngine(options: {
   demand(bytes > 0, `trtexec ended well but wrote no plan: ${trtexecFailure(output)}`);
   const buildSeconds = Math.round((options.now() - started) / 1000);
   return { tensorrt: trtexec.version, imageId, gpu: options.gpu, buildSeconds };
+}
+
+/** The one failure that a person can do something about here: the profile's largest batch needs too much memory. */
+function adviceFor(output: string): string {
+  if (!/out ?of ?memory|insufficient memory|cudaMalloc|allocat\w+ fail/i.test(output)) return '';
+  return '. A smaller max_batch_size in config.pbtxt, or tokenCountMax in the manifest, needs less.';
 }

@@ -100,9 +100,8 @@ export function halfData(source: TensorData, label: string): TensorData {
     *chunks() {
       for (const chunk of source.chunks()) {
         const half = new Float16Array(asFloat32(chunk));
-        for (const value of half) {
-          demand(Number.isFinite(value), `A weight of ${label} does not fit float16.`);
-        }
+        const fits = half.every(Number.isFinite);
+        demand(fits, `A weight of ${label} does not fit float16.`);
         yield new Uint8Array(half.buffer);
       }
     },

@@ -127,9 +127,9 @@ describe('without a GPU', () => {
   });
 
   test('wrong flags are named', async () => {
-    const { exitCode, errors } = await fixture.start({ flags: ['--batch-max', 'many'] }).ended;
+    const { exitCode, errors } = await fixture.start({ flags: ['--hub', 'ftp://x'] }).ended;
     expect(exitCode).toBe(2);
-    expect(errors).toContain('--batch-max must be a whole number, not "many"');
+    expect(errors).toContain('--hub must be an http address, not "ftp://x"');
   });
 });
 
@@ -210,6 +210,7 @@ describe('with a GPU', () => {
     const { exitCode, errors } = await fixture.start({ environment }).ended;
     expect(exitCode).toBe(1);
     expect(errors).toContain('failed: [E] Error Code 2: OutOfMemory (all of it:');
+    expect(errors).toContain('A smaller max_batch_size in config.pbtxt');
     expect(existsSync(plan())).toBe(false);
   });
 });
