@@ -8,8 +8,10 @@
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { createLog } from '../src/base/log.ts';
 import { ModelFileError } from '../src/model/files.ts';
 import { ManifestError } from '../src/model/manifest-field.ts';
+import { openTokenizer } from '../src/tokenizer/open-tokenizer.ts';
 import { ensureModel } from './setup/ensure-model.ts';
 import { StepError } from './setup/step-error.ts';
 
@@ -47,6 +49,16 @@ async function exportGraphs(model: { modelsDir: string; name: string }): Promise
   throw new StepError(`the files of ${model.name} could not be had: the line above says why.`);
 }
 
+/** Done once here, so that no start of the server has to. */
+async function compileTokenizer(model: { modelsDir: string; name: string }): Promise<void> {
+  const write = (line: string): void => {
+    const { because, reason } = JSON.parse(line);
+    say(`tokenizer ${reason ? `goes through transformers.js: ${reason}` : `compiled: ${because}`}`);
+  };
+  const log = createLog({ level: 'info', write });
+  await openTokenizer({ modelsDir: model.modelsDir, modelId: model.name, log });
+}
+
 async function main(): Promise<number> {
   let options: ReturnType<typeof readArguments>;
   try {
@@ -58,6 +70,7 @@ async function main(): Promise<number> {
   const startMs = performance.now();
   try {
     await ensureModel({ ...options, log: say, exportGraphs });
+    await compileTokenizer(options);
   } catch (error) {
     const isExpected =
       error instanceof StepError ||

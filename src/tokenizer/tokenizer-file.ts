@@ -40,12 +40,19 @@ export async function openCompiledTokenizer(
     else if (isMissing(error)) rebuiltBecause = 'there was no compiled tokenizer';
     else throw error;
   }
-  await writeCompiled(paths);
-  return { ...(await readShared(paths.compiledPath)), rebuiltBecause };
+  const compiled = compileTokenizer(await Bun.file(paths.tokenizerPath).bytes());
+  // A folder that cannot be written costs the next start its seconds, not this one its tokenizer.
+  await writeCompiled(compiled, paths.compiledPath).catch((error: Error) => {
+    rebuiltBecause += `; it could not be kept: ${error.message}`;
+  });
+  return { ...share(compiled), rebuiltBecause };
 }
 
 async function readShared(path: string): Promise<Omit<OpenedTokenizer, 'rebuiltBecause'>> {
-  const bytes = await Bun.file(path).bytes();
+  return share(await Bun.file(path).bytes());
+}
+
+function share(bytes: Uint8Array): Omit<OpenedTokenizer, 'rebuiltBecause'> {
   const buffer = new SharedArrayBuffer(bytes.length);
   // The one copy: files are read into memory that cannot be shared.
   new Uint8Array(buffer).set(bytes);
@@ -65,11 +72,10 @@ async function isCurrent(paths: CompiledTokenizerPaths, tables: TokenizerTables)
 }
 
 /** Writes beside the target and renames, so that nobody ever reads half a file. */
-async function writeCompiled(paths: CompiledTokenizerPaths): Promise<void> {
-  const compiled = compileTokenizer(await Bun.file(paths.tokenizerPath).bytes());
-  const partial = `${paths.compiledPath}.${process.pid}.partial`;
+async function writeCompiled(compiled: Uint8Array, path: string): Promise<void> {
+  const partial = `${path}.${process.pid}.partial`;
   await Bun.write(partial, compiled);
-  await rename(partial, paths.compiledPath);
+  await rename(partial, path);
 }
 
 function isMissing(error: unknown): boolean {
