@@ -1,8 +1,7 @@
 import type { Demand } from './admission/admission.ts';
 import { valuesPerText } from './backend/backend.ts';
-import { faultOfRow, faultOfRows, faultOfWeights } from './backend/output-guard.ts';
 import { ServerError } from './base/errors.ts';
-import type { TextOutcome } from './batcher/micro-batcher.ts';
+import type { TextOutcome } from './batcher/ticket.ts';
 import type { EncodeRequest, EncodeResult, Parts } from './encode.ts';
 import { joinTokenWeights, type SparseWeights } from './model/sparse.ts';
 import type { TokenizedText } from './tokenizer/tokenized-text.ts';
@@ -108,33 +107,25 @@ export function refuseLargeReply(
   );
 }
 
-/** Checks every output; a bad one is an error for its text alone, never a vector. */
-export function guardOutputs(
-  parts: Parts,
+/**
+ * Puts the outputs together as the caller asked for them. The batcher has held each against what the model promises; a
+ * text that got an error instead is named by its field.
+ */
+export function joinOutputs(
   request: EncodeRequest,
   work: { tokenized: readonly TokenizedText[]; outcomes: readonly TextOutcome[] },
-): Omit<EncodeResult, 'timings'> {
+): Omit<EncodeResult, 'timings' | 'servedBy'> {
   const rows: Float32Array[] = [];
   const sparse: SparseWeights[] = [];
   const multiVectors: { tokenCount: number; data: Float32Array }[] = [];
-  const { dimension, normalized: isNormalized } = parts.manifest;
-  const expected = { dimension, isNormalized };
   for (let index = 0; index < work.outcomes.length; index++) {
     const outcome = work.outcomes[index];
-    if (outcome instanceof ServerError) throw outcome;
+    if (outcome instanceof ServerError) throw named(outcome, request.fieldOf(index));
     const { ids } = work.tokenized[index];
-    if (outcome.dense !== undefined) {
-      refuseFault(faultOfRow(outcome.dense, expected), request, index);
-      rows.push(outcome.dense);
-    }
-    if (outcome.sparse !== undefined) {
-      refuseFault(faultOfWeights(outcome.sparse), request, index);
-      sparse.push(joinTokenWeights(ids, outcome.sparse));
-    }
+    if (outcome.dense !== undefined) rows.push(outcome.dense);
+    if (outcome.sparse !== undefined) sparse.push(joinTokenWeights(ids, outcome.sparse));
     if (outcome.multi_vector !== undefined) {
-      const tokenCount = ids.length - 1;
-      refuseFault(faultOfRows(outcome.multi_vector, tokenCount, expected), request, index);
-      multiVectors.push({ tokenCount, data: outcome.multi_vector });
+      multiVectors.push({ tokenCount: ids.length - 1, data: outcome.multi_vector });
     }
   }
   return {
@@ -146,9 +137,15 @@ export function guardOutputs(
   };
 }
 
-function refuseFault(fault: string | undefined, request: EncodeRequest, index: number): void {
-  if (fault === undefined) return;
-  const field = request.fieldOf(index);
-  const message = `The output for ${field} ${fault}; it is withheld.`;
-  throw new ServerError('EMB_OUTPUT_INVALID', message, { field });
+/** Errors that are a text's own; others are the backend's and name no field. */
+const OF_A_TEXT: ReadonlySet<string> = new Set([
+  'EMB_BACKEND_FAILED',
+  'EMB_OUTPUT_INVALID',
+  'EMB_TEXT_REFUSED',
+]);
+
+function named(error: ServerError, field: string): ServerError {
+  if (!OF_A_TEXT.has(error.code)) return error;
+  const { details, cause } = error;
+  return new ServerError(error.code, `${field}: ${error.message}`, { ...details, field, cause });
 }

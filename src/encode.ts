@@ -5,7 +5,7 @@ import { createLifetime } from './base/lifetime.ts';
 import type { MicroBatcher } from './batcher/micro-batcher.ts';
 import {
   demandOf,
-  guardOutputs,
+  joinOutputs,
   refuseLargeReply,
   refuseLongTexts,
   refuseManyTokens,
@@ -52,6 +52,8 @@ export interface EncodeResult {
   /** Tokens of each text before truncation, prefix and special tokens included. */
   readonly tokenCounts: readonly number[];
   readonly truncated: readonly boolean[];
+  /** Who ran its last batch: an endpoint's address, `embedded`. */
+  readonly servedBy: string | undefined;
   readonly timings: StageTimings;
 }
 
@@ -106,9 +108,9 @@ export function createEncode(parts: Parts): Encode {
       const texts = tokenized.map((text) => text.ids);
       const batchTextsMax = request.batchTextsMax ?? Number.POSITIVE_INFINITY;
       const job = await batcher.submit({ texts, heads, batchTextsMax, lifetime });
-      const { outcomes, queueMs, inferMs } = job;
-      const outputs = guardOutputs(parts, request, { tokenized, outcomes });
-      return { ...outputs, timings: { tokenizeMs, queueMs, inferMs } };
+      const { outcomes, queueMs, inferMs, servedBy } = job;
+      const outputs = joinOutputs(request, { tokenized, outcomes });
+      return { ...outputs, servedBy, timings: { tokenizeMs, queueMs, inferMs } };
     } finally {
       lifetime.release();
       permit.release();

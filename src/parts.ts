@@ -54,6 +54,7 @@ export async function createParts(options: {
   });
   const batcher = createMicroBatcher({
     backend,
+    expected: { dimension: manifest.dimension, isNormalized: manifest.normalized },
     clock,
     lingerMs: config.lingerUs / 1000,
     tokenCountMax,

@@ -16,11 +16,35 @@ export interface Backend {
    *
    * @param batch borrowed until the promise settles.
    * @returns exactly the heads that were asked for, owned by the caller.
-   * @throws ServerError EMB_BACKEND_UNAVAILABLE, EMB_BACKEND_TIMEOUT, EMB_BACKEND_FAILED or EMB_OUTPUT_INVALID.
+   * @throws ServerError EMB_BACKEND_UNAVAILABLE, EMB_BACKEND_TIMEOUT, EMB_BACKEND_FAILED, EMB_OUTPUT_INVALID, or
+   * EMB_REQUEST_ABORTED once its signal has fired.
    */
-  infer(batch: TokenBatch): Promise<BatchOutput>;
+  infer(batch: TokenBatch, options?: InferOptions): Promise<BatchOutput>;
   /** Lets go of sockets and workers. Batches in flight fail. */
   close(): Promise<void>;
+}
+
+/** How a batch is to be run. */
+export interface InferOptions {
+  /** Fires when nobody waits for any text of the batch; the work is given up where it can be. */
+  readonly signal?: AbortSignal;
+  /** Name of who failed on this batch before, as `servedBy`; another takes it when there is another. */
+  readonly avoid?: string | undefined;
+}
+
+/** Cause of an EMB_BACKEND_FAILED or EMB_OUTPUT_INVALID: which endpoint, and whether the batch seems to have ended it. */
+export class BackendFault extends Error {
+  override readonly name = 'BackendFault';
+  /** As in `BatchOutput`. */
+  readonly servedBy: string;
+  /** A worker that ended with the batch, a Triton that answers nothing right since. */
+  readonly isDeath: boolean;
+
+  constructor(message: string, options: { servedBy: string; isDeath: boolean; cause?: unknown }) {
+    super(message, { cause: options.cause });
+    this.servedBy = options.servedBy;
+    this.isDeath = options.isDeath;
+  }
 }
 
 /** What a model can give: one vector a text, one weight a token, one vector a token. */
@@ -42,6 +66,8 @@ export function headSet(heads: readonly Head[]): readonly Head[] {
 export interface BackendLimits {
   /** Batches that may be in flight at once. */
   readonly slotCount: number;
+  /** Servers or workers that could run a batch: with a second one, what failed on the first is tried there. */
+  readonly endpointCount: number;
   /** Texts in one batch. */
   readonly batchTextsMax: number;
   /** Padded tokens (longest × texts) in one batch; one text alone may exceed it. */
@@ -73,6 +99,8 @@ export interface TokenBatch {
 
 /** What a backend answers, float32 and row-major, in the order of the batch. */
 export interface BatchOutput {
+  /** Who ran it: an endpoint's address, `embedded`. */
+  readonly servedBy?: string;
   /** `[textCount, dimension]`. */
   readonly dense?: FloatBlock;
   /** `[textCount, paddedLength]`: the weight of each token. */

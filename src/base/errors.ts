@@ -52,6 +52,11 @@ export const ERRORS = {
     retryable: false,
     meaning: 'A text has a lone surrogate or broken UTF-8.',
   },
+  EMB_TEXT_REFUSED: {
+    status: 422,
+    retryable: false,
+    meaning: 'The text has ended a worker twice; it is refused for a while.',
+  },
   EMB_TEXTS_TOO_MANY: {
     status: 422,
     retryable: false,

@@ -12,7 +12,7 @@ export interface Due {
 export class Lane<Item extends Due> {
   readonly paddedLength: number;
   readonly heads: readonly Head[];
-  readonly #heap: Item[] = [];
+  #heap: Item[] = [];
 
   constructor(paddedLength: number, heads: readonly Head[]) {
     this.paddedLength = paddedLength;
@@ -58,6 +58,13 @@ export class Lane<Item extends Due> {
     }
     heap[index] = last;
     return top;
+  }
+
+  /** Drops what `isKept` is false for. Pushed one by one in any order, the rest costs at most O(n log n). */
+  retain(isKept: (item: Item) => boolean): void {
+    const kept = this.#heap.filter(isKept);
+    this.#heap = [];
+    for (const item of kept) this.push(item);
   }
 }
 

@@ -1,11 +1,14 @@
 import type { Backend, BackendLimits, Head } from '../backend/backend.ts';
 import type { Clock } from '../base/clock.ts';
-import { ServerError, toServerError } from '../base/errors.ts';
+import { ServerError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
 import type { Lifetime } from '../base/lifetime.ts';
 import { paddedLengthOf } from './batch-plan.ts';
+import { createBatchRunner } from './batch-runner.ts';
 import { DueTimes } from './due-times.ts';
-import { outputsOfTexts, type TextOutput } from './text-output.ts';
+import type { ExpectedRows } from './output-faults.ts';
+import { PoisonList } from './poison-list.ts';
+import { type JobResult, Ticket } from './ticket.ts';
 import { type WaitingText, WaitingTexts } from './waiting-texts.ts';
 
 /** The texts of one request, tokenized. */
@@ -16,20 +19,8 @@ export interface BatchJob {
   readonly heads: readonly Head[];
   /** At most this many texts of the job ride in one batch. */
   readonly batchTextsMax: number;
-  /** Texts of a job that nobody waits for are dropped when they are drawn. */
+  /** Texts of a job that nobody waits for are dropped; a batch of nothing else is given up. */
   readonly lifetime: Lifetime;
-}
-
-/** What one text got, or why it got nothing. */
-export type TextOutcome = TextOutput | ServerError;
-
-/** What became of a job. */
-export interface JobResult {
-  /** One for each text, in order. */
-  readonly outcomes: readonly TextOutcome[];
-  /** The longest wait of any of its texts, and the longest batch that one rode in. */
-  readonly queueMs: number;
-  readonly inferMs: number;
 }
 
 /** What became of a batch, for the log and the metrics. */
@@ -41,7 +32,10 @@ export interface BatchReport {
   readonly inferMs: number;
   /** Wait of the text that waited longest. */
   readonly queueMsMax: number;
+  /** Why its first call failed. */
   readonly error: ServerError | undefined;
+  /** Further calls that were spent on saving its texts. */
+  readonly rescueCallCount: number;
 }
 
 /** Gathers the texts of many requests into batches. */
@@ -54,68 +48,68 @@ export interface MicroBatcher {
   close(): void;
 }
 
-interface Ticket {
-  readonly outcomes: TextOutcome[];
-  readonly batchTextsMax: number;
-  openCount: number;
-  isSettled: boolean;
-  queueMs: number;
-  inferMs: number;
-  resolve(result: JobResult): void;
-}
-
 interface QueuedText extends WaitingText {
   readonly ticket: Ticket;
   /** Place of the text in its request. */
   readonly index: number;
   readonly ids: Int32Array;
   readonly arrivedMs: number;
+  /** When its batch left; 0 until then. */
+  sentMs: number;
+}
+
+interface BatchInFlight {
+  readonly texts: readonly QueuedText[];
+  readonly abort: AbortController;
+  readonly sentMs: number;
 }
 
 /**
  * Forms batches from what waits whenever a slot of the backend is free; there is no fixed delay. While all slots are busy
  * the queue grows and the next batch is better.
  *
+ * @param options.expected what each row is held against before it leaves.
  * @param options.lingerMs how long a batch that is not full waits for more although a slot is free.
  * @param options.tokenCountMax padding never passes it.
  */
 export function createMicroBatcher(options: {
   backend: Backend;
+  expected: ExpectedRows;
   clock: Clock;
   lingerMs: number;
   tokenCountMax: number;
   onBatch?: (report: BatchReport) => void;
 }): MicroBatcher {
-  const { backend, clock, lingerMs, tokenCountMax, onBatch } = options;
+  const { backend, expected, clock, lingerMs, tokenCountMax, onBatch } = options;
   const waiting = new WaitingTexts<QueuedText>();
-  let batchesInFlight = 0;
-  let sequence = 0;
+  const inFlight = new Set<BatchInFlight>();
   const dueTimes = new DueTimes();
+  const poison = new PoisonList(clock);
+  const runner = createBatchRunner<QueuedText>({
+    backend,
+    expected,
+    poison,
+    settle({ ticket, index, arrivedMs, sentMs }, outcome, servedBy) {
+      ticket.queueMs = Math.max(ticket.queueMs, sentMs - arrivedMs);
+      ticket.inferMs = Math.max(ticket.inferMs, clock.now() - sentMs);
+      ticket.put(index, outcome, servedBy);
+    },
+  });
+  let sequence = 0;
   let isDispatchDue = false;
   let isClosed = false;
 
   function submit(job: BatchJob): Promise<JobResult> {
-    invariant(job.texts.length > 0, 'a job has at least one text');
+    const textCount = job.texts.length;
+    invariant(textCount > 0, 'a job has at least one text');
     return new Promise((resolve, reject) => {
-      const ticket: Ticket = {
-        batchTextsMax: job.batchTextsMax,
-        outcomes: new Array(job.texts.length),
-        openCount: job.texts.length,
-        isSettled: false,
-        queueMs: 0,
-        inferMs: 0,
-        resolve,
-      };
+      const { batchTextsMax } = job;
+      const ticket = new Ticket({ textCount, batchTextsMax, resolve, reject });
+      if (isClosed) ticket.abandon(shuttingDown());
       job.lifetime.whenEnded((reason) => {
-        if (ticket.isSettled) return;
-        ticket.isSettled = true;
-        reject(reason);
+        if (ticket.abandon(reason)) onDeparted(ticket);
       });
       if (ticket.isSettled) return;
-      if (isClosed) {
-        reject(shuttingDown());
-        return;
-      }
       enqueue(job, ticket);
       requestDispatch(waiting.textCount >= backend.limits().batchTextsMax ? 0 : lingerMs);
     });
@@ -127,10 +121,23 @@ export function createMicroBatcher(options: {
     for (let index = 0; index < texts.length; index++) {
       const ids = texts[index];
       invariant(ids.length > 0, 'a tokenized text has at least one id');
+      const verdict = poison.isEmpty ? 'unknown' : poison.judge(ids);
+      if (verdict instanceof ServerError) {
+        ticket.put(index, verdict, undefined);
+        continue;
+      }
       const paddedLength = Math.min(paddedLengthOf(ids.length), tokenCountMax);
       dueMs += dueTimes.patienceMs(paddedLength);
-      const order = { dueMs, sequence: sequence++ };
-      waiting.push({ ticket, index, ids, paddedLength, heads, arrivedMs, ...order });
+      const order = { dueMs, sequence: sequence++, isAlone: verdict === 'alone' };
+      waiting.push({ ticket, index, ids, paddedLength, heads, arrivedMs, sentMs: 0, ...order });
+    }
+  }
+
+  /** Its texts in the queue are dropped, and a batch that nobody waits for any more is given up where it runs. */
+  function onDeparted(ticket: Ticket): void {
+    waiting.depart(ticket);
+    for (const { texts, abort } of inFlight) {
+      if (texts.every((text) => text.ticket.isSettled)) abort.abort();
     }
   }
 
@@ -151,60 +158,46 @@ export function createMicroBatcher(options: {
   /** The one place that decides what is sent. */
   function dispatch(): void {
     const limits = backend.limits();
-    while (waiting.textCount > 0 && batchesInFlight < limits.slotCount) {
+    while (waiting.textCount > 0 && inFlight.size < limits.slotCount) {
       const texts = waiting.draw(limits);
       if (texts.length > 0) void send(texts, limits);
     }
   }
 
   async function send(texts: readonly QueuedText[], limits: BackendLimits): Promise<void> {
-    batchesInFlight++;
-    const sentMs = clock.now();
-    const ids = texts.map((text) => text.ids);
-    const lengths = limits.isExactLength
-      ? ids.map((row) => row.length)
-      : texts.map((text) => text.paddedLength);
-    const paddedLength = Math.max(...lengths);
-    const batch = { texts: ids, paddedLength, heads: texts[0].heads };
-    let outputs: readonly TextOutput[] = [];
-    let error: ServerError | undefined;
-    try {
-      outputs = outputsOfTexts(batch, await backend.infer(batch));
-    } catch (thrown) {
-      error = toServerError(thrown);
-    }
-    batchesInFlight--;
-    const inferMs = clock.now() - sentMs;
-    for (let row = 0; row < texts.length; row++) {
-      const { ticket, arrivedMs } = texts[row];
-      ticket.queueMs = Math.max(ticket.queueMs, sentMs - arrivedMs);
-      ticket.inferMs = Math.max(ticket.inferMs, inferMs);
-      settle(texts[row], error ?? outputs[row]);
-    }
-    if (error === undefined) dueTimes.learn(paddedLength * texts.length, inferMs);
-    onBatch?.({
-      textCount: texts.length,
-      paddedLength,
-      tokenCount: ids.reduce((sum, row) => sum + row.length, 0),
-      inferMs,
-      queueMsMax: sentMs - Math.min(...texts.map((text) => text.arrivedMs)),
-      error,
-    });
+    const batch = { texts, abort: new AbortController(), sentMs: clock.now() };
+    inFlight.add(batch);
+    for (const text of texts) text.sentMs = batch.sentMs;
+    const { error, rescueCallCount } = await runner.run(texts, limits, batch.abort.signal);
+    inFlight.delete(batch);
+    report(batch, limits, { error, rescueCallCount });
     dispatch();
   }
 
-  function settle(text: QueuedText, outcome: TextOutcome): void {
-    const { ticket } = text;
-    ticket.outcomes[text.index] = outcome;
-    ticket.openCount--;
-    if (ticket.openCount > 0 || ticket.isSettled) return;
-    ticket.isSettled = true;
-    ticket.resolve(ticket);
+  function report(
+    { texts, sentMs }: BatchInFlight,
+    { isExactLength }: BackendLimits,
+    run: { error: ServerError | undefined; rescueCallCount: number },
+  ): void {
+    const inferMs = clock.now() - sentMs;
+    let paddedLength = 0;
+    let tokenCount = 0;
+    let arrivedMs = sentMs;
+    for (const text of texts) {
+      const length = isExactLength ? text.ids.length : text.paddedLength;
+      paddedLength = Math.max(paddedLength, length);
+      tokenCount += text.ids.length;
+      arrivedMs = Math.min(arrivedMs, text.arrivedMs);
+    }
+    if (run.error === undefined) dueTimes.learn(paddedLength * texts.length, inferMs);
+    const textCount = texts.length;
+    const queueMsMax = sentMs - arrivedMs;
+    onBatch?.({ textCount, paddedLength, tokenCount, inferMs, queueMsMax, ...run });
   }
 
   function close(): void {
     isClosed = true;
-    for (const text of waiting.drain()) settle(text, shuttingDown());
+    for (const { ticket, index } of waiting.drain()) ticket.put(index, shuttingDown(), undefined);
   }
 
   return {
@@ -214,7 +207,7 @@ export function createMicroBatcher(options: {
       return waiting.textCount;
     },
     get batchesInFlight() {
-      return batchesInFlight;
+      return inFlight.size;
     },
   };
 }

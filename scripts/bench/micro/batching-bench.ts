@@ -19,12 +19,13 @@ const TEXT_COUNT = 512;
 export function batchingTasks(): MicroGroup {
   const random = seededRandom(1);
   const heads = headSet(['dense']);
-  const ticket = { isSettled: false, batchTextsMax: Number.POSITIVE_INFINITY };
+  const ticket = { isSettled: false, batchTextsMax: Number.POSITIVE_INFINITY, waitingCount: 0 };
   const texts: readonly WaitingText[] = Array.from({ length: TEXT_COUNT }, (_, sequence) => {
     // Four of five are queries; the others reach to a page.
     const tokenCount = random.below(5) > 0 ? random.between(4, 30) : random.between(64, 512);
     const paddedLength = paddedLengthOf(tokenCount);
-    return { ticket, heads, paddedLength, sequence, dueMs: random.below(1000) };
+    const dueMs = random.below(1000);
+    return { ticket, heads, paddedLength, sequence, dueMs, isAlone: false };
   });
   const lanes = Array.from({ length: 30 }, (_, index) => ({
     paddedLength: paddedLengthOf(8 + index * 16),

@@ -5,6 +5,7 @@ import type { Log } from '../../base/log.ts';
 import { createWorkerHost, type WorkerHost } from '../../base/worker-host.ts';
 import {
   type Backend,
+  BackendFault,
   type BackendLimits,
   type BatchOutput,
   type Head,
@@ -62,6 +63,7 @@ export function createEmbeddedBackend(options: {
   const heads = Object.keys(greeting.outputs) as Head[];
   let limits: BackendLimits = {
     slotCount: 1,
+    endpointCount: 1,
     batchTextsMax: 1,
     batchTokensMax: 1,
     multiVectorTokensMax: 1,
@@ -82,7 +84,7 @@ export function createEmbeddedBackend(options: {
       name: `inference-${index}`,
       url: options.workerUrl,
       onReply: (reply) => onReply(slots[index], reply),
-      onDeath: (why) => failAll(slots[index], why),
+      onDeath: (why) => failAll(slots[index], diedOf(why)),
     });
     slots.push({ host, jobs: new Map() });
   }
@@ -117,13 +119,15 @@ export function createEmbeddedBackend(options: {
     invariant(job !== undefined, 'an inference worker answers jobs it was given, once');
     slot.jobs.delete(reply.jobId);
     if ('reason' in reply) {
-      const cause = new Error(reply.reason);
+      const cause = new BackendFault(reply.reason, { servedBy: 'embedded', isDeath: false });
       job.reject(
         new ServerError('EMB_BACKEND_FAILED', 'The model failed on this batch.', { cause }),
       );
       return;
     }
-    const output: { -readonly [H in Head]?: FloatBlock } = {};
+    const output: { -readonly [H in Head]?: FloatBlock } & { servedBy: string } = {
+      servedBy: 'embedded',
+    };
     for (const head of job.heads) {
       const values = reply.outputs[head];
       const each = valuesPerText(head, { dimension, paddedLength: job.batch.paddedLength });
@@ -134,16 +138,19 @@ export function createEmbeddedBackend(options: {
     job.resolve(output);
   }
 
-  function failAll(slot: Slot, why: string): void {
-    for (const job of slot.jobs.values()) job.reject(unavailable(why));
+  function failAll(slot: Slot, error: ServerError): void {
+    const open = [...slot.jobs.values()];
     slot.jobs.clear();
+    for (const job of open) job.reject(error);
   }
 
   return {
     name: 'embedded',
     limits() {
       const slotCount = Math.max(1, runningCount());
-      if (slotCount !== limits.slotCount) limits = { ...limits, slotCount };
+      if (slotCount !== limits.slotCount) {
+        limits = { ...limits, slotCount, endpointCount: slotCount };
+      }
       return limits;
     },
     heads: () => heads,
@@ -155,10 +162,17 @@ export function createEmbeddedBackend(options: {
     async close() {
       for (const slot of slots) {
         slot.host.close();
-        failAll(slot, 'The server is shutting down.');
+        failAll(slot, unavailable('The server is shutting down.'));
       }
     },
   };
+}
+
+function diedOf(why: string): ServerError {
+  const message = 'The worker that ran this text has died; it is being replaced.';
+  return new ServerError('EMB_BACKEND_FAILED', message, {
+    cause: new BackendFault(why, { servedBy: 'embedded', isDeath: true }),
+  });
 }
 
 function unavailable(why: string): ServerError {

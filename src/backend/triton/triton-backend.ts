@@ -65,6 +65,7 @@ export function createTritonBackend(options: {
       ),
       limits: {
         slotCount: Math.max(1, models.length) * options.batchesInFlight,
+        endpointCount: models.length,
         batchTextsMax: Math.min(
           options.batchTextsMax,
           ...models.map((model) => model.batchTextsMax),

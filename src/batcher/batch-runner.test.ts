@@ -1,0 +1,258 @@
+import { describe, expect, test } from 'bun:test';
+import {
+  type Backend,
+  BackendFault,
+  type BackendLimits,
+  headSet,
+  type InferOptions,
+  type TokenBatch,
+} from '../backend/backend.ts';
+import { FloatBlock } from '../backend/float-block.ts';
+import { ServerError } from '../base/errors.ts';
+import { VirtualClock } from '../testing/virtual-clock.ts';
+import { createBatchRunner, type RunningText } from './batch-runner.ts';
+import { PoisonList } from './poison-list.ts';
+
+/**
+ * Faults that were planted in the code by hand, and that this suite caught: halves that are never tried; a budget that is
+ * not kept; the error of the batch given to a text that was saved; a repetition on the endpoint that failed; a copied row
+ * that is let through; a death that is not remembered; a canary that is never asked.
+ */
+
+const DENSE = headSet(['dense']);
+const LIMITS: BackendLimits = {
+  slotCount: 1,
+  endpointCount: 1,
+  batchTextsMax: 64,
+  batchTokensMax: 1000,
+  multiVectorTokensMax: 1000,
+  launchTokens: 0,
+  isExactLength: true,
+};
+
+interface TestText extends RunningText {
+  readonly name: number;
+  readonly ticket: { isSettled: boolean };
+}
+
+/** A row of length one that tells its text. */
+function rowOf(ids: Int32Array): number[] {
+  const angle = ids.reduce((sum, id) => sum * 31 + id, 7) % 6.28;
+  return [Math.cos(angle), Math.sin(angle)];
+}
+
+type Behave = (texts: readonly Int32Array[], options: InferOptions) => number[][];
+
+function stand(behave: Behave, limits: Partial<BackendLimits> = {}) {
+  const calls: { size: number; avoid: string | undefined }[] = [];
+  const outcomes = new Map<number, unknown>();
+  const clock = new VirtualClock();
+  const poison = new PoisonList(clock);
+  const backend: Pick<Backend, 'infer'> = {
+    async infer(batch: TokenBatch, options: InferOptions = {}) {
+      calls.push({ size: batch.texts.length, avoid: options.avoid });
+      const rows = behave(batch.texts, options);
+      return { servedBy: 'one', dense: FloatBlock.of(Float32Array.from(rows.flat())) };
+    },
+  };
+  const runner = createBatchRunner<TestText>({
+    backend: backend as Backend,
+    expected: { dimension: 2, isNormalized: true },
+    poison,
+    settle(text, outcome) {
+      expect(outcomes.has(text.name)).toBe(false);
+      outcomes.set(
+        text.name,
+        outcome instanceof ServerError ? outcome.code : [...(outcome.dense ?? [])],
+      );
+    },
+  });
+  const texts = (count: number): TestText[] =>
+    Array.from({ length: count }, (_, name) => {
+      const ids = Int32Array.of(0, 10 + name, 2);
+      return { name, ids, paddedLength: 8, heads: DENSE, ticket: { isSettled: false } };
+    });
+  const run = (all: readonly TestText[], signal = new AbortController().signal) =>
+    runner.run(all, { ...LIMITS, ...limits }, signal);
+  return { calls, outcomes, poison, texts, run };
+}
+
+const right = (texts: readonly Int32Array[]): number[][] => texts.map(rowOf);
+const float = (row: number[]): number[] => [...Float32Array.from(row)];
+
+function failed(isDeath = false, servedBy = 'one'): ServerError {
+  return new ServerError('EMB_BACKEND_FAILED', 'no', {
+    cause: new BackendFault('no', { servedBy, isDeath }),
+  });
+}
+
+describe('a batch that fails', () => {
+  for (const bad of [0, 3, 30, 31]) {
+    test(`text ${bad} of 32 gets the error, the others their rows, in bounded calls`, async () => {
+      const it = stand((texts) => {
+        if (texts.some((ids) => ids[1] === 10 + bad)) throw failed();
+        return right(texts);
+      });
+      const all = it.texts(32);
+      await it.run(all);
+      for (const { name, ids } of all) {
+        expect(it.outcomes.get(name)).toEqual(
+          name === bad ? 'EMB_BACKEND_FAILED' : float(rowOf(ids)),
+        );
+      }
+      expect(it.calls.length - 1).toBeLessThanOrEqual(2 * 5);
+    });
+  }
+
+  test('all of it bad: every text is told, and the calls are bounded', async () => {
+    const it = stand(() => {
+      throw failed();
+    });
+    const { rescueCallCount, error } = await it.run(it.texts(32));
+    expect(error?.code).toBe('EMB_BACKEND_FAILED');
+    expect(it.outcomes.size).toBe(32);
+    expect(rescueCallCount).toBeLessThanOrEqual(22);
+  });
+
+  test('with a second endpoint the whole batch is tried there first', async () => {
+    let callCount = 0;
+    const it = stand(
+      (texts) => {
+        if (callCount++ === 0) throw failed(false, 'one');
+        return right(texts);
+      },
+      { endpointCount: 2 },
+    );
+    await it.run(it.texts(8));
+    expect(it.calls).toEqual([
+      { size: 8, avoid: undefined },
+      { size: 8, avoid: 'one' },
+    ]);
+  });
+
+  test('the way to the backend is not taken apart', async () => {
+    const it = stand(() => {
+      throw new ServerError('EMB_BACKEND_UNAVAILABLE', 'gone');
+    });
+    await it.run(it.texts(8));
+    expect(it.calls).toHaveLength(1);
+    expect([...it.outcomes.values()]).toEqual(Array(8).fill('EMB_BACKEND_UNAVAILABLE'));
+  });
+
+  test('texts that nobody waits for are not tried again', async () => {
+    const it = stand(() => {
+      for (const text of all.slice(0, 4)) text.ticket.isSettled = true;
+      throw failed();
+    });
+    const all = it.texts(8);
+    await it.run(all);
+    expect(it.outcomes.size).toBe(8);
+    expect(it.calls.every(({ size }, at) => at === 0 || size <= 4)).toBe(true);
+  });
+});
+
+describe('rows', () => {
+  test('a row that is bad once is asked again, the others leave at once', async () => {
+    let isFirst = true;
+    const it = stand((texts) => {
+      const rows = right(texts);
+      if (isFirst) rows[2] = [Number.NaN, 0];
+      isFirst = false;
+      return rows;
+    });
+    const all = it.texts(4);
+    await it.run(all);
+    expect(it.calls.map(({ size }) => size)).toEqual([4, 1]);
+    expect(it.outcomes.get(2)).toEqual(float(rowOf(all[2].ids)));
+  });
+
+  test('one that stays bad is an error for its text alone', async () => {
+    const it = stand((texts) => texts.map((ids) => (ids[1] === 12 ? [0, 0] : rowOf(ids))));
+    await it.run(it.texts(4));
+    expect(it.outcomes.get(2)).toBe('EMB_OUTPUT_INVALID');
+    expect(it.outcomes.get(1)).toEqual(float(rowOf(Int32Array.of(0, 11, 2))));
+  });
+
+  test('a row written to two places never leaves', async () => {
+    const it = stand((texts) => {
+      const rows = right(texts);
+      if (texts.length > 2) rows[3] = rows[1];
+      return rows;
+    });
+    const all = it.texts(5);
+    await it.run(all);
+    for (const { name, ids } of all) expect(it.outcomes.get(name)).toEqual(float(rowOf(ids)));
+  });
+
+  test('a model that gives one row to everything gives none', async () => {
+    const it = stand((texts) => texts.map(() => [1, 0]));
+    await it.run(it.texts(2));
+    expect([...it.outcomes.values()]).toEqual(['EMB_OUTPUT_INVALID', 'EMB_OUTPUT_INVALID']);
+  });
+
+  test('a coarse model is believed, and no longer doubted after a while', async () => {
+    const coarse = (ids: Int32Array): number[] =>
+      ids[1] === undefined || ids[1] < 9 ? [0, 1] : [1, 0];
+    const it = stand((texts) => texts.map(coarse));
+    const sizes: number[] = [];
+    for (let round = 0; round < 5; round++) {
+      it.outcomes.clear();
+      it.calls.length = 0;
+      await it.run(it.texts(2));
+      expect([...it.outcomes.values()]).toEqual([
+        [1, 0],
+        [1, 0],
+      ]);
+      sizes.push(it.calls.length);
+    }
+    expect(sizes.at(-1)).toBe(1);
+  });
+
+  test('the same text twice in a batch is no copy', async () => {
+    const it = stand(right);
+    const [text] = it.texts(1);
+    await it.run([text, { ...text, name: 1 }]);
+    expect(it.calls).toHaveLength(1);
+  });
+});
+
+describe('a text that kills', () => {
+  test('is tried twice, then refused by hash', async () => {
+    const it = stand(() => {
+      throw failed(true);
+    });
+    const [text] = it.texts(1);
+    await it.run([text]);
+    expect(it.calls).toHaveLength(2);
+    expect(it.outcomes.get(0)).toBe('EMB_BACKEND_FAILED');
+    expect(it.poison.judge(text.ids)).toMatchObject({ code: 'EMB_TEXT_REFUSED' });
+    expect(it.poison.judge(Int32Array.of(0, 99, 2))).toBe('unknown');
+  });
+
+  test('one whose worker was killed by something else gets its row, and is forgotten', async () => {
+    let isFirst = true;
+    const it = stand((texts) => {
+      if (isFirst) {
+        isFirst = false;
+        throw failed(true);
+      }
+      return right(texts);
+    });
+    const [text] = it.texts(1);
+    await it.run([text]);
+    expect(it.outcomes.get(0)).toEqual(float(rowOf(text.ids)));
+    expect(it.poison.isEmpty).toBe(true);
+  });
+
+  test('its company runs alone from then on, and is not refused', async () => {
+    const it = stand(() => {
+      throw failed(true);
+    });
+    const all = it.texts(4);
+    await it.run(all);
+    // Whole, then one half: what has killed twice is not tried a third time.
+    expect(it.calls).toHaveLength(2);
+    expect(it.outcomes.size).toBe(4);
+    for (const { ids } of all) expect(it.poison.judge(ids)).toBe('alone');
+  });
+});

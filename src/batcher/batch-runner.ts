@@ -1,0 +1,205 @@
+import {
+  type Backend,
+  BackendFault,
+  type BackendLimits,
+  type Head,
+  type TokenBatch,
+} from '../backend/backend.ts';
+import { ServerError, toServerError } from '../base/errors.ts';
+import { type CopiedRow, CopyGuard } from './copy-guard.ts';
+import { type ExpectedRows, faultOfOutput } from './output-faults.ts';
+import type { PoisonList } from './poison-list.ts';
+import {
+  DEATHS_PER_BATCH_MAX,
+  type FailedGroup,
+  isDeath,
+  planRescue,
+  rescueCallsMax,
+} from './rescue-plan.ts';
+import { outputsOfTexts, type TextOutput } from './text-output.ts';
+
+/** A text that has left the queue. */
+export interface RunningText {
+  readonly ids: Int32Array;
+  readonly paddedLength: number;
+  readonly heads: readonly Head[];
+  /** Settled when nobody waits for the text any more. */
+  readonly ticket: { readonly isSettled: boolean };
+}
+
+/** What became of a batch. */
+export interface BatchRun {
+  /** Why its first call failed; undefined when it did not. */
+  readonly error: ServerError | undefined;
+  /** Calls beyond the first that were spent on saving its texts. */
+  readonly rescueCallCount: number;
+}
+
+/** Runs batches to their end: every text of one gets its output or its own error. */
+export interface BatchRunner<Text extends RunningText> {
+  /** Never rejects. */
+  run(texts: readonly Text[], limits: BackendLimits, signal: AbortSignal): Promise<BatchRun>;
+}
+
+/** Some texts of a batch, to be run once. */
+interface Part<Text> {
+  readonly texts: readonly Text[];
+  readonly isRepeated: boolean;
+  readonly limits: BackendLimits;
+  readonly signal: AbortSignal;
+  readonly avoid?: string | undefined;
+  readonly copies?: ReadonlyMap<Text, CopiedRow> | undefined;
+}
+
+/** `<s> </s>`: no request can hold such a text. */
+const CANARY = Int32Array.of(0, 2);
+
+/**
+ * A batch that fails is taken apart until the bad text is alone. It gets the error, the others their rows; what failed on
+ * one endpoint is first tried whole on another. The extra calls are bounded, and they stay in the batch's own slot, so that
+ * a flood of bad texts cannot take more of the backend than its share.
+ *
+ * @param options.settle called exactly once for each text of a batch.
+ */
+export function createBatchRunner<Text extends RunningText>(options: {
+  backend: Backend;
+  expected: ExpectedRows;
+  poison: PoisonList;
+  settle: (text: Text, outcome: TextOutput | ServerError, servedBy: string | undefined) => void;
+}): BatchRunner<Text> {
+  const { backend, expected, poison, settle } = options;
+  const copyGuard = new CopyGuard();
+
+  async function run(
+    texts: readonly Text[],
+    limits: BackendLimits,
+    signal: AbortSignal,
+  ): Promise<BatchRun> {
+    const failed = await attempt({ texts, isRepeated: false, limits, signal });
+    if (failed.length === 0) return { error: undefined, rescueCallCount: 0 };
+    const { error } = failed[0];
+    const callsMax = rescueCallsMax(texts.length);
+    const rescueCallCount = await rescue(failed, { limits, signal, callsMax });
+    return { error, rescueCallCount };
+  }
+
+  /** Breadth first: many texts are saved by few calls before the last ones are looked for. */
+  async function rescue(
+    failed: FailedGroup<Text>[],
+    run: { limits: BackendLimits; signal: AbortSignal; callsMax: number },
+  ): Promise<number> {
+    const { limits, signal, callsMax } = run;
+    let callCount = 0;
+    let deathCount = failed.filter(({ error }) => isDeath(error)).length;
+    for (let group = failed.shift(); group !== undefined; group = failed.shift()) {
+      const { error, failedBy: avoid, copies } = group;
+      const parts = planRescue(group, limits.endpointCount);
+      if (parts.length === 0 || callCount + parts.length > callsMax) {
+        for (const text of group.texts) settle(text, error, avoid);
+        continue;
+      }
+      for (const part of parts) {
+        const isGivenUp = deathCount >= DEATHS_PER_BATCH_MAX || signal.aborted;
+        const texts = isGivenUp ? [] : part.filter((text) => !text.ticket.isSettled);
+        for (const text of part) if (!texts.includes(text)) settle(text, error, avoid);
+        if (texts.length === 0) continue;
+        callCount++;
+        const again = await attempt({ texts, isRepeated: true, limits, signal, avoid, copies });
+        deathCount += again.filter((left) => isDeath(left.error)).length;
+        failed.push(...again);
+      }
+    }
+    return callCount;
+  }
+
+  /** Runs texts once. Settles those that came out right, and returns the others. */
+  async function attempt(part: Part<Text>): Promise<FailedGroup<Text>[]> {
+    const { texts, isRepeated, limits, signal, avoid } = part;
+    let servedBy: string | undefined;
+    let outputs: readonly TextOutput[];
+    try {
+      const batch = batchOf(texts, limits);
+      const output = await backend.infer(batch, { signal, avoid });
+      servedBy = output.servedBy;
+      outputs = outputsOfTexts(batch, output);
+    } catch (thrown) {
+      const error = toServerError(thrown);
+      if (isDeath(error)) poison.remember(texts);
+      return [{ texts, error, failedBy: servedByOf(error) ?? avoid, isRepeated }];
+    }
+    if (!poison.isEmpty) for (const { ids } of texts) poison.clear(ids);
+    return await settleRight(part, outputs, servedBy);
+  }
+
+  async function settleRight(
+    part: Part<Text>,
+    outputs: readonly TextOutput[],
+    servedBy: string | undefined,
+  ): Promise<FailedGroup<Text>[]> {
+    const { texts, isRepeated } = part;
+    const copies = copyGuard.find(texts, outputs);
+    const invalid: Text[] = [];
+    let fault: string | undefined;
+    for (let index = 0; index < texts.length; index++) {
+      const text = texts[index];
+      const faultHere = faultOfOutput(outputs[index], text.ids.length, expected);
+      if (faultHere !== undefined) {
+        invalid.push(text);
+        fault ??= faultHere;
+      } else if (copies?.has(text)) continue;
+      else if (part.copies !== undefined && (await isDoubtful(text, outputs[index], part))) {
+        settle(text, outputInvalid('is the same for every text', servedBy), servedBy);
+      } else settle(text, outputs[index], servedBy);
+    }
+    const failed: FailedGroup<Text>[] = [];
+    const group = { failedBy: servedBy, isRepeated };
+    if (fault !== undefined) {
+      failed.push({ ...group, texts: invalid, error: outputInvalid(fault, servedBy) });
+    }
+    if (copies !== undefined) {
+      const copied = [...copies.keys()].filter((text) => !invalid.includes(text));
+      const error = outputInvalid('is the same as that of another text', servedBy);
+      if (copied.length > 0) failed.push({ ...group, texts: copied, error, copies });
+    }
+    return failed;
+  }
+
+  async function isDoubtful(text: Text, output: TextOutput, part: Part<Text>): Promise<boolean> {
+    const copied = part.copies?.get(text);
+    if (copied === undefined || output.dense === undefined) return false;
+    const { limits, signal } = part;
+    const askCanary = async (): Promise<Float32Array | undefined> => {
+      const canary = { ...text, ids: CANARY, paddedLength: CANARY.length };
+      const batch = batchOf([canary], limits);
+      try {
+        return outputsOfTexts(batch, await backend.infer(batch, { signal }))[0].dense;
+      } catch {
+        // What cannot be checked is withheld.
+        return undefined;
+      }
+    };
+    return await copyGuard.isDoubtful(output.dense, copied, askCanary);
+  }
+
+  return { run };
+}
+
+/** The texts as a backend takes them. */
+function batchOf(texts: readonly RunningText[], limits: BackendLimits): TokenBatch {
+  let paddedLength = 0;
+  for (const text of texts) {
+    const length = limits.isExactLength ? text.ids.length : text.paddedLength;
+    if (length > paddedLength) paddedLength = length;
+  }
+  return { texts: texts.map((text) => text.ids), paddedLength, heads: texts[0].heads };
+}
+
+function servedByOf(error: ServerError): string | undefined {
+  return error.cause instanceof BackendFault ? error.cause.servedBy : undefined;
+}
+
+function outputInvalid(fault: string, servedBy = ''): ServerError {
+  return new ServerError('EMB_OUTPUT_INVALID', `The output ${fault}; it is withheld.`, {
+    cause: new BackendFault(`a row ${fault}`, { servedBy, isDeath: false }),
+  });
+}
