@@ -11,7 +11,10 @@ import {
 import { scriptedRow } from '../src/testing/scripted-encode-server.ts';
 import { type BuiltFile, buildClient } from './build-client.ts';
 
-/** What the README states, in bytes after gzip; about half of it is msgpackr. Measured: 11,466 and 727. */
+/**
+ * What the README states, in bytes after gzip; about half of it is msgpackr. Measured: 11,466 and
+ * 727.
+ */
 const GZIP_BYTES_MAX: Readonly<Record<string, number>> = {
   'api-encoder.js': 12_000,
   'progress-bar.js': 1000,
@@ -107,7 +110,7 @@ describe('the built client', () => {
 
   const node = Bun.which('node');
   test.skipIf(node === null)(
-    'runs under Node.js, which needs Node.js',
+    'runs under Node.js (needs node)',
     async () => {
       await using scripted = startScriptedClient([answerUnavailable, answerRows]);
       await Bun.write(join(project, 'script.js'), SCRIPT);

@@ -1,6 +1,7 @@
 /**
- * `bun run build:client`: writes the client as a package of its own to `dist/client`: one ES module with msgpackr inside,
- * and its types. It can be installed from that folder, published, or copied to a web server as it is.
+ * `bun run build:client`: writes the client as a package of its own to `dist/client`: one ES module
+ * with msgpackr inside, and its types. It can be installed from that folder, published, or copied
+ * to a web server as it is.
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -8,7 +9,9 @@ import packageJson from '../package.json';
 
 const ROOT = resolve(import.meta.dir, '..');
 
-/** Each of them is a file of its own, so that nobody loads the progress bar who does not want it. */
+/**
+ * Each of them is a file of its own, so that nobody loads the progress bar who does not want it.
+ */
 const ENTRIES = ['api-encoder', 'progress-bar'] as const;
 
 /** What the licence of the package inside asks of whoever passes it on. */

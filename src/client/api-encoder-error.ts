@@ -1,12 +1,13 @@
 /**
- * What the client itself can find wrong. The server sends none of these; its own codes start with `EMB_`, and its README
- * lists them.
+ * What the client itself can find wrong. The server sends none of these; its own codes start with
+ * `EMB_`, and its README lists them.
  *
  * - `CLIENT_ARGUMENT_INVALID`: an option or a text of the wrong type or value. Nothing was sent.
  * - `CLIENT_CLOSED`: `close()` was called, before the call or while it ran.
  * - `CLIENT_CONNECTION_FAILED`: no connection, or one that broke before the reply was whole.
  * - `CLIENT_HTTP_FAILED`: an error status without the server's own error body, as a proxy sends it.
- * - `CLIENT_REPLY_INVALID`: a reply that is not what was asked for: broken bytes, a wrong count of rows, another model.
+ * - `CLIENT_REPLY_INVALID`: a reply that is not what was asked for: broken bytes, a wrong count of
+ *   rows, another model.
  * - `CLIENT_TIMEOUT`: one try took longer than `timeoutMs`, and no try was left.
  * - `CLIENT_TOTAL_TIMEOUT`: all tries together took longer than `totalTimeoutMs`.
  */
@@ -42,8 +43,8 @@ export interface APIEncoderErrorDetails {
 }
 
 /**
- * Every failure of a call but one: a call that its own AbortSignal ended rejects with that signal's reason, as `fetch` does.
- * Match on `code`.
+ * Every failure of a call but one: a call that its own AbortSignal ended rejects with that signal's
+ * reason, as `fetch` does. Match on `code`.
  */
 export class APIEncoderError extends Error {
   override readonly name = 'APIEncoderError';

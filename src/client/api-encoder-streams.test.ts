@@ -40,7 +40,8 @@ describe('streams', () => {
     expect(takenCount).toBe(1000);
     expect(server.requests.length).toBe(100);
     expect(server.concurrencyPeak).toBeLessThanOrEqual(3);
-    // Two requests for each in flight, the one that is being handed out, and the first text of the next.
+    // Two requests for each in flight, the one that is being handed out, and the first text of the
+    // next.
     expect(aheadMax).toBeLessThanOrEqual(7 * 10 + 1);
   });
 

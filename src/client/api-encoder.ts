@@ -18,6 +18,7 @@ import {
 } from './client-options.ts';
 import { type EncodeCall, encodeArray, encodeRows, encodeStream } from './encode-call.ts';
 import { type EncodedText, textsOfReply } from './encoded-texts.ts';
+import { fieldOfJson } from './field-of-json.ts';
 import type { HttpRequest } from './http-try.ts';
 import type { Head } from './read-encode-reply.ts';
 import { send } from './transport.ts';
@@ -41,10 +42,12 @@ export { APIEncoderError };
 const DENSE: readonly Head[] = ['dense'];
 
 /**
- * A client of the embedding server. It needs `fetch` and nothing else, so it runs in Node 20, Bun, browsers and workers.
+ * A client of the embedding server. It needs `fetch` and nothing else, so it runs in Node 20, Bun,
+ * browsers and workers.
  *
- * Every method rejects with `APIEncoderError`, or with the reason of the signal that ended it. Failures that may pass are
- * tried again, as the server asks. Everything that a method returns belongs to the caller.
+ * Every method rejects with `APIEncoderError`, or with the reason of the signal that ended it.
+ * Failures that may pass are tried again, as the server asks. Everything that a method returns
+ * belongs to the caller.
  */
 export class APIEncoder {
   readonly #options: ResolvedOptions;
@@ -60,19 +63,17 @@ export class APIEncoder {
   /** Whether the server's process lives. One try: the question is about now. */
   health(options: CallOptions = {}): Promise<{ readonly status: string }> {
     return this.#call(options, async (scope, resolved) => {
-      const { status } = await this.#getFields('/health', scope, { ...resolved, retriesMax: 0 });
-      if (typeof status === 'string') return { status };
-      throw new APIEncoderError('CLIENT_REPLY_INVALID', 'The reply of /health has no status.');
+      const once = { ...resolved, retriesMax: 0 };
+      const body = await this.#get('/health', scope, once);
+      return { status: fieldOfJson(body, 'status', 'string') };
     });
   }
 
   /** The length of a dense row. */
   getVectorDim(options: CallOptions = {}): Promise<number> {
     return this.#call(options, async (scope, resolved) => {
-      const { vector_dim } = await this.#getFields('/get_vector_dim', scope, resolved);
-      if (typeof vector_dim === 'number') return vector_dim;
-      const message = 'The reply of /get_vector_dim has no vector_dim.';
-      throw new APIEncoderError('CLIENT_REPLY_INVALID', message);
+      const body = await this.#get('/get_vector_dim', scope, resolved);
+      return fieldOfJson(body, 'vector_dim', 'number');
     });
   }
 
@@ -84,8 +85,9 @@ export class APIEncoder {
   /** Encodes one text to its dense row, `[dimension]` float32. */
   encode(text: string, options?: EncodeOptions): Promise<Float32Array>;
   /**
-   * Encodes any number of texts, in as many requests as it takes, to dense rows in the same order. The rows are views of one
-   * matrix, `[textCount, dimension]` float32: `rows[0].buffer`. An empty array is answered with one, and nothing is sent.
+   * Encodes any number of texts, in as many requests as it takes, to dense rows in the same order.
+   * The rows are views of one matrix, `[textCount, dimension]` float32: `rows[0].buffer`. An empty
+   * array is answered with one, and nothing is sent.
    */
   encode(texts: readonly string[], options?: EncodeOptions): Promise<Float32Array[]>;
   encode(
@@ -123,8 +125,9 @@ export class APIEncoder {
   }
 
   /**
-   * Encodes a corpus that does not fit in memory: texts in, dense rows out, in order. It reads ahead only as far as its
-   * requests go, so memory stays flat however slow the consumer is. Leaving the loop early ends what still runs.
+   * Encodes a corpus that does not fit in memory: texts in, dense rows out, in order. It reads
+   * ahead only as far as its requests go, so memory stays flat however slow the consumer is.
+   * Leaving the loop early ends what still runs.
    */
   encodeStream(
     texts: TextSource,
@@ -144,7 +147,10 @@ export class APIEncoder {
     return this.#stream(sourceOf(texts), options, (text) => text);
   }
 
-  /** Ends every call with CLIENT_CLOSED and refuses further ones. Resolves when no request is running any more. */
+  /**
+   * Ends every call with CLIENT_CLOSED and refuses further ones. Resolves when no request is
+   * running any more.
+   */
   async close(): Promise<void> {
     this.#isClosed = true;
     for (const scope of this.#scopes) scope.end(closedError());
@@ -229,20 +235,10 @@ export class APIEncoder {
     }
   }
 
-  async #getFields(
-    path: string,
-    scope: CallScope,
-    options: ResolvedOptions,
-  ): Promise<Readonly<Record<string, unknown>>> {
+  #get(path: string, scope: CallScope, options: ResolvedOptions): Promise<Uint8Array> {
     const headers = { ...options.headers, accept: 'application/json' };
     const url = options.baseUrl + path;
-    const body = await this.#send(options, { method: 'GET', url, headers }, scope);
-    try {
-      return Object(JSON.parse(new TextDecoder().decode(body)));
-    } catch (cause) {
-      const message = `The reply of ${path} is not JSON.`;
-      throw new APIEncoderError('CLIENT_REPLY_INVALID', message, { cause });
-    }
+    return this.#send(options, { method: 'GET', url, headers }, scope);
   }
 }
 

@@ -6,7 +6,10 @@ import { checkText } from './split-texts.ts';
 
 /** What any call takes. */
 export interface CallOptions extends TimeoutOptions {
-  /** Ends the call, and on the server what it still waits for. The call rejects with the signal's reason. */
+  /**
+   * Ends the call, and on the server what it still waits for. The call rejects with the signal's
+   * reason.
+   */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -27,7 +30,11 @@ export type TextSource = AsyncIterable<string> | Iterable<string>;
 
 const ALL_HEADS: readonly Head[] = ['dense', 'sparse', 'multi_vector'];
 
-/** All texts are looked at before the first is sent. */
+/**
+ * The texts as an array, all looked at before the first is sent.
+ *
+ * @throws APIEncoderError of `checkText`.
+ */
 export function listOf(texts: string | readonly string[]): readonly string[] {
   if (Array.isArray(texts)) {
     for (let index = 0; index < texts.length; index++) checkText(texts[index], `texts[${index}]`);
@@ -37,7 +44,11 @@ export function listOf(texts: string | readonly string[]): readonly string[] {
   return [texts];
 }
 
-/** A string is iterable too, by characters, which nobody means. */
+/**
+ * A string is iterable too, by characters, which nobody means.
+ *
+ * @throws APIEncoderError CLIENT_ARGUMENT_INVALID.
+ */
 export function sourceOf(texts: TextSource): TextSource {
   const isSource =
     typeof texts === 'object' &&
@@ -49,6 +60,7 @@ export function sourceOf(texts: TextSource): TextSource {
   throw new APIEncoderError('CLIENT_ARGUMENT_INVALID', message, { field: 'texts' });
 }
 
+/** @throws APIEncoderError CLIENT_ARGUMENT_INVALID unless they name heads that there are. */
 export function headsOf(outputs: readonly Head[] = ALL_HEADS): readonly Head[] {
   const isKnown = outputs.length > 0 && outputs.every((head) => ALL_HEADS.includes(head));
   if (isKnown) return outputs;

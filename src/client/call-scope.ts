@@ -2,7 +2,10 @@ import { APIEncoderError } from './api-encoder-error.ts';
 import type { ClientClock } from './client-clock.ts';
 import { onAbort } from './on-abort.ts';
 
-/** How long one call goes on: until it is done, its caller gives up, its time is over, or one of its requests fails. */
+/**
+ * How long one call goes on: until it is done, its caller gives up, its time is over, or one of its
+ * requests fails.
+ */
 export interface CallScope {
   /** Fires when the call is over before it is done. Its reason is what the call rejects with. */
   readonly signal: AbortSignal;

@@ -1,6 +1,9 @@
 import { onAbort } from './on-abort.ts';
 
-/** Time, as an argument: what the client uses of the server's clock, so that either can stand in for the other in tests. */
+/**
+ * Time, as an argument: what the client uses of the server's clock, so that either can stand in for
+ * the other in tests.
+ */
 export interface ClientClock {
   /** Milliseconds since an arbitrary start; never goes back. */
   now(): number;
@@ -9,8 +12,8 @@ export interface ClientClock {
 }
 
 /**
- * The clock of whatever runs the client. It is not the server's: it needs nothing that a browser lacks, and a caller who
- * waits for a retry keeps its process alive.
+ * The clock of whatever runs the client. It is not the server's: it needs nothing that a browser
+ * lacks, and a caller who waits for a retry keeps its process alive.
  */
 export const portableClock: ClientClock = {
   now: () => performance.now(),

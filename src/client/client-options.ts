@@ -8,19 +8,27 @@ import type { TransportOptions } from './transport.ts';
 export interface TextOptions {
   /** Cut texts that are too long (true), or refuse them (false). Left out: as the server is set. */
   readonly truncate?: boolean | undefined;
-  /** Which of the model's prefixes stands in front of the texts; BGE-M3 has none. Left out: `query`. */
+  /**
+   * Which of the model's prefixes stands in front of the texts; BGE-M3 has none. Left out: `query`.
+   */
   readonly inputType?: 'query' | 'passage' | undefined;
-  /** At most this many texts of a request in one batch of the server's backend. Left out: as the backend likes. */
+  /**
+   * At most this many texts of a request in one batch of the server's backend. Left out: as the
+   * backend likes.
+   */
   readonly batchSize?: number | undefined;
 }
 
 /** How long a call may take. */
 export interface TimeoutOptions {
-  /** One try of one request, in ms. Default 65,000: longer than the server's own deadline, so that its words arrive. */
+  /**
+   * One try of one request, in ms. Default 65,000: longer than the server's own deadline, so that
+   * its words arrive.
+   */
   readonly timeoutMs?: number | undefined;
   /**
-   * The whole call with all its requests, tries and waits, in ms. Default 3,600,000. A stream may go on for ever: there it is
-   * one request with its tries and waits.
+   * The whole call with all its requests, tries and waits, in ms. Default 3,600,000. A stream may
+   * go on for ever: there it is one request with its tries and waits.
    */
   readonly totalTimeoutMs?: number | undefined;
 }
@@ -31,11 +39,14 @@ export interface APIEncoderOptions extends TextOptions, TimeoutOptions {
   readonly apiKey?: string | undefined;
   /** Sent with every request. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** Texts in one request, at most. Default 64; the server's own limit is 2,048 unless set otherwise. */
+  /**
+   * Texts in one request, at most. Default 64; the server's own limit is 2,048 unless set
+   * otherwise.
+   */
   readonly requestTextsMax?: number | undefined;
   /**
-   * Characters (UTF-16 units) of all texts in one request, at most; a longer text rides alone. Default 65,536, and 8,192
-   * where multi-vectors are asked for.
+   * Characters (UTF-16 units) of all texts in one request, at most; a longer text rides alone.
+   * Default 65,536, and 8,192 where multi-vectors are asked for.
    */
   readonly requestCharactersMax?: number | undefined;
   /** Requests of one call at the same time. Default 8. */
@@ -46,7 +57,10 @@ export interface APIEncoderOptions extends TextOptions, TimeoutOptions {
   readonly retryDelayMs?: number | undefined;
   /** Longest wait between tries, in ms, unless the server asks for more. Default 8,000. */
   readonly retryDelayMsMax?: number | undefined;
-  /** Sends a request a second time when it has had no reply for so long, in ms, and takes the first. Left out: never. */
+  /**
+   * Sends a request a second time when it has had no reply for so long, in ms, and takes the first.
+   * Left out: never.
+   */
   readonly hedgeAfterMs?: number | undefined;
   /** In place of the global `fetch`. */
   readonly fetch?: Fetch | undefined;
@@ -84,21 +98,22 @@ export function resolveOptions(baseUrl: string, options: APIEncoderOptions): Res
   return {
     baseUrl: checkBaseUrl(baseUrl),
     headers: checkHeaders(options.headers, apiKey),
-    // A few batches' worth: 8 requests of 64 keep a GPU fed, and one request stays well inside the server's deadline on a
-    // CPU.
+    // A few batches' worth: 8 requests of 64 keep a GPU fed, and one request stays well inside the
+    // server's deadline on a CPU.
     limits: {
       requestTextsMax: whole('requestTextsMax', 64, 1, COUNT_MAX),
       requestCharactersMax: whole('requestCharactersMax', 65_536, 1, DELAY_MS_MAX),
     },
-    // A row for each token: at 1,024 dimensions a character can cost 4 kB, so this is 32 MB, an eighth of the server's
-    // limit of a reply.
+    // A row for each token: at 1,024 dimensions a character can cost 4 kB, so this is 32 MB, an
+    // eighth of the server's limit of a reply.
     multiVectorLimits: {
       requestTextsMax: whole('requestTextsMax', 64, 1, COUNT_MAX),
       requestCharactersMax: whole('requestCharactersMax', 8192, 1, DELAY_MS_MAX),
     },
     concurrency: whole('concurrency', 8, 1, COUNT_MAX),
     ...checkTimeouts(options, { timeoutMs: 65_000, totalTimeoutMs: 3_600_000 }),
-    // 0.5 s doubling to 8 s, as the OpenAI client waits; five of them see a server through a restart.
+    // 0.5 s doubling to 8 s, as the OpenAI client waits; five of them see a server through a
+    // restart.
     retriesMax: whole('retriesMax', 5, 0, COUNT_MAX),
     retryDelayMs: duration('retryDelayMs', 500, 0),
     retryDelayMsMax: duration('retryDelayMsMax', 8000, 0),
@@ -147,7 +162,10 @@ function checkBaseUrl(baseUrl: string): string {
   throw invalid('baseUrl', wanted);
 }
 
-/** Header names in lower case, so that none is sent twice. What `fetch` would not send is refused here, at the start. */
+/**
+ * Header names in lower case, so that none is sent twice. What `fetch` would not send is refused
+ * here, at the start.
+ */
 function checkHeaders(
   headers: APIEncoderOptions['headers'],
   apiKey: string | undefined,

@@ -29,11 +29,15 @@ export interface EncodeCall {
   readonly send: (request: HttpRequest, scope: CallScope) => Promise<Uint8Array>;
 }
 
-/** Results that wait for an earlier one or for the consumer, for each request in flight: one being read, one in reserve. */
+/**
+ * Results that wait for an earlier one or for the consumer, for each request in flight: one being
+ * read, one in reserve.
+ */
 const WINDOW_PER_REQUEST = 2;
 
 /**
- * Encodes texts that are all there. Replies are taken as they come; one that is late holds up no other.
+ * Encodes texts that are all there. Replies are taken as they come; one that is late holds up no
+ * other.
  *
  * @param take gets each reply and the place of its first text among all.
  */
@@ -74,8 +78,9 @@ export async function encodeRows(
 }
 
 /**
- * Encodes texts of which nobody knows the count, one reply after the other and in order. What it holds at any time is bounded
- * by `concurrency` and the size of a request, however long the source is.
+ * Encodes texts of which nobody knows the count, one reply after the other and in order. What it
+ * holds at any time is bounded by `concurrency` and the size of a request, however long the source
+ * is.
  */
 export async function* encodeStream(
   call: EncodeCall,
@@ -125,8 +130,8 @@ async function encodeChunk(
       'content-type': 'application/json',
       accept: 'application/msgpack',
     },
-    // JSON on the way there: the texts are no smaller in msgpack, and every engine writes and reads JSON natively. The
-    // vectors on the way back are what msgpack is for.
+    // JSON on the way there: the texts are no smaller in msgpack, and every engine writes and reads
+    // JSON natively. The vectors on the way back are what msgpack is for.
     body: JSON.stringify({
       query: chunk.texts,
       truncate: texts.truncate,

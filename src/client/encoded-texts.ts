@@ -25,7 +25,10 @@ export class RowMatrix {
     this.#textCount = textCount;
   }
 
-  /** Copies a reply's rows to their place; the first reply says how long rows are. The copy also aligns them. */
+  /**
+   * Copies a reply's rows to their place; the first reply says how long rows are. The copy also
+   * aligns them.
+   */
   place(start: number, { dense, dimension }: EncodeReply): void {
     if (dense === undefined) return;
     if (this.#dimension === 0) {
@@ -63,8 +66,8 @@ export function textsOfReply(reply: EncodeReply): EncodedText[] {
 }
 
 /**
- * Makes a check that all replies of a call come from one model. Behind a balancer two servers may differ, during a rollout
- * say, and vectors of two models must not be mixed.
+ * Makes a check that all replies of a call come from one model. Behind a balancer two servers may
+ * differ, during a rollout say, and vectors of two models must not be mixed.
  *
  * @returns throws APIEncoderError CLIENT_REPLY_INVALID.
  */

@@ -3,7 +3,10 @@ import { APIEncoderError } from './api-encoder-error.ts';
 /** Statuses after which the same request may succeed, for replies that do not say so themselves. */
 const RETRYABLE_STATUSES: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504]);
 
-/** The error that an error reply stands for: the server's own, or what can be read from the status when a proxy sent it. */
+/**
+ * The error that an error reply stands for: the server's own, or what can be read from the status
+ * when a proxy sent it.
+ */
 export function errorOfReply(reply: {
   status: number;
   headers: Headers;
@@ -31,8 +34,8 @@ export function errorOfReply(reply: {
 }
 
 /**
- * When to come back, in ms: `retry-after-ms`, else `retry-after` in seconds or as a date. A date is read against the reply's
- * own `date`, so that no wall clock of ours, right or wrong, comes in.
+ * When to come back, in ms: `retry-after-ms`, else `retry-after` in seconds or as a date. A date is
+ * read against the reply's own `date`, so that no wall clock of ours, right or wrong, comes in.
  */
 export function retryAfterMsOf(headers: Headers): number | undefined {
   const exact = durationOf(headers.get('retry-after-ms'));

@@ -2,9 +2,9 @@ import { openCallScope } from './call-scope.ts';
 import type { ClientClock } from './client-clock.ts';
 
 /**
- * Starts `attempt`, and once more when `hedgeAfterMs` have gone by without an answer. The first success counts and the other
- * attempt is aborted; a failure counts when nothing else is running. An attempt that fails early is not hedged: that is what
- * retries are for.
+ * Starts `attempt`, and once more when `hedgeAfterMs` have gone by without an answer. The first
+ * success counts and the other attempt is aborted; a failure counts when nothing else is running.
+ * An attempt that fails early is not hedged: that is what retries are for.
  */
 export async function hedge<Result>(options: {
   clock: ClientClock;

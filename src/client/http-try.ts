@@ -19,8 +19,8 @@ export interface HttpRequest {
  * Sends a request once.
  *
  * @returns the whole body of a reply with a status of success; owned by the caller.
- * @throws APIEncoderError: the server's error, CLIENT_CONNECTION_FAILED, CLIENT_HTTP_FAILED or CLIENT_TIMEOUT; or the
- * signal's reason.
+ * @throws APIEncoderError: the server's error, CLIENT_CONNECTION_FAILED, CLIENT_HTTP_FAILED or
+ * CLIENT_TIMEOUT; or the signal's reason.
  */
 export async function tryOnce(options: {
   fetch: Fetch;

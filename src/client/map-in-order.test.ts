@@ -32,7 +32,8 @@ function newScope(clock = new VirtualClock(), totalTimeoutMs?: number) {
 }
 
 describe('mapInOrder', () => {
-  // Planted and caught: results in the order of arrival, `<=` for the concurrency, a window without a bound.
+  // Planted and caught: results in the order of arrival, `<=` for the concurrency, a window without
+  // a bound.
   test('keeps the order and both bounds, whatever finishes first', async () => {
     const random = seededRandom(3);
     for (let round = 0; round < 100; round++) {

@@ -2,14 +2,17 @@ import type { CallScope } from './call-scope.ts';
 import { onAbort } from './on-abort.ts';
 
 /**
- * Runs `work` over a source that may have no end, some items at a time, and yields the results in the source's order.
+ * Runs `work` over a source that may have no end, some items at a time, and yields the results in
+ * the source's order.
  *
- * Two things bound what it holds. At most `concurrency` items are worked on, and at most `windowMax` are begun and not yet
- * taken: a consumer that is slow, or a first item that is, stops the pulling. In between, the pump works on its own, so the
- * next results come in while the consumer is busy with the last ones.
+ * Two things bound what it holds. At most `concurrency` items are worked on, and at most
+ * `windowMax` are begun and not yet taken: a consumer that is slow, or a first item that is, stops
+ * the pulling. In between, the pump works on its own, so the next results come in while the
+ * consumer is busy with the last ones.
  *
- * The first failure, of the source or of any work, ends the scope; that reason is thrown at once and not in its turn. When
- * the consumer leaves early, the scope ends too. Nothing of `work` is still running once the generator has returned.
+ * The first failure, of the source or of any work, ends the scope; that reason is thrown at once
+ * and not in its turn. When the consumer leaves early, the scope ends too. Nothing of `work` is
+ * still running once the generator has returned.
  */
 export async function* mapInOrder<Item, Result>(options: {
   source: AsyncGenerator<Item, void, undefined>;

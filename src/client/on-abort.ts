@@ -1,10 +1,11 @@
 const actionsOf = new WeakMap<AbortSignal, Set<() => void>>();
 
 /**
- * Calls `action` once when the signal fires; at once when it has. The returned function takes that back.
+ * Calls `action` once when the signal fires; at once when it has. The returned function takes that
+ * back.
  *
- * However many wait for a signal, it has one listener of ours. A call waits for its signal once for each request, and Node
- * warns of a leak from the eleventh listener on.
+ * However many wait for a signal, it has one listener of ours. A call waits for its signal once for
+ * each request, and Node warns of a leak from the eleventh listener on.
  */
 export function onAbort(signal: AbortSignal, action: () => void): () => void {
   if (signal.aborted) {

@@ -12,11 +12,17 @@ export interface Terminal {
 export interface ProgressBar {
   /** To be given to `encode` or `encodeStream` as it is. */
   readonly onProgress: (progress: EncodeProgress) => void;
-  /** Ends the line, so that what is printed next does not stand behind it. A finished bar has ended itself. */
+  /**
+   * Ends the line, so that what is printed next does not stand behind it. A finished bar has ended
+   * itself.
+   */
   end(): void;
 }
 
-/** A redraw less than this after the last one is left out, in ms: nobody reads faster, and a terminal is slow. */
+/**
+ * A redraw less than this after the last one is left out, in ms: nobody reads faster, and a
+ * terminal is slow.
+ */
 const REDRAW_MS = 100;
 
 /** Width of a terminal that does not tell its own, in characters. */
@@ -26,11 +32,12 @@ const COLUMNS_DEFAULT = 80;
 const BAR_COLUMNS = 20;
 
 /**
- * Makes a progress bar: share, count, speed and the time that is left. Where nobody watches (a pipe, a file, a browser) it
- * draws nothing.
+ * Makes a progress bar: share, count, speed and the time that is left. Where nobody watches (a
+ * pipe, a file, a browser) it draws nothing.
  *
  * @param options.label stands in front.
- * @param options.terminal default: the process's standard error, so that a piped output stays clean.
+ * @param options.terminal default: the process's standard error, so that a piped output stays
+ * clean.
  */
 export function createProgressBar(
   options: { label?: string; terminal?: Terminal | undefined } = {},

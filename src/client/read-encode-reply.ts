@@ -25,7 +25,9 @@ export interface EncodeReply {
   readonly dimension: number;
   readonly tokenCounts: readonly number[];
   readonly truncated: readonly boolean[];
-  /** Row-major `[textCount, dimension]` float32, as bytes at any alignment; borrowed from the body. */
+  /**
+   * Row-major `[textCount, dimension]` float32, as bytes at any alignment; borrowed from the body.
+   */
   readonly dense: Uint8Array | undefined;
   readonly sparse: readonly SparseRow[] | undefined;
   readonly multiVectors: readonly MultiVector[] | undefined;
@@ -34,8 +36,8 @@ export interface EncodeReply {
 const unpackr = new Unpackr({ useRecords: false });
 
 /**
- * Reads a msgpack reply of `/encode` to an array of texts, and checks every count and length in it: a row that went to the
- * wrong text shows nowhere else.
+ * Reads a msgpack reply of `/encode` to an array of texts, and checks every count and length in it:
+ * a row that went to the wrong text shows nowhere else.
  *
  * @param body borrowed; `dense` of the result is a view of it, the other arrays are copies.
  * @throws APIEncoderError CLIENT_REPLY_INVALID.
@@ -129,7 +131,10 @@ function bytesOf(
   throw broken(`an array is ${String(dtype)} [${String(shape)}] instead of ${wanted}`);
 }
 
-/** Floats in memory of their own: in the body they may start at any byte, and would keep all of it alive. */
+/**
+ * Floats in memory of their own: in the body they may start at any byte, and would keep all of it
+ * alive.
+ */
 function floatsOf(bytes: Uint8Array): Float32Array {
   return new Float32Array(copyOf(bytes));
 }

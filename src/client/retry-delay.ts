@@ -9,8 +9,9 @@ export interface RetryTiming {
 /**
  * Plans the wait before the next try, in ms.
  *
- * Without a word from the server: doubling, of which a random half is taken off, so that clients that failed together do not
- * come back together. With one: never sooner than it said, and a little later for the same reason.
+ * Without a word from the server: doubling, of which a random half is taken off, so that clients
+ * that failed together do not come back together. With one: never sooner than it said, and a little
+ * later for the same reason.
  *
  * @param options.failedCount tries that have failed so far, at least 1.
  * @param options.random from 0 up to, not including, 1.

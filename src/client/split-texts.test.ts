@@ -31,7 +31,8 @@ describe('splitTexts', () => {
     expect(await split([], 2, 100)).toEqual([]);
   });
 
-  // Planted and caught: `>=` for `>` in the character limit, `start` not moved on, the last chunk forgotten.
+  // Planted and caught: `>=` for `>` in the character limit, `start` not moved on, the last chunk
+  // forgotten.
   test('loses nothing, keeps the order, fills each request as far as it may', async () => {
     const random = seededRandom(7);
     for (let round = 0; round < 300; round++) {

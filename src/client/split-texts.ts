@@ -16,8 +16,8 @@ export interface TextChunk {
 }
 
 /**
- * Cuts texts into requests, in order, each as full as it may be. It pulls a text only when it is asked for a chunk, and
- * yields a chunk as soon as the next text does not fit.
+ * Cuts texts into requests, in order, each as full as it may be. It pulls a text only when it is
+ * asked for a chunk, and yields a chunk as soon as the next text does not fit.
  *
  * @throws APIEncoderError of `checkText`, when it comes to a text that is none.
  */
@@ -46,8 +46,8 @@ export async function* splitTexts(
 }
 
 /**
- * Refuses what the server would refuse, with the server's codes, before anything is sent: the last text of a hundred
- * thousand must not fail the call after the others have been computed.
+ * Refuses what the server would refuse, with the server's codes, before anything is sent: the last
+ * text of a hundred thousand must not fail the call after the others have been computed.
  *
  * @param field what the caller knows the text as.
  * @throws APIEncoderError CLIENT_ARGUMENT_INVALID, EMB_TEXT_EMPTY or EMB_TEXT_NOT_UNICODE.

@@ -18,8 +18,8 @@ export interface TransportOptions extends RetryTiming {
 }
 
 /**
- * Sends a request until it succeeds, its failure is for good, or no try or no time is left. To be used for requests that may
- * reach the server twice; all of the encoder's may.
+ * Sends a request until it succeeds, its failure is for good, or no try or no time is left. To be
+ * used for requests that may reach the server twice; all of the encoder's may.
  *
  * @returns the reply's body; owned by the caller.
  * @throws APIEncoderError of the last try, or the scope's reason.

@@ -22,7 +22,10 @@ export const answerNever: Answer = () => new Promise(() => undefined);
 export const answerUnavailable: Answer = () =>
   scriptedError(503, { code: 'EMB_BACKEND_UNAVAILABLE', retryable: true });
 
-/** A virtual clock that also remembers every delay that was asked of it, so that a test can await one. */
+/**
+ * A virtual clock that also remembers every delay that was asked of it, so that a test can await
+ * one.
+ */
 export class WatchedClock extends VirtualClock {
   /** In ms, oldest first. */
   readonly delaysMs: number[] = [];

@@ -71,7 +71,10 @@ export function scriptedRow(text: string): Float32Array {
   return Float32Array.of(text.length, text.charCodeAt(0), text.charCodeAt(text.length - 1));
 }
 
-/** What the server answers to these texts, in the server's own codec. `changes` replaces parts of it. */
+/**
+ * What the server answers to these texts, in the server's own codec. `changes` replaces parts of
+ * it.
+ */
 export function scriptedReply(
   texts: readonly string[],
   changes: Partial<EncodeReply> = {},
