@@ -1,6 +1,7 @@
 /**
- * `bun run bench`: micro-benchmarks, then the whole server under load, each part in a process of its own. A table goes to
- * standard output, the same with plots and as JSON to `reports/`. Any wrong reply ends it without a report.
+ * `bun run bench`: micro-benchmarks, then the whole server under load, each part in a process of
+ * its own. A table goes to standard output, the same with plots and as JSON to `reports/`. Any
+ * wrong reply ends it without a report.
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,9 +1,10 @@
 /**
- * Holds the export against a model of BGE-M3's full shape, with random weights: makes one, exports it, states the
- * export's peak memory, and lets ONNX Runtime answer a text with all heads.
+ * Holds the export against a model of BGE-M3's full shape, with random weights: makes one, exports
+ * it, states the export's peak memory, and lets ONNX Runtime answer a text with all heads.
  *
- * `bun scripts/export-full-shape.ts [--folder DIR] [--tokens 8192]`; needs 7 GB of disk, and for 8,192 tokens
- * about 16 GB of memory, most of it for one layer's attention. Not part of the tests: it takes minutes.
+ * `bun scripts/export-full-shape.ts [--folder DIR] [--tokens 8192]`; needs 7 GB of disk, and for
+ * 8,192 tokens about 16 GB of memory, most of it for one layer's attention. Not part of the tests:
+ * it takes minutes.
  */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,7 +1,8 @@
 /**
  * From BGE-M3's published weights to a verified TensorRT engine: `./run.sh export --help`.
  *
- * Exit status 0 when all that this machine can do is done, 1 with one line on what failed, 2 when called wrongly.
+ * Exit status 0 when all that this machine can do is done, 1 with one line on what failed, 2 when
+ * called wrongly.
  */
 import { systemClock } from '../src/base/clock.ts';
 import { ModelFileError } from '../src/model/files.ts';
@@ -11,7 +12,10 @@ import { ExportError } from './export/export-error.ts';
 import { type ExportSettings, parseExportSettings, USAGE } from './export/export-settings.ts';
 import { checkEngine, runExport } from './export/run-export.ts';
 
-/** The machine's clock; unlike the server's, its timers keep the process alive: a pause is no reason to end. */
+/**
+ * The machine's clock; unlike the server's, its timers keep the process alive: a pause is no reason
+ * to end.
+ */
 const clock = {
   ...systemClock,
   schedule(delayMs: number, action: () => void) {

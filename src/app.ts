@@ -11,7 +11,8 @@ import { addSwagger } from './http/swagger.ts';
 import { addTokenRoutes } from './http/tokens.ts';
 
 /**
- * Parts in, application out; it never listens. A test calls `handle` on it, with absolute URLs of `http://localhost/`.
+ * Parts in, application out; it never listens. A test calls `handle` on it, with absolute URLs of
+ * `http://localhost/`.
  */
 export function createApp(options: {
   parts: Parts;

@@ -1,6 +1,8 @@
 import { availableParallelism } from 'node:os';
 
-/** One documented setting: its variable, default, unit and meaning; the rest depends on its kind. */
+/**
+ * One documented setting: its variable, default, unit and meaning; the rest depends on its kind.
+ */
 export interface Setting<Value = unknown> {
   readonly environment: string;
   readonly default: Value;
@@ -70,7 +72,10 @@ function urls(environment: string, value: string, meaning: string): Setting<read
 }
 
 // biome-ignore format: one setting, two lines: a table is read by its columns.
-/** Every setting. A zero that stands for "fit this machine" says so. The README's table is checked against this one. */
+/**
+ * Every setting. A zero that stands for "fit this machine" says so. The README's table is checked
+ * against this one.
+ */
 export const SETTINGS = {
   host: text('HOST', '0.0.0.0', 'address',
     'Address to listen on.'),
@@ -91,7 +96,7 @@ export const SETTINGS = {
   tritonBatchesInFlight: integer('TRITON_BATCHES_IN_FLIGHT', 2, [1, 64], 'batches',
     'Batches in flight to each Triton endpoint.'),
   tritonProbeMs: integer('TRITON_PROBE_MS', 1000, [10, 60_000], 'ms',
-    'How often an endpoint that is down is asked whether it is back.'),
+    'How often an endpoint is asked that is down, or of which no batch has told.'),
   embeddedModelFile: text('EMBEDDED_MODEL_FILE', '', 'path',
     'ONNX file below the model\'s folder. Empty: the manifest\'s first that suits this processor.'),
   embeddedSlots: integer('EMBEDDED_SLOTS', 0, [0, 256], 'workers',

@@ -31,7 +31,10 @@ export function refuseWhileDown({ backend, tokenizer }: Parts): void {
   });
 }
 
-/** Characters of a token, on the low side for Russian and English prose, so that tokens are over-estimated. */
+/**
+ * Characters of a token, on the low side for Russian and English prose, so that tokens are
+ * over-estimated.
+ */
 const CHARACTERS_PER_TOKEN = 3;
 
 /** What a request asks of the queue: its tokens are estimated before they are known. */
@@ -108,8 +111,8 @@ export function refuseLargeReply(
 }
 
 /**
- * Puts the outputs together as the caller asked for them. The batcher has held each against what the model promises; a
- * text that got an error instead is named by its field.
+ * Puts the outputs together as the caller asked for them. The batcher has held each against what
+ * the model promises; a text that got an error instead is named by its field.
  */
 export function joinOutputs(
   request: EncodeRequest,

@@ -42,7 +42,9 @@ export interface EncodeRequest {
   readonly fieldOf: (index: number) => string;
 }
 
-/** What the journey answers: one entry a text, in order; of the heads, those that were asked for. */
+/**
+ * What the journey answers: one entry a text, in order; of the heads, those that were asked for.
+ */
 export interface EncodeResult {
   /** `[dimension]` float32 each, normalised; views that stay valid. */
   readonly rows?: readonly Float32Array[];
@@ -85,8 +87,9 @@ export type Encode = (request: EncodeRequest) => Promise<EncodeResult>;
 /**
  * Makes the journey out of its parts.
  *
- * It throws ServerError: EMB_HEAD_UNAVAILABLE, EMB_TEXT_TOO_LONG, EMB_REPLY_TOO_LARGE, EMB_QUEUE_FULL, EMB_SHUTTING_DOWN,
- * EMB_TOKENIZER_FAILED, EMB_BACKEND_*, EMB_OUTPUT_INVALID, EMB_DEADLINE_EXCEEDED or EMB_REQUEST_ABORTED.
+ * It throws ServerError: EMB_HEAD_UNAVAILABLE, EMB_TEXT_TOO_LONG, EMB_REPLY_TOO_LARGE,
+ * EMB_QUEUE_FULL, EMB_SHUTTING_DOWN, EMB_TOKENIZER_FAILED, EMB_BACKEND_*, EMB_OUTPUT_INVALID,
+ * EMB_DEADLINE_EXCEEDED or EMB_REQUEST_ABORTED.
  */
 export function createEncode(parts: Parts): Encode {
   const { admission, tokenizer, batcher, clock, limits } = parts;

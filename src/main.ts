@@ -10,7 +10,10 @@ import { createParts, type LiveParts } from './parts.ts';
 /** Exit statuses, as the README lists them. */
 const EXIT = { drained: 0, settings: 2, port: 3, backend: 4, killed: 130 } as const;
 
-/** Bun closes a connection that is silent for so long, in s. Its largest value; our own deadline comes first. */
+/**
+ * Bun closes a connection that is silent for so long, in s. Its largest value; our own deadline
+ * comes first.
+ */
 const IDLE_TIMEOUT_S = 255;
 
 await main();
@@ -29,7 +32,8 @@ async function main(): Promise<void> {
       hostname: config.host,
       port: config.port,
       idleTimeout: IDLE_TIMEOUT_S,
-      // The limit is checked by the routes, which answer in our own shape; this one only must not come first.
+      // The limit is checked by the routes, which answer in our own shape; this one only must not
+      // come first.
       maxRequestBodySize: Number.MAX_SAFE_INTEGER,
       development: false,
     });
@@ -57,7 +61,8 @@ async function tellWhenReady(parts: LiveParts, draining: AbortSignal, log: Log):
 }
 
 /**
- * The first signal drains: no new work, the admitted is finished. A second one ends the process at once.
+ * The first signal drains: no new work, the admitted is finished. A second one ends the process at
+ * once.
  *
  * @returns aborted from the first signal on.
  */

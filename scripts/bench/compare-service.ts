@@ -1,6 +1,6 @@
 /**
- * Our server against the kind of service that it replaces: `bun scripts/bench/compare-service.ts`. The same Triton, the
- * same texts, the same load, in turns; ratios come from medians.
+ * Our server against the kind of service that it replaces: `bun scripts/bench/compare-service.ts`.
+ * The same Triton, the same texts, the same load, in turns; ratios come from medians.
  */
 import { parseArgs } from 'node:util';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
@@ -38,7 +38,10 @@ const TOKEN_COUNT_MAX = 512;
 
 const CONNECTIONS = [1, 32, 128] as const;
 
-/** What is asked for: requests a second as a multiple of the replaced service's, at 32 and 128 connections. */
+/**
+ * What is asked for: requests a second as a multiple of the replaced service's, at 32 and 128
+ * connections.
+ */
 const RATIO_WANTED = { json: 25, msgpack: 45 } as const;
 
 /** And the median latency at one connection as a share of its. */
@@ -140,7 +143,10 @@ function keyOf(name: string, connectionCount: number): string {
   return `${name} @ ${connectionCount}`;
 }
 
-/** Each round lets every service run under every load, one after the other: what disturbs one disturbs all. */
+/**
+ * Each round lets every service run under every load, one after the other: what disturbs one
+ * disturbs all.
+ */
 async function takeTurns(
   contenders: readonly Contender[],
   { rounds, times }: { rounds: number; times: MeasureTimes },

@@ -6,7 +6,10 @@ import type { LoadPoint } from './report/bench-report.ts';
 import type { BenchTarget } from './target/bench-target.ts';
 import { usageOf } from './target/process-usage.ts';
 
-/** A request without a reply by then counts as failed. Far above what any load here takes when it does not pile up. */
+/**
+ * A request without a reply by then counts as failed. Far above what any load here takes when it
+ * does not pile up.
+ */
 const TIMEOUT_MS = 30_000;
 
 /** Connections of an open load: more would wait in the server's queue anyway. */
@@ -71,7 +74,9 @@ export async function measureLoad(
   };
 }
 
-/** A wrong reply is a fault of the server. So is a failed one: no load here is meant to be refused. */
+/**
+ * A wrong reply is a fault of the server. So is a failed one: no load here is meant to be refused.
+ */
 function refuseTrouble(label: string, { wrong, failed, requestCount }: LoadResult): void {
   if (wrong.count > 0) {
     throw new WrongReplyError(

@@ -21,8 +21,8 @@ export interface ScenarioOptions {
 }
 
 /**
- * Runs one scenario: starts its server, checks a reply to every request that it will send, finds the best rate with closed
- * loads, then measures latency at shares of it with open ones.
+ * Runs one scenario: starts its server, checks a reply to every request that it will send, finds
+ * the best rate with closed loads, then measures latency at shares of it with open ones.
  *
  * @throws WrongReplyError or Error: nothing of the scenario is worth reporting then.
  */

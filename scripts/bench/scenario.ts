@@ -8,7 +8,9 @@ import type { TargetKind } from './target/bench-target.ts';
 export interface MixPart {
   readonly length: TextLength;
   readonly textsPerRequest: number;
-  /** How many different requests of this part there are; each is as likely as any other of the mix. */
+  /**
+   * How many different requests of this part there are; each is as likely as any other of the mix.
+   */
   readonly requestCount: number;
 }
 

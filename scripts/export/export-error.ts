@@ -1,6 +1,6 @@
 /**
- * What stopped an export, in words for the person who runs it: the file, what was found in it, what was expected.
- * A fault of the export itself is an `InvariantError` instead.
+ * What stopped an export, in words for the person who runs it: the file, what was found in it, what
+ * was expected. A fault of the export itself is an `InvariantError` instead.
  */
 export class ExportError extends Error {
   override readonly name = 'ExportError';

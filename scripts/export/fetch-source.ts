@@ -31,8 +31,9 @@ export interface FetchOptions {
 type Ledger = Record<string, { revision: string; bytes: number; sha256: string }>;
 
 /**
- * Brings all files of a source onto this machine: those of its manifest, and those that its graph points into, which
- * only the graph knows. Files that an earlier run brought are verified, not downloaded again.
+ * Brings all files of a source onto this machine: those of its manifest, and those that its graph
+ * points into, which only the graph knows. Files that an earlier run brought are verified, not
+ * downloaded again.
  *
  * @throws ExportError, HubError, ModelFileError
  */

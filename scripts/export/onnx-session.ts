@@ -10,7 +10,10 @@ export interface ModelOutput {
   readonly values: Float32Array;
 }
 
-/** Something that runs token ids through a model: ONNX Runtime here, an engine behind Triton elsewhere. */
+/**
+ * Something that runs token ids through a model: ONNX Runtime here, an engine behind Triton
+ * elsewhere.
+ */
 export interface ModelRunner {
   /**
    * Runs a batch. Shorter texts are padded to the longest, or to `tokenCount` when that is given.
@@ -27,7 +30,9 @@ export interface ModelRunner {
 /** `<pad>` of XLM-RoBERTa. */
 const PAD_ID = 1n;
 
-/** The padded inputs of a batch: ids and mask, `[texts.length, tokenCount]`; owned by the caller. */
+/**
+ * The padded inputs of a batch: ids and mask, `[texts.length, tokenCount]`; owned by the caller.
+ */
 export function padBatch(texts: readonly (readonly number[])[], tokenCount?: number) {
   const width = tokenCount ?? Math.max(...texts.map((ids) => ids.length));
   const ids = new BigInt64Array(texts.length * width).fill(PAD_ID);
@@ -53,7 +58,8 @@ export async function createOnnxSession(path: string): Promise<ModelRunner> {
     disableRuntimeTelemetry();
     session = await InferenceSession.create(path, {
       executionProviders: ['cpu'],
-      // A model that is loaded to be checked runs a few texts: an arena would only hold on to its largest moment.
+      // A model that is loaded to be checked runs a few texts: an arena would only hold on to its
+      // largest moment.
       enableCpuMemArena: false,
       enableMemPattern: false,
       logSeverityLevel: 3,

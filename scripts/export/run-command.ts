@@ -11,7 +11,8 @@ export interface CommandResult {
 const OUTPUT_CHARACTERS_MAX = 4_000_000;
 
 /**
- * Runs a command to its end, its output gathered. It gets no input and is not interpreted by a shell.
+ * Runs a command to its end, its output gathered. It gets no input and is not interpreted by a
+ * shell.
  *
  * @throws ExportError when the program is not there.
  */

@@ -19,7 +19,10 @@ export interface ExportTools {
   readonly say: (line: string) => void;
 }
 
-/** A hub that is slow to answer or a network that comes and goes: eight tries, up to half a minute apart. */
+/**
+ * A hub that is slow to answer or a network that comes and goes: eight tries, up to half a minute
+ * apart.
+ */
 const DOWNLOAD = {
   attemptCountMax: 8,
   backoffMsMin: 1_000,
@@ -104,7 +107,9 @@ interface Limits {
   readonly tokensMax: number;
 }
 
-/** The limits stand where the server and Triton read them, so that nothing can disagree with them. */
+/**
+ * The limits stand where the server and Triton read them, so that nothing can disagree with them.
+ */
 async function readLimits(settings: ExportSettings, manifest: ModelManifest): Promise<Limits> {
   const { tritonModel, tokenCountMax: tokensMax } = manifest;
   if (tritonModel === undefined) return { tritonModel, batchMax: 1, tokensMax };

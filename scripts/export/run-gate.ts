@@ -2,14 +2,17 @@ import { type AnswerPair, type Fidelity, judgeFidelity } from '../../src/model/f
 import gateTexts from './gate-texts.json';
 import type { ModelRunner } from './onnx-session.ts';
 
-/** Lengths of the texts that are made of the others: engines choose other kernels for long inputs. */
+/**
+ * Lengths of the texts that are made of the others: engines choose other kernels for long inputs.
+ */
 const LONG_TOKEN_COUNTS = [300, 1_024];
 /** How many texts run together, padded: an engine must not let a text's neighbours change it. */
 const BATCH_TEXT_COUNT = 8;
 const [FIRST_ID, LAST_ID] = [0, 2];
 
 /**
- * Token ids of the texts that the gate compares: search queries and passages in several languages, and two long ones.
+ * Token ids of the texts that the gate compares: search queries and passages in several languages,
+ * and two long ones.
  *
  * @param tokensMax longer texts are left out.
  */
@@ -25,8 +28,8 @@ export function gateTextIds(tokensMax: number): number[][] {
 }
 
 /**
- * The fidelity gate: runs every text through both, one by one and then some of them padded together, and compares each
- * output.
+ * The fidelity gate: runs every text through both, one by one and then some of them padded
+ * together, and compares each output.
  *
  * @param options.reference the model as it was exported, in float32.
  * @param options.candidate what is to serve.

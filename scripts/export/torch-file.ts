@@ -16,8 +16,8 @@ export interface LinearLayer {
 }
 
 /**
- * Reads a linear layer from a file that `torch.save` wrote, float32 or float16. Nothing in the file is executed: its
- * pickle may only describe tensors.
+ * Reads a linear layer from a file that `torch.save` wrote, float32 or float16. Nothing in the file
+ * is executed: its pickle may only describe tensors.
  *
  * @throws ExportError when the file is anything else.
  */

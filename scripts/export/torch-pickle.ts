@@ -26,7 +26,10 @@ export class StorageTensor {
   }
 }
 
-/** A name from a module: only those in `CALLS` and `STORAGES` can be used, and none is ever run as Python would. */
+/**
+ * A name from a module: only those in `CALLS` and `STORAGES` can be used, and none is ever run as
+ * Python would.
+ */
 class Global {
   readonly name: string;
   constructor(name: string) {
@@ -194,7 +197,10 @@ class PickleMachine {
   }
 }
 
-/** What each opcode of pickle's protocols 2 to 4 does; https://docs.python.org/3/library/pickletools.html. */
+/**
+ * What each opcode of pickle's protocols 2 to 4 does;
+ * https://docs.python.org/3/library/pickletools.html.
+ */
 const OPCODES: Readonly<Record<number, (machine: PickleMachine) => void>> = {
   128: (m) => void m.byte(), // PROTO
   149: (m) => void m.long(8), // FRAME

@@ -12,7 +12,8 @@ interface ReplyOutput {
 }
 
 /**
- * Runs texts through a model that Triton serves. One request at a time and no retry: what fails here should be seen.
+ * Runs texts through a model that Triton serves. One request at a time and no retry: what fails
+ * here should be seen.
  *
  * @param options.url Triton's HTTP address.
  * @param options.outputs the outputs to ask for.

@@ -34,7 +34,8 @@ const MULTI_VECTOR_FILE = 'colbert_linear.pt';
  * Writes `<folder>/onnx/model.onnx`, in float32 and also what the embedded backend serves, and
  * `<folder>/half/model.onnx`, which engines are built from; and copies the tokenizer beside them.
  *
- * @throws ExportError when the files are not those of the manifest's model, or the disk is too small.
+ * @throws ExportError when the files are not those of the manifest's model, or the disk is too
+ * small.
  */
 export async function writeGraphs(options: {
   readonly manifest: ModelManifest;

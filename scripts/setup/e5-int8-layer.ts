@@ -76,8 +76,8 @@ function addInt8Weight({ graph, weights }: GraphContext, name: string) {
 const INT8_MAX = 127;
 
 /**
- * Turns a four-bit matrix `[columns, rows]` into int8 `[rows, columns]`, each column with a scale of
- * its own.
+ * Turns a four-bit matrix `[columns, rows]` into int8 `[rows, columns]`, each column with a scale
+ * of its own.
  */
 function quantizeColumns(
   weights: E5Container,

@@ -1,8 +1,10 @@
 /**
- * Compares the compiled tokenizer with the reference on seeded random texts: ids, offsets, special flags, and on a share of
- * them truncation on either side. Prints each text that differs with its seed, and then exits with 1.
+ * Compares the compiled tokenizer with the reference on seeded random texts: ids, offsets, special
+ * flags, and on a share of them truncation on either side. Prints each text that differs with its
+ * seed, and then exits with 1.
  *
- * usage: bun scripts/sim/tokenizer-sim.ts [--count 1000000] [--seed 1] [--model models/multilingual-e5-small]
+ * usage: bun scripts/sim/tokenizer-sim.ts [--count 1000000] [--seed 1] [--model
+ * models/multilingual-e5-small]
  */
 import { parseArgs } from 'node:util';
 import { createReferenceTokenizer } from '../../src/testing/reference-tokenizer.ts';

@@ -1,17 +1,21 @@
 /**
- * Writes `src/tokenizer/grapheme-table.ts`: the grapheme cluster classes of every code point, as the reference tokenizer
- * sees them.
+ * Writes `src/tokenizer/grapheme-table.ts`: the grapheme cluster classes of every code point, as
+ * the reference tokenizer sees them.
  *
- * The reference normalizes per cluster, by the Unicode version that it was built with, which is not the one in this
- * runtime. So each class is asked of the reference itself: a tiny charsmap that maps one probe character, and a string in
- * which that character is replaced differently when a cluster boundary stands before or after the code point in question.
+ * The reference normalizes per cluster, by the Unicode version that it was built with, which is not
+ * the one in this runtime. So each class is asked of the reference itself: a tiny charsmap that
+ * maps one probe character, and a string in which that character is replaced differently when a
+ * cluster boundary stands before or after the code point in question.
  *
  * usage: bun scripts/tokenizer/generate-grapheme-table.ts
  */
 import { type Normalizer, precompiled } from '@anush008/tokenizers';
 import { GRAPHEME } from '../../src/tokenizer/grapheme-class.ts';
 
-/** Combining acute and diaeresis, two bytes each: they extend any cluster and belong to no class but that. */
+/**
+ * Combining acute and diaeresis, two bytes each: they extend any cluster and belong to no class but
+ * that.
+ */
 const ACUTE = '\u0301';
 const DIAERESIS = '\u0308';
 const ZWJ = '\u200d';
@@ -19,7 +23,10 @@ const ZWJ = '\u200d';
 const KA = '\u0915';
 const VIRAMA = '\u094d';
 
-/** A Darts double array with the one key `from`, in the layout of SentencePiece's charsmap, followed by `to`. */
+/**
+ * A Darts double array with the one key `from`, in the layout of SentencePiece's charsmap, followed
+ * by `to`.
+ */
 function charsmapNormalizer(from: string, to: string): Normalizer {
   const key = Buffer.from(from);
   const units = new Uint32Array(256 * (key.length + 2));
@@ -46,7 +53,8 @@ const fromKa = charsmapNormalizer(KA, 'b');
 
 function classOf(c: string): number {
   let bits = 0;
-  // `a` is replaced either way; what clung to it in a cluster shorter than six bytes vanishes with it.
+  // `a` is replaced either way; what clung to it in a cluster shorter than six bytes vanishes with
+  // it.
   if (fromA.normalizeString(`a${c}`) === 'b') bits |= GRAPHEME.attaches;
   // In a cluster that starts with something else, `a` is replaced alone and its accent stays.
   const attaches = (bits & GRAPHEME.attaches) !== 0;
@@ -108,9 +116,10 @@ for (const word of words) {
 await Bun.write(
   new URL('../../src/tokenizer/grapheme-table.ts', import.meta.url).pathname,
   `/**
- * Grapheme cluster classes by range, in order: the distance from the previous range's start and the class bits of
- * \`grapheme-class.ts\`, both in base 36. Written by \`scripts/tokenizer/generate-grapheme-table.ts\`, from the answers of
- * the reference (Unicode 16.0); not edited by hand.
+ * Grapheme cluster classes by range, in order: the distance from the previous range's start and the
+ * class bits of \`grapheme-class.ts\`, both in base 36. Written by
+ * \`scripts/tokenizer/generate-grapheme-table.ts\`, from the answers of the reference (Unicode
+ * 16.0); not edited by hand.
  */
 export const GRAPHEME_TABLE = [
 ${lines.map((line) => `  '${line}',`).join('\n')}

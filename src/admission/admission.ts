@@ -18,8 +18,8 @@ export interface Demand {
 /** Refuses work before it is done. */
 export interface Admission {
   /**
-   * @throws ServerError EMB_QUEUE_FULL when texts or tokens would pass their limit, with the time after which a place is
-   * likely; EMB_SHUTTING_DOWN once `close` was called.
+   * @throws ServerError EMB_QUEUE_FULL when texts or tokens would pass their limit, with the time
+   * after which a place is likely; EMB_SHUTTING_DOWN once `close` was called.
    */
   admit(demand: Demand): Permit;
   readonly admittedTextCount: number;
@@ -28,16 +28,22 @@ export interface Admission {
   close(): Promise<void>;
 }
 
-/** Window over which the drain rate is measured, in ms: long enough for a few slow batches, short enough to follow load. */
+/**
+ * Window over which the drain rate is measured, in ms: long enough for a few slow batches, short
+ * enough to follow load.
+ */
 const WINDOW_MS = 5000;
 
-/** Bounds of Retry-After, in ms: below, clients would hammer; above, they would give up on a queue that has long drained. */
+/**
+ * Bounds of Retry-After, in ms: below, clients would hammer; above, they would give up on a queue
+ * that has long drained.
+ */
 const RETRY_MS_MIN = 50;
 const RETRY_MS_MAX = 30_000;
 
 /**
- * Counts what is admitted and not yet answered, in texts and in tokens. An empty queue admits any single request, so that
- * the largest allowed request is never refused for ever.
+ * Counts what is admitted and not yet answered, in texts and in tokens. An empty queue admits any
+ * single request, so that the largest allowed request is never refused for ever.
  */
 export function createAdmission(options: {
   clock: Clock;
@@ -88,7 +94,10 @@ export function createAdmission(options: {
     if (textCount === 0) onEmpty?.();
   }
 
-  /** Tokens that must leave before the demand fits, divided by the rate at which tokens have been leaving. */
+  /**
+   * Tokens that must leave before the demand fits, divided by the rate at which tokens have been
+   * leaving.
+   */
   function full(
     bound: { unit: string; limit: number; value: number },
     demand: Demand,

@@ -1,11 +1,15 @@
 import type { FloatBlock } from './float-block.ts';
 
 /**
- * What the batcher and the journey know of a backend. Both backends, and every fake, pass `testing/contract/backend`.
+ * What the batcher and the journey know of a backend. Both backends, and every fake, pass
+ * `testing/contract/backend`.
  */
 export interface Backend {
   readonly name: 'triton' | 'embedded';
-  /** What it likes; read anew for each batch, since an engine that comes back may like something else. */
+  /**
+   * What it likes; read anew for each batch, since an engine that comes back may like something
+   * else.
+   */
   limits(): BackendLimits;
   /** What the model that runs there can give; of several servers, what all can. */
   heads(): readonly Head[];
@@ -16,8 +20,8 @@ export interface Backend {
    *
    * @param batch borrowed until the promise settles.
    * @returns exactly the heads that were asked for, owned by the caller.
-   * @throws ServerError EMB_BACKEND_UNAVAILABLE, EMB_BACKEND_TIMEOUT, EMB_BACKEND_FAILED, EMB_OUTPUT_INVALID, or
-   * EMB_REQUEST_ABORTED once its signal has fired.
+   * @throws ServerError EMB_BACKEND_UNAVAILABLE, EMB_BACKEND_TIMEOUT, EMB_BACKEND_FAILED,
+   * EMB_OUTPUT_INVALID, or EMB_REQUEST_ABORTED once its signal has fired.
    */
   infer(batch: TokenBatch, options?: InferOptions): Promise<BatchOutput>;
   /** Lets go of sockets and workers. Batches in flight fail. */
@@ -28,11 +32,16 @@ export interface Backend {
 export interface InferOptions {
   /** Fires when nobody waits for any text of the batch; the work is given up where it can be. */
   readonly signal?: AbortSignal;
-  /** Name of who failed on this batch before, as `servedBy`; another takes it when there is another. */
+  /**
+   * Name of who failed on this batch before, as `servedBy`; another takes it when there is another.
+   */
   readonly avoid?: string | undefined;
 }
 
-/** Cause of an EMB_BACKEND_FAILED or EMB_OUTPUT_INVALID: which endpoint, and whether the batch seems to have ended it. */
+/**
+ * Cause of an EMB_BACKEND_FAILED or EMB_OUTPUT_INVALID: which endpoint, and whether the batch seems
+ * to have ended it.
+ */
 export class BackendFault extends Error {
   override readonly name = 'BackendFault';
   /** As in `BatchOutput`. */
@@ -52,7 +61,9 @@ export type Head = 'dense' | 'sparse' | 'multi_vector';
 
 const HEADS: readonly Head[] = ['dense', 'sparse', 'multi_vector'];
 
-/** The seven sets that are not empty, by bit mask: heads are compared by identity on the hot path. */
+/**
+ * The seven sets that are not empty, by bit mask: heads are compared by identity on the hot path.
+ */
 const HEAD_SETS: readonly (readonly Head[])[] = Array.from({ length: 8 }, (_, mask) =>
   HEADS.filter((_head, bit) => (mask & (1 << bit)) !== 0),
 );
@@ -66,7 +77,10 @@ export function headSet(heads: readonly Head[]): readonly Head[] {
 export interface BackendLimits {
   /** Batches that may be in flight at once. */
   readonly slotCount: number;
-  /** Servers or workers that could run a batch: with a second one, what failed on the first is tried there. */
+  /**
+   * Servers or workers that could run a batch: with a second one, what failed on the first is tried
+   * there.
+   */
   readonly endpointCount: number;
   /** Texts in one batch. */
   readonly batchTextsMax: number;
@@ -74,7 +88,10 @@ export interface BackendLimits {
   readonly batchTokensMax: number;
   /** The same for a batch that asks for a vector a token: those are what fills memory. */
   readonly multiVectorTokensMax: number;
-  /** How many padded tokens one launch is worth: below that much padding, two batches are better sent as one. */
+  /**
+   * How many padded tokens one launch is worth: below that much padding, two batches are better
+   * sent as one.
+   */
   readonly launchTokens: number;
   /** Pads to the exact longest text instead of the shared lengths of `paddedLengthOf`. */
   readonly isExactLength: boolean;
@@ -89,7 +106,10 @@ export interface BackendState {
 
 /** Token ids of some texts, to be padded to one length. */
 export interface TokenBatch {
-  /** One array of token ids for each text, special tokens included; borrowed. Each has at least one id. */
+  /**
+   * One array of token ids for each text, special tokens included; borrowed. Each has at least one
+   * id.
+   */
   readonly texts: readonly Int32Array[];
   /** Length that every text is padded to; at least the longest. */
   readonly paddedLength: number;

@@ -1,13 +1,16 @@
 import { invariant } from '../base/invariant.ts';
 
 /**
- * Float32 values, little-endian, somewhere in a reply. Part of them is handed out as a view where they lie at a multiple of
- * four bytes, and copied otherwise: the offset is the sender's choice, and only what is wanted is copied, never padding.
+ * Float32 values, little-endian, somewhere in a reply. Part of them is handed out as a view where
+ * they lie at a multiple of four bytes, and copied otherwise: the offset is the sender's choice,
+ * and only what is wanted is copied, never padding.
  */
 export class FloatBlock {
   readonly #bytes: Uint8Array<ArrayBuffer>;
 
-  /** @param bytes borrowed for as long as the block or a view of it lives; a multiple of four long. */
+  /**
+   * @param bytes borrowed for as long as the block or a view of it lives; a multiple of four long.
+   */
   constructor(bytes: Uint8Array<ArrayBuffer>) {
     invariant(bytes.length % 4 === 0, 'float32 values have four bytes each');
     this.#bytes = bytes;

@@ -1,11 +1,13 @@
-/** How far from 1 a normalised row's length may lie: float16 engines round each component by 2^-11. */
+/**
+ * How far from 1 a normalised row's length may lie: float16 engines round each component by 2^-11.
+ */
 const NORM_TOLERANCE = 2e-3;
 
 /**
  * Says what is wrong with a row, or nothing.
  *
- * A backend can answer 200 with NaN, zeros or rows of another model's length, and a vector store keeps those for weeks. So
- * every row is looked at before it leaves, at about a µs each.
+ * A backend can answer 200 with NaN, zeros or rows of another model's length, and a vector store
+ * keeps those for weeks. So every row is looked at before it leaves, at about a µs each.
  *
  * @param row `[dimension]` float32; borrowed.
  * @param expected.isNormalized whether the model promises rows of length one.
@@ -28,7 +30,10 @@ export function faultOfRow(
   return undefined;
 }
 
-/** Says what is wrong with the weights of a text's tokens, or nothing. The graph ends in a ReLU: none is negative. */
+/**
+ * Says what is wrong with the weights of a text's tokens, or nothing. The graph ends in a ReLU:
+ * none is negative.
+ */
 export function faultOfWeights(weights: Float32Array): string | undefined {
   for (let index = 0; index < weights.length; index++) {
     if (!(weights[index] >= 0 && weights[index] < Number.POSITIVE_INFINITY)) {

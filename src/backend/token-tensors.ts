@@ -4,10 +4,12 @@ import type { TokenBatch } from './backend.ts';
 /**
  * Writes the two input tensors of a batch, `[textCount, paddedLength]` each, as 32-bit words.
  *
- * An int64 is two words, low first, and a token id fits the low one: no BigInt is made for any token.
+ * An int64 is two words, low first, and a token id fits the low one: no BigInt is made for any
+ * token.
  *
  * @param options.wordsPerValue 2 for INT64, 1 for INT32.
- * @param options.ids and `options.mask` are written whole; each holds `textCount × paddedLength × wordsPerValue` words.
+ * @param options.ids and `options.mask` are written whole; each holds `textCount × paddedLength ×
+ * wordsPerValue` words.
  */
 export function writeTokenTensors(
   batch: TokenBatch,

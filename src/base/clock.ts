@@ -1,13 +1,18 @@
 /**
- * Time, as an argument. Nothing else in `src` calls `setTimeout`, `setImmediate` or `performance.now`, so that a test can
- * put a virtual clock in its place.
+ * Time, as an argument. Nothing else in `src` calls `setTimeout`, `setImmediate` or
+ * `performance.now`, so that a test can put a virtual clock in its place.
  */
 export interface Clock {
   /** Milliseconds since an arbitrary start; never goes back. */
   now(): number;
-  /** Calls `action` once, at least `delayMs` from now. The returned function cancels it; calling that twice is harmless. */
+  /**
+   * Calls `action` once, at least `delayMs` from now. The returned function cancels it; calling
+   * that twice is harmless.
+   */
   schedule(delayMs: number, action: () => void): () => void;
-  /** Calls `action` once what has already arrived in this turn of the event loop has been handled. */
+  /**
+   * Calls `action` once what has already arrived in this turn of the event loop has been handled.
+   */
   afterTurn(action: () => void): void;
 }
 

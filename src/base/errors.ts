@@ -1,8 +1,8 @@
 /**
  * The catalogue of everything that can go wrong for a caller.
  *
- * A code is forever: clients match on it. Each has one HTTP status, and says whether the same call may succeed later.
- * The README's table is checked against this one.
+ * A code is forever: clients match on it. Each has one HTTP status, and says whether the same call
+ * may succeed later. The README's table is checked against this one.
  */
 export const ERRORS = {
   EMB_BODY_MALFORMED: {
@@ -147,8 +147,8 @@ export interface ErrorDetails {
 }
 
 /**
- * Something that a caller or a network caused. The message is for the caller: it names the field, the limit and the value.
- * What lies beneath travels as `cause`, to the log and no further.
+ * Something that a caller or a network caused. The message is for the caller: it names the field,
+ * the limit and the value. What lies beneath travels as `cause`, to the log and no further.
  */
 export class ServerError extends Error {
   readonly code: ErrorCode;
@@ -171,7 +171,10 @@ export class ServerError extends Error {
   }
 }
 
-/** A `ServerError` stays as it is; anything else becomes `EMB_INTERNAL`, its words kept from the caller. */
+/**
+ * A `ServerError` stays as it is; anything else becomes `EMB_INTERNAL`, its words kept from the
+ * caller.
+ */
 export function toServerError(error: unknown): ServerError {
   if (error instanceof ServerError) return error;
   return new ServerError('EMB_INTERNAL', 'The server failed; its log has the cause.', {

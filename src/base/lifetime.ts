@@ -4,13 +4,16 @@ import { ServerError } from './errors.ts';
 /**
  * How long somebody waits for a request: until its deadline, or until its caller hangs up.
  *
- * One lifetime follows a request through the tokenizer, the queue and the batch. Each stage asks whether it is over before
- * it does work, and may be told the moment it ends.
+ * One lifetime follows a request through the tokenizer, the queue and the batch. Each stage asks
+ * whether it is over before it does work, and may be told the moment it ends.
  */
 export interface Lifetime {
   /** Why nobody waits any more; undefined while somebody does. */
   readonly ended: ServerError | undefined;
-  /** Calls `action` once when the lifetime ends; at once if it has. Only the last action given is kept. */
+  /**
+   * Calls `action` once when the lifetime ends; at once if it has. Only the last action given is
+   * kept.
+   */
   whenEnded(action: (reason: ServerError) => void): void;
   /** Ends the watch, not the lifetime: timers and listeners go, nothing is called. */
   release(): void;

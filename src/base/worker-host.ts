@@ -1,32 +1,45 @@
 import type { Clock } from './clock.ts';
 import { describeError, type Log } from './log.ts';
 
-/** What every worker of ours says first: that it is up, with facts about what it loaded, or why it is not. */
+/**
+ * What every worker of ours says first: that it is up, with facts about what it loaded, or why it
+ * is not.
+ */
 export type WorkerGreeting<Facts> =
   | { readonly kind: 'ready'; readonly facts: Facts }
   | { readonly kind: 'failed'; readonly reason: string };
 
 /** One worker thread that is replaced when it dies. */
 export interface WorkerHost<Job, Facts> {
-  /** Facts of the running worker; undefined while it starts, after it has failed for good, and once closed. */
+  /**
+   * Facts of the running worker; undefined while it starts, after it has failed for good, and once
+   * closed.
+   */
   readonly facts: Facts | undefined;
   /** Why there is no running worker; empty while there is one. */
   readonly reason: string;
   /** Settles when the first start has succeeded, or has failed for good. */
   readonly started: Promise<void>;
-  /** Sends a job to the running worker. `transfer` moves the buffers: the caller no longer owns them. */
+  /**
+   * Sends a job to the running worker. `transfer` moves the buffers: the caller no longer owns
+   * them.
+   */
   send(job: Job, transfer?: ArrayBuffer[]): void;
   close(): void;
 }
 
-/** Wait before a worker that died is started again, times the deaths in a row: a model that cannot load must not spin. */
+/**
+ * Wait before a worker that died is started again, times the deaths in a row: a model that cannot
+ * load must not spin.
+ */
 const RESTART_DELAY_MS = 100;
 
 /**
  * Starts a worker and keeps it running.
  *
- * A worker that dies while it works is replaced at once, and `onDeath` fails its jobs. One that dies while it starts is
- * tried again `restartsMax` times in a row and then left dead, since a missing file does not heal by itself.
+ * A worker that dies while it works is replaced at once, and `onDeath` fails its jobs. One that
+ * dies while it starts is tried again `restartsMax` times in a row and then left dead, since a
+ * missing file does not heal by itself.
  *
  * @param options.greeting the first message to the worker: what it shall load.
  * @param options.onReply called with each message after the worker's own greeting.

@@ -30,8 +30,8 @@ export interface BatchPlan {
 }
 
 /**
- * Rounds a token count up to one of the 64 shared lengths: eight steps for each doubling from 64 on, so padding within a
- * lane stays below an eighth, and an engine sees few different shapes.
+ * Rounds a token count up to one of the 64 shared lengths: eight steps for each doubling from 64
+ * on, so padding within a lane stays below an eighth, and an engine sees few different shapes.
  *
  * @param tokenCount at least 1.
  */
@@ -44,9 +44,10 @@ export function paddedLengthOf(tokenCount: number): number {
 /**
  * Decides the next batch. Pure.
  *
- * The lane whose head is due first leads, so nothing is passed over for ever. The batch fills up from that lane, and then
- * from shorter ones, nearest first, while padding their texts to the leader's length costs less than the launch that it
- * saves. A lane that could fill a batch alone is left to do so, and texts of other heads are left to another batch.
+ * The lane whose head is due first leads, so nothing is passed over for ever. The batch fills up
+ * from that lane, and then from shorter ones, nearest first, while padding their texts to the
+ * leader's length costs less than the launch that it saves. A lane that could fill a batch alone is
+ * left to do so, and texts of other heads are left to another batch.
  *
  * @param lanes the lanes that have texts, by ascending `paddedLength`; at least one.
  */

@@ -14,9 +14,10 @@ import { createBatchRunner, type RunningText } from './batch-runner.ts';
 import { PoisonList } from './poison-list.ts';
 
 /**
- * Faults that were planted in the code by hand, and that this suite caught: halves that are never tried; a budget that is
- * not kept; the error of the batch given to a text that was saved; a repetition on the endpoint that failed; a copied row
- * that is let through; a death that is not remembered; a canary that is never asked.
+ * Faults that were planted in the code by hand, and that this suite caught: halves that are never
+ * tried; a budget that is not kept; the error of the batch given to a text that was saved; a
+ * repetition on the endpoint that failed; a copied row that is let through; a death that is not
+ * remembered; a canary that is never asked.
  */
 
 const DENSE = headSet(['dense']);

@@ -55,9 +55,10 @@ interface Part<Text> {
 const CANARY = Int32Array.of(0, 2);
 
 /**
- * A batch that fails is taken apart until the bad text is alone. It gets the error, the others their rows; what failed on
- * one endpoint is first tried whole on another. The extra calls are bounded, and they stay in the batch's own slot, so that
- * a flood of bad texts cannot take more of the backend than its share.
+ * A batch that fails is taken apart until the bad text is alone. It gets the error, the others
+ * their rows; what failed on one endpoint is first tried whole on another. The extra calls are
+ * bounded, and they stay in the batch's own slot, so that a flood of bad texts cannot take more of
+ * the backend than its share.
  *
  * @param options.settle called exactly once for each text of a batch.
  */

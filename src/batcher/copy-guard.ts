@@ -9,16 +9,19 @@ export interface CopiedRow {
   canaryRow?: Float32Array | undefined;
 }
 
-/** Rows that a model has given to different texts in earnest before rows are no longer compared: it is that coarse. */
+/**
+ * Rows that a model has given to different texts in earnest before rows are no longer compared: it
+ * is that coarse.
+ */
 const COARSE_ROWS_MAX = 3;
 
 /**
- * Finds rows that stand in a batch twice for different texts: a kernel or a copy that wrote one row to two places. Such
- * rows are finite and of length one, so nothing else would ever notice.
+ * Finds rows that stand in a batch twice for different texts: a kernel or a copy that wrote one row
+ * to two places. Such rows are finite and of length one, so nothing else would ever notice.
  *
- * A model may also be coarse and mean it, a stand-in with few rows for instance. So a text that shared its row is asked
- * alone: its row then is the text's own, unless the model gives that row to everything, which a canary, a text that nobody
- * sends, tells.
+ * A model may also be coarse and mean it, a stand-in with few rows for instance. So a text that
+ * shared its row is asked alone: its row then is the text's own, unless the model gives that row to
+ * everything, which a canary, a text that nobody sends, tells.
  */
 export class CopyGuard {
   /** By first component; kept between batches, so that one costs no new map. */
@@ -53,7 +56,8 @@ export class CopyGuard {
   }
 
   /**
-   * Whether the row that a text got alone has to be doubted: it is the copied one, and the model gives that to everything.
+   * Whether the row that a text got alone has to be doubted: it is the copied one, and the model
+   * gives that to everything.
    *
    * @param askCanary runs the text that nobody sends; its errors are the caller's.
    */

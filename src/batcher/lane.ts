@@ -8,7 +8,10 @@ export interface Due {
   readonly sequence: number;
 }
 
-/** The waiting texts of one padded length and one set of heads, most urgent first: a binary heap. Push and pop cost O(log n). */
+/**
+ * The waiting texts of one padded length and one set of heads, most urgent first: a binary heap.
+ * Push and pop cost O(log n).
+ */
 export class Lane<Item extends Due> {
   readonly paddedLength: number;
   readonly heads: readonly Head[];
@@ -60,7 +63,10 @@ export class Lane<Item extends Due> {
     return top;
   }
 
-  /** Drops what `isKept` is false for. Pushed one by one in any order, the rest costs at most O(n log n). */
+  /**
+   * Drops what `isKept` is false for. Pushed one by one in any order, the rest costs at most O(n
+   * log n).
+   */
   retain(isKept: (item: Item) => boolean): void {
     const kept = this.#heap.filter(isKept);
     this.#heap = [];

@@ -65,8 +65,8 @@ interface BatchInFlight {
 }
 
 /**
- * Forms batches from what waits whenever a slot of the backend is free; there is no fixed delay. While all slots are busy
- * the queue grows and the next batch is better.
+ * Forms batches from what waits whenever a slot of the backend is free; there is no fixed delay.
+ * While all slots are busy the queue grows and the next batch is better.
  *
  * @param options.expected what each row is held against before it leaves.
  * @param options.lingerMs how long a batch that is not full waits for more although a slot is free.
@@ -133,7 +133,10 @@ export function createMicroBatcher(options: {
     }
   }
 
-  /** Its texts in the queue are dropped, and a batch that nobody waits for any more is given up where it runs. */
+  /**
+   * Its texts in the queue are dropped, and a batch that nobody waits for any more is given up
+   * where it runs.
+   */
   function onDeparted(ticket: Ticket): void {
     waiting.depart(ticket);
     for (const { texts, abort } of inFlight) {

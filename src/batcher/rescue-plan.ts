@@ -18,8 +18,8 @@ export interface FailedGroup<Text> {
 export const DEATHS_PER_BATCH_MAX = 2;
 
 /**
- * Calls that may be spent on finding the bad texts of a batch. Halving finds one of 32 in ten calls, and two in twenty; a
- * batch of which every text fails is given up after about as many.
+ * Calls that may be spent on finding the bad texts of a batch. Halving finds one of 32 in ten
+ * calls, and two in twenty; a batch of which every text fails is given up after about as many.
  */
 export function rescueCallsMax(textCount: number): number {
   return 2 + 4 * Math.ceil(Math.log2(textCount));
@@ -35,10 +35,11 @@ export function isDeath(error: ServerError): boolean {
 }
 
 /**
- * What to try next for texts that failed together: the same once more when that may help, then halves, then nothing. Pure.
+ * What to try next for texts that failed together: the same once more when that may help, then
+ * halves, then nothing. Pure.
  *
- * A single text is repeated once, since a fault may pass. A whole batch is repeated only where another endpoint can take
- * it: on the same one its halves tell more.
+ * A single text is repeated once, since a fault may pass. A whole batch is repeated only where
+ * another endpoint can take it: on the same one its halves tell more.
  */
 export function planRescue<Text>(
   group: FailedGroup<Text>,

@@ -2,7 +2,10 @@ import { type BatchOutput, type Head, type TokenBatch, valuesPerText } from '../
 import type { FloatBlock } from '../backend/float-block.ts';
 import { invariant } from '../base/invariant.ts';
 
-/** What one text got: the heads that were asked for, without padding. Views of its batch's output, or small copies. */
+/**
+ * What one text got: the heads that were asked for, without padding. Views of its batch's output,
+ * or small copies.
+ */
 export interface TextOutput {
   /** `[dimension]`. */
   readonly dense?: Float32Array;

@@ -16,7 +16,10 @@ export interface JobResult {
   readonly servedBy: string | undefined;
 }
 
-/** The claim of one request on its outcomes. It is settled once: by its last text, or by the end of its lifetime. */
+/**
+ * The claim of one request on its outcomes. It is settled once: by its last text, or by the end of
+ * its lifetime.
+ */
 export class Ticket implements WaitingTicket, JobResult {
   readonly batchTextsMax: number;
   readonly outcomes: TextOutcome[];

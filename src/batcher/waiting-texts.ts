@@ -23,10 +23,16 @@ export interface WaitingTicket {
   waitingCount: number;
 }
 
-/** Texts over their request's `batchTextsMax` that are set aside while one batch is drawn, as a multiple of its size. */
+/**
+ * Texts over their request's `batchTextsMax` that are set aside while one batch is drawn, as a
+ * multiple of its size.
+ */
 const HELD_BACK_FACTOR = 4;
 
-/** Departed texts that are let lie: sweeping costs a look at each text that waits, so it has to be worth it. */
+/**
+ * Departed texts that are let lie: sweeping costs a look at each text that waits, so it has to be
+ * worth it.
+ */
 const DEPARTED_KEPT = 64;
 
 /** All waiting texts, by padded length and heads. */
@@ -36,7 +42,10 @@ export class WaitingTexts<Text extends WaitingText> {
   #textCount = 0;
   #departedCount = 0;
 
-  /** Departed texts that were not swept yet included; those are never more than the living, or a handful. */
+  /**
+   * Departed texts that were not swept yet included; those are never more than the living, or a
+   * handful.
+   */
   get textCount(): number {
     return this.#textCount;
   }
@@ -48,8 +57,9 @@ export class WaitingTexts<Text extends WaitingText> {
   }
 
   /**
-   * Told once a ticket has been settled while texts of it wait. They are dropped when they are drawn, or all at once when
-   * they outnumber the living: what a departed caller sent must not fill memory until its turn would have come.
+   * Told once a ticket has been settled while texts of it wait. They are dropped when they are
+   * drawn, or all at once when they outnumber the living: what a departed caller sent must not fill
+   * memory until its turn would have come.
    */
   depart(ticket: WaitingTicket): void {
     this.#departedCount += ticket.waitingCount;
@@ -61,7 +71,10 @@ export class WaitingTexts<Text extends WaitingText> {
     this.#dropEmptyLanes();
   }
 
-  /** Takes the next batch out. Texts that nobody waits for are dropped on the way; the result may be empty. */
+  /**
+   * Takes the next batch out. Texts that nobody waits for are dropped on the way; the result may be
+   * empty.
+   */
   draw(limits: PlanLimits): Text[] {
     const drawn: Text[] = [];
     const heldBack: Text[] = [];

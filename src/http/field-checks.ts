@@ -71,7 +71,8 @@ export interface Texts {
 /**
  * A string, or an array of strings: present, not empty, not too many, well-formed Unicode.
  *
- * @throws ServerError EMB_FIELD_MISSING, EMB_FIELD_INVALID, EMB_TEXT_EMPTY, EMB_TEXTS_TOO_MANY or EMB_TEXT_NOT_UNICODE.
+ * @throws ServerError EMB_FIELD_MISSING, EMB_FIELD_INVALID, EMB_TEXT_EMPTY, EMB_TEXTS_TOO_MANY or
+ * EMB_TEXT_NOT_UNICODE.
  */
 export function requiredTexts(fields: Fields, field: string, textCountMax: number): Texts {
   const value = fields[field];

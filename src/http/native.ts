@@ -36,7 +36,9 @@ export interface NativeDoor {
   readonly log: Log;
 }
 
-/** Adds `POST /encode` and `GET /get_vector_dim`, the routes of the service that this one replaces. */
+/**
+ * Adds `POST /encode` and `GET /get_vector_dim`, the routes of the service that this one replaces.
+ */
 export function addNativeRoutes(app: Elysia, door: NativeDoor): void {
   const { manifest, log } = door;
   app.post(
@@ -104,7 +106,10 @@ async function answerEncode(
 
 const HEADS = ['dense', 'sparse', 'multi_vector'] as const;
 
-/** Bytes of one float32 in a reply. In JSON a unit vector's component takes 12 on average, its comma included. */
+/**
+ * Bytes of one float32 in a reply. In JSON a unit vector's component takes 12 on average, its comma
+ * included.
+ */
 function bytesPerValue(format: ReplyFormat): number {
   if (format.kind !== 'json') return format.dtype === 'float16' ? 2 : 4;
   return format.encoding === 'base64' ? 6 : 12;

@@ -10,7 +10,10 @@ export interface OperationsDoor {
   readonly version: string;
 }
 
-/** Adds `GET /health` (the process lives), `GET /ready` (a text sent now would be answered) and `GET /info`. */
+/**
+ * Adds `GET /health` (the process lives), `GET /ready` (a text sent now would be answered) and `GET
+ * /info`.
+ */
 export function addOperationsRoutes(app: Elysia, door: OperationsDoor): void {
   const { parts, config, version } = door;
   const { manifest, backend, tokenizer, admission, batcher } = parts;

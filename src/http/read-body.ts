@@ -5,7 +5,8 @@ import { decodeMsgpackBody } from '../reply/decode-msgpack.ts';
 /**
  * Reads and decodes a request body by its Content-Type; one that is missing means JSON.
  *
- * @throws ServerError EMB_CONTENT_TYPE_UNSUPPORTED, EMB_BODY_TOO_LARGE, EMB_BODY_MALFORMED or EMB_REQUEST_ABORTED.
+ * @throws ServerError EMB_CONTENT_TYPE_UNSUPPORTED, EMB_BODY_TOO_LARGE, EMB_BODY_MALFORMED or
+ * EMB_REQUEST_ABORTED.
  */
 export async function readBody(request: Request, bodyBytesMax: number): Promise<unknown> {
   const decode = decoderFor(request.headers.get('content-type'));

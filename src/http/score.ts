@@ -37,7 +37,10 @@ export interface ScoreDoor {
 
 const HEADS = ['dense', 'sparse', 'multi_vector'] as const;
 
-/** Multiplications done in one turn of the event loop: about a ms, so that scoring never holds up a short query. */
+/**
+ * Multiplications done in one turn of the event loop: about a ms, so that scoring never holds up a
+ * short query.
+ */
 const PRODUCTS_PER_TURN = 1_000_000;
 
 /** Adds `POST /score`: a query against texts by each head, and the weighted mean. */
@@ -125,7 +128,10 @@ function createPace(clock: Clock): (products: number) => Promise<void> {
   };
 }
 
-/** One weight for each head that is asked, all 1 unless the request gives `weights: {dense: 0.4, …}`. */
+/**
+ * One weight for each head that is asked, all 1 unless the request gives `weights: {dense: 0.4,
+ * …}`.
+ */
 function weightsOf(fields: Fields, heads: readonly Head[]): number[] {
   const given = fields.weights;
   if (given === undefined || given === null) return heads.map(() => 1);

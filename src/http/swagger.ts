@@ -21,8 +21,9 @@ const ASSETS = [
 ] as const;
 
 /**
- * Adds the OpenAPI document at `/swagger/json` and its page at `/swagger`. Left to itself the plugin's page loads its
- * script from an outside host; here that one script is ours, and nothing else is loaded.
+ * Adds the OpenAPI document at `/swagger/json` and its page at `/swagger`. Left to itself the
+ * plugin's page loads its script from an outside host; here that one script is ours, and nothing
+ * else is loaded.
  */
 export function addSwagger(app: Elysia, version: string): void {
   const info = {

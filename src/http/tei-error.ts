@@ -30,8 +30,8 @@ const KINDS: { readonly [Code in ErrorCode]?: TeiKind } = {
 const HTTP_STATUSES: ReadonlySet<number> = new Set([400, 404, 405, 406, 413, 415, 499]);
 
 /**
- * An error in the shape of text-embeddings-inference, `{"error", "error_type"}`, with our own fields
- * (`code`, `field`, `limit`, `value`, `request_id`) beside them.
+ * An error in the shape of text-embeddings-inference, `{"error", "error_type"}`, with our own
+ * fields (`code`, `field`, `limit`, `value`, `request_id`) beside them.
  */
 export async function teiErrorReply(
   error: ServerError,

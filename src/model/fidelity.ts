@@ -32,8 +32,9 @@ export interface Fidelity {
 }
 
 /**
- * The least cosine that an engine may have with its model. Float16 of BGE-M3 was measured at 0.99991 or better, int8 at
- * 0.96: 0.9998 lets the first through, and nothing that changes a ranking.
+ * The least cosine that an engine may have with its model. Float16 of BGE-M3 was measured at
+ * 0.99991 or better, int8 at 0.96: 0.9998 lets the first through, and nothing that changes a
+ * ranking.
  */
 export const COSINE_MIN = 0.9998;
 
@@ -65,8 +66,8 @@ export function judgeFidelity(
 }
 
 /**
- * Cosine of two rows of equal length; one when both are zero, as an unused sparse row may be, and NaN when a value is not
- * finite.
+ * Cosine of two rows of equal length; one when both are zero, as an unused sparse row may be, and
+ * NaN when a value is not finite.
  */
 export function cosineOf(a: Float32Array, b: Float32Array): number {
   let [dot, lengthA, lengthB] = [0, 0, 0];

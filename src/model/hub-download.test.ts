@@ -54,7 +54,8 @@ describe('a connection that is cut', () => {
       start = Number(/\d+/.exec(request.range ?? '0')?.[0]);
       return start < 250_000 ? { stallAfterBytes: 40_000 } : undefined;
     });
-    // A reset can overtake bytes on their way: the cut comes once they have been written to the disk.
+    // A reset can overtake bytes on their way: the cut comes once they have been written to the
+    // disk.
     const onProgress = (bytes: number) => {
       if (bytes === start + 40_000) at().hub.cutConnections();
     };

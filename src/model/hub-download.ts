@@ -45,9 +45,10 @@ export interface DownloadedFile {
 }
 
 /**
- * Downloads one file of a hub. The bytes gather in `<target>.partial`, which a cut connection, a crash or Ctrl-C leaves
- * in place and the next call takes up. Only a file whose hash is the expected one gets its final name: the pinned
- * sha256 where there is one, else the hash that the hub states for the pinned revision.
+ * Downloads one file of a hub. The bytes gather in `<target>.partial`, which a cut connection, a
+ * crash or Ctrl-C leaves in place and the next call takes up. Only a file whose hash is the
+ * expected one gets its final name: the pinned sha256 where there is one, else the hash that the
+ * hub states for the pinned revision.
  *
  * @throws HubError
  */
@@ -69,8 +70,8 @@ export async function downloadHubFile(options: {
       return found;
     }
     await rm(partial, { force: true });
-    // What an earlier run left may be of another file, or torn by a power cut: then a clean start helps. Bytes that
-    // came whole and wrong will come so again.
+    // What an earlier run left may be of another file, or torn by a power cut: then a clean start
+    // helps. Bytes that came whole and wrong will come so again.
     if (!wasResumed || isSecondTry) {
       const wanted = expected.sha256 ?? hash?.hex;
       const message = `${hubUrl(place)} is not the file that was pinned: expected ${wanted}. Removed.`;
@@ -87,7 +88,10 @@ interface Fetching {
   readonly settings: DownloadSettings;
 }
 
-/** Brings the partial file to its full length, over as many connections as that takes. Returns the hub's hash. */
+/**
+ * Brings the partial file to its full length, over as many connections as that takes. Returns the
+ * hub's hash.
+ */
 async function fetchAll(fetching: Fetching): Promise<HubHash | null> {
   const { partial, settings } = fetching;
   let failures = 0;
@@ -210,7 +214,9 @@ async function sizeOf(path: string): Promise<number> {
   return (await stat(path).catch(() => null))?.size ?? 0;
 }
 
-/** Whatever else breaks while bytes come in is the connection, unless the disk says that it is full. */
+/**
+ * Whatever else breaks while bytes come in is the connection, unless the disk says that it is full.
+ */
 function asHubError(error: unknown): HubError {
   if (error instanceof HubError) return error;
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';

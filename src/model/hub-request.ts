@@ -7,7 +7,10 @@ export type HubErrorCode =
   | 'HUB_FILE_HASH'
   | 'HUB_DISK_FULL';
 
-/** A file that the hub does not give, or gives wrongly. Raised at set-up, never for a caller of the server. */
+/**
+ * A file that the hub does not give, or gives wrongly. Raised at set-up, never for a caller of the
+ * server.
+ */
 export class HubError extends Error {
   override readonly name = 'HubError';
   readonly code: HubErrorCode;
@@ -40,7 +43,9 @@ export interface HubPlace {
   readonly path: string;
 }
 
-/** How the hub identifies a file's content: sha256 of large files, git's blob sha1 of small ones. */
+/**
+ * How the hub identifies a file's content: sha256 of large files, git's blob sha1 of small ones.
+ */
 export interface HubHash {
   readonly algorithm: 'sha256' | 'git-sha1';
   readonly hex: string;
@@ -68,8 +73,8 @@ export function hubUrl(place: HubPlace): string {
 }
 
 /**
- * Asks for a file from byte `start` on, following redirects by hand: the hash stands in the hub's own answer, the bytes
- * come from wherever it points.
+ * Asks for a file from byte `start` on, following redirects by hand: the hash stands in the hub's
+ * own answer, the bytes come from wherever it points.
  *
  * @returns null when the hub says that there is nothing from `start` on.
  * @throws HubError

@@ -1,7 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import type { Fidelity } from './fidelity.ts';
 
-/** What stands beside an engine's plan: where it comes from, what it runs on, and how well it did. */
+/**
+ * What stands beside an engine's plan: where it comes from, what it runs on, and how well it did.
+ */
 export interface PlanRecord {
   readonly format: typeof RECORD_FORMAT;
   /** Id of the model's manifest. */

@@ -23,7 +23,8 @@ export function sparseScore(query: SparseWeights, text: SparseWeights): number {
 }
 
 /**
- * Mean, over the query's token vectors, of the best dot product with any of the text's (`colbert_score`).
+ * Mean, over the query's token vectors, of the best dot product with any of the text's
+ * (`colbert_score`).
  *
  * @param query and `text` are `[tokenCount, dimension]`, row-major; borrowed.
  */

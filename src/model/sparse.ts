@@ -8,8 +8,8 @@ export interface SparseWeights {
 }
 
 /**
- * Joins the weights of a text's tokens: for each distinct id the largest, without special ids and without weights that are
- * not positive; by ascending id.
+ * Joins the weights of a text's tokens: for each distinct id the largest, without special ids and
+ * without weights that are not positive; by ascending id.
  *
  * Source: `_process_token_weights` of FlagEmbedding's `BGEM3FlagModel`.
  *

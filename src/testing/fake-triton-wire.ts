@@ -1,6 +1,9 @@
 import { deterministicEmbedding } from './triton/deterministic-embedding.ts';
 
-/** What an infer request held, read here by hand: this code shares nothing with the codec of the server. */
+/**
+ * What an infer request held, read here by hand: this code shares nothing with the codec of the
+ * server.
+ */
 export interface FakeInferRequest {
   readonly datatype: string;
   readonly shape: readonly number[];

@@ -21,7 +21,10 @@ export type FakeBehaviour =
   | { readonly kind: 'truncate' }
   /** Resets the connection. */
   | { readonly kind: 'reset' }
-  /** Compresses although identity was asked for; the header length is of the plain bytes, as Triton has it. */
+  /**
+   * Compresses although identity was asked for; the header length is of the plain bytes, as Triton
+   * has it.
+   */
   | { readonly kind: 'gzip' }
   | { readonly kind: 'status'; readonly status: number; readonly body: string }
   /** Answers 200 and a reply that `change` has made wrong. */
@@ -30,7 +33,10 @@ export type FakeBehaviour =
 /** One infer request, and how the fake saw it. */
 export interface FakeInference extends FakeInferRequest {
   readonly connectionIndex: number;
-  /** Whether the caller asked to end the connection after the reply, as for one that is not to be pooled. */
+  /**
+   * Whether the caller asked to end the connection after the reply, as for one that is not to be
+   * pooled.
+   */
   readonly isLastOnConnection: boolean;
 }
 
@@ -42,11 +48,17 @@ export interface FakeTriton {
   readonly inferences: readonly FakeInference[];
   /** All requests, by `METHOD path`. */
   readonly calls: readonly string[];
-  /** What was wrong in what it received; a test expects none. It never throws into the code under test. */
+  /**
+   * What was wrong in what it received; a test expects none. It never throws into the code under
+   * test.
+   */
   readonly problems: readonly string[];
   /** From now on. */
   behave(behaviour: FakeBehaviour): void;
-  /** For the next batch only; several are used up in order. A probe, one text of two tokens, uses up none. */
+  /**
+   * For the next batch only; several are used up in order. A probe, one text of two tokens, uses up
+   * none.
+   */
   behaveOnce(behaviour: FakeBehaviour): void;
   /** Ends every connection and frees the port. */
   stop(): Promise<void>;

@@ -9,8 +9,8 @@ const WORDS = (
 ).split(' ');
 
 /**
- * Prose of the kind that this server is for: mostly Russian, some English, numbers and punctuation. Nothing in it is a
- * borderline case of a tokenizer.
+ * Prose of the kind that this server is for: mostly Russian, some English, numbers and punctuation.
+ * Nothing in it is a borderline case of a tokenizer.
  *
  * @param wordCounts the length of each text; the same seed gives the same texts.
  */

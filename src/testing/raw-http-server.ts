@@ -19,10 +19,12 @@ export interface RawHttpServer {
 }
 
 /**
- * Starts one. A web framework answers only what is well formed; this one sends, or keeps back, what it is told.
+ * Starts one. A web framework answers only what is well formed; this one sends, or keeps back, what
+ * it is told.
  *
  * @param options.port a port of an earlier server, to stand in for a restart; 0 for a free one.
- * @param options.onRequest answers by writing to the socket, or never. What it throws is kept from the peer and recorded.
+ * @param options.onRequest answers by writing to the socket, or never. What it throws is kept from
+ * the peer and recorded.
  */
 export async function startRawHttpServer(options: {
   port: number;

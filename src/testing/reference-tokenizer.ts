@@ -1,6 +1,9 @@
 import { Tokenizer } from '@anush008/tokenizers';
 
-/** What the reference says of a text. Offsets are counted in code points there; here they are in UTF-16 units. */
+/**
+ * What the reference says of a text. Offsets are counted in code points there; here they are in
+ * UTF-16 units.
+ */
 export interface ReferenceText {
   readonly ids: readonly number[];
   readonly starts: readonly number[];
@@ -47,7 +50,9 @@ export function createReferenceTokenizer(path: string): ReferenceTokenizer {
   };
 }
 
-/** Where each code point of the text starts, in UTF-16 units, and behind the last one where it ends. */
+/**
+ * Where each code point of the text starts, in UTF-16 units, and behind the last one where it ends.
+ */
 function unitsByCharacter(text: string): number[] {
   const units: number[] = [];
   let unit = 0;

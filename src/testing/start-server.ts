@@ -14,14 +14,15 @@ export interface RunningServer {
   readonly url: string;
   readonly config: Config;
   readonly parts: LiveParts;
+  readonly routes: readonly { readonly method: string; readonly path: string }[];
   /** Every line that it logged, oldest first. */
   readonly logLines: readonly string[];
   close(): Promise<void>;
 }
 
 /**
- * Assembles the server as `main.ts` does and listens. Resolves once its workers have started; whether its backend is ready
- * is for the test to await.
+ * Assembles the server as `main.ts` does and listens. Resolves once its workers have started;
+ * whether its backend is ready is for the test to await.
  *
  * @param environment settings as their variables; what is not given has its default.
  */
@@ -43,6 +44,7 @@ export async function startServer(environment: Record<string, string>): Promise<
     url: `http://127.0.0.1:${app.server?.port}`,
     config,
     parts,
+    routes: app.routes,
     logLines,
     async close() {
       await app.server?.stop(true);

@@ -6,8 +6,8 @@ import type { ReferenceOptions, ReferenceTokenizer } from './reference-tokenizer
 const UNLIMITED = 1 << 30;
 
 /**
- * Compares the compiled tokenizer with the reference on some texts: ids and counts of `encode`, and ids, offsets and special
- * flags of `encodeWithOffsets`.
+ * Compares the compiled tokenizer with the reference on some texts: ids and counts of `encode`, and
+ * ids, offsets and special flags of `encodeWithOffsets`.
  *
  * @returns a line for each text that differs.
  */

@@ -1,5 +1,6 @@
 /**
- * Texts that try a tokenizer: what people write, and everything that Unicode can do to it. Seeded: a seed is a text.
+ * Texts that try a tokenizer: what people write, and everything that Unicode can do to it. Seeded:
+ * a seed is a text.
  */
 
 /** Mulberry32, one step of a Weyl sequence and a mix: small, and the same everywhere. */
@@ -16,7 +17,10 @@ export function createRandom(seed: number): () => number {
 type Random = () => number;
 type Source = (random: Random) => string;
 
-/** The text of a seed: a few kinds of fragments, some 40 characters together, now and then many more. */
+/**
+ * The text of a seed: a few kinds of fragments, some 40 characters together, now and then many
+ * more.
+ */
 export function randomText(seed: number): string {
   const random = createRandom(Math.imul(seed, 0x9e3779b1) ^ 0x5bd1e995);
   const kinds = Array.from({ length: 1 + whole(random, 4) }, () => pick(random, SOURCES));

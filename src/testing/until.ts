@@ -1,9 +1,14 @@
 import { sleep, systemClock } from '../base/clock.ts';
 
-/** How often the condition is looked at: it lies in another thread or process, which tells nobody. */
+/**
+ * How often the condition is looked at: it lies in another thread or process, which tells nobody.
+ */
 const POLL_MS = 5;
 
-/** A condition that has not come true by then never will; generous, since a busy machine is no fault. */
+/**
+ * A condition that has not come true by then never will; generous, since a busy machine is no
+ * fault.
+ */
 const WAIT_MS_MAX = 30_000;
 
 /**

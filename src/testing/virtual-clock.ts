@@ -7,7 +7,8 @@ interface Planned {
 }
 
 /**
- * Time that stands still until a test moves it. What is due at the same ms runs in the order in which it was asked for.
+ * Time that stands still until a test moves it. What is due at the same ms runs in the order in
+ * which it was asked for.
  */
 export class VirtualClock implements Clock {
   #nowMs = 0;
@@ -32,12 +33,17 @@ export class VirtualClock implements Clock {
     this.#turn.push(action);
   }
 
-  /** Actions that are scheduled and neither run nor cancelled: a leak when nothing should be left. */
+  /**
+   * Actions that are scheduled and neither run nor cancelled: a leak when nothing should be left.
+   */
   get plannedCount(): number {
     return this.#planned.size;
   }
 
-  /** Runs what waits for the end of this turn, and all promises that follow from it, until nothing is left to do. */
+  /**
+   * Runs what waits for the end of this turn, and all promises that follow from it, until nothing
+   * is left to do.
+   */
   async settle(): Promise<void> {
     do {
       for (const action of this.#turn.splice(0)) action();
@@ -72,7 +78,10 @@ export class VirtualClock implements Clock {
   }
 }
 
-/** One turn of the machine's event loop: every promise that can settle without the outside has settled after it. */
+/**
+ * One turn of the machine's event loop: every promise that can settle without the outside has
+ * settled after it.
+ */
 function realTurn(): Promise<void> {
   return new Promise((resolve) => {
     systemClock.afterTurn(resolve);

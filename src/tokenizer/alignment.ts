@@ -7,10 +7,11 @@ export interface TokenOffsets {
 }
 
 /**
- * Keeps, beside the codes of a word, where each comes from, exactly as the reference does. It walks the original text with
- * a cursor: characters replace characters one by one, those that are too many share the place of the last, and those
- * removed are skipped when the code before them is placed. One oddity is kept: characters removed at the very start of a
- * stretch have no code before them, so they are not skipped and the places lag behind to the end of the stretch.
+ * Keeps, beside the codes of a word, where each comes from, exactly as the reference does. It walks
+ * the original text with a cursor: characters replace characters one by one, those that are too
+ * many share the place of the last, and those removed are skipped when the code before them is
+ * placed. One oddity is kept: characters removed at the very start of a stretch have no code before
+ * them, so they are not skipped and the places lag behind to the end of the stretch.
  */
 export interface Alignment {
   /** Starts a stretch of `text` at `start`. */
@@ -20,8 +21,8 @@ export interface Alignment {
   /** The next code is number `index` of `count` that replace `characterCount` characters. */
   replace(index: number, count: number, characterCount: number): void;
   /**
-   * Characters vanish. @returns whether this moved the place of the last code, which then has to be placed again: when it
-   * was one too many, it takes the place of the first that vanished.
+   * Characters vanish. @returns whether this moved the place of the last code, which then has to be
+   * placed again: when it was one too many, it takes the place of the first that vanished.
    */
   remove(characterCount: number): boolean;
   /** Takes back the last `keep`. */
@@ -47,7 +48,10 @@ export function createAlignment(): Alignment {
   let cursor = 0;
   let start = 0;
   let stop = 0;
-  /** What the last code of the stretch was: none yet, one that took a character's place, or one too many. */
+  /**
+   * What the last code of the stretch was: none yet, one that took a character's place, or one too
+   * many.
+   */
   let last: 'none' | 'replacing' | 'added' = 'none';
 
   function advance(): void {

@@ -4,7 +4,10 @@ import { TokenizerInvalidError, TokenizerUnsupportedError } from './tokenizer-er
 export interface Charsmap {
   /** Replacement of a code point. */
   readonly singles: ReadonlyMap<number, string>;
-  /** Replacement of two code points that start a grapheme cluster, the first of which has none of its own. */
+  /**
+   * Replacement of two code points that start a grapheme cluster, the first of which has none of
+   * its own.
+   */
   readonly pairs: ReadonlyMap<string, string>;
 }
 
@@ -12,16 +15,18 @@ export interface Charsmap {
 export const CLUSTER_BYTES_MAX = 5;
 
 /**
- * XLM-R's charsmap has some 8,000 nodes within reach. A damaged one may loop, and would otherwise be walked for ever.
+ * XLM-R's charsmap has some 8,000 nodes within reach. A damaged one may loop, and would otherwise
+ * be walked for ever.
  */
 const NODE_COUNT_MAX = 1_000_000;
 
 /**
- * Reads SentencePiece's precompiled charsmap: a Darts double array over UTF-8, whose values point into a string of
- * replacements, each closed by a zero byte.
+ * Reads SentencePiece's precompiled charsmap: a Darts double array over UTF-8, whose values point
+ * into a string of replacements, each closed by a zero byte.
  *
- * The reference looks a cluster up and takes the *shortest* key that begins it, and drops the rest of the cluster. So a
- * key that begins with another key is never reached, nor is one of several characters with more than five bytes.
+ * The reference looks a cluster up and takes the *shortest* key that begins it, and drops the rest
+ * of the cluster. So a key that begins with another key is never reached, nor is one of several
+ * characters with more than five bytes.
  *
  * @param bytes borrowed.
  * @throws TokenizerInvalidError, TokenizerUnsupportedError

@@ -7,7 +7,9 @@ import { createSegmentEncoder } from './segment-encoder.ts';
 import { createTokenIds, reserveTokenIds, type TokenIds } from './token-ids.ts';
 
 export interface EncodeOptions {
-  /** Most ids to keep, those that the template adds included. At least as many as the template adds. */
+  /**
+   * Most ids to keep, those that the template adds included. At least as many as the template adds.
+   */
   readonly tokenCountMax: number;
   /** The side of the text that is cut off when it is too long. */
   readonly truncationSide: 'left' | 'right';
@@ -18,14 +20,21 @@ export interface EncodeOptions {
 export interface TokenCounts {
   /** Ids kept. */
   readonly keptCount: number;
-  /** Ids of the whole text, the template's included. More than `keptCount` when it was truncated. */
+  /**
+   * Ids of the whole text, the template's included. More than `keptCount` when it was truncated.
+   */
   readonly fullCount: number;
 }
 
-/** A text's kept ids and where each comes from. The arrays have one length and belong to the caller. */
+/**
+ * A text's kept ids and where each comes from. The arrays have one length and belong to the caller.
+ */
 export interface EncodedText extends TokenCounts {
   readonly ids: Int32Array;
-  /** UTF-16 units of the text: from `starts[i]` to before `stops[i]`. Both 0 for the template's tokens. */
+  /**
+   * UTF-16 units of the text: from `starts[i]` to before `stops[i]`. Both 0 for the template's
+   * tokens.
+   */
   readonly starts: Int32Array;
   readonly stops: Int32Array;
   /** 1 for the template's tokens, 0 for the text's, even where the text spells a special token. */
@@ -33,13 +42,14 @@ export interface EncodedText extends TokenCounts {
 }
 
 /**
- * The tokenizer of one thread over tables that all threads share. Its ids, truncation, offsets and decoding are those of the
- * reference, `tokenizers` in Rust. Not reentrant; keeps working memory, so one instance serves one text at a time.
+ * The tokenizer of one thread over tables that all threads share. Its ids, truncation, offsets and
+ * decoding are those of the reference, `tokenizers` in Rust. Not reentrant; keeps working memory,
+ * so one instance serves one text at a time.
  */
 export interface CompiledTokenizer {
   /**
-   * Appends a text's ids to `out`, and allocates nothing but the result once `out` has grown. Takes time in proportion to
-   * the text, whatever is in it. A lone surrogate counts as U+FFFD.
+   * Appends a text's ids to `out`, and allocates nothing but the result once `out` has grown. Takes
+   * time in proportion to the text, whatever is in it. A lone surrogate counts as U+FFFD.
    */
   encode(text: string, options: EncodeOptions & { readonly out: TokenIds }): TokenCounts;
   /** As `encode`, with offsets; several times slower. */
@@ -56,7 +66,10 @@ export interface CompiledTokenizer {
   readonly templateCount: number;
 }
 
-/** A text from this many UTF-16 units on leaves memory behind that is given back at once. Its ids stay with `out`. */
+/**
+ * A text from this many UTF-16 units on leaves memory behind that is given back at once. Its ids
+ * stay with `out`.
+ */
 const TEXT_LENGTH_LARGE = 65_536;
 
 /** @param tables borrowed for as long as the tokenizer lives. */
@@ -170,7 +183,10 @@ function appendAll(list: TokenIds, values: Int32Array): void {
   }
 }
 
-/** Keeps at most `room` of the values from `start` on: the first, or the last when the left side is cut. */
+/**
+ * Keeps at most `room` of the values from `start` on: the first, or the last when the left side is
+ * cut.
+ */
 function truncate(list: TokenIds, start: number, room: number, side: 'left' | 'right'): void {
   const excess = list.length - start - room;
   if (excess <= 0) return;

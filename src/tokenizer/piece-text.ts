@@ -3,12 +3,15 @@ import { TokenizerUnsupportedError } from './tokenizer-error.ts';
 
 type PieceTexts = Pick<TokenizerTables, 'pieceBlocks' | 'pieceStarts' | 'pieceBytes'>;
 
-/** Pieces that share one 32-bit start; within it 16 bits say where each starts. Half the size of 32 bits for each. */
+/**
+ * Pieces that share one 32-bit start; within it 16 bits say where each starts. Half the size of 32
+ * bits for each.
+ */
 const BLOCK_SIZE = 64;
 
 /**
- * Packs the texts of all ids: that of `id` starts at `pieceBlocks[id / 64] + pieceStarts[id]` of `pieceBytes` and ends where
- * the next one starts.
+ * Packs the texts of all ids: that of `id` starts at `pieceBlocks[id / 64] + pieceStarts[id]` of
+ * `pieceBytes` and ends where the next one starts.
  *
  * @throws TokenizerUnsupportedError for pieces of a thousand bytes, many in a row.
  */
@@ -30,7 +33,10 @@ export function packPieceTexts(texts: readonly string[]): PieceTexts {
 
 /** From ids back to text. */
 export interface PieceDecoder {
-  /** The text of ids, as the reference's Metaspace decoder gives it; ids outside the vocabulary are left out. */
+  /**
+   * The text of ids, as the reference's Metaspace decoder gives it; ids outside the vocabulary are
+   * left out.
+   */
   decode(ids: ArrayLike<number>, options: { readonly skipSpecialTokens: boolean }): string;
   /** The piece with this id, or `null`. */
   pieceOf(id: number): string | null;

@@ -12,7 +12,8 @@ export interface PieceTrie {
 }
 
 /**
- * Builds the trie of all pieces. Where two pieces are equal the later one counts, as in the reference.
+ * Builds the trie of all pieces. Where two pieces are equal the later one counts, as in the
+ * reference.
  *
  * @param pieces each as its character codes, borrowed; the index is the id.
  */

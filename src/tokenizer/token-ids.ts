@@ -1,6 +1,6 @@
 /**
- * A growing list of token ids, reused from text to text so that encoding allocates nothing. Ids of several texts may stand
- * behind each other.
+ * A growing list of token ids, reused from text to text so that encoding allocates nothing. Ids of
+ * several texts may stand behind each other.
  */
 export interface TokenIds {
   /** Replaced by a longer copy when full: read it anew after every call that appends. */

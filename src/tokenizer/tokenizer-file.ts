@@ -21,9 +21,9 @@ export interface OpenedTokenizer {
 }
 
 /**
- * Opens the compiled tokenizer, and compiles it first when there is none, when it is damaged or of another format, or when
- * its source has changed. The source is hashed only when it was touched after the file was written: hashing 17 MB takes
- * longer than opening the file.
+ * Opens the compiled tokenizer, and compiles it first when there is none, when it is damaged or of
+ * another format, or when its source has changed. The source is hashed only when it was touched
+ * after the file was written: hashing 17 MB takes longer than opening the file.
  *
  * @throws TokenizerUnsupportedError, TokenizerInvalidError when the source cannot be compiled.
  */

@@ -33,7 +33,8 @@ export interface UnigramTokenizer {
 type Fields = Record<string, unknown>;
 
 /**
- * Reads `tokenizer.json`. Its `truncation` and `padding` are ignored: the server gives its own limit with each text.
+ * Reads `tokenizer.json`. Its `truncation` and `padding` are ignored: the server gives its own
+ * limit with each text.
  *
  * @param bytes borrowed.
  * @throws TokenizerInvalidError, TokenizerUnsupportedError
@@ -67,7 +68,10 @@ function parseJson(bytes: Uint8Array): unknown {
   }
 }
 
-/** Scores as the reference reads them. The standard library's types do not know the third argument yet. */
+/**
+ * Scores as the reference reads them. The standard library's types do not know the third argument
+ * yet.
+ */
 function readNumber(_key: string, value: unknown, context?: { readonly source?: string }): unknown {
   if (typeof value !== 'number' || Number.isInteger(value)) return value;
   return context?.source === undefined ? value : parseReferenceNumber(context.source);

@@ -7,7 +7,10 @@ export interface Reply {
   readonly status: number;
   /** Status line and header fields. */
   readonly head: string;
-  /** The body, where it is another than expected; undefined where it is the expected one, byte for byte. */
+  /**
+   * The body, where it is another than expected; undefined where it is the expected one, byte for
+   * byte.
+   */
   readonly otherBody: Uint8Array | undefined;
 }
 
@@ -22,9 +25,9 @@ const CONTENT_LENGTH = /\r\ncontent-length: *(\d+)/i;
 const HEAD_END = '\r\n\r\n';
 
 /**
- * One keep-alive HTTP/1.1 connection, one request at a time. It reads no more than it needs: a body is compared with the
- * expected one as its bytes come in, and is put together only when it differs. So a reply costs the load process a few
- * microseconds, and the server is what gets measured.
+ * One keep-alive HTTP/1.1 connection, one request at a time. It reads no more than it needs: a body
+ * is compared with the expected one as its bytes come in, and is put together only when it differs.
+ * So a reply costs the load process a few microseconds, and the server is what gets measured.
  */
 export class HttpConnection {
   /** When the request under way was due, on the owner's clock in ms. */

@@ -6,7 +6,10 @@ import type { ReplyKind } from './rows-of-reply.ts';
 export interface PlannedRequest {
   /** Head and body. */
   readonly bytes: Uint8Array;
-  /** Body of the right reply; its rows have been checked against ones computed apart from the server. */
+  /**
+   * Body of the right reply; its rows have been checked against ones computed apart from the
+   * server.
+   */
   readonly replyBody: Uint8Array;
   /** Under which name its latency is counted. */
   readonly kind: string;
@@ -16,8 +19,9 @@ export interface PlannedRequest {
 }
 
 /**
- * How requests come. `closed`: so many connections, each of which waits for its reply before it sends again. `fixed` and
- * `poisson`: at a rate, whatever the server does; each is late from the moment it was due.
+ * How requests come. `closed`: so many connections, each of which waits for its reply before it
+ * sends again. `fixed` and `poisson`: at a rate, whatever the server does; each is late from the
+ * moment it was due.
  */
 export type Arrival =
   | { readonly kind: 'closed'; readonly connectionCount: number }
@@ -73,7 +77,10 @@ export interface LoadResult {
   readonly wrong: Trouble;
   /** Replies with another status than 200, and connections that broke. */
   readonly failed: Trouble;
-  /** Processor time while it measured, in ms: of the watched processes by their name, and of this one as `load`. */
+  /**
+   * Processor time while it measured, in ms: of the watched processes by their name, and of this
+   * one as `load`.
+   */
   readonly cpuMs: Readonly<Record<string, number>>;
 }
 

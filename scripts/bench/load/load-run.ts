@@ -5,7 +5,9 @@ import { HttpConnection, type Reply } from './http-connection.ts';
 import type { LoadPlan, LoadResult, PlannedRequest } from './load-plan.ts';
 import { LoadTally } from './load-tally.ts';
 
-/** Finest step of the runtime's timers. An open load also looks for due requests after every reply. */
+/**
+ * Finest step of the runtime's timers. An open load also looks for due requests after every reply.
+ */
 const TICK_MS = 1;
 
 /** A closed load runs on its replies alone; it only has to see when its time is over. */
@@ -167,7 +169,8 @@ class LoadRun {
     const endMs = performance.now();
     const { dueMs, sentMs } = connection;
     this.#tally.judge(reply);
-    // An open load is judged by what was due in the window, however late it came; a closed one by what came back in it.
+    // An open load is judged by what was due in the window, however late it came; a closed one by
+    // what came back in it.
     const atMs = this.#isClosed ? endMs : dueMs;
     if (reply.status === 200 && atMs >= this.#fromMs && atMs < this.#toMs) {
       this.#tally.count(reply, { dueMs, sentMs, endMs });
@@ -190,7 +193,8 @@ class LoadRun {
     if (at >= 0) this.#idle.splice(at, 1);
     if (connection.isBusy) this.#tally.fail(why);
     if (this.#isOver || !this.#isClosed) return;
-    // A closed load keeps its number of connections; where nobody listens any more, each is given up once.
+    // A closed load keeps its number of connections; where nobody listens any more, each is given
+    // up once.
     this.#connect().then(
       () => {
         const fresh = this.#idle.pop();

@@ -1,6 +1,9 @@
 import { unpack } from 'msgpackr';
 
-/** The forms of a reply that the benches ask for; `replaced` is the one vector that the replaced kind of service answers. */
+/**
+ * The forms of a reply that the benches ask for; `replaced` is the one vector that the replaced
+ * kind of service answers.
+ */
 export type ReplyKind = 'json' | 'msgpack' | 'replaced';
 
 /** `Accept` of each. */
@@ -16,7 +19,8 @@ interface PackedArray {
 }
 
 /**
- * The rows of a reply, by other code than the server's: the JSON of the runtime, the msgpack of a library.
+ * The rows of a reply, by other code than the server's: the JSON of the runtime, the msgpack of a
+ * library.
  *
  * @param body borrowed.
  * @returns one `[dimension]` float32 array for each text, owned by the caller.

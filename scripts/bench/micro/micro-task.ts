@@ -7,7 +7,9 @@ export interface MicroTask {
   readonly name: string;
   /** What one operation is: a text, a batch, a row. */
   readonly per: string;
-  /** Operations that one call does: enough for the clock to see, where one takes less than a few µs. */
+  /**
+   * Operations that one call does: enough for the clock to see, where one takes less than a few µs.
+   */
   readonly operationCount: number;
   /** Does the operations. What it returns is dropped. */
   readonly run: () => unknown;

@@ -7,7 +7,9 @@ import { framingTasks } from './framing-bench.ts';
 import { type MicroGroup, measureAdded, measureTasks } from './micro-task.ts';
 import { workerTasks } from './worker-bench.ts';
 
-/** Every micro-benchmark, group by group: one group's workers are gone before the next one starts. */
+/**
+ * Every micro-benchmark, group by group: one group's workers are gone before the next one starts.
+ */
 export async function runMicro(options: {
   modelsDir: string;
   timeMs: number;

@@ -16,8 +16,8 @@ const PATIENT: Lifetime = {
 };
 
 /**
- * From texts to token ids through the tokenizer pool and back, a real worker in between: one query alone, many requests in
- * one turn of the event loop, and one request of many texts.
+ * From texts to token ids through the tokenizer pool and back, a real worker in between: one query
+ * alone, many requests in one turn of the event loop, and one request of many texts.
  *
  * @throws Error when no worker starts.
  */

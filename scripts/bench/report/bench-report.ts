@@ -26,7 +26,10 @@ export interface Machine {
   readonly memoryBytes: number;
   readonly system: string;
   readonly bun: string;
-  /** Load average of the minute before: anything near 1 and above means that others were at work, too. */
+  /**
+   * Load average of the minute before: anything near 1 and above means that others were at work,
+   * too.
+   */
   readonly loadBefore: number;
 }
 

@@ -5,7 +5,10 @@ import { thisCommit, thisMachine } from './machine.ts';
 
 const REPORTS = join(import.meta.dir, '../../../reports');
 
-/** Writes what a single bench found to `reports/<name>-<time>.json`, with machine, commit and settings. */
+/**
+ * Writes what a single bench found to `reports/<name>-<time>.json`, with machine, commit and
+ * settings.
+ */
 export async function saveRun(
   name: string,
   settings: Readonly<Record<string, unknown>>,

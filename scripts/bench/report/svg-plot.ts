@@ -11,7 +11,9 @@ const MARGIN = { left: 62, right: 14, top: 30, bottom: 44 } as const;
 /** Distinguishable by people who see few colours, too: Okabe and Ito's palette. */
 export const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9'] as const;
 
-/** Curves over numbers, from zero; the y axis by powers of ten where it spans more than two of them. */
+/**
+ * Curves over numbers, from zero; the y axis by powers of ten where it spans more than two of them.
+ */
 export function linePlot(options: {
   title: string;
   xLabel: string;

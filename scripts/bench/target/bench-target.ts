@@ -12,13 +12,22 @@ import { startServerProcess } from './server-process.ts';
 /** What the server runs on. `url`: a server that somebody else has started. */
 export type TargetKind = 'trivial' | 'timed' | 'embedded' | 'url';
 
-/** The time of the middling GPU that the timed model imitates; the scheduling figures rest on the same two numbers. */
+/**
+ * The time of the middling GPU that the timed model imitates; the scheduling figures rest on the
+ * same two numbers.
+ */
 export const TIMED_MODEL = { kind: 'timed', launchMs: 4, tokensPerSecond: 120_000 } as const;
 
-/** Largest batch that the stand-in models take: more than the server sends by default, so that its settings decide. */
+/**
+ * Largest batch that the stand-in models take: more than the server sends by default, so that its
+ * settings decide.
+ */
 const TRITON_BATCH_MAX = 64;
 
-/** How far a component may lie from that of the same text alone: what the server promises whatever the neighbours. */
+/**
+ * How far a component may lie from that of the same text alone: what the server promises whatever
+ * the neighbours.
+ */
 const EMBEDDED_TOLERANCE = 1e-6;
 
 /** A server to be measured, with all that is known of it. */

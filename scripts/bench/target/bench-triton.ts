@@ -20,7 +20,10 @@ export interface BenchTriton {
   stop(): Promise<void>;
 }
 
-/** What the model costs. `trivial`: nothing to speak of. `timed`: a launch and a time a token, like a GPU. */
+/**
+ * What the model costs. `trivial`: nothing to speak of. `timed`: a launch and a time a token, like
+ * a GPU.
+ */
 export type BenchTritonModel =
   | { readonly kind: 'trivial' }
   | { readonly kind: 'timed'; readonly launchMs: number; readonly tokensPerSecond: number };
@@ -28,7 +31,8 @@ export type BenchTritonModel =
 /**
  * Starts a real Triton with a stand-in for the engine, set up first where it is not.
  *
- * @param options.joins Triton joins single texts of equal shape itself; for a front that sends them one by one.
+ * @param options.joins Triton joins single texts of equal shape itself; for a front that sends them
+ * one by one.
  */
 export async function startBenchTriton(
   model: BenchTritonModel,

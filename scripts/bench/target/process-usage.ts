@@ -1,6 +1,9 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
-/** Linux counts processor time in these ticks, whatever the kernel's own clock: USER_HZ, 100 on every architecture in use. */
+/**
+ * Linux counts processor time in these ticks, whatever the kernel's own clock: USER_HZ, 100 on
+ * every architecture in use.
+ */
 const TICKS_PER_S = 100;
 
 /** What a process, or several together, have used and hold. */
@@ -67,7 +70,9 @@ export function processTree(root: number): readonly number[] {
   return tree;
 }
 
-/** Fields of `/proc/<pid>/stat` after the program's name, which may itself hold blanks and brackets. */
+/**
+ * Fields of `/proc/<pid>/stat` after the program's name, which may itself hold blanks and brackets.
+ */
 function statOf(pid: number): readonly string[] | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8');

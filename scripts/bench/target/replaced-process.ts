@@ -18,7 +18,8 @@ export interface ReplacedProcess {
 }
 
 /**
- * Starts the replaced kind of service on a free port of the loopback, by uvicorn with its defaults, as such services run.
+ * Starts the replaced kind of service on a free port of the loopback, by uvicorn with its defaults,
+ * as such services run.
  *
  * @throws Error with what it said, when it does not come up.
  */
@@ -32,7 +33,8 @@ export async function startReplacedService(tritonUrl: string): Promise<ReplacedP
       PATH: process.env.PATH ?? '',
       HF_HUB_OFFLINE: '1',
       PYTHONDONTWRITEBYTECODE: '1',
-      // The same tokenizer as BGE-M3's; this folder also has the file that says which class reads it.
+      // The same tokenizer as BGE-M3's; this folder also has the file that says which class reads
+      // it.
       TOKENIZER: join(MODELS_DIR, 'multilingual-e5-small'),
       TRITON: tritonUrl,
       MODEL: TRITON_MODEL,

@@ -10,7 +10,8 @@ const REQUIREMENTS = join(ROOT, 'scripts/bench/replaced-service/requirements.txt
 const PYTHONS = ['python3.11', 'python3.12', 'python3.10', 'python3'];
 
 /**
- * Makes `.tools/bench-venv`, or finds it whole. Built beside its place and renamed into it: it is never half there.
+ * Makes `.tools/bench-venv`, or finds it whole. Built beside its place and renamed into it: it is
+ * never half there.
  *
  * @returns its Python.
  * @throws Error that says in one line what failed.

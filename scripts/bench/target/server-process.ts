@@ -3,7 +3,10 @@ import { join } from 'node:path';
 
 const ROOT = join(import.meta.dir, '../../..');
 
-/** A server is ready in a second or two; compiling a tokenizer or loading a large model takes longer. */
+/**
+ * A server is ready in a second or two; compiling a tokenizer or loading a large model takes
+ * longer.
+ */
 const READY_MS_MAX = 60_000;
 /** It drains in less than this: the bench stops it when nothing is under way. */
 const STOP_MS_MAX = 15_000;

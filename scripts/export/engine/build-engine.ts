@@ -47,7 +47,8 @@ export function describeBuild(options: {
   readonly profile: EngineProfile;
   readonly inputs: readonly string[];
 }): string {
-  // Without an image at hand there is no banner to read: what TensorRT 10 takes, 11 takes without effect.
+  // Without an image at hand there is no banner to read: what TensorRT 10 takes, 11 takes without
+  // effect.
   const trtexec = parseTrtexecHelp('[TensorRT v101300] --stronglyTyped --noTF32 --skipInference');
   const line = planTrtexecArguments({
     ...options,
@@ -64,7 +65,8 @@ export function describeBuild(options: {
  * @param options.halfGraph the strongly typed graph; its folder is mounted read-only.
  * @param options.plan where the plan goes; its folder is made.
  * @param options.cacheFolder keeps what later builds on the same GPU need not measure again.
- * @throws ExportError with the first error line of `trtexec` or Docker; the whole output is in a log beside the cache.
+ * @throws ExportError with the first error line of `trtexec` or Docker; the whole output is in a
+ * log beside the cache.
  */
 export async function buildEngine(options: {
   readonly image: string;
@@ -127,7 +129,10 @@ export async function buildEngine(options: {
   return { tensorrt: trtexec.version, imageId, gpu: options.gpu, buildSeconds };
 }
 
-/** The one failure that a person can do something about here: the profile's largest batch needs too much memory. */
+/**
+ * The one failure that a person can do something about here: the profile's largest batch needs too
+ * much memory.
+ */
 function adviceFor(output: string): string {
   if (!/out ?of ?memory|insufficient memory|cudaMalloc|allocat\w+ fail/i.test(output)) return '';
   return '. A smaller max_batch_size in config.pbtxt, or tokenCountMax in the manifest, needs less.';

@@ -11,10 +11,11 @@ export interface ContainerSettings {
 }
 
 /**
- * Arguments of `docker` that run `trtexec` in the image that will serve: a plan runs only under the TensorRT that built
- * it.
+ * Arguments of `docker` that run `trtexec` in the image that will serve: a plan runs only under the
+ * TensorRT that built it.
  *
- * @param options.volumes folders of this machine by their place in the container; `readonly` ones end in `:ro`.
+ * @param options.volumes folders of this machine by their place in the container; `readonly` ones
+ * end in `:ro`.
  * @param options.user `uid:gid`, so that what is written belongs to who runs the export.
  */
 export function dockerTrtexec(
@@ -33,7 +34,10 @@ export function dockerTrtexec(
   ];
 }
 
-/** Arguments of `docker` that serve a model repository on a free port of loopback, until `docker stop`. */
+/**
+ * Arguments of `docker` that serve a model repository on a free port of loopback, until `docker
+ * stop`.
+ */
 export function dockerTriton(
   options: ContainerSettings & { readonly repository: string; readonly model: string },
 ): string[] {

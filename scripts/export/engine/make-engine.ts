@@ -37,8 +37,8 @@ export interface EngineJob {
 }
 
 /**
- * Builds an engine, serves it by itself, holds it against the exported model, and only then puts it where Triton looks,
- * with a record beside it. A refused engine leaves nothing but its log.
+ * Builds an engine, serves it by itself, holds it against the exported model, and only then puts it
+ * where Triton looks, with a record beside it. A refused engine leaves nothing but its log.
  *
  * @returns the plan's path and the verdict.
  * @throws ExportError with the figures when the engine is refused.
@@ -69,7 +69,8 @@ export async function makeEngine(job: EngineJob): Promise<{ plan: string; gate: 
     const record = await recordOf({ job, built, gate, selfCheck, plan: candidatePlan });
     const plan = join(modelFolder, '1', 'model.plan');
     await mkdir(join(modelFolder, '1'), { recursive: true });
-    // The old record goes first: a crash between the two leaves a plan without a record, which is built anew.
+    // The old record goes first: a crash between the two leaves a plan without a record, which is
+    // built anew.
     await rm(planRecordPath(plan), { force: true });
     await rename(candidatePlan, plan);
     const text = `${JSON.stringify(record, null, 2)}\n`;

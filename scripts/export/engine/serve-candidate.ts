@@ -15,7 +15,8 @@ export interface CandidateTriton {
 }
 
 /**
- * Serves a model repository with the image that will serve it later, on loopback, until it is stopped.
+ * Serves a model repository with the image that will serve it later, on loopback, until it is
+ * stopped.
  *
  * @throws ExportError with the end of Triton's log when the model does not become ready.
  */

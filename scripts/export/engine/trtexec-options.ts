@@ -1,6 +1,7 @@
 /**
- * Options that `trtexec --help` lists, recorded by version: what the command line is held against where there is no
- * TensorRT. From the help of 10.5, and from NVIDIA's list of what 11 removed and of what it takes without effect.
+ * Options that `trtexec --help` lists, recorded by version: what the command line is held against
+ * where there is no TensorRT. From the help of 10.5, and from NVIDIA's list of what 11 removed and
+ * of what it takes without effect.
  */
 const COMMON = `onnx minShapes optShapes maxShapes inputIOFormats outputIOFormats memPoolSize
   profilingVerbosity avgTiming refit stripWeights stripAllWeights versionCompatible pluginInstanceNorm

@@ -23,12 +23,15 @@ export interface ProfileShape {
 
 /** The first TensorRT that takes int64 inputs as they are. */
 const MAJOR_MIN = 10;
-/** From this one on every network is strongly typed, and the option for it is gone or without effect. */
+/**
+ * From this one on every network is strongly typed, and the option for it is gone or without
+ * effect.
+ */
 const MAJOR_ALWAYS_TYPED = 11;
 
 /**
- * Reads the help of `trtexec`, whose first line is the banner with the version: `--version` wants a model, and fails
- * without one.
+ * Reads the help of `trtexec`, whose first line is the banner with the version: `--version` wants a
+ * model, and fails without one.
  *
  * @throws ExportError when there is no banner, or TensorRT is too old.
  */
@@ -54,8 +57,8 @@ function packedVersion(packed: number): [number, number, number] {
 }
 
 /**
- * The profile of an engine: any batch and length up to the limits, tuned for search queries. The least length is two
- * tokens, `<s>` and `</s>`: with one, the multi-vector output would be empty.
+ * The profile of an engine: any batch and length up to the limits, tuned for search queries. The
+ * least length is two tokens, `<s>` and `</s>`: with one, the multi-vector output would be empty.
  *
  * @param limits the largest batch of config.pbtxt and the longest text of the manifest.
  */
@@ -63,14 +66,16 @@ export function planProfile(limits: { batchMax: number; tokensMax: number }): En
   const { batchMax, tokensMax } = limits;
   return {
     min: { textCount: 1, tokenCount: Math.min(2, tokensMax) },
-    // Search queries have 3 to 30 tokens and are padded to 32 at most; a batch of eight is what a busy second brings.
+    // Search queries have 3 to 30 tokens and are padded to 32 at most; a batch of eight is what a
+    // busy second brings.
     opt: { textCount: Math.min(8, batchMax), tokenCount: Math.min(32, tokensMax) },
     max: { textCount: batchMax, tokenCount: tokensMax },
   };
 }
 
 /**
- * Arguments of `trtexec` that build an engine from a strongly typed graph, for the version that will run them.
+ * Arguments of `trtexec` that build an engine from a strongly typed graph, for the version that
+ * will run them.
  *
  * @param options.inputs names of the graph's inputs, all `[batch, sequence]`.
  * @param options.onnx and `plan` and `timingCache` are paths as `trtexec` sees them.
@@ -100,7 +105,8 @@ export function planTrtexecArguments(options: {
     `--maxShapes=${shapes(profile.max)}`,
   ];
   if (trtexec.major < MAJOR_ALWAYS_TYPED) out.push('--stronglyTyped');
-  // The products that stay in float32 are those whose last digits matter; TF32 would keep ten bits of them.
+  // The products that stay in float32 are those whose last digits matter; TF32 would keep ten bits
+  // of them.
   if (has('noTF32')) out.push('--noTF32');
   // A second build on the same GPU takes a fraction of the time.
   if (has('timingCacheFile')) out.push(`--timingCacheFile=${options.timingCache}`);

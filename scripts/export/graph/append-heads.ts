@@ -21,7 +21,10 @@ export interface HeadLayers {
   readonly multiVector?: LinearLayer | undefined;
 }
 
-/** Names of everything that this pass adds begin so; the precision pass keeps all but the matrix product in float32. */
+/**
+ * Names of everything that this pass adds begin so; the precision pass keeps all but the matrix
+ * product in float32.
+ */
 export const HEADS_PREFIX = 'heads/';
 /** The smallest length that is divided by; `torch.nn.functional.normalize` has the same. */
 const LENGTH_MIN = 1e-12;
@@ -31,10 +34,12 @@ const TO_THE_END = 2n ** 63n - 1n;
 /**
  * Gives the graph exactly the outputs that the server asks for:
  *
- * - dense `[batch, dimension]`: the state of the first token, scaled to length one; the graph's own pooling when it has
+ * - dense `[batch, dimension]`: the state of the first token, scaled to length one; the graph's own
+ *   pooling when it has
  *   one and that ends in a division by a length;
  * - sparse `[batch, sequence]`: `ReLU(w · state + b)` of each token, zero on padding;
- * - multi-vector `[batch, sequence - 1, rowDimension]`: `W · state + b` of each token but the first, scaled to length
+ * - multi-vector `[batch, sequence - 1, rowDimension]`: `W · state + b` of each token but the
+ *   first, scaled to length
  *   one, zero on padding.
  *
  * All else that the graph gave is dropped, with what only that needed.
@@ -42,7 +47,8 @@ const TO_THE_END = 2n ** 63n - 1n;
  * @throws ExportError when the graph has no hidden state or mask, or a layer does not fit it.
  */
 export function appendHeads(source: OnnxModel, layers: HeadLayers, names: HeadNames): OnnxModel {
-  // Some exports have our names already: whatever bears one steps aside, so that the new output can take it.
+  // Some exports have our names already: whatever bears one steps aside, so that the new output can
+  // take it.
   const aside = (name: string) => (Object.values(names).includes(name) ? `given/${name}` : name);
   const model = renameTensors(source, aside);
   const places = findPlaces(source.graph, aside);
@@ -74,7 +80,8 @@ export function appendHeads(source: OnnxModel, layers: HeadLayers, names: HeadNa
   if (layers.multiVector) {
     const layer = layers.multiVector;
     checkLayer({ layer, name: 'multi-vector', places, rows: undefined });
-    // Another name for the dimension: it is one less than the sequence, and must not be taken for it.
+    // Another name for the dimension: it is one less than the sequence, and must not be taken for
+    // it.
     const dims = [batch, 'sequence_less_one', layer.weight.dims[0] ?? null];
     const output = give(names.multiVector, dims);
     appendMultiVector({ builder, layer, hidden, mask, output });

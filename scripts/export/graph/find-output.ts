@@ -21,7 +21,8 @@ export interface GraphPlaces {
 }
 
 /**
- * Finds hidden state, pooled vector and mask by their shapes, and among several by the names that public exports use.
+ * Finds hidden state, pooled vector and mask by their shapes, and among several by the names that
+ * public exports use.
  *
  * @param rename what the tensors found will be called by the time the places are used.
  * @throws ExportError listing the outputs when none fits.

@@ -3,9 +3,9 @@ import { ELEMENT, elementCountOf, loadFloats, type Tensor } from '../onnx/tensor
 import { wiringOf, withGraph } from './graph-edit.ts';
 
 /**
- * Replaces layer norms that an older exporter wrote in pieces by the one operator for them, which engines run in
- * float32 and fuse. The pieces are `(x - mean) / sqrt(mean((x - mean)²) + epsilon) · scale + bias`; they stay for
- * whoever else reads them, and `prune` drops those that nothing needs.
+ * Replaces layer norms that an older exporter wrote in pieces by the one operator for them, which
+ * engines run in float32 and fuse. The pieces are `(x - mean) / sqrt(mean((x - mean)²) + epsilon) ·
+ * scale + bias`; they stay for whoever else reads them, and `prune` drops those that nothing needs.
  *
  * Needs version 17 of the operators, and constants hoisted out of their nodes.
  */
@@ -65,7 +65,10 @@ function fuse(add: GraphNode, look: Look): GraphNode | undefined {
   });
 }
 
-/** The two inputs of a commutative node: one made by `op`, one constant; in whichever order they come. */
+/**
+ * The two inputs of a commutative node: one made by `op`, one constant; in whichever order they
+ * come.
+ */
 function splitConstant(node: GraphNode | undefined, op: string, look: Look) {
   for (const [a, b] of node ? [node.inputs, node.inputs.toReversed()] : []) {
     const source = look.from(a, op);

@@ -12,8 +12,8 @@ import { ELEMENT, floatTensor, intTensor, memoryData, type Tensor } from '../onn
 const REDUCE_AXES_INPUT_OPSET = 18;
 
 /**
- * Collects nodes and constants to be added to a graph. Names start with `prefix`, which no tensor of the graph may do:
- * passes run once.
+ * Collects nodes and constants to be added to a graph. Names start with `prefix`, which no tensor
+ * of the graph may do: passes run once.
  */
 export class GraphBuilder {
   readonly nodes: GraphNode[] = [];
@@ -29,7 +29,9 @@ export class GraphBuilder {
     this.#opset = opsetOf(model);
   }
 
-  /** Adds a standard node and returns its output's name: `<prefix><name>`, or `output` as it stands. */
+  /**
+   * Adds a standard node and returns its output's name: `<prefix><name>`, or `output` as it stands.
+   */
   node(options: Omit<Parameters<typeof createNode>[0], 'output'> & Naming): string {
     const output = options.output ?? `${this.#prefix}${options.name}`;
     this.nodes.push(createNode({ ...options, output }));

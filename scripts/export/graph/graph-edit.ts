@@ -28,7 +28,10 @@ export function withGraph(model: OnnxModel, change: Partial<Graph>): OnnxModel {
   return { ...model, graph: { ...model.graph, ...change } };
 }
 
-/** Turns `Constant` nodes into constants of the graph, so that later passes need to know one form only. */
+/**
+ * Turns `Constant` nodes into constants of the graph, so that later passes need to know one form
+ * only.
+ */
 export function hoistConstants(model: OnnxModel): OnnxModel {
   const constants = new Map(model.graph.constants);
   const nodes = model.graph.nodes.filter((node) => {
@@ -77,7 +80,10 @@ export function prune(model: OnnxModel): OnnxModel {
   return withGraph(model, { nodes, constants });
 }
 
-/** Gives tensors other names, wherever they are written or read. `rename` must keep different names different. */
+/**
+ * Gives tensors other names, wherever they are written or read. `rename` must keep different names
+ * different.
+ */
 export function renameTensors(model: OnnxModel, rename: (name: string) => string): OnnxModel {
   const { graph } = model;
   const value = (old: GraphValue): GraphValue => ({ ...old, name: rename(old.name) });

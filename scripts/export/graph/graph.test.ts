@@ -137,7 +137,8 @@ describe.each(variants)('the %s export, prepared', (variant) => {
     }
     const products = nodes.filter((node) => node.op === 'MatMul');
     const inHalf = products.filter((node) => node.inputs.some(isHalf));
-    // Six matrices and two attention products a layer, and the multi-vector head; the sparse head stays out.
+    // Six matrices and two attention products a layer, and the multi-vector head; the sparse head
+    // stays out.
     expect([products.length, inHalf.length]).toEqual([18, 17]);
     for (const op of ['LayerNormalization', 'Softmax', 'ReduceL2', 'Sqrt', 'Clip', 'Max']) {
       for (const node of nodes.filter((one) => one.op === op)) {
@@ -145,7 +146,8 @@ describe.each(variants)('the %s export, prepared', (variant) => {
       }
     }
     expect(nodes.filter((node) => node.op === 'LayerNormalization')).toHaveLength(5);
-    // TensorRT fuses attention only when the scale stands before the product: no score is scaled any more.
+    // TensorRT fuses attention only when the scale stands before the product: no score is scaled
+    // any more.
     const scores = new Set(products.slice(0, -1).flatMap((node) => node.outputs));
     expect(nodes.filter((n) => n.op === 'Div' && scores.has(n.inputs[0] ?? ''))).toEqual([]);
     const bytes = (name: string) => constants.get(name)?.data.byteCount ?? 0;

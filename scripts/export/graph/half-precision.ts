@@ -10,20 +10,29 @@ const PRODUCTS = new Set(['MatMul', 'Gemm']);
 const MOVES = new Set(
   'Reshape Transpose Squeeze Unsqueeze Slice Split Identity Expand Concat Flatten'.split(' '),
 );
-/** One number in, one number out, about as large as it: biases and activation functions follow their product. */
+/**
+ * One number in, one number out, about as large as it: biases and activation functions follow their
+ * product.
+ */
 const POINTWISE = new Set('Add Sub Mul Div Erf Tanh Relu Gelu Neg Sigmoid'.split(' '));
-/** Constants beyond this size belong to masks, not to activation functions; float16 ends at 65,504. */
+/**
+ * Constants beyond this size belong to masks, not to activation functions; float16 ends at 65,504.
+ */
 const FOLLOWING_CONSTANT_MAX = 1_024;
-/** Larger constants are not searched for their largest number: biases of a layer have some thousands. */
+/**
+ * Larger constants are not searched for their largest number: biases of a layer have some
+ * thousands.
+ */
 const FOLLOWING_CONSTANT_ELEMENTS_MAX = 65_536;
 
 type Precision = 'half' | 'float';
 
 /**
- * Writes the precision into the graph, as strongly typed engines read it: matrix products and what follows them run in
- * float16, embedding tables and matrices are stored in it, and everything whose squares or exponentials could leave its
- * range stays in float32: layer norms, softmax, masks, residual sums, pooling, normalisation and the sparse head.
- * Inputs and outputs keep their types. Explicit casts stand wherever the precision changes.
+ * Writes the precision into the graph, as strongly typed engines read it: matrix products and what
+ * follows them run in float16, embedding tables and matrices are stored in it, and everything whose
+ * squares or exponentials could leave its range stays in float32: layer norms, softmax, masks,
+ * residual sums, pooling, normalisation and the sparse head. Inputs and outputs keep their types.
+ * Explicit casts stand wherever the precision changes.
  *
  * @param model constants hoisted, heads appended. Its weights are converted when they are written.
  */
@@ -98,7 +107,10 @@ class PrecisionPass {
     return node.op === 'Gather' && table?.elementType === ELEMENT.float && table.dims.length === 2;
   }
 
-  /** A table in float16 takes half of the disk and memory; the sum of its rows is in float32 at once. */
+  /**
+   * A table in float16 takes half of the disk and memory; the sum of its rows is in float32 at
+   * once.
+   */
   #convertLookup(node: GraphNode): void {
     const [table = '', ...rest] = node.inputs;
     const output = node.outputs[0] ?? '';
@@ -108,7 +120,10 @@ class PrecisionPass {
     this.#native.set(output, 'float');
   }
 
-  /** The name under which a float tensor is had in `precision`; adds the cast when it is the first to ask. */
+  /**
+   * The name under which a float tensor is had in `precision`; adds the cast when it is the first
+   * to ask.
+   */
   #as(name: string, precision: Precision): string {
     const native = this.#native.get(name) ?? 'float';
     if (native === precision) return name;
@@ -123,7 +138,10 @@ class PrecisionPass {
   }
 }
 
-/** The sparse head's product has one column, so float32 costs nothing, and its zeros decide which ids are named. */
+/**
+ * The sparse head's product has one column, so float32 costs nothing, and its zeros decide which
+ * ids are named.
+ */
 function isFloatHead(node: GraphNode): boolean {
   return node.name.startsWith(`${HEADS_PREFIX}sparse/`);
 }

@@ -8,8 +8,8 @@ const OTHER_TYPE = new Set(
 );
 
 /**
- * Tells which tensors of a graph hold float32, by following types from inputs and constants through the nodes. Most
- * operators answer in the type of their first input.
+ * Tells which tensors of a graph hold float32, by following types from inputs and constants through
+ * the nodes. Most operators answer in the type of their first input.
  */
 export function inferFloats(graph: Graph): (name: string) => boolean {
   const floats = new Set<string>();

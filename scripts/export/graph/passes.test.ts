@@ -43,7 +43,9 @@ const ones = (name: string, dims: number[]) =>
   floatTensor(name, dims, new Float32Array(dims.reduce((a, b) => a * b, 1)).fill(1));
 
 describe('precision', () => {
-  /** What the node that makes `y` from a matrix product reads, and whether it reads it in float16. */
+  /**
+   * What the node that makes `y` from a matrix product reads, and whether it reads it in float16.
+   */
   function readsHalf(op: string, extra: string[] = [], constants: Tensor[] = []): boolean {
     const product = node('MatMul', ['x', 'w'], 'product');
     const nodes = [product, node(op, ['product', ...extra], 'y'), node('Neg', ['y'], 'z')];

@@ -6,17 +6,23 @@ import { toHalfPrecision } from './half-precision.ts';
 import { scaleQueries } from './scale-queries.ts';
 import { upgradeOpset } from './upgrade-opset.ts';
 
-/** The two graphs that an export writes. Both answer the same outputs; weights are still where the source has them. */
+/**
+ * The two graphs that an export writes. Both answer the same outputs; weights are still where the
+ * source has them.
+ */
 export interface PreparedGraphs {
-  /** Everything in float32: what the engine is held against, and what the embedded backend can serve. */
+  /**
+   * Everything in float32: what the engine is held against, and what the embedded backend can
+   * serve.
+   */
   readonly exact: OnnxModel;
   /** Strongly typed, in float16 where that is safe: what the engine is built from. */
   readonly half: OnnxModel;
 }
 
 /**
- * From a published graph to the graphs that are served: one set of operators, layer norms in one piece, the outputs
- * that the server asks for, and the precision written in.
+ * From a published graph to the graphs that are served: one set of operators, layer norms in one
+ * piece, the outputs that the server asks for, and the precision written in.
  *
  * @throws ExportError when the graph is not that of a text encoder, or a head does not fit it.
  */

@@ -3,9 +3,10 @@ import { ELEMENT, elementCountOf, floatTensor, loadFloats, type Tensor } from '.
 import { wiringOf, withGraph } from './graph-edit.ts';
 
 /**
- * Scales the queries of attention instead of the scores: `(q · kᵀ) / c` becomes `(q / c) · kᵀ`. In float16 the unscaled
- * scores are what could leave its range first, and TensorRT fuses attention into one kernel, without the scores ever in
- * memory, only when the scale stands before the product.
+ * Scales the queries of attention instead of the scores: `(q · kᵀ) / c` becomes `(q / c) · kᵀ`. In
+ * float16 the unscaled scores are what could leave its range first, and TensorRT fuses attention
+ * into one kernel, without the scores ever in memory, only when the scale stands before the
+ * product.
  *
  * The scale is `√64` for BGE-M3, a power of two, so nothing is rounded anew.
  */

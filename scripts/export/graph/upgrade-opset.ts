@@ -15,8 +15,9 @@ export const OPSET = 17;
 const OPSET_MIN = 11;
 
 /**
- * Operators whose meaning did not change between versions 11 and 17, as far as graphs of text encoders use them; from the
- * change log of the operator set. Any other is refused rather than guessed at.
+ * Operators whose meaning did not change between versions 11 and 17, as far as graphs of text
+ * encoders use them; from the change log of the operator set. Any other is refused rather than
+ * guessed at.
  */
 const UNCHANGED = new Set(
   `Abs Add And Cast Clip Concat Constant ConstantOfShape CumSum Div Dropout Equal Erf Exp Expand Flatten Gather
@@ -32,7 +33,8 @@ const AXES_MOVED = new Set(['Squeeze', 'Unsqueeze', 'ReduceSum']);
 /**
  * Rewrites a graph for version 17 of the operators. One that is newer already stays as it is.
  *
- * @throws ExportError when the graph is older than version 11, or an operator has no known new form.
+ * @throws ExportError when the graph is older than version 11, or an operator has no known new
+ * form.
  */
 export function upgradeOpset(model: OnnxModel): OnnxModel {
   const opset = opsetOf(model);
@@ -54,7 +56,8 @@ function upgradeNode(node: GraphNode, constants: Map<string, Tensor>): GraphNode
   if (AXES_MOVED.has(node.op)) return moveToInput({ node, attribute: 'axes', constants });
   if (node.op === 'Split') return moveToInput({ node, attribute: 'split', constants });
   if (node.op === 'Softmax' || node.op === 'LogSoftmax') {
-    // Until version 13 all axes from the given one on were joined: the same thing only for the last one.
+    // Until version 13 all axes from the given one on were joined: the same thing only for the last
+    // one.
     demand(
       intAttribute(node, 'axis', 1) === -1 || intAttribute(node, 'axis', 1) === 3,
       `${node.name}: a ${node.op} over several axes is not handled.`,

@@ -1,6 +1,9 @@
 import type { Tensor } from './tensor.ts';
 
-/** An attribute's value, by kind. Graphs inside nodes (loops, branches) are refused when a model is read. */
+/**
+ * An attribute's value, by kind. Graphs inside nodes (loops, branches) are refused when a model is
+ * read.
+ */
 export type Attribute =
   | { readonly kind: 'float'; readonly value: number }
   | { readonly kind: 'int'; readonly value: bigint }
@@ -20,7 +23,10 @@ export interface GraphNode {
   readonly attributes: ReadonlyMap<string, Attribute>;
 }
 
-/** An input or output of the whole graph. A dimension is a size, or a name, or null when nothing is said. */
+/**
+ * An input or output of the whole graph. A dimension is a size, or a name, or null when nothing is
+ * said.
+ */
 export interface GraphValue {
   readonly name: string;
   readonly elementType: number;
@@ -37,7 +43,10 @@ export interface Graph {
   readonly outputs: readonly GraphValue[];
 }
 
-/** A model as ONNX files hold it, without the weights themselves: those stay where they are until they are written. */
+/**
+ * A model as ONNX files hold it, without the weights themselves: those stay where they are until
+ * they are written.
+ */
 export interface OnnxModel {
   readonly irVersion: number;
   /** Versions of the operator sets, by domain; the standard one under the empty name. */

@@ -34,7 +34,8 @@ export function createMemorySource(bytes: Uint8Array): ByteSource {
 }
 
 /**
- * A file, read in windows: a model of gigabytes is walked without being loaded. `close` gives the descriptor back.
+ * A file, read in windows: a model of gigabytes is walked without being loaded. `close` gives the
+ * descriptor back.
  *
  * @throws ExportError when the file ends early.
  */
@@ -60,7 +61,8 @@ export function createFileSource(path: string): ByteSource & { close(): void } {
 }
 
 /**
- * Walks the fields of the message that fills `[start, end)`. Payloads are not read, only their places are.
+ * Walks the fields of the message that fills `[start, end)`. Payloads are not read, only their
+ * places are.
  *
  * @throws ExportError when the bytes are no protobuf message.
  */
@@ -93,7 +95,10 @@ export function* protoFields(
   }
 }
 
-/** The numbers of a repeated varint field, packed or one by one. Unsigned, as they stand on the wire. */
+/**
+ * The numbers of a repeated varint field, packed or one by one. Unsigned, as they stand on the
+ * wire.
+ */
 export function readVarints(source: ByteSource, field: ProtoField): bigint[] {
   if (field.wire === VARINT) return [field.varint];
   const values: bigint[] = [];
@@ -127,7 +132,9 @@ function readVarint(source: ByteSource, start: number, end: number) {
   demand(false, `Not a protobuf message at byte ${start}.`);
 }
 
-/** Builds one protobuf message in memory. Parts are borrowed until `finish`, which copies them once. */
+/**
+ * Builds one protobuf message in memory. Parts are borrowed until `finish`, which copies them once.
+ */
 export class ProtoWriter {
   readonly #parts: Uint8Array[] = [];
   #byteCount = 0;

@@ -21,8 +21,8 @@ interface Place {
 }
 
 /**
- * Reads the structure of an ONNX model. Weights are not loaded: each constant knows the file and the place of its
- * bytes, which must stay where they are while the model is in use.
+ * Reads the structure of an ONNX model. Weights are not loaded: each constant knows the file and
+ * the place of its bytes, which must stay where they are while the model is in use.
  *
  * @throws ExportError when the file is no ONNX model, or uses what the export does not handle.
  */
@@ -39,7 +39,8 @@ export function readModel(path: string): OnnxModel {
 export function readExternalFiles(path: string): string[] {
   const source = createFileSource(path);
   const found = new Set<string>();
-  // Tensors hide in initializers and in the attributes of nodes, so any message of the graph is searched for one.
+  // Tensors hide in initializers and in the attributes of nodes, so any message of the graph is
+  // searched for one.
   const search = (start: number, end: number, trail: string): void => {
     for (const field of protoFields(source, start, end)) {
       const next = CHILDREN[trail]?.[field.number];

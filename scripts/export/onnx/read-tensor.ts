@@ -23,7 +23,8 @@ import {
 const KEEP_BYTES_MAX = 4_096;
 
 /**
- * Reads a tensor's description. Its bytes stay in their file, whether that is the model itself or one beside it.
+ * Reads a tensor's description. Its bytes stay in their file, whether that is the model itself or
+ * one beside it.
  *
  * @throws ExportError when the type is not handled, or when the place of the bytes cannot be.
  */

@@ -25,10 +25,15 @@ export const ELEMENT_BYTES: Readonly<Record<number, number>> = {
   [ELEMENT.double]: 8,
 };
 
-/** A tensor's data, little endian and row major, given in pieces so that none need be held whole. */
+/**
+ * A tensor's data, little endian and row major, given in pieces so that none need be held whole.
+ */
 export interface TensorData {
   readonly byteCount: number;
-  /** The pieces in order. Each is borrowed and valid until the next one; its length divides by eight but for the last. */
+  /**
+   * The pieces in order. Each is borrowed and valid until the next one; its length divides by eight
+   * but for the last.
+   */
   chunks(): Iterable<Uint8Array>;
 }
 
@@ -40,7 +45,10 @@ export interface Tensor {
   readonly data: TensorData;
 }
 
-/** One piece of a file or of a generated tensor: large enough that calls cost nothing, small beside any weight. */
+/**
+ * One piece of a file or of a generated tensor: large enough that calls cost nothing, small beside
+ * any weight.
+ */
 const CHUNK_BYTES = 1 << 20;
 
 /** Data in memory. Borrows `bytes`. */
@@ -71,7 +79,10 @@ export function fileData(options: { path: string; start: number; byteCount: numb
   };
 }
 
-/** Float32 data made as it is read: `fill` writes the elements from `firstIndex` on into the piece it is lent. */
+/**
+ * Float32 data made as it is read: `fill` writes the elements from `firstIndex` on into the piece
+ * it is lent.
+ */
 export function generatedData(options: {
   elementCount: number;
   fill: (piece: Float32Array, firstIndex: number) => void;
@@ -92,7 +103,8 @@ export function generatedData(options: {
 /**
  * Float32 data as float16, rounded to nearest even while it is read.
  *
- * @throws ExportError from `chunks`, naming `label`, when a weight is not finite or is over what float16 can hold.
+ * @throws ExportError from `chunks`, naming `label`, when a weight is not finite or is over what
+ * float16 can hold.
  */
 export function halfData(source: TensorData, label: string): TensorData {
   return {

@@ -5,14 +5,21 @@ import type { Attribute, GraphNode, GraphValue, OnnxModel } from './model.ts';
 import { ProtoWriter } from './protobuf.ts';
 import { loadData, type Tensor } from './tensor.ts';
 
-/** Constants of at most this many bytes stay in the model file, where shape inference and people can see them. */
+/**
+ * Constants of at most this many bytes stay in the model file, where shape inference and people can
+ * see them.
+ */
 const INNER_BYTES_MAX = 1_024;
-/** Pages can be mapped only from a multiple of the page size; runtimes map weights instead of copying them. */
+/**
+ * Pages can be mapped only from a multiple of the page size; runtimes map weights instead of
+ * copying them.
+ */
 const ALIGNMENT_BYTES = 4_096;
 
 /**
- * Writes a model, its weights into one file beside it named `<model>_data`. Weights stream from where they are to where
- * they go, one piece in memory at a time. Both files appear under their names only when they are whole.
+ * Writes a model, its weights into one file beside it named `<model>_data`. Weights stream from
+ * where they are to where they go, one piece in memory at a time. Both files appear under their
+ * names only when they are whole.
  *
  * @returns sha256 of both files.
  */

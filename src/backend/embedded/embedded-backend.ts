@@ -44,8 +44,8 @@ const READY = { isReady: true, reason: '' } as const;
 /**
  * Runs an ONNX model in worker threads, one session in each.
  *
- * A CPU is no GPU: sessions of one thread side by side, one text at a time, were the fastest layout measured, and a text's
- * vector cannot depend on batch neighbours that it does not have.
+ * A CPU is no GPU: sessions of one thread side by side, one text at a time, were the fastest layout
+ * measured, and a text's vector cannot depend on batch neighbours that it does not have.
  */
 export function createEmbeddedBackend(options: {
   slotCount: number;

@@ -9,7 +9,9 @@ import type {
 } from './inference-protocol.ts';
 import { disableRuntimeTelemetry } from './runtime-telemetry.ts';
 
-/** Runs a model on the thread that calls it: `run` blocks that thread for as long as it computes. */
+/**
+ * Runs a model on the thread that calls it: `run` blocks that thread for as long as it computes.
+ */
 export interface InferenceEngine {
   readonly facts: InferenceFacts;
   /** @returns one array for each head of the job, owned by the caller. */
@@ -19,8 +21,8 @@ export interface InferenceEngine {
 }
 
 /**
- * Loads a graph with inputs `input_ids` and `attention_mask`, int64 `[batch, sequence]`, and float32 outputs of the names
- * that the manifest gives.
+ * Loads a graph with inputs `input_ids` and `attention_mask`, int64 `[batch, sequence]`, and
+ * float32 outputs of the names that the manifest gives.
  */
 export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<InferenceEngine> {
   const { modelPath, outputs } = greeting;

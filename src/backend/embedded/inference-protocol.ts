@@ -1,6 +1,8 @@
 import type { Head } from '../backend.ts';
 
-/** Every message between the main thread and an inference worker. Tensors are transferred both ways. */
+/**
+ * Every message between the main thread and an inference worker. Tensors are transferred both ways.
+ */
 
 /** First message to a worker: which model to load, and how. */
 export interface InferenceGreeting {

@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs';
 
-/** Linux's names of the instructions that multiply and add bytes: VNNI on x64, dot product on ARM. */
+/**
+ * Linux's names of the instructions that multiply and add bytes: VNNI on x64, dot product on ARM.
+ */
 const FLAGS = /\b(avx512_vnni|avx_vnni|asimddp|i8mm)\b/;
 
 /**

@@ -4,10 +4,12 @@ import { dlopen, ptr } from 'bun:ffi';
  * Turns off what ONNX Runtime reports to its maker: since 1.30 its Linux build keeps a device id in
  * the user's cache folder and uploads events over HTTPS. This server reports to nobody.
  *
- * To be called before the first session is created: that is when the runtime looks. It looks with C's
- * `getenv`, and an assignment to `process.env` never gets there in Bun: hence the call into libc.
+ * To be called before the first session is created: that is when the runtime looks. It looks with
+ * C's `getenv`, and an assignment to `process.env` never gets there in Bun: hence the call into
+ * libc.
  *
- * @returns false where libc cannot be called; then only the variable given from outside, as `run.sh`
+ * @returns false where libc cannot be called; then only the variable given from outside, as
+ * `run.sh`
  *   and the image give it, keeps the runtime quiet.
  */
 export function disableRuntimeTelemetry(): boolean {

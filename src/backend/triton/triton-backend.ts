@@ -13,8 +13,9 @@ import { createTritonEndpoint, type TritonEndpoint } from './triton-endpoint.ts'
 import type { ExpectedModel } from './triton-metadata.ts';
 
 /**
- * Padded tokens that one launch is worth on a middling GPU: 4 ms of launch, transfer and bookkeeping at 120,000 tokens a
- * second. The planner joins texts of unlike lengths only while padding costs less.
+ * Padded tokens that one launch is worth on a middling GPU: 4 ms of launch, transfer and
+ * bookkeeping at 120,000 tokens a second. The planner joins texts of unlike lengths only while
+ * padding costs less.
  */
 const LAUNCH_TOKENS = 480;
 
@@ -28,9 +29,9 @@ interface FleetSummary {
 const MAY_REPEAT: ReadonlySet<string> = new Set(['EMB_BACKEND_UNAVAILABLE', 'EMB_BACKEND_TIMEOUT']);
 
 /**
- * One or several Triton servers that serve the same model. A batch goes to the endpoint with the fewest in flight. When the
- * connection fails or times out it is sent once more, on a fresh connection and elsewhere if there is an elsewhere:
- * inference is idempotent.
+ * One or several Triton servers that serve the same model. A batch goes to the endpoint with the
+ * fewest in flight. When the connection fails or times out it is sent once more, on a fresh
+ * connection and elsewhere if there is an elsewhere: inference is idempotent.
  */
 export function createTritonBackend(options: {
   urls: readonly string[];
@@ -45,7 +46,9 @@ export function createTritonBackend(options: {
   clock: Clock;
   log: Log;
 }): Backend {
-  /** What the endpoints that are up can do together; asked for each request, made anew on change. */
+  /**
+   * What the endpoints that are up can do together; asked for each request, made anew on change.
+   */
   let fleet = summary([]);
   const onChange = (): void => {
     fleet = summary(endpoints);

@@ -14,8 +14,8 @@ export interface TritonEndpoint {
   readonly reason: string;
   readonly batchesInFlight: number;
   /**
-   * Runs one batch, once. A failure on a fresh connection takes the endpoint down; on a pooled one, of which any may be
-   * half open, it says nothing of the server.
+   * Runs one batch, once. A failure on a fresh connection takes the endpoint down; on a pooled one,
+   * of which any may be half open, it says nothing of the server.
    */
   infer(batch: TokenBatch, options: { isFreshConnection: boolean }): Promise<BatchOutput>;
   /** Takes the endpoint down until a probe has worked. */
@@ -50,7 +50,9 @@ export function createTritonEndpoint(options: {
   let answeredMs = 0;
   let isClosed = false;
 
-  /** Reads the metadata and runs one real inference; the endpoint is up only when both have worked. */
+  /**
+   * Reads the metadata and runs one real inference; the endpoint is up only when both have worked.
+   */
   async function probe(): Promise<void> {
     try {
       const [metadata, config] = await Promise.all([
@@ -73,7 +75,10 @@ export function createTritonEndpoint(options: {
     }
   }
 
-  /** Probes an endpoint that is up once no batch has told of it for a while: nothing else would notice its end. */
+  /**
+   * Probes an endpoint that is up once no batch has told of it for a while: nothing else would
+   * notice its end.
+   */
   function watch(): void {
     cancelProbe();
     cancelProbe = clock.schedule(options.probeMs, () => {
@@ -121,7 +126,8 @@ export function createTritonEndpoint(options: {
       },
       keepalive: !isFreshConnection,
     });
-    // Only now has the whole request been read by the other side; a failed call never gives its buffer back.
+    // Only now has the whole request been read by the other side; a failed call never gives its
+    // buffer back.
     if (buffers.length < BUFFERS_KEPT) buffers.push(request.body.buffer);
     if (reply.status !== 200) throw refusal(reply);
     answeredMs = clock.now();
@@ -154,7 +160,8 @@ export function createTritonEndpoint(options: {
     try {
       const response = await fetch(address, {
         ...init,
-        // Left to itself the runtime asks for gzip, and Triton then compresses vectors: thirty times slower.
+        // Left to itself the runtime asks for gzip, and Triton then compresses vectors: thirty
+        // times slower.
         headers: { ...init.headers, 'Accept-Encoding': 'identity' },
         signal: controller.signal,
         redirect: 'manual',
@@ -202,7 +209,10 @@ interface RawReply {
   readonly body: Uint8Array<ArrayBuffer>;
 }
 
-/** What a status other than 200 means: the server is not there for now, or it will never take this batch. */
+/**
+ * What a status other than 200 means: the server is not there for now, or it will never take this
+ * batch.
+ */
 function refusal(reply: RawReply): ServerError {
   const said = new TextDecoder().decode(reply.body.subarray(0, 500));
   const cause = new Error(`Triton answered ${reply.status}: ${said}`);

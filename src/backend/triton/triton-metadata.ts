@@ -5,7 +5,10 @@ import type { TritonSignature } from './triton-wire.ts';
 export interface ExpectedModel {
   readonly dimension: number;
   readonly padId: number;
-  /** The heads of the manifest. Triton's model must have the first; one that lacks another serves without it. */
+  /**
+   * The heads of the manifest. Triton's model must have the first; one that lacks another serves
+   * without it.
+   */
   readonly heads: readonly Head[];
   /** Names of the outputs, where the manifest gives them. */
   readonly outputs: { readonly [H in Head]?: string };
@@ -34,7 +37,8 @@ const OUTPUT_NAMES: { readonly [H in Head]: readonly string[] } = {
 /**
  * Reads names, datatypes and sizes from `GET /v2/models/{model}` and `/config`.
  *
- * @throws Error with a sentence for the operator when the model is not one that this server can use.
+ * @throws Error with a sentence for the operator when the model is not one that this server can
+ * use.
  */
 export function readTritonModel(
   metadata: unknown,

@@ -5,8 +5,9 @@ import { FloatBlock } from '../float-block.ts';
 import { writeTokenTensors } from '../token-tensors.ts';
 
 /**
- * Triton's HTTP v2 protocol with the binary tensor extension: a JSON header, directly followed by the tensors' bytes,
- * little-endian and row-major. The lengths of both parts travel in HTTP headers.
+ * Triton's HTTP v2 protocol with the binary tensor extension: a JSON header, directly followed by
+ * the tensors' bytes, little-endian and row-major. The lengths of both parts travel in HTTP
+ * headers.
  *
  * Source: `docs/protocol/extension_binary_data.md` of triton-inference-server/server.
  */
@@ -37,11 +38,12 @@ const decoder = new TextDecoder();
 /**
  * Writes an infer request.
  *
- * The header is filled up with spaces to a multiple of eight bytes, which JSON allows, so that the tensors can be written
- * in place as 32-bit words.
+ * The header is filled up with spaces to a multiple of eight bytes, which JSON allows, so that the
+ * tensors can be written in place as 32-bit words.
  *
  * @param batch borrowed.
- * @param take gives a buffer of at least so many bytes; the caller decides when it may be used again.
+ * @param take gives a buffer of at least so many bytes; the caller decides when it may be used
+ * again.
  */
 export function encodeInferRequest(
   batch: TokenBatch,
@@ -89,12 +91,14 @@ interface OutputHeader {
 /**
  * Reads an infer reply.
  *
- * Triton can answer 200 with `binary_data_size: 0`, so each byte count is checked against its shape, and each shape against
- * what the batch must give.
+ * Triton can answer 200 with `binary_data_size: 0`, so each byte count is checked against its
+ * shape, and each shape against what the batch must give.
  *
  * @param body the whole reply; borrowed for as long as the output lives, which is a view of it.
- * @param headerBytes value of `Inference-Header-Content-Length`; null when the reply has no binary part.
- * @throws ServerError EMB_OUTPUT_INVALID for anything else than exactly the heads that the batch asked for.
+ * @param headerBytes value of `Inference-Header-Content-Length`; null when the reply has no binary
+ * part.
+ * @throws ServerError EMB_OUTPUT_INVALID for anything else than exactly the heads that the batch
+ * asked for.
  */
 export function decodeInferReply(
   body: Uint8Array<ArrayBuffer>,
@@ -142,7 +146,10 @@ function isObject(value: unknown): boolean {
   return typeof value === 'object' && value !== null;
 }
 
-/** A shape is right when it starts with the number of texts and has as many values for each as the head must give. */
+/**
+ * A shape is right when it starts with the number of texts and has as many values for each as the
+ * head must give.
+ */
 function checkOutput(
   output: OutputHeader,
   byteCount: number,

@@ -11,8 +11,8 @@ export interface BackendCase {
   /** The longest text that it takes. */
   readonly tokenCountMax: number;
   /**
-   * How much a row may differ, per component, from the same text's row in another batch. 0 compares bytes. A backend that
-   * computes in floating point rounds otherwise for another shape.
+   * How much a row may differ, per component, from the same text's row in another batch. 0 compares
+   * bytes. A backend that computes in floating point rounds otherwise for another shape.
    */
   readonly tolerance: number;
   /** The row that must come out, by an independent computation, where there is one. */
@@ -181,7 +181,9 @@ export function describeBackendContract(subject: BackendCase): void {
   });
 }
 
-/** A batch as the micro-batcher would send it: a backend that wants exact lengths never sees more. */
+/**
+ * A batch as the micro-batcher would send it: a backend that wants exact lengths never sees more.
+ */
 function batchOf(backend: Backend, texts: readonly Int32Array[], extraLength: number): TokenBatch {
   const longest = Math.max(...texts.map((text) => text.length));
   const { isExactLength } = backend.limits();

@@ -9,8 +9,8 @@ import { BAD_REQUESTS } from './bad-requests.ts';
 import { LIMITS, SECRET } from './bad-row.ts';
 
 /**
- * Whatever a caller sends wrong is told in one JSON shape, by a stable code and with the field, the limit and the value;
- * the process lives, and the request beside it never notices.
+ * Whatever a caller sends wrong is told in one JSON shape, by a stable code and with the field, the
+ * limit and the value; the process lives, and the request beside it never notices.
  */
 
 setDefaultTimeout(60_000);

@@ -41,7 +41,10 @@ const STATUS: Readonly<Partial<Record<ErrorCode, number>>> = {
   EMB_TEXTS_TOO_MANY: 422,
 };
 
-/** Every kind of bad input that a caller can send to the native routes. The statuses are said here anew, on purpose. */
+/**
+ * Every kind of bad input that a caller can send to the native routes. The statuses are said here
+ * anew, on purpose.
+ */
 export const BAD_REQUESTS: readonly BadRequest[] = [
   ...[...BAD_FIELDS, ...BAD_BODIES, ...BAD_HEADERS].map(([name, code, field, says, init]) => ({
     ...{ name, code, field, says, init },

@@ -17,8 +17,8 @@ for (const file of ['onnx/model.onnx', 'onnx/model-int8.onnx']) {
     name: `embedded, multilingual-e5-small, ${file}`,
     dimension: manifest.dimension,
     tokenCountMax: manifest.tokenCountMax,
-    // Matrix products are summed in another order for another shape. Each worker computes on one thread: the same text has
-    // the same bits, whichever worker it meets.
+    // Matrix products are summed in another order for another shape. Each worker computes on one
+    // thread: the same text has the same bits, whichever worker it meets.
     tolerance: 0,
     async open() {
       const backend = createEmbeddedBackend({

@@ -9,8 +9,8 @@ import { until } from '../until.ts';
 import { DIMENSION, encodeStand, hexOf, type JsonReply, MODEL } from './encode-stand.ts';
 
 /**
- * `/encode` whole: HTTP, tokenizer, batcher and a real Triton. What comes out is compared, bit for bit, with token ids from
- * the Rust reference and rows that are computed here anew.
+ * `/encode` whole: HTTP, tokenizer, batcher and a real Triton. What comes out is compared, bit for
+ * bit, with token ids from the Rust reference and rows that are computed here anew.
  */
 
 // Two tokenizers load here, and Triton may take three seconds to stop.

@@ -13,7 +13,10 @@ export const DIMENSION = 1024;
 /** The model's name inside Triton. */
 export const MODEL = 'bge_model';
 
-/** The whole server, with the manifest and the tokenizer of BGE-M3, on a real Triton with a model that a test can recompute. */
+/**
+ * The whole server, with the manifest and the tokenizer of BGE-M3, on a real Triton with a model
+ * that a test can recompute.
+ */
 export interface EncodeStand {
   readonly triton: RunningTriton;
   readonly server: RunningServer;

@@ -30,7 +30,10 @@ async function startReady(environment: Record<string, string> = {}): Promise<Ser
   return server;
 }
 
-/** Sends texts that keep the model busy, and resolves once they are in work; the reply is still to come then. */
+/**
+ * Sends texts that keep the model busy, and resolves once they are in work; the reply is still to
+ * come then.
+ */
 async function startLongRequest(
   server: ServerProcess,
 ): Promise<{ reply: Promise<Response | 'cut off'> }> {

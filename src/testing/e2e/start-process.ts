@@ -21,7 +21,8 @@ export interface EndedProcess {
 }
 
 /**
- * Starts `bun src/main.ts` on a free port and waits for its banner. The environment of the tests does not leak in.
+ * Starts `bun src/main.ts` on a free port and waits for its banner. The environment of the tests
+ * does not leak in.
  *
  * @throws Error with what it said, when it ends before it listens.
  */

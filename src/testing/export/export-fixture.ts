@@ -30,7 +30,9 @@ export interface ExportRun {
   readonly errors: string;
 }
 
-/** A models folder, a hub that has the small model, and stand-ins for the programs of a GPU machine. */
+/**
+ * A models folder, a hub that has the small model, and stand-ins for the programs of a GPU machine.
+ */
 export interface ExportFixture {
   readonly modelsDir: string;
   readonly hub: LoopbackHub;

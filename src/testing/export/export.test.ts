@@ -1,4 +1,7 @@
-/** The whole of `./run.sh export`, from a hub on loopback to an engine in place, with stand-ins where a GPU is needed. */
+/**
+ * The whole of `./run.sh export`, from a hub on loopback to an engine in place, with stand-ins
+ * where a GPU is needed.
+ */
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -93,7 +96,8 @@ describe('without a GPU', () => {
       fixture.hub.setFault(undefined);
       const seenBefore = fixture.hub.requests.length;
       expect((await run()).exitCode).toBe(0);
-      // It goes on where it was: one request for the rest of this file, and none for those that were whole.
+      // It goes on where it was: one request for the rest of this file, and none for those that
+      // were whole.
       expect(fixture.hub.requests[seenBefore]?.range).toBe(`bytes=${at}-`);
       expect(written(fixture)).toEqual(whole);
     }

@@ -38,8 +38,9 @@ export const FULL_SHAPE: EncoderShape = {
 const SPREAD = 0.02 * Math.sqrt(3);
 
 /**
- * Writes a model of this shape with random weights as published models lie: `onnx/model.onnx` with its weights beside
- * it, and the two heads. Weights are made while they are written, so that memory holds one piece of them.
+ * Writes a model of this shape with random weights as published models lie: `onnx/model.onnx` with
+ * its weights beside it, and the two heads. Weights are made while they are written, so that memory
+ * holds one piece of them.
  */
 export function writeEncoderModel(folder: string, shape: EncoderShape): void {
   mkdirSync(join(folder, 'onnx'), { recursive: true });

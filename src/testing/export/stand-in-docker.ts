@@ -1,9 +1,11 @@
 /**
- * Stands in for `docker` where there is none: knows the calls of the export and no other, and checks their arguments as
- * the real programs behind them would. Each call is added to `calls.jsonl` in the folder that `STAND_IN_STATE` names.
+ * Stands in for `docker` where there is none: knows the calls of the export and no other, and
+ * checks their arguments as the real programs behind them would. Each call is added to
+ * `calls.jsonl` in the folder that `STAND_IN_STATE` names.
  *
- * An "engine" that its `trtexec` builds is a file with the path of the graph to run, `STAND_IN_GRAPH` or the one that it
- * was given; its `tritonserver` is a real one, with ONNX Runtime behind it.
+ * An "engine" that its `trtexec` builds is a file with the path of the graph to run,
+ * `STAND_IN_GRAPH` or the one that it was given; its `tritonserver` is a real one, with ONNX
+ * Runtime behind it.
  */
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -75,7 +77,8 @@ async function runTriton(): Promise<void> {
     detached: true,
   });
   writeFileSync(join(STATE, 'pid'), String(child.pid));
-  // Its one line is its address. The real Docker would not wait for it; who asks for the port next would have to.
+  // Its one line is its address. The real Docker would not wait for it; who asks for the port next
+  // would have to.
   for await (const piece of child.stdout) {
     writeFileSync(ADDRESS, piece);
     break;

@@ -1,6 +1,7 @@
 /**
- * Serves a repository that was made for an engine, with ONNX Runtime in the engine's place, until it is ended. Its
- * address is the one line that it prints. `bun stand-in-triton.ts REPOSITORY MODEL`
+ * Serves a repository that was made for an engine, with ONNX Runtime in the engine's place, until
+ * it is ended. Its address is the one line that it prints. `bun stand-in-triton.ts REPOSITORY
+ * MODEL`
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -8,9 +8,10 @@ import { BATCH, DIMENSION, MODEL, RIGHT, tritonUnderFault } from './triton-under
 /**
  * The Triton backend against a server that stalls, resets and refuses.
  *
- * Faults that were planted in the code by hand, and that this suite caught: no retry; a retry of what was
- * refused; a retry that never takes the endpoint down, or a first failure that does; no deadline on the body; gzip asked
- * for; an endpoint called ready by its metadata; a failing endpoint that still gets batches.
+ * Faults that were planted in the code by hand, and that this suite caught: no retry; a retry of
+ * what was refused; a retry that never takes the endpoint down, or a first failure that does; no
+ * deadline on the body; gzip asked for; an endpoint called ready by its metadata; a failing
+ * endpoint that still gets batches.
  */
 
 const under = tritonUnderFault();

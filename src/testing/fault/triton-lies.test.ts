@@ -5,8 +5,8 @@ import { DIMENSION, RIGHT, TEXTS, tritonUnderFault } from './triton-under-fault.
 /**
  * The Triton backend against replies of status 200 that are not what they say.
  *
- * Faults that were planted in the code by hand, and that this suite caught: byte counts, shapes, datatypes or names
- * that were believed; bytes left over; rows read at an odd offset.
+ * Faults that were planted in the code by hand, and that this suite caught: byte counts, shapes,
+ * datatypes or names that were believed; bytes left over; rows read at an odd offset.
  */
 
 const under = tritonUnderFault();

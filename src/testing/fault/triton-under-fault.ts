@@ -17,10 +17,16 @@ export const RIGHT = TEXTS.map((text) => [...deterministicEmbedding(text, DIMENS
 
 const TIMEOUT_MS = 5000;
 
-/** Probes come between batches; a test that moves time by 100 ms at a look gives each probe ten looks. */
+/**
+ * Probes come between batches; a test that moves time by 100 ms at a look gives each probe ten
+ * looks.
+ */
 const PROBE_MS = 1000;
 
-/** A Triton backend on a fake Triton, new for each test. Deadlines are on a virtual clock: no test waits for one. */
+/**
+ * A Triton backend on a fake Triton, new for each test. Deadlines are on a virtual clock: no test
+ * waits for one.
+ */
 export interface TritonUnderFault {
   readonly fake: FakeTriton;
   readonly clock: VirtualClock;
@@ -33,7 +39,10 @@ export interface TritonUnderFault {
   batchRequests(): readonly FakeInference[];
 }
 
-/** Registers what sets it up before each test, and checks after each that the fake was sent nothing wrong. */
+/**
+ * Registers what sets it up before each test, and checks after each that the fake was sent nothing
+ * wrong.
+ */
 export function tritonUnderFault(): TritonUnderFault {
   let fake: FakeTriton;
   let clock: VirtualClock;

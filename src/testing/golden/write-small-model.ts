@@ -13,7 +13,8 @@ export const SMALL_MODEL_OUTPUTS = {
 } as const;
 
 /**
- * Exports the small XLM-RoBERTa with all three heads under the names of BGE-M3's manifest, as `./run.sh export` does.
+ * Exports the small XLM-RoBERTa with all three heads under the names of BGE-M3's manifest, as
+ * `./run.sh export` does.
  *
  * @param path where the `.onnx` goes; its weights go beside it. The folder must be there.
  */

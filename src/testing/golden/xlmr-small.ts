@@ -1,6 +1,9 @@
 import { join } from 'node:path';
 
-/** The folder of the small XLM-RoBERTa: `hub/` as published models lie on the hub, `bare/` without pooling or heads. */
+/**
+ * The folder of the small XLM-RoBERTa: `hub/` as published models lie on the hub, `bare/` without
+ * pooling or heads.
+ */
 export const SMALL_MODEL_FOLDER = join(import.meta.dir, 'xlmr-small');
 
 /** What PyTorch answered for one text. */
@@ -11,7 +14,10 @@ export interface GoldenText {
   readonly dense: Float32Array;
   /** `[ids.length]`, the sparse head before ids are joined. */
   readonly tokenWeights: Float32Array;
-  /** The largest weight of each id, special ids and non-positive weights dropped; in order of first occurrence. */
+  /**
+   * The largest weight of each id, special ids and non-positive weights dropped; in order of first
+   * occurrence.
+   */
   readonly sparse: { readonly indices: readonly number[]; readonly values: readonly number[] };
   /** `[ids.length - 1, hidden]`, each row of length one. */
   readonly multiVector: Float32Array;

@@ -17,7 +17,10 @@ export const sha256 = (bytes: Uint8Array): string =>
 
 const STALL_MS = 77_777;
 
-/** A hub with two files, an empty folder, and a record of how downloads went; made anew for each test. */
+/**
+ * A hub with two files, an empty folder, and a record of how downloads went; made anew for each
+ * test.
+ */
 export class DownloadFixture {
   folder = '';
   hub: LoopbackHub;

@@ -9,7 +9,10 @@ export interface HubFault {
   readonly headers?: Readonly<Record<string, string>>;
   /** Cuts the connection after so many bytes of the body. */
   readonly cutAfterBytes?: number;
-  /** Ends the body after so many bytes as if it were whole, in chunks, so that its length is not said. */
+  /**
+   * Ends the body after so many bytes as if it were whole, in chunks, so that its length is not
+   * said.
+   */
   readonly endAfterBytes?: number;
   /** Sends so many bytes of the body and then nothing, with the connection open. */
   readonly stallAfterBytes?: number;
@@ -39,12 +42,15 @@ export interface LoopbackHub {
   close(): Promise<void>;
 }
 
-/** Files of at least so many bytes are "large": a redirect, and sha256 instead of git's hash, as on the public hub. */
+/**
+ * Files of at least so many bytes are "large": a redirect, and sha256 instead of git's hash, as on
+ * the public hub.
+ */
 const LARGE_BYTES = 1_000;
 
 /**
- * A model hub on loopback, with the habits of the public one: large files are redirected and tagged with sha256, small
- * ones come directly, tagged as git tags blobs. It records what it is asked.
+ * A model hub on loopback, with the habits of the public one: large files are redirected and tagged
+ * with sha256, small ones come directly, tagged as git tags blobs. It records what it is asked.
  */
 export async function startLoopbackHub(): Promise<LoopbackHub> {
   const files = new Map<string, Uint8Array>();

@@ -1,0 +1,69 @@
+import { describe, expect, test } from 'bun:test';
+import { importCycles, unusedFiles, wrongImports } from './tidy/import-rules.ts';
+import { RULES } from './tidy/rules.ts';
+import { readSourceTree, type SourceFile } from './tidy/source-tree.ts';
+
+/**
+ * The rules of the house that a machine can check. Each is shown to fail first, on a file that is
+ * planted.
+ */
+
+const FILES = readSourceTree();
+
+/** Faults as `path: fault`, so that a failure can be read. */
+function faultsIn(files: readonly SourceFile[], check: (file: SourceFile) => readonly string[]) {
+  return files.flatMap((file) => check(file).map((fault) => `${file.path}: ${fault}`));
+}
+
+describe.each(RULES.map((rule) => [rule.name, rule] as const))('%s', (_name, rule) => {
+  test('can fail', () => {
+    expect(rule.check(rule.planted)).not.toEqual([]);
+  });
+
+  test('holds', () => {
+    expect(faultsIn(FILES, rule.check)).toEqual([]);
+  });
+});
+
+describe('imports', () => {
+  const file = (path: string, ...targets: string[]): SourceFile => ({
+    path,
+    text: targets.map((target) => `import { a } from '${target}';\n`).join(''),
+  });
+
+  test('run one way', () => {
+    const planted = [
+      file('src/base/a.ts', '../http/b.ts'),
+      file('src/client/c.ts', '../config.ts'),
+    ];
+    expect(wrongImports(planted)).toHaveLength(2);
+    expect(wrongImports([file('src/client/c.ts', '../base/errors.ts')])).toEqual([]);
+    expect(wrongImports(FILES)).toEqual([]);
+  });
+
+  test('never come back to where they began', () => {
+    const planted = [file('src/base/a.ts', './b.ts'), file('src/base/b.ts', './a.ts')];
+    expect(importCycles(planted)).toEqual(['src/base/a.ts -> src/base/b.ts -> src/base/a.ts']);
+    expect(importCycles(FILES)).toEqual([]);
+  });
+
+  test('leave no file without a user', () => {
+    const planted = [file('src/base/a.ts'), file('src/base/a.test.ts', './a.ts')];
+    expect(unusedFiles(planted)).toEqual(['src/base/a.ts']);
+    expect(unusedFiles(FILES)).toEqual([]);
+  });
+});
+
+test('the tree that is checked is the whole one', () => {
+  const paths = FILES.map(({ path }) => path);
+  for (const path of [
+    'src/main.ts',
+    'workers/tokenizer-worker.ts',
+    'README.md',
+    'run.sh',
+    'models/bge-m3.json',
+  ]) {
+    expect(paths).toContain(path);
+  }
+  expect(paths.filter((path) => path.includes('node_modules'))).toEqual([]);
+});
