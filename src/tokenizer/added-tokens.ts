@@ -24,6 +24,8 @@ const WHITE_SPACE = /[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u2
 export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedTokenFinder {
   const longestFirst = [...tokens].sort((a, b) => b.content.length - a.content.length);
   const initials = [...new Set(longestFirst.map((token) => token.content.charAt(0)))];
+  /** What may stand second; with a token of one unit, anything. */
+  const secondUnits = createUnitSet(longestFirst);
   const positions: number[] = [];
   let text = '';
   let from = 0;
@@ -31,14 +33,22 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
   function nextInitial(): number {
     let nearest = -1;
     for (let index = 0; index < initials.length; index++) {
-      let position = positions[index] ?? -1;
+      const initial = initials[index] as string;
+      let position = positions[index] as number;
       if (position !== -1 && position < from) {
-        position = text.indexOf(initials[index] ?? '', from);
+        // In a run of them, looking at the next character is cheaper than a search.
+        const isNext = text.charCodeAt(from) === initial.charCodeAt(0);
+        position = isNext ? from : text.indexOf(initial, from);
         positions[index] = position;
       }
       if (position !== -1 && (nearest === -1 || position < nearest)) nearest = position;
     }
     return nearest;
+  }
+
+  function tokenAt(at: number): AddedToken | undefined {
+    if (!secondUnits.has(text.charCodeAt(at + 1))) return undefined;
+    return longestFirst.find(({ content }) => text.startsWith(content, at));
   }
 
   return {
@@ -52,7 +62,7 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
     next() {
       const floor = from;
       for (let at = nextInitial(); at !== -1; at = nextInitial()) {
-        const token = longestFirst.find(({ content }) => text.startsWith(content, at));
+        const token = tokenAt(at);
         if (token === undefined) {
           from = at + 1;
           continue;
@@ -73,4 +83,9 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
       return null;
     },
   };
+}
+
+function createUnitSet(tokens: readonly AddedToken[]): { has(unit: number): boolean } {
+  if (tokens.some((token) => token.content.length < 2)) return { has: () => true };
+  return new Set(tokens.map((token) => token.content.charCodeAt(1)));
 }

@@ -1,5 +1,5 @@
 import type { TokenizerTables } from './compiled-format.ts';
-import { GRAPHEME } from './grapheme-class.ts';
+import { GRAPHEME, graphemeOf } from './grapheme-class.ts';
 import { ROUTE, SPECIAL } from './route.ts';
 
 /** What is known of characters and of the clusters that they form. All positions are UTF-16 units in a text. */
@@ -12,15 +12,14 @@ export interface CharacterLookup {
   previousOf(text: string, index: number, start: number): number;
   /** Bits of `SPECIAL`; 0 for a character that has a plain route. */
   flagsOf(route: number): number;
-  /** The replacement of a pair that begins a cluster, as first × 256 + count, or -1. */
-  findPair(first: number, second: number): number;
+  /** Whether the character at `index` clings to whatever stands before it, unless that is a control character. */
+  attaches(text: string, index: number): boolean;
   /** Whether the character at `index` belongs to the cluster of the one before it. */
-  isAttached(text: string, index: number, start: number, end: number): boolean;
+  isAttached(text: string, index: number, start: number): boolean;
 }
 
 export function createCharacterLookup(tables: TokenizerTables): CharacterLookup {
-  const { unitRoutes, astralPages, astralRoutes, specialFlags, pairKeys, pairSpans } = tables;
-  const { graphemeStarts, graphemeBits } = tables;
+  const { unitRoutes, astralPages, astralRoutes, specialFlags } = tables;
 
   function nextOf(text: string, index: number, end: number): number {
     const isPair =
@@ -40,6 +39,7 @@ export function createCharacterLookup(tables: TokenizerTables): CharacterLookup 
 
   function flagsOf(route: number): number {
     if (route < ROUTE.special || route >= ROUTE.mark) return 0;
+    if (route === ROUTE.blank) return SPECIAL.control | SPECIAL.mapped;
     return specialFlags[route - ROUTE.special] ?? 0;
   }
 
@@ -47,17 +47,6 @@ export function createCharacterLookup(tables: TokenizerTables): CharacterLookup 
     if (nextOf(text, index, end) === index + 1) return unitRoutes[text.charCodeAt(index)] ?? 0;
     const offset = (text.codePointAt(index) ?? 0) - 0x10000;
     return astralRoutes[(astralPages[offset >>> 8] ?? 0) * 256 + (offset & 0xff)] ?? 0;
-  }
-
-  function graphemeOf(codePoint: number): number {
-    let low = 0;
-    let high = graphemeStarts.length;
-    while (high - low > 1) {
-      const middle = (low + high) >>> 1;
-      if ((graphemeStarts[middle] ?? 0) <= codePoint) low = middle;
-      else high = middle;
-    }
-    return graphemeBits[low] ?? 0;
   }
 
   /**
@@ -73,7 +62,7 @@ export function createCharacterLookup(tables: TokenizerTables): CharacterLookup 
     let isMet = bits.needs === 0;
     for (let at = index; at > start; ) {
       at = previousOf(text, at, start);
-      const grapheme = graphemeOf(text.codePointAt(at) ?? 0);
+      const grapheme = graphemeOf(tables, text.codePointAt(at) ?? 0);
       if (grapheme & bits.needs) isMet = true;
       if ((grapheme & bits.passes) === 0) return isMet && (grapheme & bits.target) !== 0;
     }
@@ -81,29 +70,19 @@ export function createCharacterLookup(tables: TokenizerTables): CharacterLookup 
   }
 
   return {
+    attaches: (text, index) =>
+      (graphemeOf(tables, text.codePointAt(index) ?? 0) & GRAPHEME.attaches) !== 0,
     routeAt,
     nextOf,
     previousOf,
     flagsOf,
-    findPair(first, second) {
-      const key = first * 0x10000 + second;
-      let low = 0;
-      let high = pairKeys.length;
-      while (low < high) {
-        const middle = (low + high) >>> 1;
-        if ((pairKeys[middle] ?? 0) < key) low = middle + 1;
-        else high = middle;
-      }
-      return pairKeys[low] === key ? (pairSpans[low] ?? 0) : -1;
-    },
-    isAttached(text, index, start, end) {
+    isAttached(text, index, start) {
       if (index <= start) return false;
       const before = previousOf(text, index, start);
-      if (flagsOf(routeAt(text, before, end)) & SPECIAL.control) return false;
-      const bits = graphemeOf(text.codePointAt(index) ?? 0);
-      if (bits & GRAPHEME.control) return false;
+      const beforeBits = graphemeOf(tables, text.codePointAt(before) ?? 0);
+      const bits = graphemeOf(tables, text.codePointAt(index) ?? 0);
+      if ((beforeBits | bits) & GRAPHEME.control) return false;
       if (bits & GRAPHEME.attaches) return true;
-      const beforeBits = graphemeOf(text.codePointAt(before) ?? 0);
       if (beforeBits & GRAPHEME.prepend) return true;
       if (bits & GRAPHEME.pictograph && beforeBits & GRAPHEME.joiner) {
         const { pictographExtend, pictograph } = GRAPHEME;
@@ -132,4 +111,19 @@ function isHighSurrogate(unit: number): boolean {
 
 function isLowSurrogate(unit: number): boolean {
   return (unit & 0xfc00) === 0xdc00;
+}
+
+/** UTF-8 bytes of one character. */
+export function byteLength(text: string, index: number, next: number): number {
+  if (next - index === 2) return 4;
+  const unit = text.charCodeAt(index);
+  if (unit < 0x80) return 1;
+  return unit < 0x800 ? 2 : 3;
+}
+
+/** Code points from `index` to before `end`. */
+export function countCharacters(text: string, index: number, end: number): number {
+  let count = 0;
+  for (let at = index; at < end; count++) at += (text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1;
+  return count;
 }

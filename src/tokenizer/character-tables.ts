@@ -1,6 +1,7 @@
 import type { Charsmap } from './charsmap.ts';
 import type { TokenizerTables } from './compiled-format.ts';
-import { GRAPHEME, readGraphemeRanges } from './grapheme-class.ts';
+import { GRAPHEME, graphemeOf, readGraphemeTable } from './grapheme-class.ts';
+import { packPairs } from './pair-table.ts';
 import { ROUTE, SPECIAL } from './route.ts';
 import { TokenizerUnsupportedError } from './tokenizer-error.ts';
 
@@ -23,11 +24,16 @@ type CharacterTables = Pick<
   | 'replacements'
   | 'pairKeys'
   | 'pairSpans'
-  | 'graphemeStarts'
+  | 'graphemePages'
   | 'graphemeBits'
 >;
 
+/** Bits of `GRAPHEME` of a code point. */
+type ClassOf = (codePoint: number) => number;
+
 const SPACE = 0x20;
+const LINE_FEED = 0x0a;
+const CARRIAGE_RETURN = 0x0d;
 const PAGE_SIZE = 256;
 
 /**
@@ -37,28 +43,29 @@ const PAGE_SIZE = 256;
  */
 export function buildCharacterTables(options: CharacterTablesOptions): CharacterTables {
   const { charsmap, codeOf, mark, collapsesSpaces } = options;
-  const ranges = readGraphemeRanges();
-  const classes = expandRanges(ranges.starts, ranges.bits);
+  const graphemes = readGraphemeTable();
+  const classOf = (codePoint: number): number => graphemeOf(graphemes, codePoint);
   const spaceRoute = collapsesSpaces ? ROUTE.space : ROUTE.mark;
   const replacements = createReplacements((character) => {
     if (character === ' ') return spaceRoute;
     return character === mark ? ROUTE.mark : (codeOf.get(character) ?? 0);
   });
-  const pairs = reachablePairs(charsmap, classes, mark);
-  checkSingles(charsmap, classes);
+  const pairs = reachablePairs(charsmap, classOf, mark);
+  checkSingles(charsmap, classOf);
   const seconds = new Set([...pairs.keys()].map((key) => key & 0xffff));
   const specials = createSpecials();
+  const blanks = new Set(collapsesSpaces ? blankControls(charsmap, classOf) : []);
 
   const routeOf = (codePoint: number): number => {
     const character = String.fromCodePoint(codePoint);
     if (codePoint === SPACE) return spaceRoute;
     const replacement = charsmap.singles.get(codePoint);
     if (character === mark && replacement === undefined) return ROUTE.mark;
-    const bits = classes[codePoint] ?? 0;
+    const bits = classOf(codePoint);
+    if (blanks.has(codePoint)) return ROUTE.blank;
     const flags =
-      (bits & GRAPHEME.attaches ? SPECIAL.attaches : 0) |
-      (bits & GRAPHEME.control ? SPECIAL.control : 0) |
       (replacement === undefined ? 0 : SPECIAL.mapped) |
+      (replacement !== undefined && bits & GRAPHEME.control ? SPECIAL.control : 0) |
       (seconds.has(codePoint) ? SPECIAL.second : 0);
     const code = codeOf.get(character) ?? 0;
     if (flags === 0) return code;
@@ -69,42 +76,37 @@ export function buildCharacterTables(options: CharacterTablesOptions): Character
   const unitRoutes = Uint16Array.from({ length: 0x10000 }, (_, unit) =>
     routeOf(unit >= 0xd800 && unit <= 0xdfff ? 0xfffd : unit),
   );
-  const sortedPairs = [...pairs].sort(([a], [b]) => a - b);
-  const pairSpans = sortedPairs.map(([, replacement]) => replacements.add(replacement));
+  const spans = new Map([...pairs].map(([key, text]) => [key, replacements.add(text)]));
+  const known = [...codeOf.keys()].map((character) => character.codePointAt(0) ?? 0);
   return {
     unitRoutes,
-    ...buildAstralPages(routeOf),
+    ...buildAstralPages(routeOf, [...known, ...charsmap.singles.keys()]),
     ...specials.arrays(),
     replacements: replacements.array(),
-    pairKeys: Uint32Array.from(sortedPairs, ([key]) => key),
-    pairSpans: Uint32Array.from(pairSpans),
-    graphemeStarts: ranges.starts,
-    graphemeBits: ranges.bits,
+    ...packPairs(spans),
+    ...graphemes,
   };
 }
 
-function expandRanges(starts: Uint32Array, bits: Uint16Array): Uint16Array {
-  const classes = new Uint16Array(0x110000);
-  for (const [index, start] of starts.entries()) {
-    classes.fill(bits[index] ?? 0, start, starts[index + 1] ?? classes.length);
-  }
-  return classes;
+/** Control characters that become one space. CR counts only where LF does, with which it may form a cluster. */
+function blankControls(charsmap: Charsmap, classOf: ClassOf): number[] {
+  const blanks = [...charsmap.singles.keys()].filter(
+    (codePoint) =>
+      (classOf(codePoint) & GRAPHEME.control) !== 0 && charsmap.singles.get(codePoint) === ' ',
+  );
+  return blanks.includes(LINE_FEED) ? blanks : blanks.filter((c) => c !== CARRIAGE_RETURN);
 }
 
 /** Pairs that a cluster can begin with, as first × 65536 + second. */
-function reachablePairs(
-  charsmap: Charsmap,
-  classes: Uint16Array,
-  mark: string,
-): Map<number, string> {
+function reachablePairs(charsmap: Charsmap, classOf: ClassOf, mark: string): Map<number, string> {
   const pairs = new Map<number, string>();
   for (const [text, replacement] of charsmap.pairs) {
     const [first = 0, second = 0] = Array.from(text, (c) => c.codePointAt(0) ?? 0);
     // Without a mark in second place the two never share a cluster that short, save after a prepended mark, where the
     // reference starts its lookup too early to find them.
-    if (((classes[second] ?? 0) & GRAPHEME.attaches) === 0) continue;
+    if ((classOf(second) & GRAPHEME.attaches) === 0) continue;
     const isUnsupported =
-      ((classes[first] ?? 0) & (GRAPHEME.attaches | GRAPHEME.prepend | GRAPHEME.control)) !== 0 ||
+      (classOf(first) & (GRAPHEME.attaches | GRAPHEME.prepend | GRAPHEME.control)) !== 0 ||
       joinsAsHangulOrFlag(first) ||
       first === SPACE ||
       text.startsWith(mark) ||
@@ -119,9 +121,9 @@ function reachablePairs(
 }
 
 /** Single replacements that would make clusters matter which the encoder takes for indifferent. */
-function checkSingles(charsmap: Charsmap, classes: Uint16Array): void {
+function checkSingles(charsmap: Charsmap, classOf: ClassOf): void {
   for (const codePoint of charsmap.singles.keys()) {
-    const bits = classes[codePoint] ?? 0;
+    const bits = classOf(codePoint);
     const isShortPictograph = (bits & GRAPHEME.pictograph) !== 0 && codePoint < 0x800;
     const isUnsupported =
       codePoint === SPACE ||
@@ -190,7 +192,7 @@ function createSpecials(): Specials {
       const known = routes.get(key);
       if (known !== undefined) return known;
       const route = ROUTE.special + entries.length;
-      if (route >= ROUTE.mark) {
+      if (route >= ROUTE.blank) {
         throw new TokenizerUnsupportedError('precompiled_charsmap: too many replacements');
       }
       entries.push({ flags, code, span });
@@ -205,22 +207,21 @@ function createSpecials(): Specials {
   };
 }
 
+/** @param codePoints all that have a route of their own; the rest of their pages is looked at too. */
 function buildAstralPages(
   routeOf: (codePoint: number) => number,
+  codePoints: readonly number[],
 ): Pick<TokenizerTables, 'astralPages' | 'astralRoutes'> {
-  const pages = new Map<string, number>();
-  const routes: number[] = [];
-  const astralPages = Uint16Array.from({ length: 0x100000 / PAGE_SIZE }, (_, page) => {
-    const content = Array.from({ length: PAGE_SIZE }, (_, index) =>
-      routeOf(0x10000 + page * PAGE_SIZE + index),
-    );
-    const key = content.join();
-    const known = pages.get(key);
-    if (known !== undefined) return known;
-    const added = pages.size;
-    pages.set(key, added);
-    routes.push(...content);
-    return added;
-  });
+  const astralPages = new Uint16Array(0x100000 / PAGE_SIZE);
+  // Page 0 is that of all others: no piece has the characters, and nothing replaces them.
+  const routes: number[] = new Array(PAGE_SIZE).fill(0);
+  for (const codePoint of codePoints) {
+    const page = (codePoint - 0x10000) >> 8;
+    if (page < 0 || astralPages[page] !== 0) continue;
+    astralPages[page] = routes.length / PAGE_SIZE;
+    for (let index = 0; index < PAGE_SIZE; index++) {
+      routes.push(routeOf(0x10000 + page * PAGE_SIZE + index));
+    }
+  }
   return { astralPages, astralRoutes: Uint16Array.from(routes) };
 }

@@ -23,9 +23,8 @@ export function compileTokenizer(source: Uint8Array): Uint8Array<ArrayBuffer> {
   const tokenizer = parseTokenizerJson(source);
   const codeOf = createAlphabet(tokenizer);
   const contents = checkVocabulary(tokenizer);
-  const trie = buildPieceTrie(
-    tokenizer.pieces.map((piece) => Uint16Array.from([...piece], (c) => codeOf.get(c) ?? 0)),
-  );
+  const pieceCodes = tokenizer.pieces.map((piece) => encodePiece(piece, codeOf));
+  const trie = buildPieceTrie(pieceCodes);
   const markCode = codeOf.get(tokenizer.mark);
   if (markCode === undefined)
     throw new TokenizerUnsupportedError('model.vocab: no word mark in it');
@@ -37,6 +36,7 @@ export function compileTokenizer(source: Uint8Array): Uint8Array<ArrayBuffer> {
       vocabularySize: contents.length,
       unknownId: tokenizer.unknownId,
       unknownScore: tokenizer.scores.reduce((a, b) => Math.min(a, b)) - UNKNOWN_PENALTY,
+      pieceLengthMax: pieceCodes.reduce((most, { length }) => Math.max(most, length), 0),
       mark: tokenizer.mark,
       markCode,
       addedTokens: tokenizer.addedTokens,
@@ -52,6 +52,13 @@ export function compileTokenizer(source: Uint8Array): Uint8Array<ArrayBuffer> {
     scores: tokenizer.scores,
     ...packPieceTexts(contents),
   });
+}
+
+function encodePiece(piece: string, codeOf: ReadonlyMap<string, number>): Uint16Array {
+  const codes = new Uint16Array(piece.length);
+  let count = 0;
+  for (const character of piece) codes[count++] = codeOf.get(character) ?? 0;
+  return count === piece.length ? codes : codes.subarray(0, count);
 }
 
 /** Numbers the characters of all pieces from 1, the most frequent first: hot trie slots then lie close together. */

@@ -28,6 +28,8 @@ export interface TokenizerMeta {
   readonly unknownId: number;
   /** What a character without a piece costs, as a log-probability. */
   readonly unknownScore: number;
+  /** Characters of the longest piece. */
+  readonly pieceLengthMax: number;
   /** The character that stands for a space, and its code in the piece trie. */
   readonly mark: string;
   readonly markCode: number;
@@ -52,11 +54,11 @@ export interface TokenizerTables {
   readonly specialSpans: Uint32Array;
   /** Codes that replace something; `ROUTE.space` and `ROUTE.mark` start a word. */
   readonly replacements: Uint16Array;
-  /** Pairs of UTF-16 units, first × 65536 + second, ascending, and their replacements. */
+  /** Pairs of characters and their replacements, see `pair-table.ts`. */
   readonly pairKeys: Uint32Array;
   readonly pairSpans: Uint32Array;
-  /** Grapheme classes by range of code points, see `grapheme-class.ts`. */
-  readonly graphemeStarts: Uint32Array;
+  /** Grapheme classes of all code points, see `grapheme-class.ts`. */
+  readonly graphemePages: Uint16Array;
   readonly graphemeBits: Uint16Array;
   /** Double array of pieces, two words a slot, see `double-array.ts`. */
   readonly trie: Int32Array;
@@ -71,7 +73,7 @@ export interface TokenizerTables {
 /** Order of the sections in the file. */
 const SECTIONS = [
   ...(['unitRoutes', 'astralPages', 'astralRoutes', 'specialFlags', 'specialCodes'] as const),
-  ...(['specialSpans', 'replacements', 'pairKeys', 'pairSpans', 'graphemeStarts'] as const),
+  ...(['specialSpans', 'replacements', 'pairKeys', 'pairSpans', 'graphemePages'] as const),
   ...(['graphemeBits', 'trie', 'scores', 'pieceBlocks', 'pieceStarts', 'pieceBytes'] as const),
 ];
 
@@ -156,7 +158,7 @@ export function readCompiledTokenizer(
     replacements: words('replacements', Uint16Array),
     pairKeys: words('pairKeys', Uint32Array),
     pairSpans: words('pairSpans', Uint32Array),
-    graphemeStarts: words('graphemeStarts', Uint32Array),
+    graphemePages: words('graphemePages', Uint16Array),
     graphemeBits: words('graphemeBits', Uint16Array),
     trie: words('trie', Int32Array),
     scores: words('scores', Float64Array),
@@ -214,7 +216,7 @@ function checkSizes(tables: TokenizerTables): void {
     tables.specialFlags.length !== tables.specialCodes.length ||
     tables.specialFlags.length !== tables.specialSpans.length ||
     tables.pairKeys.length !== tables.pairSpans.length ||
-    tables.graphemeStarts.length !== tables.graphemeBits.length ||
+    tables.graphemePages.length !== 0x1100 ||
     tables.pieceStarts.length !== tables.meta.vocabularySize + 1;
   if (wrong) throw new CompiledTokenizerError('compiled tokenizer: sections of unequal length');
 }

@@ -66,8 +66,10 @@ interface Slots {
 function createSlots(capacity: number): Slots {
   let taken = new Int32Array((capacity >>> 5) + 1);
   let bases = new Int32Array((capacity >>> 5) + 1);
-  /** By count of children, the block where the last such node found its place: before it, room for the next is rare. */
-  const lastBlocks: number[] = [];
+  /** By count of children, the base that the last such node found: before it, room for the next is rare. */
+  const lastBases: number[] = [];
+  /** By code, the base that the last single child found: it can have none before it. */
+  const lastSingleBases: number[] = [];
   let firstFree = 0;
   let end = 0;
 
@@ -94,7 +96,9 @@ function createSlots(capacity: number): Slots {
   return {
     findBase(codes) {
       const first = codes[0] ?? 0;
-      const start = Math.max(0, firstFree - first, (lastBlocks[codes.length] ?? 0) * 32) >>> 5;
+      const isSingle = codes.length === 1;
+      const lastBase = (isSingle ? lastSingleBases[first] : lastBases[codes.length]) ?? 0;
+      const start = Math.max(0, firstFree - first, lastBase) >>> 5;
       const stop = Math.max(0, end - first) >>> 5;
       for (let block = start; block < stop; block++) {
         let conflicts = bases[block] ?? 0;
@@ -102,8 +106,10 @@ function createSlots(capacity: number): Slots {
           conflicts |= takenFrom(block * 32 + (codes[index] ?? 0));
         }
         if (conflicts === -1) continue;
-        if (codes.length > 1) lastBlocks[codes.length] = block;
-        return block * 32 + (31 - Math.clz32(~conflicts & -~conflicts));
+        const base = block * 32 + (31 - Math.clz32(~conflicts & -~conflicts));
+        if (isSingle) lastSingleBases[first] = base;
+        else lastBases[codes.length] = base;
+        return base;
       }
       let base = Math.max(1, end - first);
       while (((bases[base >>> 5] ?? 0) >>> (base & 31)) & 1) base++;

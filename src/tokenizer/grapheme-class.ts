@@ -25,25 +25,41 @@ export const GRAPHEME = {
   linker: 256,
 } as const;
 
-/** Ranges of equal class; the range at `index` runs from `starts[index]` to before `starts[index + 1]`. */
-export interface GraphemeRanges {
-  /** Code points, ascending, the first 0. */
-  readonly starts: Uint32Array;
-  /** Bits of `GRAPHEME`. */
-  readonly bits: Uint16Array;
+const PAGE_SIZE = 256;
+
+/** Classes of all code points, in pages of 256 of which equal ones are kept once. */
+export interface GraphemeTable {
+  /** By code point / 256: the index of its page. */
+  readonly graphemePages: Uint16Array;
+  /** Bits of `GRAPHEME`, page behind page. */
+  readonly graphemeBits: Uint16Array;
+}
+
+/** Bits of `GRAPHEME` of a code point. */
+export function graphemeOf(table: GraphemeTable, codePoint: number): number {
+  const page = table.graphemePages[codePoint >>> 8] as number;
+  return table.graphemeBits[(page << 8) | (codePoint & 0xff)] as number;
 }
 
 /** Unpacks the table. The arrays belong to the caller. */
-export function readGraphemeRanges(): GraphemeRanges {
-  const words = GRAPHEME_TABLE.split(' ');
-  const starts = new Uint32Array(words.length);
-  const bits = new Uint16Array(words.length);
+export function readGraphemeTable(): GraphemeTable {
+  const classes = new Uint16Array(0x110000);
+  const words = GRAPHEME_TABLE.split(' ').map((word) => word.split('.'));
   let start = 0;
-  for (const [index, word] of words.entries()) {
-    const [distance = '', value = ''] = word.split('.');
+  for (const [distance = '', bits = ''] of words) {
     start += Number.parseInt(distance, 36);
-    starts[index] = start;
-    bits[index] = Number.parseInt(value, 36);
+    classes.fill(Number.parseInt(bits, 36), start);
   }
-  return { starts, bits };
+  const known = new Map<string, number>();
+  const pages: Uint16Array[] = [];
+  const graphemePages = Uint16Array.from({ length: classes.length / PAGE_SIZE }, (_, index) => {
+    const page = classes.subarray(index * PAGE_SIZE, (index + 1) * PAGE_SIZE);
+    const key = page.join();
+    const at = known.get(key) ?? pages.push(page) - 1;
+    known.set(key, at);
+    return at;
+  });
+  const graphemeBits = new Uint16Array(pages.length * PAGE_SIZE);
+  for (const [index, page] of pages.entries()) graphemeBits.set(page, index * PAGE_SIZE);
+  return { graphemePages, graphemeBits };
 }

@@ -16,19 +16,21 @@ const BLOCK_SIZE = 64;
  * @throws TokenizerUnsupportedError for pieces of a thousand bytes, many in a row.
  */
 export function packPieceTexts(texts: readonly string[]): PieceTexts {
-  const pieces = texts.map((text) => Buffer.from(text));
+  const unitCount = texts.reduce((sum, text) => sum + text.length, 0);
+  // A UTF-16 unit takes three bytes at most.
+  const bytes = Buffer.alloc(unitCount * 3);
   const pieceBlocks = new Uint32Array(Math.floor(texts.length / BLOCK_SIZE) + 1);
   const pieceStarts = new Uint16Array(texts.length + 1);
   let start = 0;
-  for (let id = 0; id <= pieces.length; id++) {
+  for (let id = 0; id <= texts.length; id++) {
     const block = Math.floor(id / BLOCK_SIZE);
     if (id % BLOCK_SIZE === 0) pieceBlocks[block] = start;
     const within = start - (pieceBlocks[block] ?? 0);
     if (within > 0xffff) throw new TokenizerUnsupportedError('model.vocab: very long pieces');
     pieceStarts[id] = within;
-    start += pieces[id]?.length ?? 0;
+    start += bytes.write(texts[id] ?? '', start);
   }
-  return { pieceBlocks, pieceStarts, pieceBytes: Uint8Array.from(Buffer.concat(pieces)) };
+  return { pieceBlocks, pieceStarts, pieceBytes: new Uint8Array(bytes.subarray(0, start)) };
 }
 
 /** From ids back to text. */

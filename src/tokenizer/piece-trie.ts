@@ -55,14 +55,15 @@ function groupByParent(
   codes: Uint16Array,
   nodeCount: number,
 ): Omit<PieceTrie, 'pieces'> {
-  const all = Int32Array.from({ length: nodeCount - 1 }, (_, index) => index + 1);
+  const all = new Int32Array(nodeCount - 1);
+  for (let index = 0; index < all.length; index++) all[index] = index + 1;
   const byCode = sortByKey(all, (node) => codes[node] ?? 0, 0x10000).sorted;
   const { sorted, starts } = sortByKey(byCode, (node) => parents[node] ?? 0, nodeCount);
   return {
     nodeCount,
     childStarts: starts,
     childNodes: sorted,
-    childCodes: Uint16Array.from(sorted, (node) => codes[node] ?? 0),
+    childCodes: new Uint16Array(sorted.length).map((_, index) => codes[sorted[index] ?? 0] ?? 0),
   };
 }
 
@@ -73,15 +74,20 @@ function sortByKey(
   keyCount: number,
 ): { sorted: Int32Array; starts: Int32Array } {
   const starts = new Int32Array(keyCount + 1);
-  for (const value of values) starts[keyOf(value) + 1] = (starts[keyOf(value) + 1] ?? 0) + 1;
+  for (let index = 0; index < values.length; index++) {
+    const key = keyOf(values[index] ?? 0);
+    starts[key + 1] = (starts[key + 1] ?? 0) + 1;
+  }
   for (let key = 0; key < keyCount; key++) {
     starts[key + 1] = (starts[key + 1] ?? 0) + (starts[key] ?? 0);
   }
   const next = starts.slice();
   const sorted = new Int32Array(values.length);
-  for (const value of values) {
-    const at = next[keyOf(value)] ?? 0;
-    next[keyOf(value)] = at + 1;
+  for (let index = 0; index < values.length; index++) {
+    const value = values[index] ?? 0;
+    const key = keyOf(value);
+    const at = next[key] ?? 0;
+    next[key] = at + 1;
     sorted[at] = value;
   }
   return { sorted, starts };

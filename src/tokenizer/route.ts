@@ -7,6 +7,11 @@
  */
 export const ROUTE = {
   special: 0x4000,
+  /**
+   * A control character that the charsmap replaces by one space: a line break, a tab. For ids it is a space; only the
+   * offsets tell CR LF from two of them.
+   */
+  blank: 0xfffd,
   /** A word mark that never collapses: the Metaspace replacement itself. */
   mark: 0xfffe,
   /** A space: starts a word, and runs of it collapse. */
@@ -18,14 +23,12 @@ export const LABEL_FREE = 0x3fff;
 
 /** Bits of a special entry. */
 export const SPECIAL = {
-  /** Clings to the character before it in a grapheme cluster. */
-  attaches: 1,
-  /** A grapheme cluster of its own. */
-  control: 2,
+  /** A grapheme cluster of its own: no mark clings to it. */
+  control: 1,
   /** The charsmap replaces it when it stands alone. */
-  mapped: 4,
+  mapped: 2,
   /** The charsmap has pairs in which it comes second. */
-  second: 8,
+  second: 4,
 } as const;
 
 /** The trie packs a node's label and the piece that ends there into one word: the label above these bits. */

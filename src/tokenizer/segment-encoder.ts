@@ -1,7 +1,8 @@
 import { createAlignment, type TokenOffsets } from './alignment.ts';
-import { createCharacterLookup } from './character-lookup.ts';
+import { byteLength, countCharacters, createCharacterLookup } from './character-lookup.ts';
 import { CLUSTER_BYTES_MAX } from './charsmap.ts';
 import type { TokenizerTables } from './compiled-format.ts';
+import { findPair } from './pair-table.ts';
 import { ROUTE, SPECIAL } from './route.ts';
 import type { TokenIds } from './token-ids.ts';
 import { createUnigramSearch } from './unigram-search.ts';
@@ -29,6 +30,9 @@ type Opened = (typeof OPENED)[keyof typeof OPENED];
 /** Codes of one word before the array grows to the text's length. */
 const CODES_USUAL = 4096;
 
+/** A longer array is given back after use. 128 kB. */
+const CODES_KEPT = 65_536;
+
 /**
  * The reference works in passes: it normalizes the text (cluster by cluster through the charsmap, then runs of spaces), cuts
  * it into words that each start with the mark, and searches each word's pieces. Here one pass does it all: a character's
@@ -42,7 +46,7 @@ const CODES_USUAL = 4096;
  * In clusters of six bytes and more, and of characters without a replacement, every character counts by itself.
  */
 export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
-  const { unitRoutes, specialCodes, specialSpans, replacements } = tables;
+  const { unitRoutes, specialFlags, specialCodes, specialSpans, replacements } = tables;
   const { markCode } = tables.meta;
   const lookup = createCharacterLookup(tables);
   const search = createUnigramSearch(tables);
@@ -119,13 +123,17 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
 
   /** Puts a character by itself. */
   function putCharacter(route: number, rest: number): void {
-    const special = route - ROUTE.special;
     if (lookup.flagsOf(route) & SPECIAL.mapped) {
-      putReplacement(specialSpans[special] as number, 1, rest);
+      putReplacement(spanOf(route), 1, rest);
       return;
     }
     if (offsets !== null) alignment.keep();
-    put(route >= ROUTE.special && route < ROUTE.mark ? (specialCodes[special] as number) : route);
+    const isSpecial = route >= ROUTE.special && route < ROUTE.blank;
+    put(isSpecial ? (specialCodes[route - ROUTE.special] as number) : route);
+  }
+
+  function spanOf(route: number): number {
+    return specialSpans[route - ROUTE.special] as number;
   }
 
   /**
@@ -136,7 +144,7 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
     const afterFirst = lookup.nextOf(text, index, end);
     let at = afterFirst;
     let bytes = byteLength(text, index, afterFirst);
-    while (at < end && lookup.flagsOf(lookup.routeAt(text, at, end)) & SPECIAL.attaches) {
+    while (at < end && lookup.attaches(text, at)) {
       const next = lookup.nextOf(text, at, end);
       bytes += byteLength(text, at, next);
       if (bytes > CLUSTER_BYTES_MAX) return afterFirst;
@@ -145,8 +153,8 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
     return at;
   }
 
-  /** Handles the special character at `index`. @returns where to go on. */
-  function putSpecial(text: string, index: number, start: number, end: number): number {
+  /** Handles the character at `index`, whatever it is. @returns where to go on. */
+  function putAny(text: string, index: number, start: number, end: number): number {
     const route = lookup.routeAt(text, index, end);
     const flags = lookup.flagsOf(route);
     const next = lookup.nextOf(text, index, end);
@@ -154,16 +162,13 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
       const merged = putPair(text, index, start, end);
       if (merged !== -1) return merged;
     }
-    if (flags & SPECIAL.mapped && next < end) {
-      if (flags & SPECIAL.control) {
-        const isCrLf = text.charCodeAt(index) === 0x0d && text.charCodeAt(next) === 0x0a;
-        putReplacement(specialSpans[route - ROUTE.special] as number, isCrLf ? 2 : 1, end - next);
-        return isCrLf ? next + 1 : next;
-      }
+    if (route === ROUTE.blank) return putBlank(text, index, end);
+    const mayTakeMarks = (flags & (SPECIAL.mapped | SPECIAL.control)) === SPECIAL.mapped;
+    if (mayTakeMarks && next < end && lookup.attaches(text, next)) {
       const clusterEnd = endOfShortCluster(text, index, end);
-      if (clusterEnd > next && !lookup.isAttached(text, index, start, end)) {
+      if (clusterEnd > next && !lookup.isAttached(text, index, start)) {
         const count = countCharacters(text, index, clusterEnd);
-        putReplacement(specialSpans[route - ROUTE.special] as number, count, end - clusterEnd);
+        putReplacement(spanOf(route), count, end - clusterEnd);
         return clusterEnd;
       }
     }
@@ -171,11 +176,20 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
     return next;
   }
 
+  /** Puts the space that a control character becomes; CR LF become one. */
+  function putBlank(text: string, index: number, end: number): number {
+    const isCrLf =
+      text.charCodeAt(index) === 0x0d && index + 1 < end && text.charCodeAt(index + 1) === 0x0a;
+    if (offsets !== null) alignment.replace(0, 1, isCrLf ? 2 : 1);
+    openWord(ROUTE.space);
+    return isCrLf ? index + 2 : index + 1;
+  }
+
   /** Replaces the character before `index` and the mark there, if they are a pair. @returns where to go on, or -1. */
   function putPair(text: string, index: number, start: number, end: number): number {
     const first = index - 1;
-    const span = lookup.findPair(text.charCodeAt(first), text.charCodeAt(index));
-    if (span === -1 || lookup.isAttached(text, first, start, end)) return -1;
+    const span = findPair(tables, text.charCodeAt(first), text.charCodeAt(index));
+    if (span === -1 || lookup.isAttached(text, first, start)) return -1;
     const clusterEnd = endOfShortCluster(text, first, end);
     if (clusterEnd === index) return -1;
     length--;
@@ -188,24 +202,44 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
     append(text, start, end, target) {
       begin(text, start, end, target);
       const routes = unitRoutes;
+      const flags = specialFlags;
       let word = codes;
       let count = 1;
       for (let index = start; index < end; ) {
-        const route = routes[text.charCodeAt(index)] as number;
+        const unit = text.charCodeAt(index);
+        const route = routes[unit] as number;
         if (route < ROUTE.special) {
           word[count++] = route;
           index++;
-        } else if (route === ROUTE.space && count > 1) {
-          search.appendPieces(word, count, target, null);
+          continue;
+        }
+        if (route === ROUTE.space || route === ROUTE.blank) {
+          if (count > 1 || opened === OPENED.byMark) search.appendPieces(word, count, target, null);
           count = 1;
           opened = OPENED.bySpace;
           index++;
-        } else {
-          length = count;
-          index = putSpecial(text, index, start, end);
-          word = codes;
-          count = length;
+          continue;
         }
+        if (flags[route - ROUTE.special] === SPECIAL.second) {
+          const before = index === start ? 0 : text.charCodeAt(index - 1);
+          if (findPair(tables, before, unit) === -1) {
+            word[count++] = specialCodes[route - ROUTE.special] as number;
+            index++;
+            continue;
+          }
+        }
+        if ((unit & 0xfc00) === 0xd800) {
+          const astral = lookup.routeAt(text, index, end);
+          if (astral < ROUTE.special) {
+            word[count++] = astral;
+            index += 2;
+            continue;
+          }
+        }
+        length = count;
+        index = putAny(text, index, start, end);
+        word = codes;
+        count = length;
       }
       length = count;
       if (length > 1 || opened !== OPENED.byItself) finishWord();
@@ -213,28 +247,14 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
     appendAligned(text, start, end, target, into) {
       offsets = into;
       begin(text, start, end, target);
-      for (let index = start; index < end; ) index = putSpecial(text, index, start, end);
+      for (let index = start; index < end; ) index = putAny(text, index, start, end);
       if (length > 1 || opened !== OPENED.byItself) finishWord();
       offsets = null;
     },
     shrink() {
-      if (codes.length > CODES_USUAL) codes = new Uint16Array(CODES_USUAL).fill(markCode);
+      if (codes.length > CODES_KEPT) codes = new Uint16Array(CODES_USUAL).fill(markCode);
       search.shrink();
       alignment.shrink();
     },
   };
-}
-
-/** UTF-8 bytes of one character. */
-function byteLength(text: string, index: number, next: number): number {
-  if (next - index === 2) return 4;
-  const unit = text.charCodeAt(index);
-  if (unit < 0x80) return 1;
-  return unit < 0x800 ? 2 : 3;
-}
-
-function countCharacters(text: string, index: number, end: number): number {
-  let count = 0;
-  for (let at = index; at < end; count++) at += (text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1;
-  return count;
 }

@@ -1,4 +1,14 @@
-import { parseReferenceNumber } from './reference-number.ts';
+import {
+  arrayOf,
+  booleanOf,
+  expectType,
+  type Fields,
+  fieldsOf,
+  integerOf,
+  refuseOthers,
+  stringOf,
+} from './json-fields.ts';
+import { rereadScores } from './reference-number.ts';
 import { TokenizerInvalidError, TokenizerUnsupportedError } from './tokenizer-error.ts';
 
 /** A token that is found in the text as it stands, before anything else happens to it. */
@@ -30,8 +40,6 @@ export interface UnigramTokenizer {
   readonly template: { readonly before: readonly number[]; readonly after: readonly number[] };
 }
 
-type Fields = Record<string, unknown>;
-
 /**
  * Reads `tokenizer.json`. Its `truncation` and `padding` are ignored: the server gives its own
  * limit with each text.
@@ -40,7 +48,8 @@ type Fields = Record<string, unknown>;
  * @throws TokenizerInvalidError, TokenizerUnsupportedError
  */
 export function parseTokenizerJson(bytes: Uint8Array): UnigramTokenizer {
-  const root = fieldsOf(parseJson(bytes), 'tokenizer.json');
+  const text = decodeText(bytes);
+  const root = fieldsOf(parseJson(text), 'tokenizer.json');
   refuseOthers(root, 'tokenizer.json', [
     ...['version', 'truncation', 'padding', 'added_tokens', 'normalizer', 'pre_tokenizer'],
     ...['post_processor', 'decoder', 'model'],
@@ -52,6 +61,7 @@ export function parseTokenizerJson(bytes: Uint8Array): UnigramTokenizer {
   }
   return {
     ...model,
+    scores: rereadScores(text, model.scores),
     ...parseNormalizer(root.normalizer),
     mark,
     addedTokens: parseAddedTokens(root.added_tokens, model.pieces),
@@ -59,22 +69,20 @@ export function parseTokenizerJson(bytes: Uint8Array): UnigramTokenizer {
   };
 }
 
-function parseJson(bytes: Uint8Array): unknown {
+function parseJson(text: string): unknown {
   try {
-    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-    return JSON.parse(text, readNumber);
+    return JSON.parse(text);
   } catch (cause) {
-    throw new TokenizerInvalidError('tokenizer.json: not JSON in UTF-8', { cause });
+    throw new TokenizerInvalidError('tokenizer.json: not JSON', { cause });
   }
 }
 
-/**
- * Scores as the reference reads them. The standard library's types do not know the third argument
- * yet.
- */
-function readNumber(_key: string, value: unknown, context?: { readonly source?: string }): unknown {
-  if (typeof value !== 'number' || Number.isInteger(value)) return value;
-  return context?.source === undefined ? value : parseReferenceNumber(context.source);
+function decodeText(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new TokenizerInvalidError('tokenizer.json: not UTF-8', { cause });
+  }
 }
 
 function parseModel(value: unknown): Pick<UnigramTokenizer, 'pieces' | 'scores' | 'unknownId'> {
@@ -220,45 +228,4 @@ function decodeBase64(text: string): Uint8Array {
     throw new TokenizerInvalidError('precompiled_charsmap: not base64');
   }
   return Uint8Array.from(Buffer.from(text, 'base64'));
-}
-
-function fieldsOf(value: unknown, where: string): Fields {
-  if (value === null) throw new TokenizerUnsupportedError(`${where}: null`);
-  if (typeof value !== 'object' || Array.isArray(value)) {
-    throw new TokenizerInvalidError(`${where}: not an object`);
-  }
-  return value as Fields;
-}
-
-function arrayOf(value: unknown, where: string): unknown[] {
-  if (!Array.isArray(value)) throw new TokenizerInvalidError(`${where}: not an array`);
-  return value;
-}
-
-function stringOf(value: unknown, where: string): string {
-  if (typeof value !== 'string') throw new TokenizerInvalidError(`${where}: not a string`);
-  return value;
-}
-
-function booleanOf(value: unknown, where: string): boolean {
-  if (typeof value !== 'boolean') throw new TokenizerInvalidError(`${where}: not a boolean`);
-  return value;
-}
-
-function integerOf(value: unknown, where: string): number {
-  if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value > 0x7fffffff) {
-    throw new TokenizerInvalidError(`${where}: not a whole number`);
-  }
-  return value;
-}
-
-function expectType(fields: Fields, where: string, type: string): void {
-  if (typeof fields.type !== 'string') throw new TokenizerInvalidError(`${where}.type: missing`);
-  if (fields.type !== type) throw new TokenizerUnsupportedError(`${where}: ${fields.type}`);
-}
-
-function refuseOthers(fields: Fields, where: string, known: readonly string[]): void {
-  for (const name of Object.keys(fields)) {
-    if (!known.includes(name)) throw new TokenizerUnsupportedError(`${where}.${name}`);
-  }
 }

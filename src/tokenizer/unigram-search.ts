@@ -1,6 +1,7 @@
 import type { TokenizerTables } from './compiled-format.ts';
 import { PIECE_BITS, PIECE_NONE } from './route.ts';
 import { reserveTokenIds, type TokenIds } from './token-ids.ts';
+import { createWordCache } from './word-cache.ts';
 
 /** Finds the most probable pieces of a word. */
 export interface UnigramSearch {
@@ -15,8 +16,11 @@ export interface UnigramSearch {
   shrink(): void;
 }
 
-/** Codes of a word before the arrays grow: most words are far shorter. 12 kB. */
-const WORD_LENGTH_USUAL = 1024;
+/** Codes of a word before the array grows: most words are far shorter. */
+const WORD_LENGTH_USUAL = 4096;
+
+/** A longer array is given back after use. 256 kB. */
+const WORD_LENGTH_KEPT = 65_536;
 
 /**
  * Viterbi over the piece trie, from the word's start: `best[i]` is the score of the best way to cover the first `i` codes,
@@ -25,80 +29,97 @@ const WORD_LENGTH_USUAL = 1024;
  */
 export function createUnigramSearch(tables: TokenizerTables): UnigramSearch {
   const { trie, scores } = tables;
-  const { unknownId, unknownScore } = tables.meta;
-  let best = new Float64Array(WORD_LENGTH_USUAL).fill(Number.NEGATIVE_INFINITY);
+  const { unknownId, unknownScore, pieceLengthMax } = tables.meta;
+  const cache = createWordCache();
+  // No piece reaches further than the longest, so the scores of a few places are enough at any time.
+  const best = new Float64Array(2 ** Math.ceil(Math.log2(pieceLengthMax + 1)));
+  best.fill(Number.NEGATIVE_INFINITY);
   let steps = new Int32Array(WORD_LENGTH_USUAL);
 
   /** Fills `steps`. Leaves `best` as it found it: every entry minus infinity. */
   function search(codes: Uint16Array, count: number): void {
-    best[0] = 0;
+    // In locals, because what a closure captures is read anew at every use.
+    const slots = trie;
+    const costs = scores;
+    const reached = best;
+    const ring = best.length - 1;
+    const taken = steps;
+    const unknownCost = unknownScore;
+    reached[0] = 0;
     for (let from = 0; from < count; from++) {
-      const here = best[from] as number;
-      best[from] = Number.NEGATIVE_INFINITY;
+      const here = reached[from & ring] as number;
+      reached[from & ring] = Number.NEGATIVE_INFINITY;
       let isCovered = false;
       let base = 0;
-      for (let to = from; to < count; ) {
+      let to = from;
+      do {
         const code = codes[to] as number;
-        const slot = (base + code) * 2;
-        const word = trie[slot + 1] as number;
+        const slot = (base + code) << 1;
+        const word = slots[slot + 1] as number;
         if (word >>> PIECE_BITS !== code) break;
         to++;
         const id = word & PIECE_NONE;
         if (id !== PIECE_NONE) {
-          const total = here + (scores[id] as number);
-          if (total > (best[to] as number)) {
-            best[to] = total;
-            steps[to] = ((to - from) << PIECE_BITS) | id;
+          const total = here + (costs[id] as number);
+          if (total > (reached[to & ring] as number)) {
+            reached[to & ring] = total;
+            taken[to] = ((to - from) << PIECE_BITS) | id;
           }
           if (to === from + 1) isCovered = true;
         }
-        base = trie[slot] as number;
-        if (base === 0) break;
-      }
-      if (!isCovered && here + unknownScore > (best[from + 1] as number)) {
-        best[from + 1] = here + unknownScore;
-        steps[from + 1] = (1 << PIECE_BITS) | unknownId;
+        base = slots[slot] as number;
+      } while (base !== 0 && to < count);
+      if (!isCovered && here + unknownCost > (reached[(from + 1) & ring] as number)) {
+        reached[(from + 1) & ring] = here + unknownCost;
+        taken[from + 1] = (1 << PIECE_BITS) | unknownId;
       }
     }
-    best[count] = Number.NEGATIVE_INFINITY;
+    reached[count & ring] = Number.NEGATIVE_INFINITY;
+  }
+
+  /** Appends the pieces that `steps` tells, read from the word's end, adjacent unknown ones as one. */
+  function appendSteps(count: number, out: TokenIds, lengths: TokenIds | null): void {
+    const taken = steps;
+    let idCount = 0;
+    let isUnknown = false;
+    for (let to = count; to > 0; ) {
+      const step = taken[to] as number;
+      const wasUnknown = isUnknown;
+      isUnknown = (step & PIECE_NONE) === unknownId;
+      if (!(isUnknown && wasUnknown)) idCount++;
+      to -= step >>> PIECE_BITS;
+    }
+    reserveTokenIds(out, idCount);
+    const ids = out.ids;
+    let at = out.length + idCount;
+    out.length = at;
+    if (lengths !== null) reserveTokenIds(lengths, at);
+    isUnknown = false;
+    for (let to = count; to > 0; ) {
+      const step = taken[to] as number;
+      const id = step & PIECE_NONE;
+      const length = step >>> PIECE_BITS;
+      const isFused = isUnknown && id === unknownId;
+      isUnknown = id === unknownId;
+      if (!isFused) ids[--at] = id;
+      if (lengths !== null) {
+        lengths.ids[at] = length + (isFused ? (lengths.ids[at] as number) : 0);
+      }
+      to -= length;
+    }
   }
 
   return {
     appendPieces(codes, count, out, lengths) {
-      if (count >= best.length) {
-        best = new Float64Array(count * 2).fill(Number.NEGATIVE_INFINITY);
-        steps = new Int32Array(count * 2);
-      }
+      if (lengths === null && cache.append(codes, count, out)) return;
+      if (count >= steps.length) steps = new Int32Array(count + 1);
+      const first = out.length;
       search(codes, count);
-      reserveTokenIds(out, count);
-      const ids = out.ids;
-      const end = out.length + count;
-      // From the word's end backwards, then moved down to where the list ends.
-      let at = end;
-      let previous = -1;
-      for (let to = count; to > 0; ) {
-        const step = steps[to] as number;
-        const id = step & PIECE_NONE;
-        const length = step >>> PIECE_BITS;
-        to -= length;
-        const isFused = id === unknownId && previous === unknownId;
-        if (!isFused) at--;
-        ids[at] = id;
-        previous = id;
-        if (lengths !== null) {
-          reserveTokenIds(lengths, end);
-          lengths.ids[at] = length + (isFused ? (lengths.ids[at] as number) : 0);
-        }
-      }
-      if (lengths !== null) lengths.ids.copyWithin(out.length, at, end);
-      let to = out.length;
-      while (at < end) ids[to++] = ids[at++] as number;
-      out.length = to;
+      appendSteps(count, out, lengths);
+      if (lengths === null) cache.remember(codes, count, out, first);
     },
     shrink() {
-      if (best.length === WORD_LENGTH_USUAL) return;
-      best = new Float64Array(WORD_LENGTH_USUAL).fill(Number.NEGATIVE_INFINITY);
-      steps = new Int32Array(WORD_LENGTH_USUAL);
+      if (steps.length > WORD_LENGTH_KEPT) steps = new Int32Array(WORD_LENGTH_USUAL);
     },
   };
 }
