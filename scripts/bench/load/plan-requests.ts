@@ -44,7 +44,7 @@ export async function planRequests(
   const planned: PlannedRequest[] = [];
   for (const group of groups) {
     const whole = await Promise.all(group.texts.map((text) => check.idsOf(target.prefix + text)));
-    const ids = whole.map((row) => cut(row, target));
+    const ids = whole.map((row) => cutToTokens(row, target.tokenCountMax));
     const body = bodyOf(group, target);
     const replyBody = await ask(body, target);
     const { rowOf, tolerance } = check.expected;
@@ -66,8 +66,8 @@ export async function planRequests(
   return planned;
 }
 
-/** As the reference cuts: the first ids and the closing one. */
-function cut(ids: readonly number[], { tokenCountMax }: RequestTarget): readonly number[] {
+/** Cuts as the reference does: the first ids and the closing one. */
+export function cutToTokens(ids: readonly number[], tokenCountMax: number): readonly number[] {
   if (ids.length <= tokenCountMax) return ids;
   return [...ids.slice(0, tokenCountMax - 1), ...ids.slice(-1)];
 }
