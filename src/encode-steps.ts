@@ -46,7 +46,8 @@ export function demandOf({ manifest }: Parts, request: EncodeRequest): Demand {
       2 + Math.ceil(text.length / CHARACTERS_PER_TOKEN),
     );
   }
-  return { textCount: request.texts.length, tokenCount };
+  const { caller, timeoutMs } = request;
+  return { textCount: request.texts.length, tokenCount, caller, timeoutMs };
 }
 
 /** The texts as the model wants them. */

@@ -63,6 +63,8 @@ export async function createParts(options: {
     clock,
     textCountMax: config.queueTextsMax,
     tokenCountMax: config.queueTokensMax,
+    timeoutMs: config.requestTimeoutMs,
+    backlog: batcher,
   });
   return {
     admission,

@@ -1,118 +1,163 @@
 import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
+import { DrainRate } from './drain-rate.ts';
+import { Holdings, shareOf } from './fair-share.ts';
 
 /** A place in the queue for one request. */
 export interface Permit {
-  /** Gives the place back; called exactly once, in `finally`. */
-  release(): void;
+  /**
+   * Gives the place back; called exactly once, in `finally`.
+   *
+   * @param isWorked false when the caller left before the work was done: that tells nothing of how fast work is done.
+   */
+  release(isWorked?: boolean): void;
 }
 
 /** What a request asks for. */
 export interface Demand {
+  /** At least 1. */
   readonly textCount: number;
   /** Estimated from the length: what counts is early refusal, not the last token. */
   readonly tokenCount: number;
+  /** Whose request it is: the name of a key, an address. Shares are kept between callers; undefined has none. */
+  readonly caller?: string | undefined;
+  /** How long the caller waits, in ms; undefined is as long as any. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** What waits behind the admission, as the batcher sees it. */
+export interface Backlog {
+  readonly waitingTextCount: number;
+  /** By how much the most urgent text that waits is past its due time, in ms; 0 when none is. */
+  readonly latenessMs: number;
 }
 
 /** Refuses work before it is done. */
 export interface Admission {
   /**
-   * @throws ServerError EMB_QUEUE_FULL when texts or tokens would pass their limit, with the time
-   * after which a place is likely; EMB_SHUTTING_DOWN once `close` was called.
+   * @throws ServerError EMB_QUEUE_FULL when texts or tokens would pass their limit or their caller's share, or when the
+   * deadline would pass before the queue has come so far, with the time after which a place is likely; EMB_SHUTTING_DOWN
+   * once `close` was called.
    */
   admit(demand: Demand): Permit;
   readonly admittedTextCount: number;
   readonly admittedTokenCount: number;
+  /** Callers that hold a place. */
+  readonly callerCount: number;
   /** Admits nothing more. Resolves when the last permit is back. */
   close(): Promise<void>;
 }
 
-/**
- * Window over which the drain rate is measured, in ms: long enough for a few slow batches, short
- * enough to follow load.
- */
-const WINDOW_MS = 5000;
-
-/**
- * Bounds of Retry-After, in ms: below, clients would hammer; above, they would give up on a queue
- * that has long drained.
- */
+/** Bounds of Retry-After, in ms: below, clients would hammer; above, they would give up on a queue that has long drained. */
 const RETRY_MS_MIN = 50;
 const RETRY_MS_MAX = 30_000;
 
+/** The part of a deadline that waiting may take; the rest is for the work itself and the reply. */
+const WAIT_SHARE = 0.8;
+
+/** How far a Retry-After is spread about its mean, so that those who were refused together do not return together. */
+const SPREAD = 0.5;
+
+/** The golden ratio's fraction: its multiples fall evenly, however many there are, and need no random numbers. */
+const GOLDEN = 0.618_033_988_749_895;
+
+const NOTHING_WAITS: Backlog = { waitingTextCount: 0, latenessMs: 0 };
+
 /**
- * Counts what is admitted and not yet answered, in texts and in tokens. An empty queue admits any
- * single request, so that the largest allowed request is never refused for ever.
+ * Counts what is admitted and not yet answered, in texts and in tokens. An empty queue admits any single request, so that
+ * the largest allowed request is never refused for ever.
+ *
+ * @param options.timeoutMs the longest that any caller waits: more than drains in that time is not admitted.
  */
 export function createAdmission(options: {
   clock: Clock;
   textCountMax: number;
   tokenCountMax: number;
+  timeoutMs?: number;
+  backlog?: Backlog;
 }): Admission {
-  const { clock, textCountMax, tokenCountMax } = options;
+  const { clock, textCountMax, tokenCountMax, backlog = NOTHING_WAITS } = options;
+  const timeoutMsMax = options.timeoutMs ?? Number.MAX_SAFE_INTEGER;
+  const holdings = new Holdings();
+  const drainRate = new DrainRate(clock);
   let textCount = 0;
   let tokenCount = 0;
+  let refusedCount = 0;
+  /** Tokens refused since as many were last drained: who was refused comes back, and then waits beside the others. */
+  let refusedTokens = 0;
   let isClosed = false;
   let onEmpty: (() => void) | undefined;
-  let windowStartMs = clock.now();
-  let drainedInWindow = 0;
-  let tokensPerMs = 0;
 
   function admit(demand: Demand): Permit {
     if (isClosed) throw new ServerError('EMB_SHUTTING_DOWN', 'The server is shutting down.');
-    const textsAfter = textCount + demand.textCount;
-    const tokensAfter = tokenCount + demand.tokenCount;
-    if (textCount > 0 && textsAfter > textCountMax) {
-      throw full({ unit: 'texts', limit: textCountMax, value: textsAfter }, demand);
-    }
-    if (textCount > 0 && tokensAfter > tokenCountMax) {
-      throw full({ unit: 'tokens', limit: tokenCountMax, value: tokensAfter }, demand);
-    }
-    textCount = textsAfter;
-    tokenCount = tokensAfter;
+    const holding = demand.caller === undefined ? undefined : holdings.of(demand.caller);
+    if (textCount > 0) refuseOverLimit(demand, holding);
+    textCount += demand.textCount;
+    tokenCount += demand.tokenCount;
+    if (holding !== undefined) holdings.add(holding, demand);
     let isReleased = false;
     return {
-      release() {
+      release(isWorked = true) {
         invariant(!isReleased, 'a permit is released once');
         isReleased = true;
-        release(demand);
+        if (holding !== undefined) holdings.remove(holding, demand);
+        release(demand, isWorked);
       },
     };
   }
 
-  function release(demand: Demand): void {
+  function refuseOverLimit(demand: Demand, holding: Demand | undefined): void {
+    const texts = textCount + demand.textCount;
+    const tokens = tokenCount + demand.tokenCount;
+    if (texts > textCountMax) throw full('texts', textCountMax, texts, demand);
+    if (tokens > tokenCountMax) throw full('tokens', tokenCountMax, tokens, demand);
+    if (holding !== undefined) {
+      const ownTexts = holding.textCount + demand.textCount;
+      const ownTokens = holding.tokenCount + demand.tokenCount;
+      const textShare = shareOf(textCountMax, texts);
+      const tokenShare = shareOf(tokenCountMax, tokens);
+      if (ownTexts > textShare) throw full('texts of yours', textShare, ownTexts, demand);
+      if (ownTokens > tokenShare) throw full('tokens of yours', tokenShare, ownTokens, demand);
+    }
+    if (backlog.waitingTextCount > 0) refuseLate(tokens, demand);
+  }
+
+  /** What cannot be answered in time is refused now, instead of being worked on in vain. */
+  function refuseLate(tokens: number, demand: Demand): void {
+    const drainMs = drainRate.isMeasured ? tokens / drainRate.tokensPerMs : 0;
+    const limitMs = Math.floor(timeoutMsMax * WAIT_SHARE);
+    if (drainMs > limitMs) throw full('ms of work', limitMs, Math.ceil(drainMs), demand);
+    const ownMs = Math.floor((demand.timeoutMs ?? timeoutMsMax) * WAIT_SHARE);
+    const lateMs = backlog.latenessMs;
+    if (lateMs > ownMs) throw full('ms of texts ahead', ownMs, Math.ceil(lateMs), demand);
+  }
+
+  function release(demand: Demand, isWorked: boolean): void {
     textCount -= demand.textCount;
     tokenCount -= demand.tokenCount;
-    drainedInWindow += demand.tokenCount;
-    const elapsedMs = clock.now() - windowStartMs;
-    if (elapsedMs >= WINDOW_MS) {
-      tokensPerMs = drainedInWindow / elapsedMs;
-      windowStartMs += elapsedMs;
-      drainedInWindow = 0;
-    }
+    refusedTokens = Math.max(0, refusedTokens - demand.tokenCount);
+    drainRate.note(isWorked ? demand.tokenCount : 0, backlog.waitingTextCount > 0);
     if (textCount === 0) onEmpty?.();
   }
 
   /**
-   * Tokens that must leave before the demand fits, divided by the rate at which tokens have been
-   * leaving.
+   * When to come back: what must leave before the demand fits, and the demands that were refused since, which will be back
+   * too, at the rate at which tokens have been leaving.
    */
-  function full(
-    bound: { unit: string; limit: number; value: number },
-    demand: Demand,
-  ): ServerError {
-    const elapsedMs = Math.max(clock.now() - windowStartMs, 1);
-    const rate = Math.max(tokensPerMs, drainedInWindow / elapsedMs);
-    const share = (bound.value - bound.limit) / bound.value;
-    const excess = Math.max(share * (tokenCount + demand.tokenCount), demand.tokenCount);
-    const waitMs = rate > 0 ? excess / rate : 1000;
+  function full(unit: string, limit: number, value: number, demand: Demand): ServerError {
+    const excess = ((value - limit) / value) * (tokenCount + demand.tokenCount);
+    const aheadTokens = Math.max(excess, demand.tokenCount) + refusedTokens;
+    // Not every caller returns: what was refused is remembered up to one queue's worth.
+    refusedTokens = Math.min(refusedTokens + demand.tokenCount, tokenCountMax, tokenCount);
+    const spread = 1 + SPREAD * (((++refusedCount * GOLDEN) % 1) - 0.5);
+    const waitMs = (aheadTokens / drainRate.tokensPerMs) * spread;
     const retryAfterMs = Math.ceil(Math.min(RETRY_MS_MAX, Math.max(RETRY_MS_MIN, waitMs)));
     return new ServerError(
       'EMB_QUEUE_FULL',
-      `The queue is full: ${bound.value} ${bound.unit} would wait, the limit is ${bound.limit}. ` +
+      `The queue is full: ${value} ${unit} would wait, the limit is ${limit}. ` +
         `Come back in ${retryAfterMs} ms.`,
-      { limit: bound.limit, value: bound.value, retryAfterMs },
+      { limit, value, retryAfterMs },
     );
   }
 
@@ -123,6 +168,9 @@ export function createAdmission(options: {
     },
     get admittedTokenCount() {
       return tokenCount;
+    },
+    get callerCount() {
+      return holdings.callerCount;
     },
     close() {
       isClosed = true;

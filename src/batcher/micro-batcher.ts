@@ -43,6 +43,8 @@ export interface MicroBatcher {
   /** Rejects only when the job's lifetime ends first, or after `close`. */
   submit(job: BatchJob): Promise<JobResult>;
   readonly waitingTextCount: number;
+  /** By how much the most urgent text that waits is past its due time, in ms; 0 when none is. */
+  readonly latenessMs: number;
   readonly batchesInFlight: number;
   /** Fails what waits with EMB_SHUTTING_DOWN; batches in flight finish. */
   close(): void;
@@ -208,6 +210,9 @@ export function createMicroBatcher(options: {
     close,
     get waitingTextCount() {
       return waiting.textCount;
+    },
+    get latenessMs() {
+      return Math.max(0, clock.now() - waiting.dueMs);
     },
     get batchesInFlight() {
       return inFlight.size;

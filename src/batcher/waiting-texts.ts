@@ -50,6 +50,13 @@ export class WaitingTexts<Text extends WaitingText> {
     return this.#textCount;
   }
 
+  /** When the most urgent text is due, in ms; infinite when nothing waits. */
+  get dueMs(): number {
+    let dueMs = Number.POSITIVE_INFINITY;
+    for (const lane of this.#lanes) if (lane.dueMs < dueMs) dueMs = lane.dueMs;
+    return dueMs;
+  }
+
   push(text: Text): void {
     this.#laneOf(text).push(text);
     text.ticket.waitingCount++;
