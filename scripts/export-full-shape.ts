@@ -30,6 +30,11 @@ function megabytes(bytes: number): string {
   return `${Math.round(bytes / 1e6)} MB`;
 }
 
+/** The most memory that this process ever held; the system counts it in kilobytes. */
+function ownPeak(): string {
+  return megabytes(process.resourceUsage().maxRSS * 1024);
+}
+
 /** Runs the export in a process of its own and returns the most memory that it ever held. */
 async function exportModel(source: string): Promise<number> {
   const models = join(folder, 'models');
@@ -68,9 +73,7 @@ try {
   const source = join(folder, 'source');
   if (!existsSync(join(source, 'colbert_linear.pt'))) {
     writeEncoderModel(source, FULL_SHAPE);
-    say(
-      `made the model; this process peaked at ${megabytes(process.resourceUsage().maxRSS * 1024)}`,
-    );
+    say(`made the model; this process peaked at ${ownPeak()}`);
   }
   say(`exported; the export peaked at ${megabytes(await exportModel(source))}`);
   const model = await createOnnxSession(join(folder, 'models/bge-m3/onnx/model.onnx'));
@@ -82,9 +85,7 @@ try {
   check('dense_vecs', answer.get('dense_vecs'), FULL_SHAPE.hidden);
   check('sparse_vecs', answer.get('sparse_vecs'), 1);
   check('colbert_vecs', answer.get('colbert_vecs'), FULL_SHAPE.hidden);
-  say(
-    `answered ${tokenCount} tokens; this process peaked at ${megabytes(process.resourceUsage().maxRSS * 1024)}`,
-  );
+  say(`answered ${tokenCount} tokens; this process peaked at ${ownPeak()}`);
   await model.close();
 } finally {
   if (!values.folder) rmSync(folder, { recursive: true, force: true });

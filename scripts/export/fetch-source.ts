@@ -3,7 +3,7 @@ import { mkdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, posix } from 'node:path';
 import { sha256OfFile, verifyFile, writeFileAtomic } from '../../src/model/files.ts';
 import { type DownloadSettings, downloadHubFile } from '../../src/model/hub-download.ts';
-import type { HubFile, HubSource } from '../../src/model/manifest.ts';
+import type { HubFile, HubSource } from '../../src/model/manifest-source.ts';
 import { demand } from './export-error.ts';
 import { readExternalFiles } from './onnx/read-model.ts';
 

@@ -6,6 +6,7 @@ export interface AnswerPair {
   readonly found: Answer | undefined;
 }
 
+/** One output of one run: its shape and its numbers, row major. */
 export interface Answer {
   readonly dims: readonly number[];
   readonly values: Float32Array;

@@ -74,7 +74,8 @@ export async function downloadHubFile(options: {
     // helps. Bytes that came whole and wrong will come so again.
     if (!wasResumed || isSecondTry) {
       const wanted = expected.sha256 ?? hash?.hex;
-      const message = `${hubUrl(place)} is not the file that was pinned: expected ${wanted}. Removed.`;
+      const message =
+        `${hubUrl(place)} is not the file that was pinned: ` + `expected ${wanted}. Removed.`;
       throw new HubError('HUB_FILE_HASH', message);
     }
     settings.onRetry?.('the part that an earlier run left does not fit; starting over', 0);

@@ -56,6 +56,7 @@ export interface PlanUse {
   readonly bytes?: number;
 }
 
+/** Another number for every change that an older reader would misread. */
 export const RECORD_FORMAT = 1;
 
 /** Where the record of a plan lies. */

@@ -135,5 +135,5 @@ export async function buildEngine(options: {
  */
 function adviceFor(output: string): string {
   if (!/out ?of ?memory|insufficient memory|cudaMalloc|allocat\w+ fail/i.test(output)) return '';
-  return '. A smaller max_batch_size in config.pbtxt, or tokenCountMax in the manifest, needs less.';
+  return '. A smaller max_batch_size in config.pbtxt (or tokenCountMax) needs less.';
 }

@@ -4,21 +4,21 @@
  * of what it takes without effect.
  */
 const COMMON = `onnx minShapes optShapes maxShapes inputIOFormats outputIOFormats memPoolSize
-  profilingVerbosity avgTiming refit stripWeights stripAllWeights versionCompatible pluginInstanceNorm
-  useRuntime leanDLLPath excludeLeanRuntime sparsity noTF32 stronglyTyped layerDeviceTypes
-  buildDLAStandalone allowGPUFallback saveEngine loadEngine getPlanVersionOnly tacticSources
-  noBuilderCache noCompilationCache errorOnTimingCacheMiss timingCacheFile preview
+  profilingVerbosity avgTiming refit stripWeights stripAllWeights versionCompatible
+  pluginInstanceNorm useRuntime leanDLLPath excludeLeanRuntime sparsity noTF32 stronglyTyped
+  layerDeviceTypes buildDLAStandalone allowGPUFallback saveEngine loadEngine getPlanVersionOnly
+  tacticSources noBuilderCache noCompilationCache errorOnTimingCacheMiss timingCacheFile preview
   builderOptimizationLevel maxTactics hardwareCompatibilityLevel skipInference shapes loadInputs
   iterations warmUp duration verbose device help`.split(/\s+/);
-const REMOVED_IN_11 = `fp16 bf16 int8 fp8 int4 best directIO precisionConstraints layerPrecisions
-  layerOutputTypes calib minShapesCalib optShapesCalib maxShapesCalib restricted safe weightless`.split(
-  /\s+/,
-);
+const REMOVED_IN_11 =
+  `fp16 bf16 int8 fp8 int4 best directIO precisionConstraints layerPrecisions layerOutputTypes
+  calib minShapesCalib optShapesCalib maxShapesCalib restricted safe weightless`.split(/\s+/);
 
 /** A help text as `trtexec` of that version prints it, cut down to its options. */
 export function recordedHelp(packedVersion: number): string {
   const options = packedVersion >= 110_000 ? COMMON : [...COMMON, ...REMOVED_IN_11];
-  const banner = `&&&& RUNNING TensorRT.trtexec [TensorRT v${packedVersion}] [b36] # trtexec --help`;
+  const version = `[TensorRT v${packedVersion}]`;
+  const banner = `&&&& RUNNING TensorRT.trtexec ${version} [b36] # trtexec --help`;
   const lines = options.map((option) => `  --${option}                             (recorded)`);
   return [banner, '=== Build Options ===', ...lines, ''].join('\n');
 }

@@ -180,7 +180,8 @@ function checkLayer(options: {
   const [outputs, inputs] = layer.weight.dims;
   demand(
     inputs === places.dimension && (rows === undefined || outputs === rows),
-    `The ${name} head is [${layer.weight.dims}], but the model's states have ${places.dimension} values.`,
+    `The ${name} head is [${layer.weight.dims}], ` +
+      `but the model's states have ${places.dimension} values.`,
   );
 }
 

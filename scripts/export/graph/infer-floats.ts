@@ -3,8 +3,8 @@ import { ELEMENT } from '../onnx/tensor.ts';
 
 /** Operators that answer something other than numbers of their input's type. */
 const OTHER_TYPE = new Set(
-  `Shape Size NonZero ArgMax ArgMin Equal Greater GreaterOrEqual Less LessOrEqual And Or Not Xor IsNaN
-  IsInf`.split(/\s+/),
+  `Shape Size NonZero ArgMax ArgMin Equal Greater GreaterOrEqual Less LessOrEqual And Or Not Xor
+  IsNaN IsInf`.split(/\s+/),
 );
 
 /**

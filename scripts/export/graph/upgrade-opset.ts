@@ -20,12 +20,11 @@ const OPSET_MIN = 11;
  * guessed at.
  */
 const UNCHANGED = new Set(
-  `Abs Add And Cast Clip Concat Constant ConstantOfShape CumSum Div Dropout Equal Erf Exp Expand Flatten Gather
-  GatherElements GatherND Gemm Greater GreaterOrEqual Identity Less LessOrEqual Log MatMul Max Min Mod Mul Neg NonZero
-  Not OneHot Or Pow Range Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd Relu Reshape ScatterND Shape
-  Sigmoid Sign Slice Softplus Sqrt Sub Tanh Tile Transpose Trilu Where LayerNormalization`.split(
-    /\s+/,
-  ),
+  `Abs Add And Cast Clip Concat Constant ConstantOfShape CumSum Div Dropout Equal Erf Exp Expand
+  Flatten Gather GatherElements GatherND Gemm Greater GreaterOrEqual Identity Less LessOrEqual
+  Log MatMul Max Min Mod Mul Neg NonZero Not OneHot Or Pow Range Reciprocal ReduceL2 ReduceMax
+  ReduceMean ReduceMin ReduceProd Relu Reshape ScatterND Shape Sigmoid Sign Slice Softplus Sqrt
+  Sub Tanh Tile Transpose Trilu Where LayerNormalization`.split(/\s+/),
 );
 /** Their axes were an attribute, and are an input since version 13. */
 const AXES_MOVED = new Set(['Squeeze', 'Unsqueeze', 'ReduceSum']);

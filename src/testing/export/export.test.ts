@@ -146,7 +146,7 @@ describe('with a GPU', () => {
   const plan = () => join(fixture.modelsDir, 'bge_model/1/model.plan');
   const check = async () => fixture.start({ flags: ['--check'] }).ended;
 
-  test('the engine is built in the serving image, proves itself, and is in place with its record', async () => {
+  test('the engine is built in the serving image, proves itself, and gets its place and record', async () => {
     const { exitCode, errors } = await fixture.start({ flags: ['--image', 'triton:1'] }).ended;
     expect(errors).toMatch(/gate: dense_vecs: least cosine 0.99999/);
     expect(exitCode).toBe(0);
