@@ -46,8 +46,9 @@ export function paddedLengthOf(tokenCount: number): number {
  *
  * The lane whose head is due first leads, so nothing is passed over for ever. The batch fills up
  * from that lane, and then from shorter ones, nearest first, while padding their texts to the
- * leader's length costs less than the launch that it saves. A lane that could fill a batch alone is
- * left to do so, and texts of other heads are left to another batch.
+ * leader's length costs less than the launch that it saves. A lane joins whole or not at all, so
+ * one that could fill a batch alone is left to do so; texts of other heads are left to another
+ * batch.
  *
  * @param lanes the lanes that have texts, by ascending `paddedLength`; at least one.
  */
@@ -60,19 +61,16 @@ export function planBatch(lanes: readonly LaneView[], limits: PlanLimits): Batch
   const tokensMax = heads.includes('multi_vector')
     ? Math.min(limits.batchTokensMax, limits.multiVectorTokensMax)
     : limits.batchTokensMax;
-  const capacityOf = (length: number): number =>
-    Math.min(limits.batchTextsMax, Math.max(1, Math.floor(tokensMax / length)));
-  const capacity = capacityOf(paddedLength);
+  const capacityByTokens = Math.max(1, Math.floor(tokensMax / paddedLength));
+  const capacity = Math.min(limits.batchTextsMax, capacityByTokens);
   const draws = [{ laneIndex: leader, textCount: Math.min(capacity, textCount) }];
   let room = capacity - draws[0].textCount;
   for (let index = leader - 1; index >= 0 && room > 0; index--) {
     const lane = lanes[index];
     if (lane.heads !== heads) continue;
     const paddingEach = paddedLength - lane.paddedLength;
-    const fillsAlone = lane.textCount >= capacityOf(lane.paddedLength);
-    const savesLaunch =
-      lane.textCount <= room && lane.textCount * paddingEach <= limits.launchTokens;
-    if (fillsAlone || !savesLaunch) continue;
+    const savesLaunch = lane.textCount * paddingEach <= limits.launchTokens;
+    if (lane.textCount > room || !savesLaunch) continue;
     draws.push({ laneIndex: index, textCount: lane.textCount });
     room -= lane.textCount;
   }

@@ -2,8 +2,8 @@ import { type Clock, systemClock } from '../base/clock.ts';
 
 interface Planned {
   readonly atMs: number;
-  readonly sequence: number;
   readonly action: () => void;
+  isOver: boolean;
 }
 
 /**
@@ -12,8 +12,9 @@ interface Planned {
  */
 export class VirtualClock implements Clock {
   #nowMs = 0;
-  #sequence = 0;
-  readonly #planned = new Set<Planned>();
+  /** By descending time, the next one last; cancelled ones stay until their time has come. */
+  readonly #planned: Planned[] = [];
+  #plannedCount = 0;
   #turn: (() => void)[] = [];
 
   now(): number {
@@ -21,11 +22,12 @@ export class VirtualClock implements Clock {
   }
 
   schedule(delayMs: number, action: () => void): () => void {
-    const atMs = this.#nowMs + Math.max(0, delayMs);
-    const planned = { atMs, sequence: this.#sequence++, action };
-    this.#planned.add(planned);
+    const planned = { atMs: this.#nowMs + Math.max(0, delayMs), action, isOver: false };
+    this.#planned.splice(this.#placeOf(planned.atMs), 0, planned);
+    this.#plannedCount++;
     return () => {
-      this.#planned.delete(planned);
+      if (!planned.isOver) this.#plannedCount--;
+      planned.isOver = true;
     };
   }
 
@@ -37,7 +39,7 @@ export class VirtualClock implements Clock {
    * Actions that are scheduled and neither run nor cancelled: a leak when nothing should be left.
    */
   get plannedCount(): number {
-    return this.#planned.size;
+    return this.#plannedCount;
   }
 
   /**
@@ -55,8 +57,7 @@ export class VirtualClock implements Clock {
   async advance(ms: number): Promise<void> {
     const untilMs = this.#nowMs + ms;
     await this.settle();
-    for (let next = this.#nextUntil(untilMs); next !== undefined; next = this.#nextUntil(untilMs)) {
-      this.#planned.delete(next);
+    for (let next = this.#takeUntil(untilMs); next !== undefined; next = this.#takeUntil(untilMs)) {
       this.#nowMs = next.atMs;
       next.action();
       await this.settle();
@@ -64,17 +65,29 @@ export class VirtualClock implements Clock {
     this.#nowMs = untilMs;
   }
 
-  #nextUntil(untilMs: number): Planned | undefined {
-    let next: Planned | undefined;
-    for (const planned of this.#planned) {
-      if (planned.atMs > untilMs) continue;
-      const isEarlier =
-        next === undefined ||
-        planned.atMs < next.atMs ||
-        (planned.atMs === next.atMs && planned.sequence < next.sequence);
-      if (isEarlier) next = planned;
+  /** Takes out what is due next, if that is not after `untilMs`. */
+  #takeUntil(untilMs: number): Planned | undefined {
+    for (let next = this.#planned.at(-1); next !== undefined; next = this.#planned.at(-1)) {
+      if (next.atMs > untilMs) return undefined;
+      this.#planned.pop();
+      if (next.isOver) continue;
+      next.isOver = true;
+      this.#plannedCount--;
+      return next;
     }
-    return next;
+    return undefined;
+  }
+
+  /** Where something due at `atMs` goes: before all that is due at the same time or earlier. */
+  #placeOf(atMs: number): number {
+    let low = 0;
+    let high = this.#planned.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#planned[middle].atMs > atMs) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 }
 

@@ -1,0 +1,151 @@
+import { describe, expect, test } from 'bun:test';
+import { headSet } from '../backend/backend.ts';
+import { type SeededRandom, seededRandom } from '../testing/seeded-random.ts';
+import { type LaneView, type PlanLimits, paddedLengthOf, planBatch } from './batch-plan.ts';
+
+/**
+ * Faults that were planted in the code by hand, and that this suite caught: a leader that is not
+ * due first; limits passed by one; a single long text that never leaves; heads mixed; padding
+ * dearer than a launch; the farthest lane first; steps twice as wide.
+ */
+
+const DENSE = headSet(['dense']);
+const VECTORS = headSet(['dense', 'multi_vector']);
+const LIMITS: PlanLimits = {
+  batchTextsMax: 8,
+  batchTokensMax: 512,
+  multiVectorTokensMax: 256,
+  launchTokens: 100,
+};
+
+function lane(paddedLength: number, textCount: number, dueMs: number, heads = DENSE): LaneView {
+  return { paddedLength, textCount, dueMs, heads };
+}
+
+describe('padded lengths', () => {
+  test('are at least the count, never fall, and waste less than an eighth above 64', () => {
+    let before = 0;
+    for (let count = 1; count <= 8192; count++) {
+      const padded = paddedLengthOf(count);
+      expect(padded).toBeGreaterThanOrEqual(count);
+      expect(padded).toBeGreaterThanOrEqual(before);
+      if (count > 64) expect(padded - count).toBeLessThan(padded / 8);
+      else expect(padded - count).toBeLessThan(8);
+      before = padded;
+    }
+  });
+
+  test('are few, fit themselves, and end at the longest text of BGE-M3', () => {
+    const lengths = new Set(Array.from({ length: 8192 }, (_, index) => paddedLengthOf(index + 1)));
+    expect(lengths.size).toBeLessThanOrEqual(64);
+    for (const length of lengths) expect(paddedLengthOf(length)).toBe(length);
+    expect(paddedLengthOf(8192)).toBe(8192);
+  });
+});
+
+describe('a plan', () => {
+  test('takes one text alone, however long', () => {
+    const plan = planBatch([lane(8192, 3, 5)], LIMITS);
+    expect(plan).toEqual({ paddedLength: 8192, draws: [{ laneIndex: 0, textCount: 1 }] });
+  });
+
+  test('follows the lane that is due first', () => {
+    const lanes = [lane(16, 2, 9), lane(64, 2, 3), lane(128, 2, 7)];
+    expect(planBatch(lanes, { ...LIMITS, launchTokens: 0 })).toEqual({
+      paddedLength: 64,
+      draws: [{ laneIndex: 1, textCount: 2 }],
+    });
+  });
+
+  test('takes shorter texts along while their padding costs less than a launch', () => {
+    const lanes = [lane(8, 1, 9), lane(48, 6, 9), lane(64, 1, 1)];
+    expect(planBatch(lanes, LIMITS).draws).toEqual([
+      { laneIndex: 2, textCount: 1 },
+      { laneIndex: 1, textCount: 6 },
+      { laneIndex: 0, textCount: 1 },
+    ]);
+    // 7 texts × 16 tokens of padding are more than the 100 that a launch is worth.
+    const dearer = [lane(48, 7, 9), lane(64, 1, 1)];
+    expect(planBatch(dearer, LIMITS).draws).toEqual([{ laneIndex: 1, textCount: 1 }]);
+  });
+
+  test('leaves a lane alone that fills a batch by itself', () => {
+    const lanes = [lane(56, 8, 9), lane(64, 1, 1)];
+    const generous = { ...LIMITS, launchTokens: 10_000 };
+    expect(planBatch(lanes, generous).draws).toEqual([{ laneIndex: 1, textCount: 1 }]);
+  });
+
+  test('never mixes heads, and gives vectors a token their own bound', () => {
+    const lanes = [lane(56, 1, 9), lane(64, 9, 1, VECTORS)];
+    expect(planBatch(lanes, LIMITS).draws).toEqual([{ laneIndex: 1, textCount: 4 }]);
+  });
+});
+
+describe('any plan', () => {
+  for (let seed = 1; seed <= 300; seed++) {
+    test(`seed ${seed}`, () => {
+      const random = seededRandom(seed);
+      for (let round = 0; round < 20; round++) checkPlan(randomLanes(random), randomLimits(random));
+    });
+  }
+});
+
+function checkPlan(lanes: readonly LaneView[], limits: PlanLimits): void {
+  const plan = planBatch(lanes, limits);
+  const [leading, ...others] = plan.draws;
+  const leader = lanes[leading.laneIndex];
+  const textCount = plan.draws.reduce((sum, draw) => sum + draw.textCount, 0);
+  const tokensMax = leader.heads.includes('multi_vector')
+    ? Math.min(limits.batchTokensMax, limits.multiVectorTokensMax)
+    : limits.batchTokensMax;
+
+  // The most urgent text always leaves, and with it as many of its lane as there is room for.
+  expect(leader.dueMs).toBe(Math.min(...lanes.map(({ dueMs }) => dueMs)));
+  expect(plan.paddedLength).toBe(leader.paddedLength);
+  expect(leading.textCount).toBeGreaterThan(0);
+  if (leading.textCount < leader.textCount) {
+    const isFull = leading.textCount === limits.batchTextsMax;
+    const isDear = (leading.textCount + 1) * leader.paddedLength > tokensMax;
+    expect(isFull || isDear).toBe(true);
+  }
+  // No limit is passed, but by a single text.
+  expect(textCount).toBeLessThanOrEqual(limits.batchTextsMax);
+  if (textCount > 1) expect(textCount * plan.paddedLength).toBeLessThanOrEqual(tokensMax);
+  // Others are shorter, whole, of the same heads, and cheaper than their own launch.
+  for (const draw of others) {
+    const joined = lanes[draw.laneIndex];
+    expect(joined.paddedLength).toBeLessThan(plan.paddedLength);
+    expect(joined.heads).toBe(leader.heads);
+    expect(draw.textCount).toBe(joined.textCount);
+    const padding = draw.textCount * (plan.paddedLength - joined.paddedLength);
+    expect(padding).toBeLessThanOrEqual(limits.launchTokens);
+  }
+  const drawn = plan.draws.map(({ laneIndex }) => laneIndex);
+  expect(new Set(drawn).size).toBe(drawn.length);
+}
+
+function randomLanes(random: SeededRandom): LaneView[] {
+  const lengths = new Set<number>();
+  for (let count = random.between(1, 12); count > 0; count--) {
+    lengths.add(paddedLengthOf(random.between(1, random.pick([40, 600, 8192]))));
+  }
+  return [...lengths]
+    .sort((a, b) => a - b)
+    .map((length) =>
+      lane(
+        length,
+        random.between(1, random.pick([2, 10, 200])),
+        random.below(50),
+        random.pick([DENSE, DENSE, VECTORS]),
+      ),
+    );
+}
+
+function randomLimits(random: SeededRandom): PlanLimits {
+  return {
+    batchTextsMax: random.between(1, 64),
+    batchTokensMax: random.pick([16, 512, 4096, 16_384]),
+    multiVectorTokensMax: random.pick([16, 1000, 65_536]),
+    launchTokens: random.pick([0, 100, 480, 100_000]),
+  };
+}

@@ -1,0 +1,74 @@
+import { describe, expect, test } from 'bun:test';
+import { headSet } from '../backend/backend.ts';
+import { seededRandom } from '../testing/seeded-random.ts';
+import { type Due, Lane } from './lane.ts';
+
+/** A heap held against a sorted array: what comes out, in which order, and what is left. */
+
+const DENSE = headSet(['dense']);
+
+/** The plain model of a lane. */
+class SortedArray {
+  #items: Due[] = [];
+
+  push(item: Due): void {
+    this.#items.push(item);
+    this.#items.sort((a, b) => a.dueMs - b.dueMs || a.sequence - b.sequence);
+  }
+
+  pop(): Due | undefined {
+    return this.#items.shift();
+  }
+
+  retain(isKept: (item: Due) => boolean): void {
+    this.#items = this.#items.filter(isKept);
+  }
+
+  get length(): number {
+    return this.#items.length;
+  }
+
+  get dueMs(): number {
+    return this.#items[0]?.dueMs ?? Number.POSITIVE_INFINITY;
+  }
+}
+
+test('an empty lane has nothing, and is never due', () => {
+  const lane = new Lane<Due>(16, DENSE);
+  expect(lane.pop()).toBeUndefined();
+  expect([lane.textCount, lane.dueMs]).toEqual([0, Number.POSITIVE_INFINITY]);
+});
+
+test('texts that are due together leave in the order in which they came', () => {
+  const lane = new Lane<Due>(16, DENSE);
+  for (let sequence = 0; sequence < 50; sequence++) lane.push({ dueMs: 7, sequence });
+  const out = Array.from({ length: 50 }, () => lane.pop()?.sequence);
+  expect(out).toEqual(Array.from({ length: 50 }, (_, index) => index));
+});
+
+describe('against a sorted array', () => {
+  for (let seed = 1; seed <= 50; seed++) {
+    test(`seed ${seed}`, () => {
+      const random = seededRandom(seed);
+      const lane = new Lane<Due>(16, DENSE);
+      const model = new SortedArray();
+      for (let sequence = 0; sequence < 400; sequence++) {
+        const choice = random.below(20);
+        if (choice < 11) {
+          const item = { dueMs: random.below(30), sequence };
+          lane.push(item);
+          model.push(item);
+        } else if (choice < 19) {
+          expect(lane.pop()).toEqual(model.pop() as Due);
+        } else {
+          const isKept = (item: Due): boolean => item.sequence % 3 !== seed % 3;
+          lane.retain(isKept);
+          model.retain(isKept);
+        }
+        expect([lane.textCount, lane.dueMs]).toEqual([model.length, model.dueMs]);
+      }
+      while (model.length > 0) expect(lane.pop()).toEqual(model.pop() as Due);
+      expect(lane.textCount).toBe(0);
+    });
+  }
+});

@@ -1,0 +1,258 @@
+import { beforeEach, describe, expect, test } from 'bun:test';
+import { ServerError } from '../base/errors.ts';
+import {
+  type BatcherStand,
+  batcherStand,
+  hasOwnRows,
+  uniqueText,
+} from '../testing/batcher-stand.ts';
+import { createFakeBackend, type FakeBackend } from '../testing/fake-backend.ts';
+import { VirtualClock } from '../testing/virtual-clock.ts';
+
+/**
+ * The queue and its slots, one rule at a time.
+ *
+ * Faults that were planted in the code by hand, and that this suite caught: a slot too many;
+ * no dispatch after a batch; a dispatch for each text; a linger for full batches, or none; departed
+ * texts in a batch, or left in the queue; a shared batch given up; batch_size forgotten, or its
+ * surplus lost; due times that make a request a block, or starve what is long.
+ */
+
+let clock: VirtualClock;
+let backend: FakeBackend;
+let stand: BatcherStand;
+
+beforeEach(() => {
+  clock = new VirtualClock();
+  backend = createFakeBackend();
+  stand = batcherStand({ backend, clock });
+});
+
+const texts = (count: number, tokenCount = 5): Int32Array[] =>
+  Array.from({ length: count }, () => uniqueText(tokenCount));
+
+/** Ends what runs, and whatever that lets run, until nothing does. */
+async function finishAll(): Promise<void> {
+  await clock.settle();
+  while (backend.running.length > 0) {
+    for (const batch of backend.running) batch.finish();
+    await clock.settle();
+  }
+}
+
+describe('when a batch leaves', () => {
+  test('a lone text leaves in the turn in which it came', async () => {
+    const job = stand.submit(texts(1));
+    expect(backend.batches).toHaveLength(0);
+    await clock.settle();
+    expect(backend.batches).toHaveLength(1);
+    expect(clock.now()).toBe(0);
+    await finishAll();
+    expect(hasOwnRows(job)).toBe(true);
+  });
+
+  test('the texts of one turn leave together', async () => {
+    const jobs = Array.from({ length: 8 }, () => stand.submit(texts(1)));
+    await finishAll();
+    expect(backend.batches.map((batch) => batch.texts.length)).toEqual([8]);
+    expect(jobs.every(hasOwnRows)).toBe(true);
+  });
+
+  test('no more batches run than there are slots; a free one is taken at once', async () => {
+    backend.changeLimits({ slotCount: 2 });
+    for (let job = 0; job < 5; job++) stand.submit(texts(8));
+    await clock.settle();
+    expect(backend.running).toHaveLength(2);
+    expect(stand.batcher.batchesInFlight).toBe(2);
+    expect(stand.batcher.waitingTextCount).toBe(24);
+    backend.running[0].finish();
+    await clock.settle();
+    expect(backend.running).toHaveLength(2);
+    expect(backend.batches).toHaveLength(3);
+    await finishAll();
+    expect(backend.runningMax).toBe(2);
+    expect(stand.batcher.batchesInFlight).toBe(0);
+  });
+
+  test('what comes while the slots are busy leaves as one batch', async () => {
+    stand.submit(texts(1));
+    await clock.settle();
+    for (let job = 0; job < 6; job++) {
+      stand.submit(texts(1));
+      await clock.settle();
+    }
+    await finishAll();
+    expect(backend.batches.map((batch) => batch.texts.length)).toEqual([1, 6]);
+  });
+
+  test('a slot more is used with the next batch', async () => {
+    stand.submit(texts(40));
+    await clock.settle();
+    expect(backend.running).toHaveLength(1);
+    backend.changeLimits({ slotCount: 3 });
+    backend.running[0].finish();
+    await clock.settle();
+    expect(backend.running).toHaveLength(3);
+    await finishAll();
+  });
+
+  test('with a linger, a batch that is not full waits, and a full one does not', async () => {
+    stand = batcherStand({ backend, clock, lingerMs: 2 });
+    stand.submit(texts(1));
+    await clock.advance(1);
+    expect(backend.batches).toHaveLength(0);
+    stand.submit(texts(1));
+    await clock.advance(1);
+    expect(backend.batches.map((batch) => batch.texts.length)).toEqual([2]);
+    await finishAll();
+    stand.submit(texts(8));
+    await clock.settle();
+    expect(backend.batches).toHaveLength(2);
+    await finishAll();
+  });
+});
+
+describe('what a batch holds', () => {
+  test('texts of one padded length, padded to it; an exact backend gets the longest', async () => {
+    stand.submit([...texts(1, 9), ...texts(1, 13), ...texts(1, 100)]);
+    await finishAll();
+    const shapes = () =>
+      backend.batches.map(({ texts: drawn, paddedLength }) => [drawn.length, paddedLength]);
+    expect(shapes().toSorted()).toEqual([
+      [1, 104],
+      [2, 16],
+    ]);
+    backend.changeLimits({ isExactLength: true });
+    stand.submit([...texts(1, 9), ...texts(1, 13)]);
+    await finishAll();
+    expect(shapes().at(-1)).toEqual([2, 13]);
+  });
+
+  test('no more tokens than allowed, but for one text alone', async () => {
+    stand.submit([...texts(5, 256), ...texts(1, 5000)]);
+    await finishAll();
+    const sizes = backend.batches.map((batch) => batch.texts.length);
+    expect(sizes.toSorted()).toEqual([1, 1, 4]);
+  });
+
+  test('of a request no more texts than it allows; others fill the batch', async () => {
+    const capped = stand.submit(texts(10), { batchTextsMax: 2 });
+    const other = stand.submit(texts(3));
+    await finishAll();
+    for (const batch of backend.batches) {
+      const own = batch.texts.filter((ids) => capped.texts.includes(ids));
+      expect(own.length).toBeLessThanOrEqual(2);
+    }
+    expect(backend.batches[0].texts).toHaveLength(5);
+    expect([capped, other].every(hasOwnRows)).toBe(true);
+  });
+
+  test('a capped request does not stop one behind it', async () => {
+    stand.submit(texts(500), { batchTextsMax: 1 });
+    const other = stand.submit(texts(4));
+    await finishAll();
+    expect(hasOwnRows(other)).toBe(true);
+  });
+});
+
+describe('callers that leave', () => {
+  test('texts that wait are dropped, and cost no batch', async () => {
+    const first = stand.submit(texts(8));
+    await clock.settle();
+    const gone = stand.submit(texts(20));
+    const stays = stand.submit(texts(1));
+    await clock.settle();
+    gone.hangUp();
+    await clock.settle();
+    expect(gone.error?.code).toBe('EMB_REQUEST_ABORTED');
+    await finishAll();
+    expect(backend.batches.map((batch) => batch.texts.length)).toEqual([8, 1]);
+    expect(stand.batcher.waitingTextCount).toBe(0);
+    expect([first, stays].every(hasOwnRows)).toBe(true);
+  });
+
+  test('many texts that nobody waits for do not fill the queue until their turn comes', async () => {
+    stand.submit(texts(8));
+    await clock.settle();
+    const gone = stand.submit(texts(5000));
+    await clock.settle();
+    gone.hangUp();
+    expect(stand.batcher.waitingTextCount).toBeLessThan(100);
+    await finishAll();
+    expect(backend.batches).toHaveLength(1);
+  });
+
+  test('a batch that nobody waits for any more is told so; a shared one runs on', async () => {
+    const alone = stand.submit(texts(8));
+    await clock.settle();
+    alone.hangUp();
+    expect(backend.running[0].signal?.aborted).toBe(true);
+    await finishAll();
+    const gone = stand.submit(texts(2));
+    const stays = stand.submit(texts(2));
+    await clock.settle();
+    gone.hangUp();
+    expect(backend.running[0].signal?.aborted).toBe(false);
+    await finishAll();
+    expect(hasOwnRows(stays)).toBe(true);
+    expect(gone.settleCount).toBe(1);
+  });
+
+  test('past its deadline a request is told, whatever its batch does', async () => {
+    const job = stand.submit(texts(1), { timeoutMs: 50 });
+    await clock.advance(49);
+    expect(job.settleCount).toBe(0);
+    await clock.advance(1);
+    expect(job.error?.code).toBe('EMB_DEADLINE_EXCEEDED');
+    await finishAll();
+    expect(job.settleCount).toBe(1);
+  });
+
+  test('one that has left before it came costs nothing', async () => {
+    const job = stand.submit(texts(1), { timeoutMs: 10 });
+    job.hangUp();
+    await finishAll();
+    expect(job.settleCount).toBe(1);
+    expect(backend.batches).toHaveLength(0);
+    expect(clock.plannedCount).toBe(0);
+  });
+});
+
+describe('an end', () => {
+  test('a batch that fails for good tells each of its callers', async () => {
+    const jobs = [stand.submit(texts(2)), stand.submit(texts(1))];
+    await clock.settle();
+    const gone = new ServerError('EMB_BACKEND_UNAVAILABLE', 'gone');
+    backend.running[0].fail(gone);
+    await finishAll();
+    for (const { outcomes } of jobs) {
+      for (const outcome of outcomes ?? []) {
+        expect(outcome).toMatchObject({ code: 'EMB_BACKEND_UNAVAILABLE' });
+      }
+    }
+    expect(jobs.map(({ outcomes }) => outcomes?.length)).toEqual([2, 1]);
+    const next = stand.submit(texts(1));
+    await finishAll();
+    expect(hasOwnRows(next)).toBe(true);
+  });
+
+  test('closed, what waits is told, what runs is finished, and nothing comes in', async () => {
+    const running = stand.submit(texts(8));
+    await clock.settle();
+    const waiting = stand.submit(texts(3));
+    await clock.settle();
+    stand.batcher.close();
+    const late = stand.submit(texts(1));
+    await clock.settle();
+    for (const outcome of waiting.outcomes ?? []) {
+      expect(outcome).toMatchObject({ code: 'EMB_SHUTTING_DOWN' });
+    }
+    expect(waiting.settleCount).toBe(1);
+    expect(late.error?.code).toBe('EMB_SHUTTING_DOWN');
+    expect(running.settleCount).toBe(0);
+    await finishAll();
+    expect(hasOwnRows(running)).toBe(true);
+    expect(backend.batches).toHaveLength(1);
+    expect(stand.batcher.waitingTextCount).toBe(0);
+  });
+});

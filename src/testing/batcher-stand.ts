@@ -1,0 +1,94 @@
+import { headSet } from '../backend/backend.ts';
+import { ServerError } from '../base/errors.ts';
+import { createLifetime } from '../base/lifetime.ts';
+import { createMicroBatcher, type MicroBatcher } from '../batcher/micro-batcher.ts';
+import type { TextOutcome } from '../batcher/ticket.ts';
+import { type FakeBackend, fakeRow } from './fake-backend.ts';
+import type { VirtualClock } from './virtual-clock.ts';
+
+const DENSE = headSet(['dense']);
+
+/** A job that was handed in, and what became of it. */
+export interface TrackedJob {
+  readonly texts: readonly Int32Array[];
+  readonly submittedMs: number;
+  /** When its promise was settled; undefined until then. */
+  settledMs: number | undefined;
+  settleCount: number;
+  outcomes: readonly TextOutcome[] | undefined;
+  error: ServerError | undefined;
+  /** The caller hangs up. */
+  hangUp(): void;
+}
+
+/** A micro-batcher on a fake backend and a virtual clock. */
+export interface BatcherStand {
+  readonly batcher: MicroBatcher;
+  submit(
+    texts: readonly Int32Array[],
+    options?: { batchTextsMax?: number; timeoutMs?: number },
+  ): TrackedJob;
+}
+
+/** @param options.lingerMs as of `createMicroBatcher`; none by default. */
+export function batcherStand(options: {
+  backend: FakeBackend;
+  clock: VirtualClock;
+  lingerMs?: number;
+}): BatcherStand {
+  const { backend, clock, lingerMs = 0 } = options;
+  const expected = { dimension: backend.dimension, isNormalized: true };
+  const shared = { backend, clock, expected };
+  const batcher = createMicroBatcher({ ...shared, lingerMs, tokenCountMax: 8192 });
+  return {
+    batcher,
+    submit(texts, { batchTextsMax = Number.POSITIVE_INFINITY, timeoutMs = 1e9 } = {}) {
+      const controller = new AbortController();
+      const lifetime = createLifetime({ clock, timeoutMs, signal: controller.signal });
+      const job: TrackedJob = {
+        texts,
+        submittedMs: clock.now(),
+        settledMs: undefined,
+        settleCount: 0,
+        outcomes: undefined,
+        error: undefined,
+        hangUp: () => controller.abort(),
+      };
+      const settled = (): void => {
+        job.settleCount++;
+        job.settledMs = clock.now();
+        lifetime.release();
+      };
+      batcher.submit({ texts, heads: DENSE, batchTextsMax, lifetime }).then(
+        ({ outcomes }) => {
+          job.outcomes = outcomes;
+          settled();
+        },
+        (error: ServerError) => {
+          job.error = error;
+          settled();
+        },
+      );
+      return job;
+    },
+  };
+}
+
+/** Whether each text of a job got its own row, to the last bit. */
+export function hasOwnRows({ texts, outcomes }: TrackedJob): boolean {
+  return texts.every((ids, index) => {
+    const outcome = outcomes?.[index];
+    if (outcome === undefined || outcome instanceof ServerError) return false;
+    const row = fakeRow(ids);
+    return outcome.dense?.every((value, at) => value === row[at]) ?? false;
+  });
+}
+
+let idCount = 0;
+
+/** A text of so many tokens that no other call gives again. */
+export function uniqueText(tokenCount: number): Int32Array {
+  const ids = new Int32Array(tokenCount).fill(5);
+  ids[0] = ++idCount;
+  return ids;
+}
