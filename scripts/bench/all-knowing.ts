@@ -16,8 +16,9 @@ export interface Schedule {
 }
 
 /**
- * The best schedule that exists for texts that are all known beforehand: sorted by length, cut where the sum of launches
- * and padded tokens is smallest. No server can do it, since texts come one by one: it is what ours is measured against.
+ * The best schedule that exists for texts that are all known beforehand: sorted by length, cut
+ * where the sum of launches and padded tokens is smallest. No server can do it, since texts come
+ * one by one: it is what ours is measured against.
  *
  * @param tokenCounts of the texts, in any order; borrowed.
  */

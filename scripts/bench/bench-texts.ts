@@ -1,8 +1,8 @@
 import { type SeededRandom, seededRandom } from '../../src/testing/seeded-random.ts';
 
 /**
- * How long a text is: `short` a search query (3 to 30 tokens), `middle` a paragraph (about 128), `long` a page (about 500,
- * below the 512 of small models), `document` a contract (about 8,000).
+ * How long a text is: `short` a search query (3 to 30 tokens), `middle` a paragraph (about 128),
+ * `long` a page (about 500, below the 512 of small models), `document` a contract (about 8,000).
  */
 export type TextLength = 'short' | 'middle' | 'long' | 'document';
 
@@ -41,8 +41,8 @@ const ENGLISH =
   section shall not be construed as a waiver any right remedy hereunder`.split(/\s+/);
 
 /**
- * Texts that look like what teams search: Russian and English legal words, with numbers of articles and dates in between.
- * The same seed gives the same texts.
+ * Texts that look like what teams search: Russian and English legal words, with numbers of articles
+ * and dates in between. The same seed gives the same texts.
  */
 export function benchTexts(options: {
   length: TextLength;

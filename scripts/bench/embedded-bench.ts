@@ -1,6 +1,7 @@
 /**
- * The embedded server against bare ONNX Runtime in its best layout: `bun scripts/bench/embedded-bench.ts`. The same model
- * file, the same texts, in turns. The bare run also says which rows are right.
+ * The embedded server against bare ONNX Runtime in its best layout: `bun
+ * scripts/bench/embedded-bench.ts`. The same model file, the same texts, in turns. The bare run
+ * also says which rows are right.
  */
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -34,11 +35,17 @@ const HELP = `bun scripts/bench/embedded-bench.ts [FLAGS]
 
 Bare: one-thread sessions side by side on every core, and one session on all cores; the better of the two is the measure.`;
 
-/** What is asked for: texts a second as a share of the bare run's; ms over the bare run's for a lone query. */
+/**
+ * What is asked for: texts a second as a share of the bare run's; ms over the bare run's for a lone
+ * query.
+ */
 const SHARE_WANTED = 0.95;
 const LONE_MS_WANTED = 1.5;
 
-/** How far a row may lie from the bare run's: fused kernels add in another order when threads share a text. */
+/**
+ * How far a row may lie from the bare run's: fused kernels add in another order when threads share
+ * a text.
+ */
 const TOLERANCE = 1e-5;
 
 /** How many texts of each length there are: more than a cache of anything holds. */
@@ -48,8 +55,8 @@ const TEXT_COUNTS = { short: 128, middle: 48, long: 24 } as const;
 const CONNECTIONS = [1, 16, 64] as const;
 
 /**
- * Texts a second that text-embeddings-inference reached with an int8 model on two cores like those of the figures in the
- * notes, 16 connections, and how many times as many are asked for.
+ * Texts a second that text-embeddings-inference reached with an int8 model on two cores like those
+ * of the figures in the notes, 16 connections, and how many times as many are asked for.
  */
 const PEER = {
   short: { textsPerSecond: 310, timesWanted: 1.5 },
@@ -166,7 +173,10 @@ async function benchSet(bench: Bench, name: SetName): Promise<readonly Found[]> 
   }));
 }
 
-/** Texts, their right rows by the bare run, and requests whose replies have been checked against them. */
+/**
+ * Texts, their right rows by the bare run, and requests whose replies have been checked against
+ * them.
+ */
 async function textSet(bench: Bench, name: SetName): Promise<TextSet> {
   const { manifest, file, target, times } = bench;
   const length: TextLength = name;

@@ -1,6 +1,7 @@
 /**
- * Batches against the best there could be: `bun scripts/bench/scheduling-bench.ts`. A real Triton whose model takes the time
- * of a GPU; the same cost model gives the schedule of one who knows every text beforehand.
+ * Batches against the best there could be: `bun scripts/bench/scheduling-bench.ts`. A real Triton
+ * whose model takes the time of a GPU; the same cost model gives the schedule of one who knows
+ * every text beforehand.
  */
 import { parseArgs } from 'node:util';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
@@ -30,7 +31,9 @@ Saturation: queries, paragraphs, pages and documents, one text a request. Half l
 tokens, Poisson at half the rate of the all-knowing schedule. One batch time is that of one such document:
 ${TIMED_MODEL.launchMs} ms of launch and its tokens at ${TIMED_MODEL.tokensPerSecond} a second.`;
 
-/** What is asked for at saturation: useful tokens a second as a share of the all-knowing schedule's. */
+/**
+ * What is asked for at saturation: useful tokens a second as a share of the all-knowing schedule's.
+ */
 const SHARE_WANTED = 0.95;
 
 /** And at half load: the 99th percentile of short queries, in batch times. */
@@ -213,7 +216,10 @@ function checkedRequests(
   );
 }
 
-/** Token counts as they were answered: of each length as many as came back, from the texts of that length in turn. */
+/**
+ * Token counts as they were answered: of each length as many as came back, from the texts of that
+ * length in turn.
+ */
 function answeredTokenCounts(
   requests: readonly PlannedRequest[],
   { result }: LoadPoint,

@@ -1,6 +1,6 @@
 /**
- * A million requests, and what is left of them: `bun scripts/bench/soak-bench.ts`. Resident memory over the run, then
- * threads, sockets and queues once it is quiet again.
+ * A million requests, and what is left of them: `bun scripts/bench/soak-bench.ts`. Resident memory
+ * over the run, then threads, sockets and queues once it is quiet again.
  */
 import { parseArgs } from 'node:util';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
@@ -26,12 +26,15 @@ const HELP = `bun scripts/bench/soak-bench.ts [FLAGS]
   --minutes N       gives up after so long (60)
   --seed N          texts and their order (1)`;
 
-/** The first fifth is warm-up: the compiler's code, pools and the heap's own size are still growing. */
+/**
+ * The first fifth is warm-up: the compiler's code, pools and the heap's own size are still growing.
+ */
 const WARM_SHARE = 0.2;
 
 /**
- * Memory may drift so far over the last four fifths and still be called flat: the collector lets the heap breathe by some
- * per cent, while a leak of as little as 100 bytes a request would add 80 MB.
+ * Memory may drift so far over the last four fifths and still be called flat: the collector lets
+ * the heap breathe by some per cent, while a leak of as little as 100 bytes a request would add 80
+ * MB.
  */
 const DRIFT_MAX = 0.05;
 
@@ -119,7 +122,8 @@ async function soak(
     seed,
     watchedPids: target.pids,
   };
-  // Threads and sockets are counted from here: the pool of connections to Triton and the compiler's threads are up by then.
+  // Threads and sockets are counted from here: the pool of connections to Triton and the compiler's
+  // threads are up by then.
   await applyLoad({ ...plan, requestCountMax: WARM_REQUESTS });
   await quiet();
   const before = holdingsOf(pid);

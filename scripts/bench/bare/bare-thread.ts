@@ -1,4 +1,7 @@
-/** A thread of the bare run: ONNX Runtime and nothing else. It shares no code with the server's inference worker. */
+/**
+ * A thread of the bare run: ONNX Runtime and nothing else. It shares no code with the server's
+ * inference worker.
+ */
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { BareThreadPlan, BareThreadResult } from './bare-plan.ts';
 

@@ -4,7 +4,8 @@ import type { BarePlan, BareResult } from './bare-plan.ts';
 const GRACE_MS = 120_000;
 
 /**
- * Runs ONNX Runtime without a server, in a process of its own: texts tokenized beforehand, no queue, no HTTP.
+ * Runs ONNX Runtime without a server, in a process of its own: texts tokenized beforehand, no
+ * queue, no HTTP.
  *
  * @throws Error when the process fails or hangs; it is ended then.
  */

@@ -11,8 +11,8 @@ export interface TextGroup {
 /** How a right row is known. */
 export interface ExpectedRows {
   /**
-   * The right row of a text, computed apart from the server; or `server`: its own reply while nothing else is asked of it,
-   * where nobody else can compute it.
+   * The right row of a text, computed apart from the server; or `server`: its own reply while
+   * nothing else is asked of it, where nobody else can compute it.
    */
   readonly rowOf: ((tokenIds: readonly number[]) => Float32Array) | 'server';
   /** Largest difference of a component. */
@@ -31,8 +31,9 @@ export interface RequestTarget {
 }
 
 /**
- * Makes requests out of texts and asks the server for each of them once, one at a time. Each reply is checked against rows
- * that were computed apart from it; from then on its bytes are what every later reply to the same request must have.
+ * Makes requests out of texts and asks the server for each of them once, one at a time. Each reply
+ * is checked against rows that were computed apart from it; from then on its bytes are what every
+ * later reply to the same request must have.
  *
  * @throws Error when a reply is wrong: nothing may be measured then.
  */

@@ -16,9 +16,13 @@ export interface ProcessUsage {
 
 /** What a process holds on to besides memory. */
 export interface ProcessHoldings {
+  /** Without those that the runtime starts and ends as it sees fit. */
   readonly threadCount: number;
   readonly socketCount: number;
 }
+
+/** The runtime's own helpers: compiler, collector, allocator, file pool. */
+const RUNTIME_THREAD = /^(JIT|JSC|HeapHelper|mi-scavenger|Bun Pool|.*ollector Thread)/;
 
 /**
  * Reads usage from `/proc`; where there is none (no Linux) and for processes that are gone, zeros.
@@ -41,7 +45,8 @@ export function usageOf(pids: readonly number[]): ProcessUsage {
 /** Threads and open sockets of a process, from `/proc`; undefined where there is none. */
 export function holdingsOf(pid: number): ProcessHoldings | undefined {
   try {
-    const threadCount = readdirSync(`/proc/${pid}/task`).length;
+    const threads = readdirSync(`/proc/${pid}/task`).map((id) => threadName(pid, id));
+    const threadCount = threads.filter((name) => name !== '' && !RUNTIME_THREAD.test(name)).length;
     const files = readdirSync(`/proc/${pid}/fd`).map((name) => {
       try {
         return readlinkSync(`/proc/${pid}/fd/${name}`);
@@ -53,6 +58,15 @@ export function holdingsOf(pid: number): ProcessHoldings | undefined {
     return { threadCount, socketCount: files.filter((to) => to.startsWith('socket:')).length };
   } catch {
     return undefined;
+  }
+}
+
+/** Empty for a thread that has ended between two looks. */
+function threadName(pid: number, id: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/task/${id}/comm`, 'utf8').trim();
+  } catch {
+    return '';
   }
 }
 
