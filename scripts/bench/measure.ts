@@ -59,6 +59,7 @@ export async function measureLoad(
       connectionCountMax: CONNECTIONS_MAX,
       timeoutMs: TIMEOUT_MS,
       watchedPids: target.pids,
+      threadsOfPid: target.pids.server?.[0],
     },
     progressOf(label),
   );

@@ -121,6 +121,7 @@ async function soak(
     timeoutMs: 30_000,
     seed,
     watchedPids: target.pids,
+    threadsOfPid: undefined,
   };
   // Threads and sockets are counted from here: the pool of connections to Triton and the compiler's
   // threads are up by then.

@@ -48,6 +48,8 @@ export interface LoadPlan {
   readonly seed: number;
   /** Processes whose processor time is read when measuring starts and ends. */
   readonly watchedPids: Readonly<Record<string, readonly number[]>>;
+  /** The process whose threads are told apart. */
+  readonly threadsOfPid: number | undefined;
 }
 
 /** Latencies of one kind of request, or times of one stage, in ms. */
@@ -82,6 +84,8 @@ export interface LoadResult {
    * one as `load`.
    */
   readonly cpuMs: Readonly<Record<string, number>>;
+  /** Of that, the server's threads by name; empty where they are not watched. */
+  readonly threadCpuMs: Readonly<Record<string, number>>;
 }
 
 /** How often, and the first few in words. */

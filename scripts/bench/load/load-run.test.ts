@@ -49,6 +49,7 @@ function load(port: number, options: Partial<LoadPlan> = {}): Promise<LoadResult
     timeoutMs: 5000,
     seed: 1,
     watchedPids: {},
+    threadsOfPid: undefined,
     ...options,
   };
   return runLoad(plan, () => undefined);

@@ -1,5 +1,5 @@
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
-import { usageOf } from '../target/process-usage.ts';
+import { threadCpuMs, usageOf } from '../target/process-usage.ts';
 import { dueTimesOf } from './arrivals.ts';
 import { HttpConnection, type Reply } from './http-connection.ts';
 import type { LoadPlan, LoadResult, PlannedRequest } from './load-plan.ts';
@@ -82,16 +82,17 @@ class LoadRun {
     }
     await this.#workUntil(() => performance.now() >= this.#fromMs);
     const cpuBefore = this.#cpuMs();
+    const threadsBefore = this.#threadCpuMs();
     await this.#workUntil(() => this.#isOver || performance.now() >= this.#toMs);
-    const cpuAfter = this.#cpuMs();
+    const cpuMs = growth(cpuBefore, this.#cpuMs());
+    const threadMs = growth(threadsBefore, this.#threadCpuMs());
     this.#isOver = true;
     const giveUpMs = this.#toMs + timeoutMs;
     await this.#workUntil(() => this.#openCount() === 0 || performance.now() > giveUpMs);
     if (this.#openCount() > 0) this.#giveUp();
     for (const connection of [...this.#connections]) connection.close();
-    const cpuMs: Record<string, number> = {};
-    for (const name of Object.keys(cpuAfter)) cpuMs[name] = cpuAfter[name] - cpuBefore[name];
-    return this.#tally.result({ measuredMs: this.#toMs - this.#fromMs, cpuMs });
+    const measuredMs = this.#toMs - this.#fromMs;
+    return this.#tally.result({ measuredMs, cpuMs, threadCpuMs: threadMs });
   }
 
   /** Replies come in by themselves; what is due of an open load is looked for every tick. */
@@ -110,6 +111,11 @@ class LoadRun {
       cpuMs[name] = usageOf(pids).cpuMs;
     }
     return cpuMs;
+  }
+
+  #threadCpuMs(): Readonly<Record<string, number>> {
+    const { threadsOfPid } = this.#plan;
+    return threadsOfPid === undefined ? {} : threadCpuMs(threadsOfPid);
   }
 
   async #connect(): Promise<void> {
@@ -214,4 +220,13 @@ class LoadRun {
       this.#tally.fail(`${request.kind}: no connection was free before the deadline`);
     }
   }
+}
+
+function growth(
+  before: Readonly<Record<string, number>>,
+  after: Readonly<Record<string, number>>,
+): Record<string, number> {
+  const grown: Record<string, number> = {};
+  for (const [name, ms] of Object.entries(after)) grown[name] = ms - (before[name] ?? 0);
+  return grown;
 }

@@ -58,7 +58,7 @@ export class LoadTally {
     this.#failed.samples.push(what + said);
   }
 
-  result(window: { measuredMs: number; cpuMs: Readonly<Record<string, number>> }): LoadResult {
+  result(window: Pick<LoadResult, 'measuredMs' | 'cpuMs' | 'threadCpuMs'>): LoadResult {
     return {
       ...window,
       ...this.#counts,

@@ -92,3 +92,18 @@ export function meanBatch({ batches }: LoadPoint): number | null {
   const textCount = batches.reduce((sum, [size, count]) => sum + size * count, 0);
   return batchCount === 0 ? null : textCount / batchCount;
 }
+
+/**
+ * Processor time of the server's threads for each request of its busiest closed load, in one line;
+ * empty where they were not watched.
+ */
+export function threadLine(loads: readonly LoadPoint[]): string {
+  const busiest = loads.findLast(({ arrival }) => arrival.kind === 'closed');
+  const threads = Object.entries(busiest?.result.threadCpuMs ?? {})
+    .map(([name, ms]) => [name, (ms * 1000) / (busiest?.result.requestCount ?? 1)] as const)
+    .filter(([, us]) => us >= 0.1)
+    .sort(([, a], [, b]) => b - a)
+    .map(([name, us]) => `${name} ${us.toFixed(1)}`);
+  if (threads.length === 0) return '';
+  return `${busiest?.label}, server µs a request by thread: ${threads.join(', ')}`;
+}

@@ -3,6 +3,7 @@ import {
   type LoadPoint,
   requestsPerSecond,
   type ScenarioResult,
+  threadLine,
 } from './bench-report.ts';
 import { barPlot, COLOURS, escapeXml, linePlot } from './svg-plot.ts';
 import { headLines, LOAD_HEADINGS, loadCells, short } from './text-table.ts';
@@ -42,6 +43,7 @@ function microSection({ micro }: BenchReport): string {
 function scenarioSection({ name, about, loads }: ScenarioResult): string {
   return `<h2>${escapeXml(name)}</h2><p>${escapeXml(about)}</p>
 ${table(LOAD_HEADINGS, loads.map(loadCells))}
+<p>${escapeXml(threadLine(loads))}</p>
 ${latencyAgainstRate(loads)}${throughputAgainstConnections(loads)}${batchShape(loads)}
 ${loads.map(stageShares).join('')}`;
 }

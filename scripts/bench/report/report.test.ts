@@ -28,6 +28,7 @@ function point(options: { label: string; rate: number; p50: number }): LoadPoint
       wrong: { count: 0, samples: [] },
       failed: { count: 0, samples: [] },
       cpuMs: { server: rate / 5, load: rate / 50 },
+      threadCpuMs: { main: rate / 10, tokenizer: rate / 20 },
     },
     residentBytes: 1e8,
     batches: [
@@ -86,6 +87,13 @@ test('the table gives rate, latency, batch and processor time of each load', () 
     '-',
     '10.0',
   ]);
+});
+
+test('the threads of the busiest closed load are told apart', () => {
+  const text = reportTables(report(1));
+  expect(text).toContain(
+    '32 connections, server µs a request by thread: main 50.0, tokenizer 25.0',
+  );
 });
 
 test('the page stands alone, and nothing in it is taken for markup', () => {

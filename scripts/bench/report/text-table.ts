@@ -5,6 +5,7 @@ import {
   meanBatch,
   requestsPerSecond,
   textsPerSecond,
+  threadLine,
 } from './bench-report.ts';
 
 /** Columns under headings, numbers to the right, for a terminal. */
@@ -89,7 +90,8 @@ export function reportTables(report: BenchReport): string {
   }
   for (const { name, about, loads, profileDir } of report.scenarios) {
     const profile = profileDir === null ? '' : `\nprofiles: ${profileDir}`;
-    parts.push(`${name}: ${about}${profile}\n${textTable(LOAD_HEADINGS, loads.map(loadCells))}`);
+    const table = textTable(LOAD_HEADINGS, loads.map(loadCells));
+    parts.push(`${name}: ${about}${profile}\n${table}\n${threadLine(loads)}`.trimEnd());
   }
   return parts.join('\n\n');
 }

@@ -42,6 +42,23 @@ export function usageOf(pids: readonly number[]): ProcessUsage {
   return { cpuMs, residentBytes };
 }
 
+/**
+ * Processor time of each kind of thread of a process, in ms since it started; threads of one name
+ * are added up, and their numbers left out. Empty where there is no `/proc`.
+ */
+export function threadCpuMs(pid: number): Readonly<Record<string, number>> {
+  const byName: Record<string, number> = {};
+  for (const id of safeList(`/proc/${pid}/task`)) {
+    const fields = statOf(`${pid}/task/${id}`);
+    if (fields === undefined) continue;
+    const own = threadName(pid, id).replace(/[- ]?\d+$/, '');
+    const name = id === String(pid) ? 'main' : own;
+    const ms = ((Number(fields[11]) + Number(fields[12])) * 1000) / TICKS_PER_S;
+    byName[name] = (byName[name] ?? 0) + ms;
+  }
+  return byName;
+}
+
 /** Threads and open sockets of a process, from `/proc`; undefined where there is none. */
 export function holdingsOf(pid: number): ProcessHoldings | undefined {
   try {
@@ -84,10 +101,8 @@ export function processTree(root: number): readonly number[] {
   return tree;
 }
 
-/**
- * Fields of `/proc/<pid>/stat` after the program's name, which may itself hold blanks and brackets.
- */
-function statOf(pid: number): readonly string[] | undefined {
+/** Fields of a `stat` after the name, which may itself hold blanks and brackets. */
+function statOf(pid: number | string): readonly string[] | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
     return text.slice(text.lastIndexOf(')') + 2).split(' ');
