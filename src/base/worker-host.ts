@@ -87,7 +87,7 @@ export function createWorkerHost<Greeting, Job, Reply, Facts>(options: {
       onEnd(why);
     };
     current.onmessage = (event: MessageEvent) => {
-      if (isOver) return;
+      if (isOver || isClosed) return;
       if (facts !== undefined) options.onReply(event.data as Reply);
       else greeted(event.data as WorkerGreeting<Facts>);
     };

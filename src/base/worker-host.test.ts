@@ -1,0 +1,196 @@
+import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
+import { until } from '../testing/until.ts';
+import { VirtualClock } from '../testing/virtual-clock.ts';
+import type {
+  ScriptedFacts,
+  ScriptedGreeting,
+  ScriptedJob,
+  StartScript,
+} from '../testing/workers/scripted-worker.ts';
+import { createLog } from './log.ts';
+import { createWorkerHost, type WorkerHost } from './worker-host.ts';
+
+/**
+ * Real workers that start and die as they are told; restarts and deadlines on a virtual clock.
+ *
+ * Faults that were planted in the code by hand, and that this suite caught: restarts without end,
+ * or none; a deadline that is not kept or not cancelled; a death told for a start, or told twice; a
+ * late reply taken for a greeting; a closed host that starts again.
+ */
+
+const URL_OF_WORKER = new URL('../testing/workers/scripted-worker.ts', import.meta.url);
+const START_MS_MAX = 1000;
+const RESTARTS_MAX = 3;
+
+let clock: VirtualClock;
+let replies: { value: number }[];
+let deaths: string[];
+/** Starts, and exits on command. */
+let counts: Int32Array<SharedArrayBuffer>;
+let loggedDeathCount: number;
+let host: WorkerHost<ScriptedJob, ScriptedFacts>;
+
+beforeEach(() => {
+  clock = new VirtualClock();
+  replies = [];
+  deaths = [];
+  counts = new Int32Array(new SharedArrayBuffer(8));
+  loggedDeathCount = 0;
+});
+
+afterEach(() => host.close());
+
+function start(...starts: readonly StartScript[]): void {
+  startWith({ starts });
+}
+
+function startWith(options: { starts: readonly StartScript[]; farewell?: ScriptedJob }): void {
+  const { starts, farewell } = options;
+  host = createWorkerHost<ScriptedGreeting, ScriptedJob, { value: number }, ScriptedFacts>({
+    name: 'scripted',
+    url: URL_OF_WORKER,
+    greeting: { starts, counts: counts.buffer },
+    ...(farewell === undefined ? {} : { farewell }),
+    startMsMax: START_MS_MAX,
+    restartsMax: RESTARTS_MAX,
+    clock,
+    log: createLog({ level: 'error', write: () => loggedDeathCount++ }),
+    onReply: (reply) => replies.push(reply),
+    onDeath: (reason) => deaths.push(reason),
+  });
+}
+
+/** Waits, letting restarts happen, but no start deadline: those take ten times as long. */
+async function untilWithRestarts(what: string, condition: () => boolean): Promise<void> {
+  await until(what, async () => {
+    await clock.advance(START_MS_MAX / 100);
+    return condition();
+  });
+}
+
+describe('a start', () => {
+  test('that works gives facts, and jobs are answered', async () => {
+    start('ready');
+    expect(host.facts).toBeUndefined();
+    expect(host.reason).toContain('starting');
+    await host.started;
+    expect([host.facts?.start, host.reason]).toEqual([1, '']);
+    host.send({ kind: 'answer', value: 21 });
+    await until('it answers', () => replies.length > 0);
+    expect(replies).toEqual([{ value: 42 }]);
+    expect(clock.plannedCount).toBe(0);
+  });
+
+  for (const fault of ['failed', 'throws', 'exits'] as const) {
+    test(`that ${fault} is tried again, some times, and then no more`, async () => {
+      start(fault);
+      await untilWithRestarts('it gives up', () => host.reason.includes('was started'));
+      await host.started;
+      expect(counts[0]).toBe(RESTARTS_MAX + 1);
+      expect(host.facts).toBeUndefined();
+      expect(host.reason).toContain(`${RESTARTS_MAX + 1} times`);
+      await clock.advance(100_000);
+      expect(counts[0]).toBe(RESTARTS_MAX + 1);
+      // It never ran, so no job can have died with it.
+      expect(deaths).toEqual([]);
+    });
+  }
+
+  test('that fails at first works in the end', async () => {
+    start('failed', 'throws', 'ready');
+    await untilWithRestarts('it runs', () => host.facts !== undefined);
+    expect([host.facts?.start, host.reason]).toEqual([3, '']);
+  });
+
+  test('that says nothing is ended at its deadline', async () => {
+    start('silent', 'ready');
+    await until('the worker has come up', () => counts[0] === 1);
+    await clock.advance(START_MS_MAX - 1);
+    expect(counts[0]).toBe(1);
+    await clock.advance(1);
+    await untilWithRestarts('the next one runs', () => host.facts !== undefined);
+    expect(host.facts?.start).toBe(2);
+  });
+
+  test('waits longer after each death in a row', async () => {
+    const delays: number[] = [];
+    const schedule = clock.schedule.bind(clock);
+    clock.schedule = (delayMs, action) => {
+      delays.push(delayMs);
+      return schedule(delayMs, action);
+    };
+    start('failed');
+    await untilWithRestarts('it gives up', () => host.reason.includes('was started'));
+    const waits = delays.filter((delayMs) => delayMs !== START_MS_MAX);
+    expect(waits).toHaveLength(RESTARTS_MAX);
+    expect(waits).toEqual([...new Set(waits)].toSorted((a, b) => a - b));
+  });
+});
+
+describe('a worker that dies at work', () => {
+  for (const kind of ['throw', 'exit'] as const) {
+    test(`by ${kind} is replaced at once, and its death is told once`, async () => {
+      start('ready');
+      await host.started;
+      host.send({ kind, value: 5 });
+      await until('the death is told', () => deaths.length > 0);
+      expect(host.facts).toBeUndefined();
+      expect(host.reason).not.toBe('');
+      await untilWithRestarts('the next one runs', () => host.facts !== undefined);
+      expect([host.facts?.start, host.reason, deaths.length]).toEqual([2, '', 1]);
+      host.send({ kind: 'answer', value: 1 });
+      await until('it answers', () => replies.length > 0);
+      expect(replies).toEqual([{ value: 2 }]);
+    });
+  }
+
+  test('is replaced however often, as long as the next one starts', async () => {
+    start('ready');
+    await host.started;
+    for (let death = 1; death <= RESTARTS_MAX + 3; death++) {
+      host.send({ kind: 'exit', value: death });
+      await until('the death is told', () => deaths.length === death);
+      await untilWithRestarts('the next one runs', () => host.facts !== undefined);
+    }
+    expect(host.facts?.start).toBe(RESTARTS_MAX + 4);
+  });
+});
+
+describe('a closed host', () => {
+  test('has no worker, and never gets one again', async () => {
+    start('ready');
+    await host.started;
+    host.close();
+    expect([host.facts, host.reason]).toEqual([undefined, 'scripted was closed.']);
+    host.send({ kind: 'answer', value: 1 });
+    await clock.advance(100_000);
+    expect([counts[0], replies.length, deaths.length]).toEqual([1, 0, 0]);
+  });
+
+  test('lets its worker end by itself, and takes no late reply for a greeting', async () => {
+    startWith({ starts: ['ready'], farewell: { kind: 'exit', value: 0 } });
+    await host.started;
+    host.send({ kind: 'answer', value: 1 });
+    host.close();
+    await until('the worker has answered and gone', () => counts[1] === 1);
+    await clock.advance(100_000);
+    expect([host.facts, host.reason]).toEqual([undefined, 'scripted was closed.']);
+    expect([counts[0], replies.length, deaths.length]).toEqual([1, 0, 0]);
+  });
+
+  test('closed while it waits to start again, it does not', async () => {
+    start('failed');
+    await untilWithRestarts('the second start has failed', () => loggedDeathCount === 2);
+    expect(clock.plannedCount).toBe(1);
+    host.close();
+    await clock.advance(100_000);
+    expect([counts[0], clock.plannedCount]).toEqual([2, 0]);
+  });
+
+  test('closed while it starts, whoever waits for the start is let go', async () => {
+    start('silent');
+    host.close();
+    await host.started;
+    expect(host.facts).toBeUndefined();
+  });
+});
