@@ -4,7 +4,8 @@
  */
 import { join } from 'node:path';
 import { ERRORS } from '../src/base/errors.ts';
-import { SETTINGS, type Setting } from '../src/config.ts';
+import { SETTINGS } from '../src/config.ts';
+import type { Setting } from '../src/config-kinds.ts';
 
 const README = join(import.meta.dir, '../README.md');
 

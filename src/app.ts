@@ -1,13 +1,19 @@
 import { Elysia } from 'elysia';
 import { ServerError, toServerError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
+import type { Metrics } from './base/metrics.ts';
 import type { Config } from './config.ts';
 import { createEncode, type Parts } from './encode.ts';
-import { errorReply, requestIdOf } from './http/error-reply.ts';
+import { addAccess } from './http/access.ts';
+import { doorErrorReply } from './http/door-error.ts';
+import { addMetricsRoute } from './http/metrics.ts';
 import { addNativeRoutes } from './http/native.ts';
+import { createObserver } from './http/observe.ts';
+import { addOpenaiRoutes } from './http/openai.ts';
 import { addOperationsRoutes } from './http/operations.ts';
 import { addScoreRoute } from './http/score.ts';
 import { addSwagger } from './http/swagger.ts';
+import { addTeiRoutes } from './http/tei.ts';
 import { addTokenRoutes } from './http/tokens.ts';
 
 /**
@@ -15,23 +21,31 @@ import { addTokenRoutes } from './http/tokens.ts';
  * `http://localhost/`.
  */
 export function createApp(options: {
-  parts: Parts;
+  parts: Parts & { readonly metrics: Metrics };
   config: Config;
   version: string;
   log: Log;
 }): Elysia {
   const { parts, config, version, log } = options;
+  const { metrics, clock } = parts;
+  const observer = createObserver({ metrics, clock, log, accessLog: config.accessLog });
   const app = new Elysia();
-  app.onError(({ code, error, request }) => {
+  observer.addTo(app);
+  app.onError((context) => {
+    const { code, error, request } = context;
     const known = code === 'NOT_FOUND' ? noSuchRoute(app, request) : toServerError(error);
-    return errorReply(known, requestIdOf(request), log);
+    const reply = doorErrorReply(known, request, log);
+    observer.ended(context, reply);
+    return reply;
   });
-  const encode = createEncode(parts);
-  const { tokenizer, vocabulary, clock } = parts;
+  const callerOf = addAccess(app, { config, log, onRefused: observer.ended });
+  const encode = observer.watching(createEncode(parts));
+  const { tokenizer, vocabulary } = parts;
   addNativeRoutes(app, {
     encode,
     manifest: parts.manifest,
     limits: config,
+    callerOf,
     clock,
     log,
   });
@@ -40,11 +54,26 @@ export function createApp(options: {
     manifest: parts.manifest,
     heads: () => parts.backend.heads(),
     limits: config,
+    callerOf,
     clock,
     log,
   });
   addTokenRoutes(app, { tokenizer, vocabulary, limits: config, clock, log });
+  const vectorDoor = {
+    encode,
+    manifest: parts.manifest,
+    vocabulary,
+    backendName: parts.backend.name,
+    heads: () => parts.backend.heads(),
+    limits: config,
+    callerOf,
+    clock,
+    log,
+  };
+  addOpenaiRoutes(app, vectorDoor);
+  addTeiRoutes(app, vectorDoor);
   addOperationsRoutes(app, { parts, config, version });
+  addMetricsRoute(app, { metrics, parts, version });
   addSwagger(app, version);
   return app;
 }
@@ -52,7 +81,7 @@ export function createApp(options: {
 /** Tells a wrong method from a wrong path. */
 function noSuchRoute(app: Elysia, request: Request): ServerError {
   const { pathname } = new URL(request.url);
-  const routes = app.routes.filter((route) => route.path === pathname);
+  const routes = app.routes.filter((route) => isPathOf(route.path, pathname));
   const path = pathname.slice(0, 100);
   if (routes.length === 0) {
     const message = `There is no route ${path}; GET /swagger lists those there are.`;
@@ -62,4 +91,13 @@ function noSuchRoute(app: Elysia, request: Request): ServerError {
   const message = `${path} takes ${allow}, not ${request.method}.`;
   const details = { field: 'method', limit: allow, value: request.method, allow };
   return new ServerError('EMB_METHOD_NOT_ALLOWED', message, details);
+}
+
+/** Whether a route's path, in which `:name` stands for one segment, is this one. */
+function isPathOf(pattern: string, pathname: string): boolean {
+  if (!pattern.includes(':')) return pattern === pathname;
+  const [parts, segments] = [pattern.split('/'), pathname.split('/')];
+  const isOne = (part: string, at: number): boolean =>
+    part.startsWith(':') ? segments[at] !== '' : part === segments[at];
+  return parts.length === segments.length && parts.every(isOne);
 }

@@ -1,75 +1,28 @@
 import { availableParallelism } from 'node:os';
+import {
+  choice,
+  integer,
+  onOff,
+  Problem,
+  type Setting,
+  secrets,
+  text,
+  urls,
+  words,
+} from './config-kinds.ts';
 
-/**
- * One documented setting: its variable, default, unit and meaning; the rest depends on its kind.
- */
-export interface Setting<Value = unknown> {
-  readonly environment: string;
-  readonly default: Value;
-  readonly unit: string;
-  readonly meaning: string;
-  /** Allowed range of a number, both ends included. */
-  readonly range?: readonly [min: number, max: number];
-  /** Allowed words. */
-  readonly choices?: readonly string[];
-  /** Turns the variable's text into the value, or says in one clause what is wrong with it. */
-  parse(raw: string): Value | Problem;
-}
+const PATHS = {
+  unit: 'paths',
+  pattern: /^\/[!-)+\--~]*\*?$/,
+  wanted: 'paths that start with /, with a * only at the end',
+  value: ['/health', '/ready'],
+};
 
-class Problem {
-  readonly message: string;
-  constructor(message: string) {
-    this.message = message;
-  }
-}
-
-function integer(
-  environment: string,
-  value: number,
-  range: readonly [number, number],
-  unit: string,
-  meaning: string,
-): Setting<number> {
-  const parse = (raw: string): number | Problem => {
-    const parsed = Number(raw);
-    const isInside = Number.isInteger(parsed) && parsed >= range[0] && parsed <= range[1];
-    if (raw.trim() !== '' && isInside) return parsed;
-    return new Problem(`must be a whole number from ${range[0]} to ${range[1]} (${unit})`);
-  };
-  return { environment, default: value, unit, meaning, range, parse };
-}
-
-function text(environment: string, value: string, unit: string, meaning: string): Setting<string> {
-  return { environment, default: value, unit, meaning, parse: (raw) => raw };
-}
-
-function choice<const Word extends string>(
-  environment: string,
-  choices: readonly Word[],
-  meaning: string,
-): Setting<Word> {
-  const parse = (raw: string): Word | Problem =>
-    choices.find((word) => word === raw) ?? new Problem(`must be one of ${choices.join(', ')}`);
-  return { environment, default: choices[0], unit: 'word', meaning, choices, parse };
-}
-
-function onOff(environment: string, value: boolean, meaning: string): Setting<boolean> {
-  const parse = (raw: string): boolean | Problem => {
-    if (raw === 'on') return true;
-    return raw === 'off' ? false : new Problem('must be on or off');
-  };
-  return { environment, default: value, unit: 'on, off', meaning, choices: ['on', 'off'], parse };
-}
-
-function urls(environment: string, value: string, meaning: string): Setting<readonly string[]> {
-  const parse = (raw: string): readonly string[] | Problem => {
-    const list = raw.split(',').map((url) => url.trim().replace(/\/+$/, ''));
-    const wrong = list.find((url) => !/^https?:\/\/[^/?#]+$/.test(url) || !URL.canParse(url));
-    if (wrong === undefined) return [...new Set(list)];
-    return new Problem(`must be http(s)://host:port, comma-separated; "${wrong}" is not`);
-  };
-  return { environment, default: [value], unit: 'URLs', meaning, parse };
-}
+const ORIGINS = {
+  unit: 'origins',
+  pattern: /^(\*|https?:\/\/[^/?#\s]+)$/,
+  wanted: 'http(s)://host[:port] or *',
+};
 
 // biome-ignore format: one setting, two lines: a table is read by its columns.
 /**
@@ -135,10 +88,30 @@ export const SETTINGS = {
     'Length of a text with truncate: false. 0: 250 for each token the model takes.'),
   truncate: onOff('TRUNCATE', true,
     'Whether over-long texts are cut when a request does not say. A cut is always told.'),
+  allowTokenIds: onOff('ALLOW_TOKEN_IDS', false,
+    'Whether texts may come as token ids of this model, which are decoded. Off: ids are refused.'),
+  strictModel: onOff('STRICT_MODEL', false,
+    'Whether an OpenAI request that names another model is refused with 404.'),
+  apiKeys: secrets('API_KEYS',
+    'Keys, comma-separated, of which each call must bring one. Empty: no key is needed.'),
+  apiKeysFile: text('API_KEYS_FILE', '', 'file',
+    'Further keys, one a line; # starts a comment. Read once, at the start.'),
+  keylessPaths: words('KEYLESS_PATHS', PATHS,
+    'What GET reads without a key, for example /metrics or /swagger*.'),
+  corsOrigins: words('CORS_ORIGINS', ORIGINS,
+    'Web pages that may call from a browser; * is all of them. Empty: none.'),
+  tlsCert: text('TLS_CERT', '', 'file',
+    'Certificate chain in PEM. With TLS_KEY: HTTPS in place of HTTP.'),
+  tlsKey: text('TLS_KEY', '', 'file',
+    'Private key of the certificate, in PEM.'),
+  unixSocket: text('UNIX_SOCKET', '', 'path',
+    'Unix socket to listen on, in place of HOST and PORT.'),
   drainTimeoutMs: integer('DRAIN_TIMEOUT_MS', 20_000, [0, 600_000], 'ms',
     'How long SIGTERM waits for admitted requests.'),
   serverTiming: onOff('SERVER_TIMING', false,
     'Whether replies carry the time of each stage in a Server-Timing header.'),
+  accessLog: onOff('ACCESS_LOG', false,
+    'Whether each reply is logged at level info; otherwise at debug.'),
   logLevel: choice('LOG_LEVEL', ['info', 'debug', 'warn', 'error'],
     'Least important event that is logged.'),
 } as const satisfies Record<string, Setting>;
@@ -165,7 +138,8 @@ export function readConfig(environment: Record<string, string | undefined>): Con
     const raw = environment[setting.environment];
     const value = raw === undefined || raw === '' ? setting.default : setting.parse(raw);
     if (value instanceof Problem) {
-      problems.push(`${setting.environment} ${value.message}, not "${raw}".`);
+      const shown = setting.isSecret ? 'what it is' : `"${raw}"`;
+      problems.push(`${setting.environment} ${value.message}, not ${shown}.`);
     }
     values[name] = value;
   }
@@ -183,7 +157,19 @@ function contradictions(config: Config): string[] {
         `(${config.queueTextsMax}): such a request could never be admitted.`,
     );
   }
+  if ((config.tlsCert === '') !== (config.tlsKey === '')) {
+    problems.push('TLS_CERT and TLS_KEY must be set together: one is of no use without the other.');
+  }
   return problems;
+}
+
+/** The settings as `/info` shows them: of secrets, how many there are. */
+export function shownConfig(config: Config): Readonly<Record<string, unknown>> {
+  const shown: Record<string, unknown> = { ...config };
+  for (const [name, setting] of Object.entries<Setting>(SETTINGS)) {
+    if (setting.isSecret) shown[name] = `${(shown[name] as readonly string[]).length} hidden`;
+  }
+  return shown;
 }
 
 /** Replaces the zeros and empty words that stand for "choose". */

@@ -3,18 +3,13 @@ import { createApp } from './app.ts';
 import { systemClock } from './base/clock.ts';
 import { createLog, type Log } from './base/log.ts';
 import { type Config, ConfigError, readConfig } from './config.ts';
+import { listen } from './listen.ts';
 import { loadManifest } from './model/manifest.ts';
 import { ManifestError } from './model/manifest-field.ts';
 import { createParts, type LiveParts } from './parts.ts';
 
 /** Exit statuses, as the README lists them. */
 const EXIT = { drained: 0, settings: 2, port: 3, backend: 4, killed: 130 } as const;
-
-/**
- * Bun closes a connection that is silent for so long, in s. Its largest value; our own deadline
- * comes first.
- */
-const IDLE_TIMEOUT_S = 255;
 
 await main();
 
@@ -26,25 +21,14 @@ async function main(): Promise<void> {
   const parts = await createParts({ config, manifest, clock: systemClock, log }).catch((error) =>
     exit(EXIT.backend, (error as Error).message),
   );
-  const app = createApp({ parts, config, version: packageJson.version, log });
-  try {
-    app.listen({
-      hostname: config.host,
-      port: config.port,
-      idleTimeout: IDLE_TIMEOUT_S,
-      // The limit is checked by the routes, which answer in our own shape; this one only must not
-      // come first.
-      maxRequestBodySize: Number.MAX_SAFE_INTEGER,
-      development: false,
-    });
-  } catch (error) {
-    const why = (error as Error).message;
-    exit(EXIT.port, `Cannot listen on ${config.host}:${config.port}: ${why}. Choose another PORT.`);
-  }
-  const port = app.server?.port ?? config.port;
-  say(
-    `${manifest.title} (${manifest.dimension} dimensions) on ${config.backend}, http://${config.host}:${port}`,
-  );
+  const app = orExit(() => createApp({ parts, config, version: packageJson.version, log }));
+  const address = await listen(app, config).catch((error) => {
+    exitOnConfig(error);
+    const where = config.unixSocket || `${config.host}:${config.port}`;
+    const setting = config.unixSocket === '' ? 'PORT' : 'UNIX_SOCKET';
+    exit(EXIT.port, `Cannot listen on ${where}: ${error.message}. Choose another ${setting}.`);
+  });
+  say(`${manifest.title} (${manifest.dimension} dimensions) on ${config.backend}, ${address}`);
   const draining = drainOnSignal({ stop: () => app.server?.stop(), parts, config, log });
   await tellWhenReady(parts, draining, log);
 }
@@ -94,18 +78,23 @@ function drainOnSignal(running: {
   return draining.signal;
 }
 
-function orExit(read: () => Config): Config {
+function orExit<Value>(make: () => Value): Value {
   try {
-    return read();
+    return make();
   } catch (error) {
     return exitOnKnown(error);
   }
 }
 
 function exitOnKnown(error: unknown): never {
-  if (error instanceof ConfigError || error instanceof ManifestError)
-    exit(EXIT.settings, error.message);
+  exitOnConfig(error);
   throw error;
+}
+
+function exitOnConfig(error: unknown): void {
+  if (error instanceof ConfigError || error instanceof ManifestError) {
+    exit(EXIT.settings, error.message);
+  }
 }
 
 function exit(status: number, message: string): never {

@@ -1,7 +1,7 @@
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { verifyFile, writeFileAtomic } from '../../src/model/files.ts';
-import type { Wheel } from '../../src/model/manifest.ts';
+import type { Wheel } from '../../src/model/manifest-source.ts';
 import { type Log, StepError } from './step-error.ts';
 
 /**

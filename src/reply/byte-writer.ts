@@ -72,6 +72,12 @@ export class ByteWriter {
     this.#bytes[this.#length++] = 0x5d;
   }
 
+  /** A row's numbers with commas between them, without brackets: of a row of one, the number. */
+  numbers(row: Float32Array): void {
+    this.reserve(row.length * FLOAT32_JSON_BYTES_MAX);
+    this.#length = writeFloat32Json(this.#bytes, this.#view, this.#length, row);
+  }
+
   /** A row as a string: base64 of little-endian float32. The row is borrowed. */
   base64(row: Float32Array): void {
     const text = base64OfRow(row);

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { withTables } from '../../scripts/readme-tables.ts';
 import { ERRORS } from '../base/errors.ts';
 import * as client from '../client/api-encoder.ts';
-import { SETTINGS, type Setting } from '../config.ts';
+import { SETTINGS } from '../config.ts';
+import type { Setting } from '../config-kinds.ts';
 import { type FakeTriton, startFakeTriton } from './fake-triton.ts';
 import { type RunningServer, startServer } from './start-server.ts';
 

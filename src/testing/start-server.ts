@@ -3,6 +3,7 @@ import { createApp } from '../app.ts';
 import { systemClock } from '../base/clock.ts';
 import { createLog } from '../base/log.ts';
 import { type Config, readConfig } from '../config.ts';
+import { listen } from '../listen.ts';
 import { loadManifest } from '../model/manifest.ts';
 import { createParts, type LiveParts } from '../parts.ts';
 
@@ -10,7 +11,7 @@ const MODELS = join(import.meta.dir, '../../models');
 
 /** A whole server inside the test's process, on a free port of the loopback. */
 export interface RunningServer {
-  /** `http://127.0.0.1:port`, without a slash at the end. */
+  /** `http://127.0.0.1:port` without a slash at the end; `https://…` or `unix:/path` by settings. */
   readonly url: string;
   readonly config: Config;
   readonly parts: LiveParts;
@@ -33,15 +34,10 @@ export async function startServer(environment: Record<string, string>): Promise<
   const manifest = await loadManifest({ modelsDir: config.modelsDir, name: config.model });
   const parts = await createParts({ config, manifest, clock: systemClock, log });
   const app = createApp({ parts, config, version: '0.0.0-test', log });
-  app.listen({
-    hostname: '127.0.0.1',
-    port: 0,
-    maxRequestBodySize: Number.MAX_SAFE_INTEGER,
-    development: false,
-  });
+  const url = await listen(app, { ...config, host: '127.0.0.1', port: 0 });
   await parts.started;
   return {
-    url: `http://127.0.0.1:${app.server?.port}`,
+    url,
     config,
     parts,
     routes: app.routes,

@@ -1,0 +1,93 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { ServerError } from '../base/errors.ts';
+import { ConfigError } from '../config.ts';
+import { SECRET, SECRET_WANTED } from '../config-kinds.ts';
+
+/** Decides whether a request may pass. */
+export interface ApiKeys {
+  /** Why the request is refused: EMB_KEY_INVALID; undefined when it may pass. */
+  refusalOf(request: Request): ServerError | undefined;
+  /** Whose request it is: `key-1` for the first key; undefined without a key. */
+  nameOf(request: Request): string | undefined;
+}
+
+/**
+ * The keys of API_KEYS and of API_KEYS_FILE; undefined when there are none, and no key is needed.
+ *
+ * A key comes as `Authorization: Bearer …` or as `x-api-key`. It is compared by hash, with every
+ * key and to the end, so that the time tells nothing of them.
+ *
+ * @throws ConfigError when the file cannot be read, holds no key, or something that is no key.
+ */
+export function createApiKeys(config: {
+  readonly apiKeys: readonly string[];
+  readonly apiKeysFile: string;
+  readonly keylessPaths: readonly string[];
+}): ApiKeys | undefined {
+  const { apiKeysFile, keylessPaths } = config;
+  const keys = [...config.apiKeys, ...(apiKeysFile === '' ? [] : keysInFile(apiKeysFile))];
+  if (keys.length === 0) return undefined;
+  const hashes = keys.map(hashOf);
+  const exact = new Set(keylessPaths.filter((path) => !path.endsWith('*')));
+  const prefixes = keylessPaths
+    .filter((path) => path.endsWith('*'))
+    .map((path) => path.slice(0, -1));
+
+  function isKeyless({ method, url }: Request): boolean {
+    if (method !== 'GET' && method !== 'HEAD') return false;
+    const { pathname } = new URL(url);
+    return exact.has(pathname) || prefixes.some((prefix) => pathname.startsWith(prefix));
+  }
+
+  /** From 1; 0 when the request brings none of them. */
+  function numberOf(key: string | undefined): number {
+    if (key === undefined) return 0;
+    const hash = hashOf(key);
+    let found = 0;
+    hashes.forEach((known, index) => {
+      if (timingSafeEqual(known, hash)) found = index + 1;
+    });
+    return found;
+  }
+
+  return {
+    nameOf(request) {
+      const number = numberOf(keyOf(request));
+      return number === 0 ? undefined : `key-${number}`;
+    },
+    refusalOf(request) {
+      const key = keyOf(request);
+      if (numberOf(key) > 0 || isKeyless(request)) return undefined;
+      const message =
+        key === undefined
+          ? 'This server wants an API key: Authorization: Bearer KEY, or x-api-key: KEY.'
+          : 'The API key is not one of this server.';
+      return new ServerError('EMB_KEY_INVALID', message, { field: 'authorization' });
+    },
+  };
+}
+
+function hashOf(key: string): Buffer {
+  return createHash('sha256').update(key).digest();
+}
+
+function keyOf({ headers }: Request): string | undefined {
+  const bearer = /^Bearer +(\S+) *$/i.exec(headers.get('authorization') ?? '')?.[1];
+  return bearer ?? headers.get('x-api-key') ?? undefined;
+}
+
+function keysInFile(path: string): readonly string[] {
+  let content: string;
+  try {
+    content = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new ConfigError(`API_KEYS_FILE cannot be read: ${(error as Error).message}`);
+  }
+  const lines = content.split('\n').map((line) => line.trim());
+  const keys = lines.filter((line) => line !== '' && !line.startsWith('#'));
+  if (keys.length === 0) throw new ConfigError(`API_KEYS_FILE ${path} holds no key.`);
+  const wrong = lines.findIndex((line) => keys.includes(line) && !SECRET.test(line));
+  if (wrong < 0) return keys;
+  throw new ConfigError(`API_KEYS_FILE ${path} must hold ${SECRET_WANTED}: line ${wrong + 1}.`);
+}

@@ -1,0 +1,20 @@
+import type { ServerError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { errorReply, requestIdOf } from './error-reply.ts';
+import { openaiErrorReply } from './openai-error.ts';
+import { teiErrorReply } from './tei-error.ts';
+
+const OPENAI_PATH = /^\/(v1(\/.*)?|embeddings)$/;
+const TEI_PATH = /^\/(embed|embed_all|embed_sparse|similarity|rerank|tokenize|decode)?$/;
+
+/**
+ * An error that no route has answered, in the shape of the front door that the path belongs to: a
+ * client understands its own alone.
+ */
+export function doorErrorReply(error: ServerError, request: Request, log: Log): Response {
+  const { pathname } = new URL(request.url);
+  const requestId = requestIdOf(request);
+  if (OPENAI_PATH.test(pathname)) return openaiErrorReply(error, requestId, log);
+  if (TEI_PATH.test(pathname)) return teiErrorReply(error, requestId, log);
+  return errorReply(error, requestId, log);
+}

@@ -1,0 +1,122 @@
+import { pack } from 'msgpackr';
+import { headSet } from '../backend/backend.ts';
+import { ServerError } from '../base/errors.ts';
+import type { EncodeResult } from '../encode.ts';
+import { REQUEST_ID_HEADER } from './error-reply.ts';
+import { fieldsOf, optionalBoolean, optionalWords, requiredTexts } from './field-checks.ts';
+import { scoreTexts, weightsOf } from './score-texts.ts';
+import { computeHeaders, encodeTexts, promptOf, truncationOf } from './tei-call.ts';
+import type { DoorCall, VectorDoor } from './vector-door.ts';
+
+const HEADS = ['dense', 'sparse', 'multi_vector'] as const;
+
+/**
+ * `POST /similarity`: cosines of one sentence with others, as an array of numbers.
+ */
+export async function answerSimilarity(door: VectorDoor, call: DoorCall): Promise<Response> {
+  refuseRaw(call);
+  const inputs = fieldsOf(call.fields.inputs ?? {}, 'inputs');
+  const parameters = fieldsOf(call.fields.parameters ?? {}, 'parameters');
+  const source = oneText(inputs.source_sentence, 'inputs.source_sentence');
+  const sentences = textList(inputs.sentences, 'inputs.sentences', door.limits.requestTextsMax);
+  const inputType = promptOf(parameters);
+  const heads = headSet(['dense']);
+  const common = { heads, inputType, ...truncationOf(door, parameters) };
+  const [query, texts] = await Promise.all([
+    encodeTexts(door, call, {
+      ...common,
+      texts: [source],
+      fieldOf: () => 'inputs.source_sentence',
+    }),
+    encodeTexts(door, call, {
+      ...common,
+      texts: sentences,
+      fieldOf: (index) => `inputs.sentences[${index}]`,
+    }),
+  ]);
+  const { weighted } = await scoreTexts({ query, texts, heads, weights: [1] }, door.clock);
+  return valueReply(door, call, weighted, {
+    texts: [source, ...sentences],
+    results: [query, texts],
+  });
+}
+
+/**
+ * `POST /rerank`: texts by their score against a query, best first. The score is the weighted mean
+ * of the heads that the model has, as on `/score`, and takes its `outputs` and `weights` too. It is
+ * a similarity already, so `raw_scores` changes nothing.
+ */
+export async function answerRerank(door: VectorDoor, call: DoorCall): Promise<Response> {
+  refuseRaw(call);
+  const { fields } = call;
+  const query = oneText(fields.query, 'query');
+  const texts = textList(fields.texts, 'texts', door.limits.requestTextsMax);
+  optionalBoolean(fields, 'raw_scores');
+  const isTextWanted = optionalBoolean(fields, 'return_text') ?? false;
+  const heads = headSet(optionalWords(fields, 'outputs', HEADS) ?? door.heads());
+  const weights = weightsOf(fields, heads);
+  const common = { heads, ...truncationOf(door, fields) };
+  const [asked, given] = await Promise.all([
+    encodeTexts(door, call, {
+      ...common,
+      texts: [query],
+      inputType: 'query',
+      fieldOf: () => 'query',
+    }),
+    encodeTexts(door, call, {
+      ...common,
+      texts,
+      inputType: 'passage',
+      fieldOf: (index) => `texts[${index}]`,
+    }),
+  ]);
+  const { weighted } = await scoreTexts({ query: asked, texts: given, heads, weights }, door.clock);
+  const ranks = weighted
+    .map((score, index) => ({ index, ...(isTextWanted ? { text: texts[index] } : {}), score }))
+    .sort((a, b) => b.score - a.score || a.index - b.index);
+  return valueReply(door, call, ranks, { texts: [query, ...texts], results: [asked, given] });
+}
+
+function oneText(value: unknown, field: string): string {
+  if (Array.isArray(value)) {
+    const message = `${field} must be a string, not an array.`;
+    throw new ServerError('EMB_FIELD_INVALID', message, { field, limit: 'a string' });
+  }
+  return requiredTexts({ [field]: value }, field, 1).texts[0];
+}
+
+function textList(value: unknown, field: string, textCountMax: number): readonly string[] {
+  if (typeof value === 'string') {
+    const message = `${field} must be an array of strings, not a string.`;
+    throw new ServerError('EMB_FIELD_INVALID', message, { field, limit: 'an array of strings' });
+  }
+  return requiredTexts({ [field]: value }, field, textCountMax).texts;
+}
+
+/** Scores have no raw form; said before any work. */
+function refuseRaw({ format }: DoorCall): void {
+  if (format.kind !== 'raw') return;
+  const message =
+    'accept: application/octet-stream carries vectors; for scores accept application/json or ' +
+    'application/msgpack.';
+  throw new ServerError('EMB_ACCEPT_UNSUPPORTED', message, {
+    field: 'accept',
+    value: 'application/octet-stream',
+  });
+}
+
+function valueReply(
+  door: VectorDoor,
+  call: DoorCall,
+  value: unknown,
+  work: { readonly texts: readonly string[]; readonly results: readonly EncodeResult[] },
+): Response {
+  const isJson = call.format.kind === 'json';
+  return new Response(isJson ? JSON.stringify(value) : new Uint8Array(pack(value)), {
+    headers: {
+      'content-type': isJson ? 'application/json' : 'application/msgpack',
+      [REQUEST_ID_HEADER]: call.requestId,
+      ...computeHeaders(door, call, work),
+    },
+  });
+}
