@@ -25,7 +25,15 @@ export interface ReferenceTokenizer {
 
 /** @param path of a `tokenizer.json`. */
 export function createReferenceTokenizer(path: string): ReferenceTokenizer {
-  const tokenizer = Tokenizer.fromFile(path);
+  return wrapReference(Tokenizer.fromFile(path));
+}
+
+/** @param json a whole `tokenizer.json`. */
+export function createReferenceFromJson(json: string): ReferenceTokenizer {
+  return wrapReference(Tokenizer.fromString(json));
+}
+
+function wrapReference(tokenizer: Tokenizer): ReferenceTokenizer {
   return {
     async encode(texts, { specialTokens, truncation }) {
       tokenizer.disableTruncation();

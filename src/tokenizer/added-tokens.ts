@@ -7,6 +7,7 @@ export interface AddedMatch {
   readonly stop: number;
 }
 
+/** Finds the added tokens of one text after the other. */
 export interface AddedTokenFinder {
   /** Starts on a new text. */
   begin(text: string): void;
@@ -14,12 +15,16 @@ export interface AddedTokenFinder {
   next(): AddedMatch | null;
 }
 
-/** White space as the reference's regular expressions see it. JavaScript's `\s` differs in U+0085 and U+FEFF. */
+/**
+ * White space as the reference's regular expressions see it. JavaScript's `\s` differs in U+0085
+ * and U+FEFF.
+ */
 const WHITE_SPACE = /[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
 
 /**
- * Finds added tokens in the text as it stands. Nearly every text has none, so it looks for the characters that they begin
- * with, which the runtime does many at a time, and remembers where each was last seen: every stretch is searched once.
+ * Finds added tokens in the text as it stands. Nearly every text has none, so it looks for the
+ * characters that they begin with, which the runtime does many at a time, and remembers where each
+ * was last seen: every stretch is searched once.
  */
 export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedTokenFinder {
   const longestFirst = [...tokens].sort((a, b) => b.content.length - a.content.length);
@@ -33,8 +38,8 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
   function nextInitial(): number {
     let nearest = -1;
     for (let index = 0; index < initials.length; index++) {
-      const initial = initials[index] as string;
-      let position = positions[index] as number;
+      const initial = initials[index];
+      let position = positions[index];
       if (position !== -1 && position < from) {
         // In a run of them, looking at the next character is cheaper than a search.
         const isNext = text.charCodeAt(from) === initial.charCodeAt(0);
@@ -56,7 +61,7 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
       text = newText;
       from = 0;
       for (let index = 0; index < initials.length; index++) {
-        positions[index] = text.indexOf(initials[index] ?? '');
+        positions[index] = text.indexOf(initials[index]);
       }
     },
     next() {
@@ -69,7 +74,8 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
         }
         let start = at;
         let stop = at + token.content.length;
-        // Searching goes on behind the token itself: white space after it may belong to the next one.
+        // Searching goes on behind the token itself: white space after it may belong to the next
+        // one.
         from = stop;
         if (token.stripsLeft) {
           while (start > floor && WHITE_SPACE.test(text.charAt(start - 1))) start--;

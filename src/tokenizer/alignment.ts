@@ -39,6 +39,7 @@ export interface Alignment {
 
 const CODES_USUAL = 1024;
 
+/** One for each encoder; it keeps its arrays from word to word. */
 export function createAlignment(): Alignment {
   let starts = new Int32Array(CODES_USUAL);
   let stops = new Int32Array(CODES_USUAL);
@@ -123,9 +124,9 @@ export function createAlignment(): Alignment {
       reserveTokenIds(offsets.stops, to - from);
       let code = 0;
       for (let index = from; index < to; index++) {
-        offsets.starts.ids[offsets.starts.length++] = starts[code] ?? 0;
-        code += lengths.ids[index] ?? 0;
-        offsets.stops.ids[offsets.stops.length++] = stops[code - 1] ?? 0;
+        offsets.starts.ids[offsets.starts.length++] = starts[code];
+        code += lengths.ids[index];
+        offsets.stops.ids[offsets.stops.length++] = stops[code - 1];
       }
     },
     shrink() {

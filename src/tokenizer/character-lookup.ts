@@ -1,8 +1,15 @@
+import { CLUSTER_BYTES_MAX } from './charsmap.ts';
 import type { TokenizerTables } from './compiled-format.ts';
 import { GRAPHEME, graphemeOf } from './grapheme-class.ts';
 import { ROUTE, SPECIAL } from './route.ts';
 
-/** What is known of characters and of the clusters that they form. All positions are UTF-16 units in a text. */
+/** What a lone surrogate reaches the reference as. */
+const REPLACEMENT_CHARACTER = 0xfffd;
+
+/**
+ * What is known of characters and of the clusters that they form. All positions are UTF-16 units in
+ * a text.
+ */
 export interface CharacterLookup {
   /** `ROUTE` of the character at `index`; a lone surrogate counts as U+FFFD. */
   routeAt(text: string, index: number, end: number): number;
@@ -12,12 +19,21 @@ export interface CharacterLookup {
   previousOf(text: string, index: number, start: number): number;
   /** Bits of `SPECIAL`; 0 for a character that has a plain route. */
   flagsOf(route: number): number;
-  /** Whether the character at `index` clings to whatever stands before it, unless that is a control character. */
+  /**
+   * Whether the character at `index` clings to whatever stands before it, unless that is a control
+   * character.
+   */
   attaches(text: string, index: number): boolean;
+  /**
+   * Where the cluster that starts at `index` ends, when that is within `CLUSTER_BYTES_MAX` bytes
+   * and the cluster has marks. Otherwise where its first character ends.
+   */
+  endOfShortCluster(text: string, index: number, end: number): number;
   /** Whether the character at `index` belongs to the cluster of the one before it. */
   isAttached(text: string, index: number, start: number): boolean;
 }
 
+/** @param tables borrowed. */
 export function createCharacterLookup(tables: TokenizerTables): CharacterLookup {
   const { unitRoutes, astralPages, astralRoutes, specialFlags } = tables;
 
@@ -40,18 +56,38 @@ export function createCharacterLookup(tables: TokenizerTables): CharacterLookup 
   function flagsOf(route: number): number {
     if (route < ROUTE.special || route >= ROUTE.mark) return 0;
     if (route === ROUTE.blank) return SPECIAL.control | SPECIAL.mapped;
-    return specialFlags[route - ROUTE.special] ?? 0;
+    return specialFlags[route - ROUTE.special];
   }
 
   function routeAt(text: string, index: number, end: number): number {
-    if (nextOf(text, index, end) === index + 1) return unitRoutes[text.charCodeAt(index)] ?? 0;
+    if (nextOf(text, index, end) === index + 1) {
+      const route = unitRoutes[text.charCodeAt(index)];
+      return route === ROUTE.surrogate ? unitRoutes[REPLACEMENT_CHARACTER] : route;
+    }
     const offset = (text.codePointAt(index) ?? 0) - 0x10000;
-    return astralRoutes[(astralPages[offset >>> 8] ?? 0) * 256 + (offset & 0xff)] ?? 0;
+    return astralRoutes[astralPages[offset >>> 8] * 256 + (offset & 0xff)];
+  }
+
+  function attaches(text: string, index: number): boolean {
+    return (graphemeOf(tables, text.codePointAt(index) ?? 0) & GRAPHEME.attaches) !== 0;
+  }
+
+  function endOfShortCluster(text: string, index: number, end: number): number {
+    const afterFirst = nextOf(text, index, end);
+    let at = afterFirst;
+    let bytes = byteLength(text, index, afterFirst);
+    while (at < end && attaches(text, at)) {
+      const next = nextOf(text, at, end);
+      bytes += byteLength(text, at, next);
+      if (bytes > CLUSTER_BYTES_MAX) return afterFirst;
+      at = next;
+    }
+    return at;
   }
 
   /**
-   * Whether, going back from `index` over marks with the bit `passes`, a character with the bit `target` is met; and on the
-   * way a mark with the bit `needs`, unless that is 0.
+   * Whether, going back from `index` over marks with the bit `passes`, a character with the bit
+   * `target` is met; and on the way a mark with the bit `needs`, unless that is 0.
    */
   function isReached(
     text: string,
@@ -70,8 +106,8 @@ export function createCharacterLookup(tables: TokenizerTables): CharacterLookup 
   }
 
   return {
-    attaches: (text, index) =>
-      (graphemeOf(tables, text.codePointAt(index) ?? 0) & GRAPHEME.attaches) !== 0,
+    attaches,
+    endOfShortCluster,
     routeAt,
     nextOf,
     previousOf,
@@ -114,7 +150,7 @@ function isLowSurrogate(unit: number): boolean {
 }
 
 /** UTF-8 bytes of one character. */
-export function byteLength(text: string, index: number, next: number): number {
+function byteLength(text: string, index: number, next: number): number {
   if (next - index === 2) return 4;
   const unit = text.charCodeAt(index);
   if (unit < 0x80) return 1;

@@ -5,6 +5,7 @@ import { packPairs } from './pair-table.ts';
 import { ROUTE, SPECIAL } from './route.ts';
 import { TokenizerUnsupportedError } from './tokenizer-error.ts';
 
+/** What the tables are made from; all borrowed. */
 export interface CharacterTablesOptions {
   readonly charsmap: Charsmap;
   /** Code of each character in the piece trie, from 1. */
@@ -39,7 +40,8 @@ const PAGE_SIZE = 256;
 /**
  * Folds the charsmap, the grapheme classes and the alphabet into one table by character.
  *
- * @throws TokenizerUnsupportedError for a charsmap in which clusters matter that the encoder does not look at.
+ * @throws TokenizerUnsupportedError for a charsmap in which clusters matter that the encoder does
+ *   not look at.
  */
 export function buildCharacterTables(options: CharacterTablesOptions): CharacterTables {
   const { charsmap, codeOf, mark, collapsesSpaces } = options;
@@ -72,9 +74,8 @@ export function buildCharacterTables(options: CharacterTablesOptions): Character
     return specials.add(flags, code, replacement === undefined ? 0 : replacements.add(replacement));
   };
 
-  // A lone surrogate reaches the reference as U+FFFD.
   const unitRoutes = Uint16Array.from({ length: 0x10000 }, (_, unit) =>
-    routeOf(unit >= 0xd800 && unit <= 0xdfff ? 0xfffd : unit),
+    unit >= 0xd800 && unit <= 0xdfff ? ROUTE.surrogate : routeOf(unit),
   );
   const spans = new Map([...pairs].map(([key, text]) => [key, replacements.add(text)]));
   const known = [...codeOf.keys()].map((character) => character.codePointAt(0) ?? 0);
@@ -88,7 +89,10 @@ export function buildCharacterTables(options: CharacterTablesOptions): Character
   };
 }
 
-/** Control characters that become one space. CR counts only where LF does, with which it may form a cluster. */
+/**
+ * Control characters that become one space. CR counts only where LF does, with which it may form a
+ * cluster.
+ */
 function blankControls(charsmap: Charsmap, classOf: ClassOf): number[] {
   const blanks = [...charsmap.singles.keys()].filter(
     (codePoint) =>
@@ -102,8 +106,8 @@ function reachablePairs(charsmap: Charsmap, classOf: ClassOf, mark: string): Map
   const pairs = new Map<number, string>();
   for (const [text, replacement] of charsmap.pairs) {
     const [first = 0, second = 0] = Array.from(text, (c) => c.codePointAt(0) ?? 0);
-    // Without a mark in second place the two never share a cluster that short, save after a prepended mark, where the
-    // reference starts its lookup too early to find them.
+    // Without a mark in second place the two never share a cluster that short, save after a
+    // prepended mark, where the reference starts its lookup too early to find them.
     if ((classOf(second) & GRAPHEME.attaches) === 0) continue;
     const isUnsupported =
       (classOf(first) & (GRAPHEME.attaches | GRAPHEME.prepend | GRAPHEME.control)) !== 0 ||
@@ -192,7 +196,7 @@ function createSpecials(): Specials {
       const known = routes.get(key);
       if (known !== undefined) return known;
       const route = ROUTE.special + entries.length;
-      if (route >= ROUTE.blank) {
+      if (route >= ROUTE.surrogate) {
         throw new TokenizerUnsupportedError('precompiled_charsmap: too many replacements');
       }
       entries.push({ flags, code, span });
@@ -207,7 +211,9 @@ function createSpecials(): Specials {
   };
 }
 
-/** @param codePoints all that have a route of their own; the rest of their pages is looked at too. */
+/**
+ * @param codePoints all that have a route of their own; the rest of their pages is looked at too.
+ */
 function buildAstralPages(
   routeOf: (codePoint: number) => number,
   codePoints: readonly number[],

@@ -11,14 +11,14 @@ export interface Charsmap {
   readonly pairs: ReadonlyMap<string, string>;
 }
 
-/** The reference looks up grapheme clusters shorter than this, and otherwise single code points. */
+/** The reference looks up grapheme clusters up to this long, and otherwise single code points. */
 export const CLUSTER_BYTES_MAX = 5;
 
 /**
- * XLM-R's charsmap has some 8,000 nodes within reach. A damaged one may loop, and would otherwise
+ * XLM-R's charsmap has some 11,000 nodes within reach. A damaged one may loop, and would otherwise
  * be walked for ever.
  */
-const NODE_COUNT_MAX = 1_000_000;
+const NODE_COUNT_MAX = 100_000;
 
 /**
  * Reads SentencePiece's precompiled charsmap: a Darts double array over UTF-8, whose values point

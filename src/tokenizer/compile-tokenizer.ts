@@ -12,8 +12,9 @@ import { parseTokenizerJson, type UnigramTokenizer } from './tokenizer-json.ts';
 const UNKNOWN_PENALTY = 10;
 
 /**
- * Compiles a `tokenizer.json` of the XLM-R family (Unigram over Metaspace words, Precompiled charsmap) to one binary file.
- * What it does not implement it refuses by name: a compiled tokenizer gives the ids of the reference or does not exist.
+ * Compiles a `tokenizer.json` of the XLM-R family (Unigram over Metaspace words, Precompiled
+ * charsmap) to one binary file. What it does not implement it refuses by name: a compiled tokenizer
+ * gives the ids of the reference or does not exist.
  *
  * @param source the bytes of `tokenizer.json`; borrowed.
  * @returns the file, for `readCompiledTokenizer`; owned by the caller.
@@ -61,7 +62,10 @@ function encodePiece(piece: string, codeOf: ReadonlyMap<string, number>): Uint16
   return count === piece.length ? codes : codes.subarray(0, count);
 }
 
-/** Numbers the characters of all pieces from 1, the most frequent first: hot trie slots then lie close together. */
+/**
+ * Numbers the characters of all pieces from 1, the most frequent first: hot trie slots then lie
+ * close together.
+ */
 function createAlphabet(tokenizer: UnigramTokenizer): Map<string, number> {
   const counts = new Map<string, number>();
   for (const piece of tokenizer.pieces) {
@@ -74,7 +78,10 @@ function createAlphabet(tokenizer: UnigramTokenizer): Map<string, number> {
   return new Map(byCount.map(([character], index) => [character, index + 1]));
 }
 
-/** The strings of all ids, pieces and then added tokens that are none; refuses vocabularies that break an assumption. */
+/**
+ * The strings of all ids, pieces and then added tokens that are none; refuses vocabularies that
+ * break an assumption.
+ */
 function checkVocabulary(tokenizer: UnigramTokenizer): string[] {
   const { pieces, addedTokens, template, unknownId } = tokenizer;
   const contents = [...pieces];

@@ -1,13 +1,18 @@
 import { CompiledTokenizerError } from './tokenizer-error.ts';
 import type { AddedToken } from './tokenizer-json.ts';
 
-/** Goes up whenever the layout or the meaning of a section changes; older files are then rebuilt. */
+/**
+ * Goes up whenever the layout or the meaning of a section changes; older files are then rebuilt.
+ */
 export const COMPILED_FORMAT_VERSION = 1;
 
 /** First bytes of every compiled tokenizer. */
 const MAGIC = 'UNIGRAM\n';
 
-/** Magic, version, count of sections, checksum, file length. The checksum covers all that stands behind it. */
+/**
+ * Magic, version, count of sections, checksum, file length. The checksum covers all that stands
+ * behind it.
+ */
 const HEADER_BYTES = 32;
 const CHECKSUM_AT = 16;
 const CHECKSUM_FROM = 24;
@@ -38,8 +43,8 @@ export interface TokenizerMeta {
 }
 
 /**
- * A compiled tokenizer: views over one buffer, borrowed from it. A shared buffer gives every worker the same copy. Nothing
- * writes to it after it is made.
+ * A compiled tokenizer: views over one buffer, borrowed from it. A shared buffer gives every worker
+ * the same copy. Nothing writes to it after it is made.
  */
 export interface TokenizerTables {
   readonly meta: TokenizerMeta;
@@ -48,7 +53,10 @@ export interface TokenizerTables {
   /** For code points from 0x10000: the block of 256 routes of each 256 code points. */
   readonly astralPages: Uint16Array;
   readonly astralRoutes: Uint16Array;
-  /** By special entry: bits of `SPECIAL`, its code in the piece trie, its replacement as first × 256 + count. */
+  /**
+   * By special entry: bits of `SPECIAL`, its code in the piece trie, its replacement as first × 256
+   * + count.
+   */
   readonly specialFlags: Uint8Array;
   readonly specialCodes: Uint16Array;
   readonly specialSpans: Uint32Array;
@@ -106,15 +114,19 @@ export function writeCompiledTokenizer(tables: TokenizerTables): Uint8Array<Arra
 
 /** How much of a file to believe. */
 export interface ReadOptions {
-  /** False in a worker that got the buffer from a thread that has already verified it. Default true. */
+  /**
+   * False in a worker that got the buffer from a thread that has already verified it. Default true.
+   */
   readonly verifiesChecksum?: boolean;
 }
 
 /**
- * Opens a compiled tokenizer. Reads nothing but the header, the small part and, unless told otherwise, the checksum.
+ * Opens a compiled tokenizer. Reads nothing but the header, the small part and, unless told
+ * otherwise, the checksum.
  *
  * @param buffer borrowed for the life of the tables, which are views over it.
- * @throws CompiledTokenizerError when the file is foreign, of another version, truncated or damaged.
+ * @throws CompiledTokenizerError when the file is foreign, of another version, truncated or
+ *   damaged.
  */
 export function readCompiledTokenizer(
   buffer: ArrayBuffer | SharedArrayBuffer,

@@ -6,6 +6,7 @@ import { createPieceDecoder } from './piece-text.ts';
 import { createSegmentEncoder } from './segment-encoder.ts';
 import { createTokenIds, reserveTokenIds, type TokenIds } from './token-ids.ts';
 
+/** How a text becomes ids. */
 export interface EncodeOptions {
   /**
    * Most ids to keep, those that the template adds included. At least as many as the template adds.
@@ -17,6 +18,7 @@ export interface EncodeOptions {
   readonly specialTokens: boolean;
 }
 
+/** How long a text is, in tokens. */
 export interface TokenCounts {
   /** Ids kept. */
   readonly keptCount: number;
@@ -179,7 +181,7 @@ function appendId(list: TokenIds, value: number): void {
 function appendAll(list: TokenIds, values: Int32Array): void {
   reserveTokenIds(list, values.length);
   for (let index = 0; index < values.length; index++) {
-    list.ids[list.length++] = values[index] as number;
+    list.ids[list.length++] = values[index];
   }
 }
 

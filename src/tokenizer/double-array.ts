@@ -2,24 +2,25 @@ import type { PieceTrie } from './piece-trie.ts';
 import { LABEL_FREE, PIECE_BITS, PIECE_NONE } from './route.ts';
 
 /**
- * Packs a trie into a double array: the child of a node along `code` sits in slot `base(node) + code`, where it carries
- * `code` as its label. No two nodes share a base, so the label alone tells whose child a slot holds. The root's base is 0:
- * its child along `code` is slot `code`.
+ * Packs a trie into a double array: the child of a node along `code` sits in slot `base(node) +
+ * code`, where it carries `code` as its label. No two nodes share a base, so the label alone tells
+ * whose child a slot holds. The root's base is 0: its child along `code` is slot `code`.
  *
- * @returns two words a slot: its base, 0 where nothing follows; and its label above the piece that ends there
- *   (`PIECE_NONE` where none does). Any base plus any code below `LABEL_FREE` stays inside. Owned by the caller.
+ * @returns two words a slot: its base, 0 where nothing follows; and its label above the piece that
+ *   ends there (`PIECE_NONE` where none does). Any base plus any code below `LABEL_FREE` stays
+ *   inside. Owned by the caller.
  */
 export function packDoubleArray(trie: PieceTrie, alphabetSize: number): Int32Array {
   const slots = createSlots(trie.nodeCount + alphabetSize * 2 + 1);
   const bases = new Int32Array(trie.nodeCount);
   slots.take(0);
   for (const node of widestFirst(trie)) {
-    const first = trie.childStarts[node] ?? 0;
-    const last = trie.childStarts[node + 1] ?? 0;
+    const first = trie.childStarts[node];
+    const last = trie.childStarts[node + 1];
     const base = node === 0 ? 0 : slots.findBase(trie.childCodes.subarray(first, last));
     bases[node] = base;
     slots.takeBase(base);
-    for (let child = first; child < last; child++) slots.take(base + (trie.childCodes[child] ?? 0));
+    for (let child = first; child < last; child++) slots.take(base + trie.childCodes[child]);
   }
 
   const packed = new Int32Array((slots.end() + alphabetSize + 1) * 2);
@@ -27,22 +28,24 @@ export function packDoubleArray(trie: PieceTrie, alphabetSize: number): Int32Arr
     packed[slot * 2 + 1] = (LABEL_FREE << PIECE_BITS) | PIECE_NONE;
   }
   for (let node = 0; node < trie.nodeCount; node++) {
-    const last = trie.childStarts[node + 1] ?? 0;
-    for (let index = trie.childStarts[node] ?? 0; index < last; index++) {
-      const code = trie.childCodes[index] ?? 0;
-      const child = trie.childNodes[index] ?? 0;
-      const slot = (bases[node] ?? 0) + code;
-      packed[slot * 2] = bases[child] ?? 0;
-      packed[slot * 2 + 1] = (code << PIECE_BITS) | (trie.pieces[child] ?? PIECE_NONE);
+    const last = trie.childStarts[node + 1];
+    for (let index = trie.childStarts[node]; index < last; index++) {
+      const code = trie.childCodes[index];
+      const child = trie.childNodes[index];
+      const slot = bases[node] + code;
+      packed[slot * 2] = bases[child];
+      packed[slot * 2 + 1] = (code << PIECE_BITS) | trie.pieces[child];
     }
   }
   return packed;
 }
 
-/** Nodes with children, those with most of them first; the root before all. Single children fill the gaps at the end. */
+/**
+ * Nodes with children, those with most of them first; the root before all. Single children fill the
+ * gaps at the end.
+ */
 function widestFirst(trie: PieceTrie): number[] {
-  const width = (node: number): number =>
-    (trie.childStarts[node + 1] ?? 0) - (trie.childStarts[node] ?? 0);
+  const width = (node: number): number => trie.childStarts[node + 1] - trie.childStarts[node];
   const byWidth: number[][] = [];
   for (let node = 1; node < trie.nodeCount; node++) {
     const children = width(node);
@@ -66,7 +69,10 @@ interface Slots {
 function createSlots(capacity: number): Slots {
   let taken = new Int32Array((capacity >>> 5) + 1);
   let bases = new Int32Array((capacity >>> 5) + 1);
-  /** By count of children, the base that the last such node found: before it, room for the next is rare. */
+  /**
+   * By count of children, the base that the last such node found: before it, room for the next is
+   * rare.
+   */
   const lastBases: number[] = [];
   /** By code, the base that the last single child found: it can have none before it. */
   const lastSingleBases: number[] = [];
@@ -117,13 +123,13 @@ function createSlots(capacity: number): Slots {
     },
     take(slot) {
       grow(slot);
-      taken[slot >>> 5] = (taken[slot >>> 5] ?? 0) | (1 << (slot & 31));
+      taken[slot >>> 5] |= 1 << (slot & 31);
       while (((taken[firstFree >>> 5] ?? 0) >>> (firstFree & 31)) & 1) firstFree++;
       end = Math.max(end, slot + 1);
     },
     takeBase(base) {
       grow(base);
-      bases[base >>> 5] = (bases[base >>> 5] ?? 0) | (1 << (base & 31));
+      bases[base >>> 5] |= 1 << (base & 31);
     },
     end: () => end,
   };

@@ -1,8 +1,9 @@
 import { GRAPHEME_TABLE } from './grapheme-table.ts';
 
 /**
- * What a code point does to the grapheme clusters around it, as bits. Only what can change an id is kept: Hangul syllables
- * and flags also form clusters, but nothing in them has a replacement, which the compiler checks.
+ * What a code point does to the grapheme clusters around it, as bits. Only what can change an id is
+ * kept: Hangul syllables and flags also form clusters, but nothing in them has a replacement, which
+ * the compiler checks.
  */
 export const GRAPHEME = {
   /** Clings to what stands before it: extending and spacing marks, and the zero width joiner. */
@@ -27,7 +28,7 @@ export const GRAPHEME = {
 
 const PAGE_SIZE = 256;
 
-/** Classes of all code points, in pages of 256 of which equal ones are kept once. */
+/** Classes of all code points, in pages of 256. Page 0 is that of all blocks without any. */
 export interface GraphemeTable {
   /** By code point / 256: the index of its page. */
   readonly graphemePages: Uint16Array;
@@ -37,29 +38,30 @@ export interface GraphemeTable {
 
 /** Bits of `GRAPHEME` of a code point. */
 export function graphemeOf(table: GraphemeTable, codePoint: number): number {
-  const page = table.graphemePages[codePoint >>> 8] as number;
-  return table.graphemeBits[(page << 8) | (codePoint & 0xff)] as number;
+  const page = table.graphemePages[codePoint >>> 8];
+  return table.graphemeBits[(page << 8) | (codePoint & 0xff)];
 }
 
 /** Unpacks the table. The arrays belong to the caller. */
 export function readGraphemeTable(): GraphemeTable {
-  const classes = new Uint16Array(0x110000);
-  const words = GRAPHEME_TABLE.split(' ').map((word) => word.split('.'));
-  let start = 0;
-  for (const [distance = '', bits = ''] of words) {
-    start += Number.parseInt(distance, 36);
-    classes.fill(Number.parseInt(bits, 36), start);
-  }
-  const known = new Map<string, number>();
-  const pages: Uint16Array[] = [];
-  const graphemePages = Uint16Array.from({ length: classes.length / PAGE_SIZE }, (_, index) => {
-    const page = classes.subarray(index * PAGE_SIZE, (index + 1) * PAGE_SIZE);
-    const key = page.join();
-    const at = known.get(key) ?? pages.push(page) - 1;
-    known.set(key, at);
-    return at;
+  const graphemePages = new Uint16Array(0x110000 / PAGE_SIZE);
+  const bits: number[] = new Array(PAGE_SIZE).fill(0);
+  const ranges = GRAPHEME_TABLE.split(' ').map((word) => {
+    const [distance, value] = word.split('.').map((digits) => Number.parseInt(digits, 36));
+    return { distance, value };
   });
-  const graphemeBits = new Uint16Array(pages.length * PAGE_SIZE);
-  for (const [index, page] of pages.entries()) graphemeBits.set(page, index * PAGE_SIZE);
-  return { graphemePages, graphemeBits };
+  let start = 0;
+  for (const [index, { distance, value }] of ranges.entries()) {
+    start += distance;
+    const end = start + (ranges[index + 1]?.distance ?? 0x110000 - start);
+    for (let codePoint = start; value !== 0 && codePoint < end; codePoint++) {
+      const block = codePoint >>> 8;
+      if (graphemePages[block] === 0) {
+        graphemePages[block] = bits.length / PAGE_SIZE;
+        bits.push(...new Array(PAGE_SIZE).fill(0));
+      }
+      bits[graphemePages[block] * PAGE_SIZE + (codePoint & 0xff)] = value;
+    }
+  }
+  return { graphemePages, graphemeBits: Uint16Array.from(bits) };
 }

@@ -1,4 +1,7 @@
-/** Pairs of characters with replacements: an open hash table, at most a quarter full, so that most lookups end at once. */
+/**
+ * Pairs of characters with replacements: an open hash table, at most a quarter full, so that most
+ * lookups end at once.
+ */
 export interface PairTable {
   /** First × 65536 + second, 0 where free; as many as a power of two. */
   readonly pairKeys: Uint32Array;
@@ -26,8 +29,8 @@ export function findPair(table: PairTable, first: number, second: number): numbe
   const key = first * 0x10000 + second;
   const mask = pairKeys.length - 1;
   for (let at = slotOf(key, mask + 1); ; at = (at + 1) & mask) {
-    const found = pairKeys[at] as number;
-    if (found === key) return pairSpans[at] as number;
+    const found = pairKeys[at];
+    if (found === key) return pairSpans[at];
     if (found === 0) return -1;
   }
 }

@@ -25,7 +25,7 @@ export function packPieceTexts(texts: readonly string[]): PieceTexts {
   for (let id = 0; id <= texts.length; id++) {
     const block = Math.floor(id / BLOCK_SIZE);
     if (id % BLOCK_SIZE === 0) pieceBlocks[block] = start;
-    const within = start - (pieceBlocks[block] ?? 0);
+    const within = start - pieceBlocks[block];
     if (within > 0xffff) throw new TokenizerUnsupportedError('model.vocab: very long pieces');
     pieceStarts[id] = within;
     start += bytes.write(texts[id] ?? '', start);
@@ -53,7 +53,7 @@ export function createPieceDecoder(tables: TokenizerTables): PieceDecoder {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
   function startOf(id: number): number {
-    return (pieceBlocks[Math.floor(id / BLOCK_SIZE)] ?? 0) + (pieceStarts[id] ?? 0);
+    return pieceBlocks[Math.floor(id / BLOCK_SIZE)] + pieceStarts[id];
   }
 
   function pieceOf(id: number): string | null {
@@ -68,7 +68,7 @@ export function createPieceDecoder(tables: TokenizerTables): PieceDecoder {
     decode(ids, { skipSpecialTokens }) {
       const parts: string[] = [];
       for (let index = 0; index < ids.length; index++) {
-        const id = ids[index] ?? -1;
+        const id = ids[index];
         const piece = pieceOf(id);
         if (piece === null || (skipSpecialTokens && specialIds.has(id))) continue;
         // The first piece loses its mark: it stands for the space that was put before the text.

@@ -31,10 +31,10 @@ export function buildPieceTrie(pieces: readonly Uint16Array[]): PieceTrie {
     for (const code of piece) {
       let at = (Math.imul(node, 0x9e3779b1) ^ Math.imul(code, 0x85ebca6b)) >>> 0;
       at = (at ^ (at >>> 15)) & mask;
-      let child = children[at] ?? 0;
+      let child = children[at];
       while (child !== 0 && (parents[child] !== node || codes[child] !== code)) {
         at = (at + 1) & mask;
-        child = children[at] ?? 0;
+        child = children[at];
       }
       if (child === 0) {
         child = nodeCount++;
@@ -57,13 +57,13 @@ function groupByParent(
 ): Omit<PieceTrie, 'pieces'> {
   const all = new Int32Array(nodeCount - 1);
   for (let index = 0; index < all.length; index++) all[index] = index + 1;
-  const byCode = sortByKey(all, (node) => codes[node] ?? 0, 0x10000).sorted;
-  const { sorted, starts } = sortByKey(byCode, (node) => parents[node] ?? 0, nodeCount);
+  const byCode = sortByKey(all, (node) => codes[node], 0x10000).sorted;
+  const { sorted, starts } = sortByKey(byCode, (node) => parents[node], nodeCount);
   return {
     nodeCount,
     childStarts: starts,
     childNodes: sorted,
-    childCodes: new Uint16Array(sorted.length).map((_, index) => codes[sorted[index] ?? 0] ?? 0),
+    childCodes: new Uint16Array(sorted.length).map((_, index) => codes[sorted[index]] ?? 0),
   };
 }
 
@@ -75,18 +75,18 @@ function sortByKey(
 ): { sorted: Int32Array; starts: Int32Array } {
   const starts = new Int32Array(keyCount + 1);
   for (let index = 0; index < values.length; index++) {
-    const key = keyOf(values[index] ?? 0);
-    starts[key + 1] = (starts[key + 1] ?? 0) + 1;
+    const key = keyOf(values[index]);
+    starts[key + 1] = starts[key + 1] + 1;
   }
   for (let key = 0; key < keyCount; key++) {
-    starts[key + 1] = (starts[key + 1] ?? 0) + (starts[key] ?? 0);
+    starts[key + 1] = starts[key + 1] + starts[key];
   }
   const next = starts.slice();
   const sorted = new Int32Array(values.length);
   for (let index = 0; index < values.length; index++) {
-    const value = values[index] ?? 0;
+    const value = values[index];
     const key = keyOf(value);
-    const at = next[key] ?? 0;
+    const at = next[key];
     next[key] = at + 1;
     sorted[at] = value;
   }

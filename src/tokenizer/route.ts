@@ -1,15 +1,17 @@
 /**
  * What the encoder does with a character, in sixteen bits.
  *
- * Below `ROUTE.special` the value is the character's code in the piece trie (0 when no piece has it) and the character
- * stands for itself whatever surrounds it, or nearly so: see `segment-encoder.ts`. From `ROUTE.special` on it is an index
- * into the special entries.
+ * Below `ROUTE.special` the value is the character's code in the piece trie (0 when no piece has
+ * it) and the character stands for itself whatever surrounds it, or nearly so: see
+ * `segment-encoder.ts`. From `ROUTE.special` on it is an index into the special entries.
  */
 export const ROUTE = {
   special: 0x4000,
+  /** Half of a character above U+FFFF. Alone, it counts as U+FFFD. */
+  surrogate: 0xfffc,
   /**
-   * A control character that the charsmap replaces by one space: a line break, a tab. For ids it is a space; only the
-   * offsets tell CR LF from two of them.
+   * A control character that the charsmap replaces by one space: a line break, a tab. For ids it is
+   * a space; only the offsets tell CR LF from two of them.
    */
   blank: 0xfffd,
   /** A word mark that never collapses: the Metaspace replacement itself. */
@@ -31,7 +33,10 @@ export const SPECIAL = {
   second: 4,
 } as const;
 
-/** The trie packs a node's label and the piece that ends there into one word: the label above these bits. */
+/**
+ * The trie packs a node's label and the piece that ends there into one word: the label above these
+ * bits.
+ */
 export const PIECE_BITS = 18;
 
 /** The piece id of a trie node where no piece ends. */

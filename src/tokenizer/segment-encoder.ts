@@ -1,6 +1,5 @@
 import { createAlignment, type TokenOffsets } from './alignment.ts';
-import { byteLength, countCharacters, createCharacterLookup } from './character-lookup.ts';
-import { CLUSTER_BYTES_MAX } from './charsmap.ts';
+import { countCharacters, createCharacterLookup } from './character-lookup.ts';
 import type { TokenizerTables } from './compiled-format.ts';
 import { findPair } from './pair-table.ts';
 import { ROUTE, SPECIAL } from './route.ts';
@@ -23,7 +22,9 @@ export interface SegmentEncoder {
   shrink(): void;
 }
 
-/** How the current word began. A word that began by itself and has nothing in it yet does not exist. */
+/**
+ * How the current word began. A word that began by itself and has nothing in it yet does not exist.
+ */
 const OPENED = { byItself: 0, bySpace: 1, byMark: 2 } as const;
 type Opened = (typeof OPENED)[keyof typeof OPENED];
 
@@ -34,16 +35,19 @@ const CODES_USUAL = 4096;
 const CODES_KEPT = 65_536;
 
 /**
- * The reference works in passes: it normalizes the text (cluster by cluster through the charsmap, then runs of spaces), cuts
- * it into words that each start with the mark, and searches each word's pieces. Here one pass does it all: a character's
- * route says its code in the trie, a space ends the word and searches it.
+ * The reference works in passes: it normalizes the text (cluster by cluster through the charsmap,
+ * then runs of spaces), cuts it into words that each start with the mark, and searches each word's
+ * pieces. Here one pass does it all: a character's route says its code in the trie, a space ends
+ * the word and searches it.
  *
- * Clusters matter to few characters, so the pass looks at none of them until it meets one that is special:
- * - a mark that clings to the character before it, where the charsmap knows the two as a pair (`e` and an acute): the
- *   earlier character is taken back and the pair's replacement put in its place;
- * - a character with a replacement: when its cluster is shorter than six bytes, the replacement stands for all of it and
- *   its marks are lost. That is what the reference does, and the models were trained with it.
- * In clusters of six bytes and more, and of characters without a replacement, every character counts by itself.
+ * Clusters matter to few characters, so the pass looks at none of them until it meets one that is
+ * special:
+ * - a mark that clings to the character before it, where the charsmap knows the two as a pair (`e`
+ *   and an acute): the earlier character is taken back and the pair's replacement put in its place;
+ * - a character with a replacement: when its cluster is shorter than six bytes, the replacement
+ *   stands for all of it and its marks are lost. That is what the reference does, and the models
+ *   were trained with it. In clusters of six bytes and more, and of characters without a
+ *   replacement, every character counts by itself.
  */
 export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
   const { unitRoutes, specialFlags, specialCodes, specialSpans, replacements } = tables;
@@ -117,7 +121,7 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
     if (count === 0 && offsets !== null && alignment.remove(characterCount)) placeLast();
     for (let index = 0; index < count; index++) {
       if (offsets !== null) alignment.replace(index, count, characterCount);
-      put(replacements[first + index] as number);
+      put(replacements[first + index]);
     }
   }
 
@@ -128,29 +132,12 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
       return;
     }
     if (offsets !== null) alignment.keep();
-    const isSpecial = route >= ROUTE.special && route < ROUTE.blank;
-    put(isSpecial ? (specialCodes[route - ROUTE.special] as number) : route);
+    const isSpecial = route >= ROUTE.special && route < ROUTE.surrogate;
+    put(isSpecial ? specialCodes[route - ROUTE.special] : route);
   }
 
   function spanOf(route: number): number {
-    return specialSpans[route - ROUTE.special] as number;
-  }
-
-  /**
-   * Where the cluster that starts at `index` ends, when that is within `CLUSTER_BYTES_MAX` bytes and the cluster has marks.
-   * Otherwise where its first character ends.
-   */
-  function endOfShortCluster(text: string, index: number, end: number): number {
-    const afterFirst = lookup.nextOf(text, index, end);
-    let at = afterFirst;
-    let bytes = byteLength(text, index, afterFirst);
-    while (at < end && lookup.attaches(text, at)) {
-      const next = lookup.nextOf(text, at, end);
-      bytes += byteLength(text, at, next);
-      if (bytes > CLUSTER_BYTES_MAX) return afterFirst;
-      at = next;
-    }
-    return at;
+    return specialSpans[route - ROUTE.special];
   }
 
   /** Handles the character at `index`, whatever it is. @returns where to go on. */
@@ -165,7 +152,7 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
     if (route === ROUTE.blank) return putBlank(text, index, end);
     const mayTakeMarks = (flags & (SPECIAL.mapped | SPECIAL.control)) === SPECIAL.mapped;
     if (mayTakeMarks && next < end && lookup.attaches(text, next)) {
-      const clusterEnd = endOfShortCluster(text, index, end);
+      const clusterEnd = lookup.endOfShortCluster(text, index, end);
       if (clusterEnd > next && !lookup.isAttached(text, index, start)) {
         const count = countCharacters(text, index, clusterEnd);
         putReplacement(spanOf(route), count, end - clusterEnd);
@@ -185,12 +172,15 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
     return isCrLf ? index + 2 : index + 1;
   }
 
-  /** Replaces the character before `index` and the mark there, if they are a pair. @returns where to go on, or -1. */
+  /**
+   * Replaces the character before `index` and the mark there, if they are a pair. @returns where to
+   * go on, or -1.
+   */
   function putPair(text: string, index: number, start: number, end: number): number {
     const first = index - 1;
     const span = findPair(tables, text.charCodeAt(first), text.charCodeAt(index));
     if (span === -1 || lookup.isAttached(text, first, start)) return -1;
-    const clusterEnd = endOfShortCluster(text, first, end);
+    const clusterEnd = lookup.endOfShortCluster(text, first, end);
     if (clusterEnd === index) return -1;
     length--;
     if (offsets !== null) alignment.takeBack();
@@ -207,7 +197,7 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
       let count = 1;
       for (let index = start; index < end; ) {
         const unit = text.charCodeAt(index);
-        const route = routes[unit] as number;
+        const route = routes[unit];
         if (route < ROUTE.special) {
           word[count++] = route;
           index++;
@@ -220,19 +210,18 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
           index++;
           continue;
         }
-        if (flags[route - ROUTE.special] === SPECIAL.second) {
-          const before = index === start ? 0 : text.charCodeAt(index - 1);
-          if (findPair(tables, before, unit) === -1) {
-            word[count++] = specialCodes[route - ROUTE.special] as number;
-            index++;
+        if (route === ROUTE.surrogate) {
+          const whole = lookup.routeAt(text, index, end);
+          if (whole < ROUTE.special) {
+            word[count++] = whole;
+            index = lookup.nextOf(text, index, end);
             continue;
           }
-        }
-        if ((unit & 0xfc00) === 0xd800) {
-          const astral = lookup.routeAt(text, index, end);
-          if (astral < ROUTE.special) {
-            word[count++] = astral;
-            index += 2;
+        } else if (flags[route - ROUTE.special] === SPECIAL.second) {
+          const before = index === start ? 0 : text.charCodeAt(index - 1);
+          if (findPair(tables, before, unit) === -1) {
+            word[count++] = specialCodes[route - ROUTE.special];
+            index++;
             continue;
           }
         }

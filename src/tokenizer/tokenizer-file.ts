@@ -3,6 +3,7 @@ import { compileTokenizer } from './compile-tokenizer.ts';
 import { readCompiledTokenizer, type TokenizerTables } from './compiled-format.ts';
 import { CompiledTokenizerError } from './tokenizer-error.ts';
 
+/** The two files of a model's tokenizer. */
 export interface CompiledTokenizerPaths {
   /** The `tokenizer.json`. */
   readonly tokenizerPath: string;

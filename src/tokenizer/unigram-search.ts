@@ -23,15 +23,17 @@ const WORD_LENGTH_USUAL = 4096;
 const WORD_LENGTH_KEPT = 65_536;
 
 /**
- * Viterbi over the piece trie, from the word's start: `best[i]` is the score of the best way to cover the first `i` codes,
- * `steps[i]` the length and id of its last piece. Sums are 64-bit, begin at zero with each word, and only a strictly better
- * way replaces an earlier one: so does the reference, and ties come out alike.
+ * Viterbi over the piece trie, from the word's start: `best[i]` is the score of the best way to
+ * cover the first `i` codes, `steps[i]` the length and id of its last piece. Sums are 64-bit, begin
+ * at zero with each word, and only a strictly better way replaces an earlier one: so does the
+ * reference, and ties come out alike.
  */
 export function createUnigramSearch(tables: TokenizerTables): UnigramSearch {
   const { trie, scores } = tables;
   const { unknownId, unknownScore, pieceLengthMax } = tables.meta;
   const cache = createWordCache();
-  // No piece reaches further than the longest, so the scores of a few places are enough at any time.
+  // No piece reaches further than the longest, so the scores of a few places are enough at any
+  // time.
   const best = new Float64Array(2 ** Math.ceil(Math.log2(pieceLengthMax + 1)));
   best.fill(Number.NEGATIVE_INFINITY);
   let steps = new Int32Array(WORD_LENGTH_USUAL);
@@ -47,29 +49,29 @@ export function createUnigramSearch(tables: TokenizerTables): UnigramSearch {
     const unknownCost = unknownScore;
     reached[0] = 0;
     for (let from = 0; from < count; from++) {
-      const here = reached[from & ring] as number;
+      const here = reached[from & ring];
       reached[from & ring] = Number.NEGATIVE_INFINITY;
       let isCovered = false;
       let base = 0;
       let to = from;
       do {
-        const code = codes[to] as number;
+        const code = codes[to];
         const slot = (base + code) << 1;
-        const word = slots[slot + 1] as number;
+        const word = slots[slot + 1];
         if (word >>> PIECE_BITS !== code) break;
         to++;
         const id = word & PIECE_NONE;
         if (id !== PIECE_NONE) {
-          const total = here + (costs[id] as number);
-          if (total > (reached[to & ring] as number)) {
+          const total = here + costs[id];
+          if (total > reached[to & ring]) {
             reached[to & ring] = total;
             taken[to] = ((to - from) << PIECE_BITS) | id;
           }
           if (to === from + 1) isCovered = true;
         }
-        base = slots[slot] as number;
+        base = slots[slot];
       } while (base !== 0 && to < count);
-      if (!isCovered && here + unknownCost > (reached[(from + 1) & ring] as number)) {
+      if (!isCovered && here + unknownCost > reached[(from + 1) & ring]) {
         reached[(from + 1) & ring] = here + unknownCost;
         taken[from + 1] = (1 << PIECE_BITS) | unknownId;
       }
@@ -77,13 +79,15 @@ export function createUnigramSearch(tables: TokenizerTables): UnigramSearch {
     reached[count & ring] = Number.NEGATIVE_INFINITY;
   }
 
-  /** Appends the pieces that `steps` tells, read from the word's end, adjacent unknown ones as one. */
+  /**
+   * Appends the pieces that `steps` tells, read from the word's end, adjacent unknown ones as one.
+   */
   function appendSteps(count: number, out: TokenIds, lengths: TokenIds | null): void {
     const taken = steps;
     let idCount = 0;
     let isUnknown = false;
     for (let to = count; to > 0; ) {
-      const step = taken[to] as number;
+      const step = taken[to];
       const wasUnknown = isUnknown;
       isUnknown = (step & PIECE_NONE) === unknownId;
       if (!(isUnknown && wasUnknown)) idCount++;
@@ -96,14 +100,14 @@ export function createUnigramSearch(tables: TokenizerTables): UnigramSearch {
     if (lengths !== null) reserveTokenIds(lengths, at);
     isUnknown = false;
     for (let to = count; to > 0; ) {
-      const step = taken[to] as number;
+      const step = taken[to];
       const id = step & PIECE_NONE;
       const length = step >>> PIECE_BITS;
       const isFused = isUnknown && id === unknownId;
       isUnknown = id === unknownId;
       if (!isFused) ids[--at] = id;
       if (lengths !== null) {
-        lengths.ids[at] = length + (isFused ? (lengths.ids[at] as number) : 0);
+        lengths.ids[at] = length + (isFused ? lengths.ids[at] : 0);
       }
       to -= length;
     }
