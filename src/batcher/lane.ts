@@ -44,6 +44,11 @@ export class Lane<Item extends Due> {
     heap[index] = item;
   }
 
+  /** In no order. */
+  items(): readonly Item[] {
+    return this.#heap;
+  }
+
   /** Takes the most urgent text; undefined when the lane is empty. */
   pop(): Item | undefined {
     const heap = this.#heap;

@@ -3,7 +3,9 @@ import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
 import type { Lifetime } from '../base/lifetime.ts';
+import { BackendGrace } from './backend-grace.ts';
 import { paddedLengthOf } from './batch-plan.ts';
+import { type BatchReport, reportOf } from './batch-report.ts';
 import { createBatchRunner } from './batch-runner.ts';
 import { DueTimes } from './due-times.ts';
 import type { ExpectedRows } from './output-faults.ts';
@@ -23,21 +25,6 @@ export interface BatchJob {
   readonly lifetime: Lifetime;
 }
 
-/** What became of a batch, for the log and the metrics. */
-export interface BatchReport {
-  readonly textCount: number;
-  readonly paddedLength: number;
-  /** Tokens that were not padding. */
-  readonly tokenCount: number;
-  readonly inferMs: number;
-  /** Wait of the text that waited longest. */
-  readonly queueMsMax: number;
-  /** Why its first call failed. */
-  readonly error: ServerError | undefined;
-  /** Further calls that were spent on saving its texts. */
-  readonly rescueCallCount: number;
-}
-
 /** Gathers the texts of many requests into batches. */
 export interface MicroBatcher {
   /** Rejects only when the job's lifetime ends first, or after `close`. */
@@ -45,6 +32,8 @@ export interface MicroBatcher {
   readonly waitingTextCount: number;
   /** By how much the most urgent text that waits is past its due time, in ms; 0 when none is. */
   readonly latenessMs: number;
+  /** How long the text has waited that has waited longest, in ms; 0 when none waits. */
+  readonly oldestWaitMs: number;
   readonly batchesInFlight: number;
   /** Fails what waits with EMB_SHUTTING_DOWN; batches in flight finish. */
   close(): void;
@@ -72,6 +61,8 @@ interface BatchInFlight {
  *
  * @param options.expected what each row is held against before it leaves.
  * @param options.lingerMs how long a batch that is not full waits for more although a slot is free.
+ * @param options.graceMs how long texts wait for a backend that is down; 0, and unless told, not at
+ * all.
  * @param options.tokenCountMax padding never passes it.
  */
 export function createMicroBatcher(options: {
@@ -79,18 +70,21 @@ export function createMicroBatcher(options: {
   expected: ExpectedRows;
   clock: Clock;
   lingerMs: number;
+  graceMs?: number;
   tokenCountMax: number;
   onBatch?: (report: BatchReport) => void;
 }): MicroBatcher {
-  const { backend, expected, clock, lingerMs, tokenCountMax, onBatch } = options;
+  const { backend, expected, clock, lingerMs, graceMs = 0, tokenCountMax, onBatch } = options;
   const waiting = new WaitingTexts<QueuedText>();
   const inFlight = new Set<BatchInFlight>();
   const dueTimes = new DueTimes();
   const poison = new PoisonList(clock);
+  const grace = new BackendGrace({ backend, clock, graceMs });
   const runner = createBatchRunner<QueuedText>({
     backend,
     expected,
     poison,
+    whenReady: () => grace.wait(),
     settle({ ticket, index, arrivedMs, sentMs }, outcome, servedBy) {
       ticket.queueMs = Math.max(ticket.queueMs, sentMs - arrivedMs);
       ticket.inferMs = Math.max(ticket.inferMs, clock.now() - sentMs);
@@ -162,6 +156,11 @@ export function createMicroBatcher(options: {
 
   /** The one place that decides what is sent. */
   function dispatch(): void {
+    if (waiting.textCount === 0) return;
+    const state = grace.look();
+    if (state === 'wait') grace.lookAgain(dispatch);
+    if (state === 'gone') failWaiting(unavailable(backend.state().reason));
+    if (state !== 'ready') return;
     const limits = backend.limits();
     while (waiting.textCount > 0 && inFlight.size < limits.slotCount) {
       const texts = waiting.draw(limits);
@@ -169,40 +168,28 @@ export function createMicroBatcher(options: {
     }
   }
 
+  function failWaiting(error: ServerError): void {
+    for (const { ticket, index } of waiting.drain()) ticket.put(index, error, undefined);
+  }
+
   async function send(texts: readonly QueuedText[], limits: BackendLimits): Promise<void> {
     const batch = { texts, abort: new AbortController(), sentMs: clock.now() };
     inFlight.add(batch);
     for (const text of texts) text.sentMs = batch.sentMs;
-    const { error, rescueCallCount } = await runner.run(texts, limits, batch.abort.signal);
+    const run = await runner.run(texts, limits, batch.abort.signal);
     inFlight.delete(batch);
-    report(batch, limits, { error, rescueCallCount });
-    dispatch();
-  }
-
-  function report(
-    { texts, sentMs }: BatchInFlight,
-    { isExactLength }: BackendLimits,
-    run: { error: ServerError | undefined; rescueCallCount: number },
-  ): void {
-    const inferMs = clock.now() - sentMs;
-    let paddedLength = 0;
-    let tokenCount = 0;
-    let arrivedMs = sentMs;
-    for (const text of texts) {
-      const length = isExactLength ? text.ids.length : text.paddedLength;
-      paddedLength = Math.max(paddedLength, length);
-      tokenCount += text.ids.length;
-      arrivedMs = Math.min(arrivedMs, text.arrivedMs);
+    const report = reportOf(texts, { ...run, ...limits, inferMs: clock.now() - batch.sentMs });
+    if (run.error === undefined) {
+      dueTimes.learn(report.paddedLength * texts.length, report.inferMs);
     }
-    if (run.error === undefined) dueTimes.learn(paddedLength * texts.length, inferMs);
-    const textCount = texts.length;
-    const queueMsMax = sentMs - arrivedMs;
-    onBatch?.({ textCount, paddedLength, tokenCount, inferMs, queueMsMax, ...run });
+    onBatch?.(report);
+    dispatch();
   }
 
   function close(): void {
     isClosed = true;
-    for (const { ticket, index } of waiting.drain()) ticket.put(index, shuttingDown(), undefined);
+    grace.close();
+    failWaiting(shuttingDown());
   }
 
   return {
@@ -214,10 +201,21 @@ export function createMicroBatcher(options: {
     get latenessMs() {
       return Math.max(0, clock.now() - waiting.dueMs);
     },
+    get oldestWaitMs() {
+      const nowMs = clock.now();
+      return waiting.texts().reduce((ms, { arrivedMs }) => Math.max(ms, nowMs - arrivedMs), 0);
+    },
     get batchesInFlight() {
       return inFlight.size;
     },
   };
+}
+
+function unavailable(why: string): ServerError {
+  return new ServerError('EMB_BACKEND_UNAVAILABLE', 'The backend is down or still loading.', {
+    retryAfterMs: 1000,
+    cause: new Error(why),
+  });
 }
 
 function shuttingDown(): ServerError {

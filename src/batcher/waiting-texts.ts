@@ -57,6 +57,11 @@ export class WaitingTexts<Text extends WaitingText> {
     return dueMs;
   }
 
+  /** All that wait, in no order, departed ones included. For a look now and then: it copies. */
+  texts(): readonly Text[] {
+    return this.#lanes.flatMap((lane) => lane.items());
+  }
+
   push(text: Text): void {
     this.#laneOf(text).push(text);
     text.ticket.waitingCount++;
