@@ -33,7 +33,10 @@ async function handle(message: InferenceGreeting | InferenceMessage): Promise<vo
     greet({ kind: 'ready', facts: engine.facts });
   } catch (error) {
     greet({ kind: 'failed', reason: `The model cannot be loaded: ${describeError(error)}` });
+    return;
   }
+  // Without it a lone text takes longer, and nothing else is amiss.
+  await engine.widen().catch(() => undefined);
 }
 
 function greet(greeting: WorkerGreeting<InferenceFacts>): void {

@@ -80,6 +80,7 @@ export function createEmbeddedBackend(options: {
       InferenceFacts
     >({
       ...options,
+      greeting: index === 0 ? greeting : { ...greeting, wideThreadCount: 0 },
       farewell: 'end',
       name: `inference-${index}`,
       url: options.workerUrl,
@@ -100,6 +101,8 @@ export function createEmbeddedBackend(options: {
     const running = slots.filter((slot) => slot.host.facts !== undefined);
     if (running.length === 0) return Promise.reject(unavailable(slots[0].host.reason));
     const idlest = running.reduce((best, slot) => (slot.jobs.size < best.jobs.size ? slot : best));
+    // The first slot has a session over all cores, for a text that has them to itself.
+    const isAlone = slots.every((slot) => slot.jobs.size === 0);
     const textCount = batch.texts.length;
     const wordCount = textCount * batch.paddedLength * 2;
     const ids = new Int32Array(wordCount);
@@ -109,7 +112,7 @@ export function createEmbeddedBackend(options: {
     return new Promise((resolve, reject) => {
       const { paddedLength, heads } = batch;
       idlest.jobs.set(jobId, { batch: { textCount, paddedLength }, heads, resolve, reject });
-      const job = { jobId, textCount, paddedLength, ids, mask, heads };
+      const job = { jobId, textCount, paddedLength, ids, mask, heads, isAlone };
       idlest.host.send(job, [ids.buffer, mask.buffer]);
     });
   }

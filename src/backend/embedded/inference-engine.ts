@@ -16,25 +16,24 @@ export interface InferenceEngine {
   readonly facts: InferenceFacts;
   /** @returns one array for each head of the job, owned by the caller. */
   run(job: InferenceJob): Promise<InferenceOutputs>;
+  /**
+   * Loads the model a second time, over all cores, for texts that have the machine to themselves.
+   * Both sessions give the same bits.
+   */
+  widen(): Promise<void>;
   /** Gives the model's memory back. */
   release(): Promise<void>;
 }
 
 /**
- * Loads a graph with inputs `input_ids` and `attention_mask`, int64 `[batch, sequence]`, and
- * float32 outputs of the names that the manifest gives.
+ * Loads a graph with an input `input_ids`, int64 `[batch, sequence]`, perhaps an `attention_mask` of
+ * the same form, and float32 outputs of the names that the manifest gives.
  */
 export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<InferenceEngine> {
   const { modelPath, outputs } = greeting;
   if (!existsSync(modelPath)) throw new Error(`${modelPath} is missing; run ./run.sh to fetch it`);
-  disableRuntimeTelemetry();
-  const session = await InferenceSession.create(modelPath, {
-    intraOpNumThreads: greeting.threadCount,
-    interOpNumThreads: 1,
-    executionMode: 'sequential',
-    graphOptimizationLevel: 'all',
-    logSeverityLevel: 3,
-  });
+  const session = await openSession(modelPath, greeting.threadCount);
+  let wide: InferenceSession | undefined;
   const missing = Object.values(outputs).find((name) => !session.outputNames.includes(name));
   if (missing !== undefined) {
     throw new Error(
@@ -59,7 +58,8 @@ export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<
       const mask = new BigInt64Array(job.mask.buffer);
       feeds.attention_mask = new Tensor('int64', mask, shape);
     }
-    const results = await session.run(feeds, job.heads.map(nameOf));
+    const chosen = job.isAlone && wide !== undefined ? wide : session;
+    const results = await chosen.run(feeds, job.heads.map(nameOf));
     const arrays: { -readonly [H in Head]?: Float32Array<ArrayBuffer> } = {};
     for (const head of job.heads) {
       const { type, data } = results[nameOf(head)];
@@ -81,7 +81,29 @@ export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<
   }
 
   const facts = { outputNames: session.outputNames };
-  return { facts, run, release: () => session.release() };
+  return {
+    facts,
+    run,
+    async widen() {
+      if (greeting.wideThreadCount === 0) return;
+      wide = await openSession(modelPath, greeting.wideThreadCount);
+    },
+    async release() {
+      await session.release();
+      await wide?.release();
+    },
+  };
+}
+
+function openSession(modelPath: string, threadCount: number): Promise<InferenceSession> {
+  disableRuntimeTelemetry();
+  return InferenceSession.create(modelPath, {
+    intraOpNumThreads: threadCount,
+    interOpNumThreads: 1,
+    executionMode: 'sequential',
+    graphOptimizationLevel: 'all',
+    logSeverityLevel: 3,
+  });
 }
 
 /** Each text of a padded batch as a batch of its own, without padding. */

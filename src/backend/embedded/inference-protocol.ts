@@ -9,6 +9,8 @@ export interface InferenceGreeting {
   /** The ONNX file. */
   readonly modelPath: string;
   readonly threadCount: number;
+  /** Threads of a second session, for a text that has the machine to itself; 0 for none. */
+  readonly wideThreadCount: number;
   /** Name of the output of each head that the model has. */
   readonly outputs: { readonly [H in Head]?: string };
   readonly dimension: number;
@@ -32,6 +34,8 @@ export interface InferenceJob {
   /** The same shape and form: 1 for a token, 0 for padding. */
   readonly mask: Int32Array<ArrayBuffer>;
   readonly heads: readonly Head[];
+  /** Nothing else is being computed: the wide session may have all cores. */
+  readonly isAlone: boolean;
 }
 
 /** One array for each head that was asked for, in the shapes of `BatchOutput`. */

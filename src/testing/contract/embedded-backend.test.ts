@@ -27,6 +27,7 @@ for (const file of ['onnx/model.onnx', 'onnx/model-int8.onnx']) {
         greeting: {
           modelPath: join(MODELS, manifest.id, file),
           threadCount: 1,
+          wideThreadCount: 2,
           outputs: manifest.outputs,
           dimension: manifest.dimension,
         },

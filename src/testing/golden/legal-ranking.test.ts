@@ -19,7 +19,16 @@ for (const { path, role } of manifest.files) {
   if (role !== 'model') continue;
   const modelPath = join(MODELS, manifest.id, path);
   const { outputs, dimension } = manifest;
-  engines.set(path, await loadInferenceEngine({ modelPath, outputs, dimension, threadCount: 1 }));
+  engines.set(
+    path,
+    await loadInferenceEngine({
+      modelPath,
+      outputs,
+      dimension,
+      threadCount: 1,
+      wideThreadCount: 0,
+    }),
+  );
 }
 afterAll(async () => {
   for (const engine of engines.values()) await engine.release();
@@ -30,7 +39,13 @@ async function rowOf(engine: InferenceEngine, text: string): Promise<Float32Arra
   const words = Int32Array.from(ids.flatMap((id) => [id, 0]));
   const mask = Int32Array.from(ids.flatMap(() => [1, 0]));
   const size = { jobId: 1, textCount: 1, paddedLength: ids.length };
-  const { dense } = await engine.run({ ...size, ids: words, mask, heads: ['dense'] });
+  const { dense } = await engine.run({
+    ...size,
+    ids: words,
+    mask,
+    heads: ['dense'],
+    isAlone: false,
+  });
   return dense ?? new Float32Array();
 }
 
