@@ -5,6 +5,7 @@ import { admissionTasks } from './admission-bench.ts';
 import { batchingTasks } from './batching-bench.ts';
 import { framingTasks } from './framing-bench.ts';
 import { type MicroGroup, measureAdded, measureTasks } from './micro-task.ts';
+import { tokenizingTasks } from './tokenizing-bench.ts';
 import { workerTasks } from './worker-bench.ts';
 
 /**
@@ -18,6 +19,7 @@ export async function runMicro(options: {
     batchingTasks,
     framingTasks,
     admissionTasks,
+    () => tokenizingTasks(options.modelsDir),
     () => workerTasks(options.modelsDir),
   ];
   const results: MicroResult[] = [];
