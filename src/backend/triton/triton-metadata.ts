@@ -52,8 +52,8 @@ export function readTritonModel(
   if (!Array.isArray(inputs) || !Array.isArray(outputs)) {
     throw new Error('Triton describes no inputs and outputs of the model.');
   }
-  const ids = inputs.find((input) => /ids/i.test(input.name));
   const mask = inputs.find((input) => /mask/i.test(input.name));
+  const ids = inputs.find((input) => input !== mask && /ids/i.test(input.name));
   const names = inputs.map((input) => `${input.name} ${input.datatype}`).join(', ');
   if (ids === undefined || mask === undefined || inputs.length !== 2) {
     throw new Error(`The model takes ${names}; it should take token ids and an attention mask.`);

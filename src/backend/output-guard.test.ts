@@ -1,0 +1,64 @@
+import { describe, expect, test } from 'bun:test';
+import { faultOfRow, faultOfRows, faultOfWeights } from './output-guard.ts';
+
+const DIMENSION = 4;
+const EXPECTED = { dimension: DIMENSION, isNormalized: true };
+
+function rowOf(...values: number[]): Float32Array {
+  return Float32Array.from(values);
+}
+
+describe('a row', () => {
+  test('of length one is right, and so is one that float16 has rounded', () => {
+    expect(faultOfRow(rowOf(0.5, -0.5, 0.5, 0.5), EXPECTED)).toBeUndefined();
+    expect(faultOfRow(rowOf(1.0009, 0, 0, 0), EXPECTED)).toBeUndefined();
+    expect(faultOfRow(rowOf(0, 0, 0, 0.9991), EXPECTED)).toBeUndefined();
+  });
+
+  test.each([
+    ['not finite', rowOf(Number.NaN, 1, 0, 0)],
+    ['not finite', rowOf(0, Number.POSITIVE_INFINITY, 0, 0)],
+    ['not finite', rowOf(0, 0, 0, Number.NEGATIVE_INFINITY)],
+    ['zeros', rowOf(0, 0, -0, 0)],
+    ['length 2', rowOf(2, 0, 0, 0)],
+    ['length 0.5', rowOf(0.5, 0, 0, 0)],
+    ['length 1.0', rowOf(1.003, 0, 0, 0)],
+    ['3 components instead of 4', rowOf(1, 0, 0)],
+    ['5 components instead of 4', rowOf(1, 0, 0, 0, 0)],
+    ['0 components instead of 4', rowOf()],
+  ])('that has %s is told', (words, row) => {
+    expect(faultOfRow(row, EXPECTED)).toContain(words);
+  });
+
+  test('of a model that promises no length may have any but none', () => {
+    const free = { dimension: DIMENSION, isNormalized: false };
+    expect(faultOfRow(rowOf(3, 4, 0, 0), free)).toBeUndefined();
+    expect(faultOfRow(rowOf(0, 0, 0, 0), free)).toContain('zeros');
+    expect(faultOfRow(rowOf(Number.NaN, 0, 0, 0), free)).toContain('not finite');
+  });
+
+  test('whose squares overflow is not taken for a vector', () => {
+    const huge = rowOf(3e38, 3e38, 3e38, 3e38);
+    expect(faultOfRow(huge, EXPECTED)).toBeDefined();
+  });
+});
+
+describe('weights of tokens', () => {
+  test('are at least zero and finite', () => {
+    expect(faultOfWeights(rowOf(0, 0.3, 12))).toBeUndefined();
+    expect(faultOfWeights(rowOf())).toBeUndefined();
+    for (const wrong of [-1e-9, Number.NaN, Number.POSITIVE_INFINITY]) {
+      expect(faultOfWeights(rowOf(0.1, wrong))).toBeDefined();
+    }
+  });
+});
+
+describe('vectors of tokens', () => {
+  test('are each a row', () => {
+    const two = rowOf(1, 0, 0, 0, 0, 1, 0, 0);
+    expect(faultOfRows(two, 2, EXPECTED)).toBeUndefined();
+    expect(faultOfRows(rowOf(1, 0, 0, 0, 0, 0, 0, 0), 2, EXPECTED)).toContain('zeros');
+    expect(faultOfRows(two, 3, EXPECTED)).toContain('8 values for 3 tokens');
+    expect(faultOfRows(rowOf(), 0, EXPECTED)).toBeUndefined();
+  });
+});

@@ -1,0 +1,132 @@
+import { describe, expect, test } from 'bun:test';
+import { InvariantError } from '../../base/invariant.ts';
+import { readInferRequest, rightReply, writeReply } from '../../testing/fake-triton-wire.ts';
+import { seededRandom } from '../../testing/seeded-random.ts';
+import { deterministicEmbedding } from '../../testing/triton/deterministic-embedding.ts';
+import { headSet, type TokenBatch } from '../backend.ts';
+import { decodeInferReply, encodeInferRequest, type TritonSignature } from './triton-wire.ts';
+
+/**
+ * The codec against the fake Triton's own reader and writer, with which it shares nothing. What a
+ * lying server sends is tried in `testing/fault/triton-lies.test.ts`.
+ */
+
+const DIMENSION = 6;
+const DENSE = headSet(['dense']);
+
+function signatureOf(inputDatatype: 'INT64' | 'INT32'): TritonSignature {
+  return {
+    idsInput: 'идентификаторы_ids',
+    maskInput: 'mask',
+    inputDatatype,
+    outputs: { dense: 'dense_vecs', sparse: 'sparse_vecs', multi_vector: 'colbert_vecs' },
+    dimension: DIMENSION,
+    padId: 1,
+  };
+}
+
+function batchOf(texts: readonly (readonly number[])[], paddedLength: number): TokenBatch {
+  return { texts: texts.map((text) => Int32Array.from(text)), paddedLength, heads: DENSE };
+}
+
+const fresh = (bytes: number): ArrayBuffer => new ArrayBuffer(bytes);
+
+function readBack(body: Uint8Array, headerBytes: number, datatype: string) {
+  const headers = new Map([
+    ['inference-header-content-length', String(headerBytes)],
+    ['accept-encoding', 'identity'],
+  ]);
+  return readInferRequest(Buffer.from(body), headers, { datatype, padId: 1 });
+}
+
+describe.each(['INT64', 'INT32'] as const)('a request in %s', (datatype) => {
+  test('is read back as it was, whatever its shape', () => {
+    const random = seededRandom(8);
+    for (let round = 0; round < 40; round++) {
+      const paddedLength = random.between(1, 70);
+      const texts = Array.from({ length: random.between(1, 12) }, () =>
+        Array.from({ length: random.between(1, paddedLength) }, () => random.below(250_002)),
+      );
+      const batch = batchOf(texts, paddedLength);
+      const { body, headerBytes } = encodeInferRequest(batch, signatureOf(datatype), fresh);
+      expect(headerBytes % 8).toBe(0);
+      expect(readBack(body, headerBytes, datatype)).toEqual({
+        datatype,
+        shape: [texts.length, paddedLength],
+        texts,
+        problems: [],
+      });
+    }
+  });
+
+  test('carries nothing of what its buffer held before', () => {
+    const buffer = new ArrayBuffer(4096);
+    new Uint8Array(buffer).fill(0xee);
+    const batch = batchOf([[0, 5, 2], [0]], 9);
+    const reused = encodeInferRequest(batch, signatureOf(datatype), () => buffer);
+    const unused = encodeInferRequest(batch, signatureOf(datatype), fresh);
+    expect(reused.headerBytes).toBe(unused.headerBytes);
+    expect(Buffer.from(reused.body).equals(Buffer.from(unused.body))).toBe(true);
+    expect(reused.body.buffer).toBe(buffer);
+  });
+});
+
+test('only the heads that are asked for are fetched', () => {
+  const heads = headSet(['sparse', 'dense']);
+  const batch = { ...batchOf([[0, 2]], 8), heads };
+  const { body, headerBytes } = encodeInferRequest(batch, signatureOf('INT64'), fresh);
+  const { outputs } = JSON.parse(new TextDecoder().decode(body.subarray(0, headerBytes)));
+  expect(outputs.map((output: { name: string }) => output.name)).toEqual([
+    ...['dense_vecs', 'sparse_vecs'],
+  ]);
+});
+
+test('a buffer that is too small is a fault of ours', () => {
+  const take = (bytes: number): ArrayBuffer => new ArrayBuffer(bytes - 1);
+  expect(() => encodeInferRequest(batchOf([[0, 2]], 8), signatureOf('INT64'), take)).toThrow(
+    InvariantError,
+  );
+});
+
+describe('a reply', () => {
+  const texts = [[0, 4, 2], [0, 9, 9, 2], [0]];
+  const batch = batchOf(texts, 8);
+  const signature = signatureOf('INT64');
+
+  test('gives each text its row, wherever the rows lie in memory', () => {
+    const reply = rightReply(texts, { name: 'dense_vecs', dimension: DIMENSION });
+    const { body, headerLength = 0 } = writeReply(reply);
+    for (const offset of [0, 1, 2, 3]) {
+      const memory = new Uint8Array(body.length + offset);
+      memory.set(body, offset);
+      const view = memory.subarray(offset);
+      const { dense } = decodeInferReply(view, headerLength, { signature, batch });
+      for (const [row, text] of texts.entries()) {
+        const right = deterministicEmbedding(text, DIMENSION);
+        expect(dense?.values(row * DIMENSION, DIMENSION)).toEqual(right);
+      }
+    }
+  });
+
+  test('may name its outputs in any order, and more of them than were asked for', () => {
+    const blocks = [
+      { name: 'unasked', shape: [1, 2], values: [7, 7] },
+      { name: 'sparse_vecs', shape: [1, 3, 1], values: [0, 0.5, 0] },
+      { name: 'dense_vecs', shape: [1, DIMENSION], values: [1, 0, 0, 0, 0, 0] },
+    ];
+    const outputs = blocks.map(({ name, shape, values }) => ({
+      name,
+      datatype: 'FP32',
+      shape,
+      parameters: { binary_data_size: values.length * 4 },
+    }));
+    const header = Buffer.from(JSON.stringify({ outputs }));
+    const data = blocks.map(({ values }) => new Uint8Array(Float32Array.from(values).buffer));
+    const body = Uint8Array.from(Buffer.concat([header, ...data]));
+    const asked = { ...batchOf([[0, 8, 2]], 3), heads: headSet(['dense', 'sparse']) };
+    const output = decodeInferReply(body, header.length, { signature, batch: asked });
+    expect(Object.keys(output).toSorted()).toEqual(['dense', 'sparse']);
+    expect([...(output.sparse?.values(0, 3) ?? [])]).toEqual([0, 0.5, 0]);
+    expect([...(output.dense?.values(0, 2) ?? [])]).toEqual([1, 0]);
+  });
+});
