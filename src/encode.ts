@@ -38,7 +38,10 @@ export interface EncodeRequest {
   readonly timeoutMs?: number | undefined;
   /** Fires when the caller hangs up. */
   readonly signal: AbortSignal | undefined;
-  /** Whose request it is, the name of a key or an address: nobody takes more than a share of a full queue. */
+  /**
+   * Whose request it is, the name of a key or an address: nobody takes more than a share of a full
+   * queue.
+   */
   readonly caller?: string | undefined;
   /** What the front door calls the texts, so that an error names its field: `query`, `query[3]`. */
   readonly fieldOf: (index: number) => string;

@@ -1,10 +1,16 @@
 import { resolve } from 'node:path';
 import { createAdmission } from './admission/admission.ts';
 import type { Backend } from './backend/backend.ts';
-import { createEmbeddedBackend } from './backend/embedded/embedded-backend.ts';
+import {
+  createEmbeddedBackend,
+  type EmbeddedBackend,
+} from './backend/embedded/embedded-backend.ts';
+import { hasInt8DotProduct } from './backend/embedded/processor.ts';
+import { createFallbackBackend } from './backend/fallback-backend.ts';
 import { createTritonBackend } from './backend/triton/triton-backend.ts';
 import type { Clock } from './base/clock.ts';
 import type { Log } from './base/log.ts';
+import { createMetrics, type Metrics } from './base/metrics.ts';
 import { createMicroBatcher } from './batcher/micro-batcher.ts';
 import type { Config } from './config.ts';
 import type { Parts } from './encode.ts';
@@ -15,11 +21,16 @@ import { createTokenizerPool } from './tokenizer/tokenizer-pool.ts';
 const TOKENIZER_WORKER = new URL('../workers/tokenizer-worker.ts', import.meta.url);
 const INFERENCE_WORKER = new URL('../workers/inference-worker.ts', import.meta.url);
 
-/** Characters of a text with `truncate: false`, for each token of the model: no vocabulary has pieces that long. */
+/**
+ * Characters of a text with `truncate: false`, for each token of the model: no vocabulary has
+ * pieces that long.
+ */
 const CHARACTERS_PER_TOKEN_MAX = 250;
 
 /** All live parts of a server. */
 export interface LiveParts extends Parts {
+  /** What they count; the routes count on. */
+  readonly metrics: Metrics;
   /** Settles when everything has started, or has failed for good; `backend.state` says which. */
   readonly started: Promise<void>;
   /** Lets go of workers and sockets; what still waits fails with EMB_SHUTTING_DOWN. */
@@ -36,11 +47,13 @@ export async function createParts(options: {
   clock: Clock;
   log: Log;
 }): Promise<LiveParts> {
-  const { config, manifest, clock, log } = options;
+  const { config, manifest, clock } = options;
+  const metrics = createMetrics();
+  const log = metrics.counting(options.log);
   const { tokenCountMax } = manifest;
   const { modelsDir } = config;
   const opened = await openTokenizer({ modelsDir, modelId: manifest.id, log });
-  const { backend, started } = createBackend(options);
+  const { backend, started } = createBackend({ ...options, log });
   const tokenizer = createTokenizerPool({
     workerCount: config.tokenizerWorkers,
     workerUrl: TOKENIZER_WORKER,
@@ -57,7 +70,9 @@ export async function createParts(options: {
     expected: { dimension: manifest.dimension, isNormalized: manifest.normalized },
     clock,
     lingerMs: config.lingerUs / 1000,
+    graceMs: config.backendGraceMs,
     tokenCountMax,
+    onBatch: metrics.batch,
   });
   const admission = createAdmission({
     clock,
@@ -73,6 +88,7 @@ export async function createParts(options: {
     batcher,
     backend,
     manifest,
+    metrics,
     clock,
     limits: {
       requestTimeoutMs: config.requestTimeoutMs,
@@ -87,21 +103,25 @@ export async function createParts(options: {
   };
 }
 
-function createBackend(options: {
-  config: Config;
-  manifest: ModelManifest;
-  clock: Clock;
-  log: Log;
-}): { backend: Backend; started: Promise<void> } {
+/** What backends are made of. */
+interface BackendParts {
+  readonly config: Config;
+  readonly manifest: ModelManifest;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+function createBackend(options: BackendParts): { backend: Backend; started: Promise<void> } {
   const { config, manifest, clock, log } = options;
   const { dimension, padId, heads, outputs } = manifest;
   if (config.backend === 'triton') {
-    const backend = createTritonBackend({
+    const triton = createTritonBackend({
       urls: config.tritonUrls,
       modelName: config.tritonModel || manifest.tritonModel || manifest.id,
       expected: { dimension, padId, heads, outputs },
       timeoutMs: config.tritonTimeoutMs,
       probeMs: config.tritonProbeMs,
+      resolveMs: config.tritonResolveMs,
       batchesInFlight: config.tritonBatchesInFlight,
       batchTextsMax: config.batchTextsMax,
       batchTokensMax: config.batchTokensMax,
@@ -109,14 +129,23 @@ function createBackend(options: {
       clock,
       log,
     });
+    if (config.fallback === 'none') return { backend: triton, started: Promise.resolve() };
+    const backend = createFallbackBackend({ primary: triton, standIn: embedded(options), log });
     return { backend, started: Promise.resolve() };
   }
-  const backend = createEmbeddedBackend({
+  const backend = embedded(options);
+  return { backend, started: backend.started };
+}
+
+function embedded({ config, manifest, clock, log }: BackendParts): EmbeddedBackend {
+  const { dimension, padId, outputs } = manifest;
+  return createEmbeddedBackend({
     slotCount: config.embeddedSlots,
     workerUrl: INFERENCE_WORKER,
     greeting: {
       modelPath: modelPathOf(config, manifest),
       threadCount: config.embeddedThreads,
+      wideThreadCount: config.embeddedSlots > 1 ? config.embeddedSlots * config.embeddedThreads : 0,
       outputs,
       dimension,
     },
@@ -126,11 +155,16 @@ function createBackend(options: {
     clock,
     log,
   });
-  return { backend, started: backend.started };
 }
 
-/** The manifest's first file that is a model. */
+/**
+ * The first model file of the manifest that this processor can use well, unless a setting names
+ * one.
+ */
 function modelPathOf(config: Config, manifest: ModelManifest): string {
-  const file = manifest.files.find((candidate) => candidate.role === 'model');
-  return resolve(config.modelsDir, manifest.id, file?.path ?? 'onnx/model.onnx');
+  const usable = manifest.files.find(
+    ({ role, processor }) => role === 'model' && (processor === undefined || hasInt8DotProduct()),
+  );
+  const file = config.embeddedModelFile || usable?.path || 'onnx/model.onnx';
+  return resolve(config.modelsDir, manifest.id, file);
 }

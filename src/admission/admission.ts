@@ -9,7 +9,8 @@ export interface Permit {
   /**
    * Gives the place back; called exactly once, in `finally`.
    *
-   * @param isWorked false when the caller left before the work was done: that tells nothing of how fast work is done.
+   * @param isWorked false when the caller left before the work was done: that tells nothing of how
+   * fast work is done.
    */
   release(isWorked?: boolean): void;
 }
@@ -20,7 +21,10 @@ export interface Demand {
   readonly textCount: number;
   /** Estimated from the length: what counts is early refusal, not the last token. */
   readonly tokenCount: number;
-  /** Whose request it is: the name of a key, an address. Shares are kept between callers; undefined has none. */
+  /**
+   * Whose request it is: the name of a key, an address. Shares are kept between callers; undefined
+   * has none.
+   */
   readonly caller?: string | undefined;
   /** How long the caller waits, in ms; undefined is as long as any. */
   readonly timeoutMs?: number | undefined;
@@ -36,9 +40,9 @@ export interface Backlog {
 /** Refuses work before it is done. */
 export interface Admission {
   /**
-   * @throws ServerError EMB_QUEUE_FULL when texts or tokens would pass their limit or their caller's share, or when the
-   * deadline would pass before the queue has come so far, with the time after which a place is likely; EMB_SHUTTING_DOWN
-   * once `close` was called.
+   * @throws ServerError EMB_QUEUE_FULL when texts or tokens would pass their limit or their
+   * caller's share, or when the deadline would pass before the queue has come so far, with the time
+   * after which a place is likely; EMB_SHUTTING_DOWN once `close` was called.
    */
   admit(demand: Demand): Permit;
   readonly admittedTextCount: number;
@@ -49,26 +53,36 @@ export interface Admission {
   close(): Promise<void>;
 }
 
-/** Bounds of Retry-After, in ms: below, clients would hammer; above, they would give up on a queue that has long drained. */
+/**
+ * Bounds of Retry-After, in ms: below, clients would hammer; above, they would give up on a queue
+ * that has long drained.
+ */
 const RETRY_MS_MIN = 50;
 const RETRY_MS_MAX = 30_000;
 
 /** The part of a deadline that waiting may take; the rest is for the work itself and the reply. */
 const WAIT_SHARE = 0.8;
 
-/** How far a Retry-After is spread about its mean, so that those who were refused together do not return together. */
+/**
+ * How far a Retry-After is spread about its mean, so that those who were refused together do not
+ * return together.
+ */
 const SPREAD = 0.5;
 
-/** The golden ratio's fraction: its multiples fall evenly, however many there are, and need no random numbers. */
+/**
+ * The golden ratio's fraction: its multiples fall evenly, however many there are, and need no
+ * random numbers.
+ */
 const GOLDEN = 0.618_033_988_749_895;
 
 const NOTHING_WAITS: Backlog = { waitingTextCount: 0, latenessMs: 0 };
 
 /**
- * Counts what is admitted and not yet answered, in texts and in tokens. An empty queue admits any single request, so that
- * the largest allowed request is never refused for ever.
+ * Counts what is admitted and not yet answered, in texts and in tokens. An empty queue admits any
+ * single request, so that the largest allowed request is never refused for ever.
  *
- * @param options.timeoutMs the longest that any caller waits: more than drains in that time is not admitted.
+ * @param options.timeoutMs the longest that any caller waits: more than drains in that time is not
+ * admitted.
  */
 export function createAdmission(options: {
   clock: Clock;
@@ -84,7 +98,10 @@ export function createAdmission(options: {
   let textCount = 0;
   let tokenCount = 0;
   let refusedCount = 0;
-  /** Tokens refused since as many were last drained: who was refused comes back, and then waits beside the others. */
+  /**
+   * Tokens refused since as many were last drained: who was refused comes back, and then waits
+   * beside the others.
+   */
   let refusedTokens = 0;
   let isClosed = false;
   let onEmpty: (() => void) | undefined;
@@ -142,8 +159,8 @@ export function createAdmission(options: {
   }
 
   /**
-   * When to come back: what must leave before the demand fits, and the demands that were refused since, which will be back
-   * too, at the rate at which tokens have been leaving.
+   * When to come back: what must leave before the demand fits, and the demands that were refused
+   * since, which will be back too, at the rate at which tokens have been leaving.
    */
   function full(unit: string, limit: number, value: number, demand: Demand): ServerError {
     const excess = ((value - limit) / value) * (tokenCount + demand.tokenCount);

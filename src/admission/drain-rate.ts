@@ -1,6 +1,9 @@
 import type { Clock } from '../base/clock.ts';
 
-/** Busy time after which a measurement counts, in ms: several batches of the slowest backend we know. */
+/**
+ * Busy time after which a measurement counts, in ms: several batches of the slowest backend we
+ * know.
+ */
 const SPAN_MS = 500;
 
 /** Weight of the newest span: load that changes is followed within some two seconds. */
@@ -10,8 +13,8 @@ const SPAN_WEIGHT = 0.4;
 const RATE_GUESS = 5;
 
 /**
- * How fast admitted tokens leave while there is more to do than slots to do it in. Time in which the queue was empty does
- * not count: an idle server drains nothing and is not slow.
+ * How fast admitted tokens leave while there is more to do than slots to do it in. Time in which
+ * the queue was empty does not count: an idle server drains nothing and is not slow.
  */
 export class DrainRate {
   readonly #clock: Clock;

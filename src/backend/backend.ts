@@ -15,6 +15,15 @@ export interface Backend {
   heads(): readonly Head[];
   /** Whether a batch sent now is expected to succeed, and why not. */
   state(): BackendState;
+  /** The servers behind it, one entry each; a backend of one process has none. */
+  endpoints?(): readonly BackendEndpoint[];
+  /**
+   * Sends no new batch to one endpoint until `resume`. Resolves when it has none in flight.
+   *
+   * @returns false when there is no such endpoint.
+   */
+  drain?(url: string): Promise<boolean>;
+  resume?(url: string): boolean;
   /**
    * Runs one batch.
    *
@@ -26,6 +35,16 @@ export interface Backend {
   infer(batch: TokenBatch, options?: InferOptions): Promise<BatchOutput>;
   /** Lets go of sockets and workers. Batches in flight fail. */
   close(): Promise<void>;
+}
+
+/** One of several servers that serve the same model. */
+export interface BackendEndpoint {
+  readonly url: string;
+  /** Why it is down; empty while it is up. */
+  readonly reason: string;
+  /** It gets no new batch. */
+  readonly isDraining: boolean;
+  readonly batchesInFlight: number;
 }
 
 /** How a batch is to be run. */

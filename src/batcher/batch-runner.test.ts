@@ -47,6 +47,7 @@ type Behave = (texts: readonly Int32Array[], options: InferOptions) => number[][
 function stand(behave: Behave, limits: Partial<BackendLimits> = {}) {
   const calls: { size: number; avoid: string | undefined }[] = [];
   const outcomes = new Map<number, unknown>();
+  let isDown = false;
   const clock = new VirtualClock();
   const poison = new PoisonList(clock);
   const backend: Pick<Backend, 'infer'> = {
@@ -60,6 +61,7 @@ function stand(behave: Behave, limits: Partial<BackendLimits> = {}) {
     backend: backend as Backend,
     expected: { dimension: 2, isNormalized: true },
     poison,
+    whenReady: async () => !isDown,
     settle(text, outcome) {
       expect(outcomes.has(text.name)).toBe(false);
       outcomes.set(
@@ -75,7 +77,10 @@ function stand(behave: Behave, limits: Partial<BackendLimits> = {}) {
     });
   const run = (all: readonly TestText[], signal = new AbortController().signal) =>
     runner.run(all, { ...LIMITS, ...limits }, signal);
-  return { calls, outcomes, poison, texts, run };
+  const goDown = (): void => {
+    isDown = true;
+  };
+  return { calls, outcomes, poison, texts, run, goDown };
 }
 
 const right = (texts: readonly Int32Array[]): number[][] => texts.map(rowOf);
@@ -131,13 +136,23 @@ describe('a batch that fails', () => {
     ]);
   });
 
-  test('the way to the backend is not taken apart', async () => {
+  test('the way to the backend is not taken apart: the batch waits for it and goes whole', async () => {
     const it = stand(() => {
       throw new ServerError('EMB_BACKEND_UNAVAILABLE', 'gone');
     });
     await it.run(it.texts(8));
-    expect(it.calls).toHaveLength(1);
+    expect(it.calls.map(({ size }) => size)).toEqual([8, 8]);
     expect([...it.outcomes.values()]).toEqual(Array(8).fill('EMB_BACKEND_UNAVAILABLE'));
+  });
+
+  test('nothing is tried on a backend that does not come back', async () => {
+    const it = stand(() => {
+      throw failed();
+    });
+    it.goDown();
+    await it.run(it.texts(8));
+    expect(it.calls).toHaveLength(1);
+    expect(it.outcomes.size).toBe(8);
   });
 
   test('texts that nobody waits for are not tried again', async () => {

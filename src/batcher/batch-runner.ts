@@ -66,9 +66,13 @@ export function createBatchRunner<Text extends RunningText>(options: {
   backend: Backend;
   expected: ExpectedRows;
   poison: PoisonList;
+  /**
+   * Resolves when the backend is ready, at once if it is; false when it has not come back in time.
+   */
+  whenReady: () => Promise<boolean>;
   settle: (text: Text, outcome: TextOutput | ServerError, servedBy: string | undefined) => void;
 }): BatchRunner<Text> {
-  const { backend, expected, poison, settle } = options;
+  const { backend, expected, poison, whenReady, settle } = options;
   const copyGuard = new CopyGuard();
 
   async function run(
@@ -100,7 +104,8 @@ export function createBatchRunner<Text extends RunningText>(options: {
         continue;
       }
       for (const part of parts) {
-        const isGivenUp = deathCount >= DEATHS_PER_BATCH_MAX || signal.aborted;
+        const isGivenUp =
+          deathCount >= DEATHS_PER_BATCH_MAX || signal.aborted || !(await whenReady());
         const texts = isGivenUp ? [] : part.filter((text) => !text.ticket.isSettled);
         for (const text of part) if (!texts.includes(text)) settle(text, error, avoid);
         if (texts.length === 0) continue;

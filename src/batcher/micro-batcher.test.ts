@@ -224,6 +224,8 @@ describe('an end', () => {
     await clock.settle();
     const gone = new ServerError('EMB_BACKEND_UNAVAILABLE', 'gone');
     backend.running[0].fail(gone);
+    await clock.settle();
+    backend.running[0].fail(gone);
     await finishAll();
     for (const { outcomes } of jobs) {
       for (const outcome of outcomes ?? []) {

@@ -38,15 +38,17 @@ export function isDeath(error: ServerError): boolean {
  * What to try next for texts that failed together: the same once more when that may help, then
  * halves, then nothing. Pure.
  *
- * A single text is repeated once, since a fault may pass. A whole batch is repeated only where
- * another endpoint can take it: on the same one its halves tell more.
+ * What found nobody is sent once more when somebody is there again. A single text is repeated once,
+ * since a fault may pass. A whole batch is repeated only where another endpoint can take it: on the
+ * same one its halves tell more.
  */
 export function planRescue<Text>(
   group: FailedGroup<Text>,
   endpointCount: number,
 ): readonly (readonly Text[])[] {
-  const { texts } = group;
-  if (!isOfTheBatch(group.error)) return [];
+  const { texts, error } = group;
+  if (error.code === 'EMB_BACKEND_UNAVAILABLE') return group.isRepeated ? [] : [texts];
+  if (!isOfTheBatch(error)) return [];
   if (!group.isRepeated && (endpointCount > 1 || texts.length === 1)) return [texts];
   if (texts.length === 1) return [];
   const middle = texts.length >> 1;

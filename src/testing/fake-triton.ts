@@ -60,6 +60,8 @@ export interface FakeTriton {
    * none.
    */
   behaveOnce(behaviour: FakeBehaviour): void;
+  /** From now on it takes connections and says nothing at all, to whatever: a stopped process. */
+  hang(): void;
   /** Ends every connection and frees the port. */
   stop(): Promise<void>;
   /** Listens again on the same port. */
@@ -84,9 +86,11 @@ export async function startFakeTriton(options: FakeTritonOptions): Promise<FakeT
   const problems: string[] = [];
   const once: FakeBehaviour[] = [];
   let lasting: FakeBehaviour = { kind: 'answer' };
+  let isHanging = false;
 
   function onRequest(request: RawRequest, socket: Socket): void {
     calls.push(`${request.method} ${request.path}`);
+    if (isHanging) return;
     const modelPath = `/v2/models/${options.model}`;
     if (request.path === modelPath) sendJson(socket, 200, metadataOf(options, output.name));
     else if (request.path === `${modelPath}/config`) {
@@ -118,6 +122,9 @@ export async function startFakeTriton(options: FakeTritonOptions): Promise<FakeT
     problems,
     behave(behaviour) {
       lasting = behaviour;
+    },
+    hang() {
+      isHanging = true;
     },
     behaveOnce(behaviour) {
       once.push(behaviour);

@@ -1,5 +1,5 @@
-import type { Backend } from '../backend/backend.ts';
-import { createTritonBackend } from '../backend/triton/triton-backend.ts';
+import type { ResolveName } from '../backend/triton/triton-addresses.ts';
+import { createTritonBackend, type TritonBackend } from '../backend/triton/triton-backend.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { createLog } from '../base/log.ts';
 
@@ -17,10 +17,13 @@ export function tritonBackendOn(options: {
   clock?: Clock;
   timeoutMs?: number;
   probeMs?: number;
-}): Backend {
+  resolveMs?: number;
+  resolve?: ResolveName;
+}): TritonBackend {
   const { urls, model, dimension, clock = systemClock } = options;
-  const { timeoutMs = TIMEOUT_MS, probeMs = PROBE_MS } = options;
+  const { timeoutMs = TIMEOUT_MS, probeMs = PROBE_MS, ...names } = options;
   return createTritonBackend({
+    ...names,
     urls,
     modelName: model,
     expected: { dimension, padId: 1, heads: ['dense'], outputs: {} },

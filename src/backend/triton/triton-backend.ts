@@ -1,15 +1,20 @@
+import { lookup } from 'node:dns/promises';
 import type { Clock } from '../../base/clock.ts';
 import { ServerError } from '../../base/errors.ts';
-import type { Log } from '../../base/log.ts';
-import type {
-  Backend,
-  BackendLimits,
-  BackendState,
-  BatchOutput,
-  Head,
-  TokenBatch,
+import { describeError, type Log } from '../../base/log.ts';
+import {
+  type Backend,
+  BackendFault,
+  type BackendLimits,
+  type BatchOutput,
+  type InferOptions,
+  type TokenBatch,
 } from '../backend.ts';
-import { createTritonEndpoint, type TritonEndpoint } from './triton-endpoint.ts';
+import type { TritonEndpoint } from './endpoint-contract.ts';
+import { ModelIdentity } from './model-identity.ts';
+import { followAddresses, type ResolveName } from './triton-addresses.ts';
+import { createTritonCall, type TritonCall, unavailable } from './triton-call.ts';
+import { createTritonFleet, type FleetSummary } from './triton-fleet.ts';
 import type { ExpectedModel } from './triton-metadata.ts';
 
 /**
@@ -19,19 +24,24 @@ import type { ExpectedModel } from './triton-metadata.ts';
  */
 const LAUNCH_TOKENS = 480;
 
-interface FleetSummary {
-  readonly state: BackendState;
-  readonly heads: readonly Head[];
-  readonly limits: BackendLimits;
-}
+/** The Triton backend: its endpoints can be seen, and taken out one by one. */
+export type TritonBackend = Required<Backend>;
 
 /** Faults of the way to the backend, not of the batch. */
 const MAY_REPEAT: ReadonlySet<string> = new Set(['EMB_BACKEND_UNAVAILABLE', 'EMB_BACKEND_TIMEOUT']);
 
+/** The addresses of one family: a machine that has two of them is still one server. */
+const lookUp: ResolveName = async (name) => {
+  const found = await lookup(name, { all: true });
+  const family = found.some((one) => one.family === 4) ? 4 : 6;
+  return found.filter((one) => one.family === family).map((one) => one.address);
+};
+
 /**
- * One or several Triton servers that serve the same model. A batch goes to the endpoint with the
- * fewest in flight. When the connection fails or times out it is sent once more, on a fresh
- * connection and elsewhere if there is an elsewhere: inference is idempotent.
+ * One or several Triton servers that serve the same model. A batch goes to the one with the least
+ * to do. When the way to it fails, the batch is sent once more, elsewhere if there is an elsewhere:
+ * inference is idempotent. When the batch itself is refused, the endpoint is asked whether it still
+ * works, which tells a bad batch from a bad endpoint.
  */
 export function createTritonBackend(options: {
   urls: readonly string[];
@@ -45,71 +55,120 @@ export function createTritonBackend(options: {
   multiVectorTokensMax: number;
   clock: Clock;
   log: Log;
-}): Backend {
-  /**
-   * What the endpoints that are up can do together; asked for each request, made anew on change.
-   */
-  let fleet = summary([]);
-  const onChange = (): void => {
-    fleet = summary(endpoints);
-  };
-  const endpoints: readonly TritonEndpoint[] = options.urls.map((url) =>
-    createTritonEndpoint({ ...options, url, onChange }),
-  );
-  onChange();
+  /** How often names are resolved, in ms; 0, and unless told, leaves them to the connection. */
+  resolveMs?: number;
+  resolve?: ResolveName;
+  call?: TritonCall;
+}): TritonBackend {
+  const { clock, log, batchesInFlight, call = createTritonCall(clock) } = options;
+  const identity = new ModelIdentity();
+  const endpoint = { ...options, identity, call, batchesInFlightMax: batchesInFlight };
+  const fleet = createTritonFleet({ expectedHeads: options.expected.heads, endpoint });
+  const endFollowing = followAddresses({
+    urls: options.urls,
+    resolve: options.resolve ?? lookUp,
+    resolveMs: options.resolveMs ?? 0,
+    clock,
+    log,
+    onChange: fleet.follow,
+  });
+  let summary: FleetSummary | undefined;
+  let limits: BackendLimits;
 
-  function summary(all: readonly TritonEndpoint[]): FleetSummary {
-    const models = all.map((endpoint) => endpoint.model).filter((model) => model !== undefined);
-    const isReady = models.length > 0;
-    return {
-      state: { isReady, reason: isReady ? '' : all.map((endpoint) => endpoint.reason).join(' ') },
-      heads: options.expected.heads.filter((head) =>
-        models.every((model) => head in model.signature.outputs),
-      ),
-      limits: {
-        slotCount: Math.max(1, models.length) * options.batchesInFlight,
-        endpointCount: models.length,
-        batchTextsMax: Math.min(
-          options.batchTextsMax,
-          ...models.map((model) => model.batchTextsMax),
-        ),
-        batchTokensMax: options.batchTokensMax,
-        multiVectorTokensMax: options.multiVectorTokensMax,
-        launchTokens: LAUNCH_TOKENS,
-        isExactLength: false,
-      },
+  /** Asked for each batch, made anew only when the fleet has changed. */
+  function currentLimits(): BackendLimits {
+    if (summary === fleet.summary) return limits;
+    summary = fleet.summary;
+    limits = {
+      slotCount: summary.slotCount,
+      endpointCount: summary.endpointCount,
+      batchTextsMax: Math.min(options.batchTextsMax, summary.batchTextsMax),
+      batchTokensMax: options.batchTokensMax,
+      multiVectorTokensMax: options.multiVectorTokensMax,
+      launchTokens: LAUNCH_TOKENS,
+      isExactLength: false,
     };
+    return limits;
   }
 
-  function idlest(except?: TritonEndpoint): TritonEndpoint | undefined {
-    let best: TritonEndpoint | undefined;
-    for (const endpoint of endpoints) {
-      if (endpoint.model === undefined || endpoint === except) continue;
-      if (best === undefined || endpoint.batchesInFlight < best.batchesInFlight) best = endpoint;
-    }
-    return best;
-  }
-
-  async function infer(batch: TokenBatch): Promise<BatchOutput> {
-    const first = idlest() ?? endpoints[0];
+  async function infer(
+    batch: TokenBatch,
+    { signal, avoid }: InferOptions = {},
+  ): Promise<BatchOutput> {
+    const first = fleet.pick(avoid);
+    if (first === undefined) throw unavailable(fleet.summary.state.reason);
     try {
-      return await first.infer(batch, { isFreshConnection: false });
+      return await first.infer(batch, { isFreshConnection: false, signal });
     } catch (error) {
-      if (!(error instanceof ServerError) || !MAY_REPEAT.has(error.code)) throw error;
-      const second = idlest(first);
-      if (second !== undefined) first.suspect(error);
-      return await (second ?? first).infer(batch, { isFreshConnection: true });
+      if (!(error instanceof ServerError)) throw error;
+      if (MAY_REPEAT.has(error.code)) return await repeat(batch, { first, error, signal });
+      throw await blame(first, error);
     }
+  }
+
+  /**
+   * Once more, on a fresh connection. The same endpoint gets it only after it has proved that it
+   * serves the model still.
+   */
+  async function repeat(
+    batch: TokenBatch,
+    failed: { first: TritonEndpoint; error: ServerError; signal: AbortSignal | undefined },
+  ): Promise<BatchOutput> {
+    const { first, error, signal } = failed;
+    let second = fleet.pickOther(first.url);
+    if (second !== undefined) first.suspect(describeError(error.cause ?? error));
+    else if (await first.verify()) second = first;
+    if (second === undefined) throw error;
+    try {
+      return await second.infer(batch, { isFreshConnection: true, signal });
+    } catch (again) {
+      if (!(again instanceof ServerError)) throw again;
+      if (!MAY_REPEAT.has(again.code)) throw await blame(second, again);
+      const isAlive = await second.verify();
+      if (again.code !== 'EMB_BACKEND_TIMEOUT' || !isAlive) throw again;
+      // Twice too slow on servers that answer others: these texts are what hangs.
+      const { message, details } = again;
+      const cause = new BackendFault(message, { servedBy: second.url, isDeath: true });
+      throw new ServerError(again.code, message, { ...details, cause });
+    }
+  }
+
+  /**
+   * Finds out whether a failed batch or its endpoint is to blame, and says so in the error's cause.
+   */
+  async function blame(endpoint: TritonEndpoint, error: ServerError): Promise<ServerError> {
+    if (error.code === 'EMB_REQUEST_ABORTED') return error;
+    const isUp = await endpoint.verify();
+    const isOnceTooOften = endpoint.noteFailure();
+    if (isUp && isOnceTooOften && fleet.pickOther(endpoint.url) !== undefined) {
+      endpoint.eject(`${endpoint.url} failed on several batches in a row.`);
+    }
+    const { code, message, details } = error;
+    const fault = { servedBy: endpoint.url, isDeath: !isUp, cause: error.cause };
+    const cause = new BackendFault(`${endpoint.url}: ${isUp ? 'refused' : 'died'}`, fault);
+    return new ServerError(code, message, { ...details, cause });
   }
 
   return {
     name: 'triton',
-    limits: () => fleet.limits,
-    heads: () => fleet.heads,
-    state: () => fleet.state,
+    limits: currentLimits,
+    heads: () => fleet.summary.heads,
+    state: () => fleet.summary.state,
     infer,
+    endpoints: () => fleet.endpoints,
+    async drain(url) {
+      const endpoint = fleet.endpoints.find((candidate) => candidate.url === url);
+      await endpoint?.drain();
+      return endpoint !== undefined;
+    },
+    resume(url) {
+      const endpoint = fleet.endpoints.find((candidate) => candidate.url === url);
+      endpoint?.resume();
+      return endpoint !== undefined;
+    },
     async close() {
-      for (const endpoint of endpoints) endpoint.close();
+      endFollowing();
+      fleet.close();
     },
   };
 }

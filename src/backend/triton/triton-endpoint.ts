@@ -1,68 +1,62 @@
-import type { Clock } from '../../base/clock.ts';
 import { ServerError } from '../../base/errors.ts';
-import { describeError, type Log } from '../../base/log.ts';
+import { describeError } from '../../base/log.ts';
 import type { BatchOutput, TokenBatch } from '../backend.ts';
-import { type ExpectedModel, readTritonModel, type TritonModel } from './triton-metadata.ts';
+import type { EndpointInferOptions, EndpointOptions, TritonEndpoint } from './endpoint-contract.ts';
+import { EndpointHealth } from './endpoint-health.ts';
+import {
+  type OpenCall,
+  refusalOf,
+  type TritonReply,
+  type TritonRequest,
+  unavailable,
+} from './triton-call.ts';
+import type { TritonModel } from './triton-metadata.ts';
+import { askModel } from './triton-probe.ts';
 import { decodeInferReply, encodeInferRequest } from './triton-wire.ts';
-
-/** One Triton server. */
-export interface TritonEndpoint {
-  readonly url: string;
-  /** The model, once a real inference has worked; undefined while the endpoint is down. */
-  readonly model: TritonModel | undefined;
-  /** Why it is down; empty while it is up. */
-  readonly reason: string;
-  readonly batchesInFlight: number;
-  /**
-   * Runs one batch, once. A failure on a fresh connection takes the endpoint down; on a pooled one,
-   * of which any may be half open, it says nothing of the server.
-   */
-  infer(batch: TokenBatch, options: { isFreshConnection: boolean }): Promise<BatchOutput>;
-  /** Takes the endpoint down until a probe has worked. */
-  suspect(error: ServerError): void;
-  close(): void;
-}
-
-/** Texts that prove an endpoint: `<s> </s>` of every XLM-R vocabulary. */
-const PROBE_IDS = Int32Array.of(0, 2);
 
 /** Request buffers kept for reuse: as many as batches usually are in flight. */
 const BUFFERS_KEPT = 4;
 
-export function createTritonEndpoint(options: {
-  url: string;
-  modelName: string;
-  expected: ExpectedModel;
-  timeoutMs: number;
-  probeMs: number;
-  /** Called each time the endpoint has come up or gone down. */
-  onChange: () => void;
-  clock: Clock;
-  log: Log;
-}): TritonEndpoint {
+/**
+ * Shortest time to answer whether it lives, in ms: a busy server answers that between two batches,
+ * a stopped one never.
+ */
+const LIVENESS_MS_MIN = 1000;
+
+export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   const { url, modelName, timeoutMs, clock, log } = options;
   const modelUrl = `${url}/v2/models/${encodeURIComponent(modelName)}`;
+  const hostHeader: Record<string, string> = options.host ? { Host: options.host } : {};
+  const health = new EndpointHealth();
   const buffers: ArrayBuffer[] = [];
+  const openCalls = new Set<OpenCall>();
+  const openProbes = new Set<OpenCall>();
   let model: TritonModel | undefined;
   let reason = `Triton at ${url} was not asked yet.`;
   let batchesInFlight = 0;
+  let outstandingTokens = 0;
+  let isDraining = false;
+  let onDrained: (() => void) | undefined;
   let cancelProbe: () => void = () => undefined;
+  let verifying: Promise<boolean> | undefined;
   let answeredMs = 0;
   let isClosed = false;
 
-  /**
-   * Reads the metadata and runs one real inference; the endpoint is up only when both have worked.
-   */
-  async function probe(): Promise<void> {
+  function verify(): Promise<boolean> {
+    if (isClosed) return Promise.resolve(false);
+    verifying ??= probe().finally(() => {
+      verifying = undefined;
+    });
+    return verifying;
+  }
+
+  async function probe(): Promise<boolean> {
+    cancelProbe();
     try {
-      const [metadata, config] = await Promise.all([
-        getJson(modelUrl),
-        getJson(`${modelUrl}/config`),
-      ]);
-      const found = readTritonModel(metadata, config, options.expected);
-      const heads = options.expected.heads.filter((head) => head in found.signature.outputs);
-      await send({ texts: [PROBE_IDS], paddedLength: PROBE_IDS.length, heads }, found, true);
-      if (isClosed) return;
+      const { expected, identity } = options;
+      const found = await askModel({ modelUrl, expected, identity, call: callHere, timeoutMs });
+      if (isClosed) return false;
+      answeredMs = clock.now();
       if (model === undefined) {
         log.info('triton-up', { url, model: modelName, inputs: found.signature.inputDatatype });
       }
@@ -70,70 +64,107 @@ export function createTritonEndpoint(options: {
       reason = '';
       options.onChange();
       watch();
+      return true;
     } catch (error) {
       goDown(`Triton at ${url} cannot serve ${modelName}: ${describeError(error)}`);
+      return false;
     }
   }
 
   /**
-   * Probes an endpoint that is up once no batch has told of it for a while: nothing else would
-   * notice its end.
+   * Looks after an endpoint that is up once no batch has told of it for a while: nothing else would
+   * notice its end. A busy one would answer a whole probe behind its batches, so it is only asked
+   * whether it lives.
    */
   function watch(): void {
     cancelProbe();
     cancelProbe = clock.schedule(options.probeMs, () => {
       if (clock.now() - answeredMs < options.probeMs) watch();
-      else void probe();
+      else if (batchesInFlight > 0) void askLife();
+      else void verify();
     });
   }
 
-  function goDown(why: string): void {
+  async function askLife(): Promise<void> {
+    const lifeMs = Math.max(LIVENESS_MS_MIN, options.probeMs);
+    const address = `${url}/v2/health/live`;
+    let isAlive = true;
+    try {
+      await callHere({ address, isFreshConnection: true, timeoutMs: Math.min(lifeMs, timeoutMs) });
+      health.spoke();
+    } catch {
+      isAlive = !health.wasSilent();
+    }
+    if (model === undefined || isClosed) return;
+    if (isAlive) watch();
+    else goDown(`Triton at ${url} does not answer any more.`);
+  }
+
+  function goDown(why: string, backAfterMs = options.probeMs): void {
     if (isClosed) return;
     if (why !== reason) log.warn('triton-down', { url, reason: why });
+    if (model !== undefined) health.wentDown();
     model = undefined;
     reason = why;
     options.onChange();
     cancelProbe();
-    cancelProbe = clock.schedule(options.probeMs, () => void probe());
+    cancelProbe = clock.schedule(backAfterMs, () => void verify());
+    for (const open of openCalls) open.cancel(unavailable(why));
   }
 
-  const infer: TritonEndpoint['infer'] = async (batch, { isFreshConnection }) => {
+  const infer: TritonEndpoint['infer'] = async (batch, { isFreshConnection, signal }) => {
     if (model === undefined) throw unavailable(reason);
+    const tokens = batch.texts.length * batch.paddedLength;
     batchesInFlight++;
+    outstandingTokens += tokens;
     try {
-      return await send(batch, model, isFreshConnection);
-    } catch (error) {
-      const isDown = error instanceof ServerError && error.code === 'EMB_BACKEND_UNAVAILABLE';
-      if (isDown && isFreshConnection) goDown(describeError(error.cause));
-      throw error;
+      const output = await send(batch, model, { isFreshConnection, signal });
+      if (health.succeeded()) options.onChange();
+      return output;
     } finally {
       batchesInFlight--;
+      outstandingTokens -= tokens;
+      if (batchesInFlight === 0) onDrained?.();
     }
   };
 
   async function send(
     batch: TokenBatch,
     { signature }: TritonModel,
-    isFreshConnection: boolean,
+    { isFreshConnection, signal }: EndpointInferOptions,
   ): Promise<BatchOutput> {
     const request = encodeInferRequest(batch, signature, takeBuffer);
-    const reply = await call(`${modelUrl}/infer`, {
+    const open = options.call({
+      address: `${modelUrl}/infer`,
       method: 'POST',
       body: request.body,
       headers: {
         'Content-Type': 'application/octet-stream',
         'Inference-Header-Content-Length': String(request.headerBytes),
+        ...hostHeader,
       },
-      keepalive: !isFreshConnection,
+      isFreshConnection,
+      timeoutMs,
     });
-    // Only now has the whole request been read by the other side; a failed call never gives its
-    // buffer back.
-    if (buffers.length < BUFFERS_KEPT) buffers.push(request.body.buffer);
-    if (reply.status !== 200) throw refusal(reply);
-    answeredMs = clock.now();
-    const length = reply.headers.get('inference-header-content-length');
-    const headerBytes = length === null ? null : Number(length);
-    return decodeInferReply(reply.body, headerBytes, { signature, batch });
+    const onAbort = (): void => open.cancel(nobodyWaits());
+    openCalls.add(open);
+    signal?.addEventListener('abort', onAbort);
+    if (signal?.aborted) onAbort();
+    try {
+      const reply = await open.reply;
+      // Only now has the whole request been read by the other side; a failed call never gives its
+      // buffer back.
+      if (buffers.length < BUFFERS_KEPT) buffers.push(request.body.buffer);
+      answeredMs = clock.now();
+      if (reply.status !== 200) throw refusalOf(reply);
+      const length = reply.headers.get('inference-header-content-length');
+      const headerBytes = length === null ? null : Number(length);
+      const output = decodeInferReply(reply.body, headerBytes, { signature, batch });
+      return { ...output, servedBy: url };
+    } finally {
+      openCalls.delete(open);
+      signal?.removeEventListener('abort', onAbort);
+    }
   }
 
   function takeBuffer(bytes: number): ArrayBuffer {
@@ -143,43 +174,14 @@ export function createTritonEndpoint(options: {
       : new ArrayBuffer(2 ** Math.ceil(Math.log2(bytes)));
   }
 
-  async function getJson(address: string): Promise<unknown> {
-    const reply = await call(address, { keepalive: false });
-    if (reply.status !== 200) throw refusal(reply);
-    return JSON.parse(new TextDecoder().decode(reply.body));
+  /** A question of our own. It outlives the endpoint's being down, and not its close. */
+  async function callHere(request: TritonRequest): Promise<TritonReply> {
+    const open = options.call({ ...request, headers: { ...request.headers, ...hostHeader } });
+    openProbes.add(open);
+    return await open.reply.finally(() => openProbes.delete(open));
   }
 
-  /** One HTTP call with a deadline that covers the body too. */
-  async function call(address: string, init: RequestInit): Promise<RawReply> {
-    const controller = new AbortController();
-    let isLate = false;
-    const cancelDeadline = clock.schedule(timeoutMs, () => {
-      isLate = true;
-      controller.abort();
-    });
-    try {
-      const response = await fetch(address, {
-        ...init,
-        // Left to itself the runtime asks for gzip, and Triton then compresses vectors: thirty
-        // times slower.
-        headers: { ...init.headers, 'Accept-Encoding': 'identity' },
-        signal: controller.signal,
-        redirect: 'manual',
-      });
-      const { status, headers } = response;
-      return { status, headers, body: await response.bytes() };
-    } catch (cause) {
-      if (isLate) {
-        const message = `The backend did not answer within ${timeoutMs} ms.`;
-        throw new ServerError('EMB_BACKEND_TIMEOUT', message, { limit: timeoutMs, cause });
-      }
-      throw unavailable(`the connection to ${url} failed`, cause);
-    } finally {
-      cancelDeadline();
-    }
-  }
-
-  void probe();
+  void verify();
   return {
     url,
     get model() {
@@ -191,38 +193,47 @@ export function createTritonEndpoint(options: {
     get batchesInFlight() {
       return batchesInFlight;
     },
+    get outstandingTokens() {
+      return outstandingTokens;
+    },
+    get capacity() {
+      return health.isSlowStarting ? 1 : options.batchesInFlightMax;
+    },
+    get isDraining() {
+      return isDraining;
+    },
     infer,
-    suspect: (error) => goDown(describeError(error.cause ?? error)),
+    verify,
+    suspect(why) {
+      if (model === undefined) return;
+      goDown(why);
+      void verify();
+    },
+    noteFailure: () => health.failed(),
+    eject: (why) => goDown(why, health.nextEjectionMs()),
+    drain() {
+      isDraining = true;
+      options.onChange();
+      if (batchesInFlight === 0) return Promise.resolve();
+      return new Promise((resolve) => {
+        onDrained = resolve;
+      });
+    },
+    resume() {
+      isDraining = false;
+      options.onChange();
+    },
     close() {
       isClosed = true;
       model = undefined;
       reason = 'The server is shutting down.';
       options.onChange();
       cancelProbe();
+      for (const open of [...openCalls, ...openProbes]) open.cancel(unavailable(reason));
     },
   };
 }
 
-interface RawReply {
-  readonly status: number;
-  readonly headers: Headers;
-  readonly body: Uint8Array<ArrayBuffer>;
-}
-
-/**
- * What a status other than 200 means: the server is not there for now, or it will never take this
- * batch.
- */
-function refusal(reply: RawReply): ServerError {
-  const said = new TextDecoder().decode(reply.body.subarray(0, 500));
-  const cause = new Error(`Triton answered ${reply.status}: ${said}`);
-  const isAway = reply.status === 503 || reply.status === 404;
-  if (isAway) return unavailable(cause.message);
-  return new ServerError('EMB_BACKEND_FAILED', 'The backend refused this batch.', { cause });
-}
-
-function unavailable(why: string, cause?: unknown): ServerError {
-  return new ServerError('EMB_BACKEND_UNAVAILABLE', 'The backend is not available.', {
-    cause: new Error(why, { cause }),
-  });
+function nobodyWaits(): ServerError {
+  return new ServerError('EMB_REQUEST_ABORTED', 'Nobody waits for this batch any more.');
 }

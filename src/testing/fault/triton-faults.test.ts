@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import type { ServerError } from '../../base/errors.ts';
+import { describeError } from '../../base/log.ts';
 import { type FakeBehaviour, startFakeTriton } from '../fake-triton.ts';
 import { tritonBackendOn } from '../triton-backend-on.ts';
 import { until } from '../until.ts';
@@ -49,11 +50,12 @@ describe('one failure on a pooled connection', () => {
 
 describe('a failure that lasts', () => {
   test.each(['stall', 'half-body'] as const)(
-    '%s: EMB_BACKEND_TIMEOUT, twice tried',
+    '%s: EMB_BACKEND_TIMEOUT, then down since a probe hangs as well',
     async (kind) => {
       under.fake.behave({ kind });
-      expect(await under.inferPastDeadlines(2)).toMatchObject({ code: 'EMB_BACKEND_TIMEOUT' });
-      expect(under.batchRequests()).toHaveLength(2);
+      expect(await under.inferWhileTimePasses()).toMatchObject({ code: 'EMB_BACKEND_TIMEOUT' });
+      expect(under.batchRequests()).toHaveLength(1);
+      expect(under.backend.state().isReady).toBe(false);
       under.fake.behave({ kind: 'answer' });
       await recovered();
     },
@@ -64,7 +66,7 @@ describe('a failure that lasts', () => {
     async (kind) => {
       under.fake.behave({ kind });
       expect(await under.infer()).toMatchObject({ code: 'EMB_BACKEND_UNAVAILABLE' });
-      expect(under.batchRequests()).toHaveLength(2);
+      expect(under.batchRequests()).toHaveLength(1);
       expect(under.backend.state()).toMatchObject({ isReady: false });
       expect(under.backend.state().reason).toContain(under.fake.url);
       under.fake.behave({ kind: 'answer' });
@@ -118,13 +120,35 @@ describe('a failure that lasts', () => {
 });
 
 describe('a refusal', () => {
-  test.each([400, 500, 501])('%d: EMB_BACKEND_FAILED, not tried again', async (status) => {
-    under.fake.behave({ kind: 'status', status, body: '{"error":"unexpected shape for input"}' });
+  const refusal = (status: number): FakeBehaviour => {
+    return { kind: 'status', status, body: '{"error":"unexpected shape for input"}' };
+  };
+
+  test.each([400, 500, 501])(
+    '%d of one batch: EMB_BACKEND_FAILED, not tried again',
+    async (status) => {
+      under.fake.behaveOnce(refusal(status));
+      const error = (await under.infer()) as ServerError;
+      expect(error).toMatchObject({ code: 'EMB_BACKEND_FAILED', cause: { isDeath: false } });
+      expect(String(error)).not.toContain('unexpected shape');
+      expect(describeError(error)).toContain('unexpected shape');
+      expect(under.batchRequests()).toHaveLength(1);
+      expect(under.backend.state().isReady).toBe(true);
+    },
+  );
+
+  test('of everything, the probe too: the endpoint is down, and the batch may be why', async () => {
+    under.fake.behave(refusal(500));
     const error = await under.infer();
-    expect(error).toMatchObject({ code: 'EMB_BACKEND_FAILED' });
-    expect(String(error)).not.toContain('unexpected shape');
-    expect(String((error as ServerError).cause)).toContain('unexpected shape');
-    expect(under.batchRequests()).toHaveLength(1);
+    expect(error).toMatchObject({ code: 'EMB_BACKEND_FAILED', cause: { isDeath: true } });
+    expect(under.backend.state().isReady).toBe(false);
+  });
+
+  test('a batch that hangs twice on a server that answers others is marked', async () => {
+    under.fake.behaveOnce({ kind: 'stall' });
+    under.fake.behaveOnce({ kind: 'stall' });
+    const error = await under.inferPastDeadlines(2);
+    expect(error).toMatchObject({ code: 'EMB_BACKEND_TIMEOUT', cause: { isDeath: true } });
     expect(under.backend.state().isReady).toBe(true);
   });
 });

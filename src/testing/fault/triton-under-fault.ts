@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect } from 'bun:test';
 import { type Backend, headSet } from '../../backend/backend.ts';
+import { sleep, systemClock } from '../../base/clock.ts';
 import { ServerError } from '../../base/errors.ts';
 import { type FakeInference, type FakeTriton, startFakeTriton } from '../fake-triton.ts';
 import { deterministicEmbedding } from '../triton/deterministic-embedding.ts';
@@ -35,6 +36,8 @@ export interface TritonUnderFault {
   infer(): Promise<readonly number[][] | ServerError>;
   /** The same, letting the deadline of each of so many calls pass once the fake has the call. */
   inferPastDeadlines(callCount: number): Promise<readonly number[][] | ServerError>;
+  /** The same, moving time on until there is an outcome. */
+  inferWhileTimePasses(): Promise<readonly number[][] | ServerError>;
   /** Requests of `BATCH`; the probes of an endpoint have one text alone. */
   batchRequests(): readonly FakeInference[];
 }
@@ -92,8 +95,24 @@ export function tritonUnderFault(): TritonUnderFault {
       const outcome = infer();
       for (let call = 1; call <= callCount; call++) {
         await until(`call ${call} has arrived`, () => batchRequests().length >= before + call);
-        await clock.advance(TIMEOUT_MS);
+        // In steps, each with a real turn or two: a question to the fake must not seem unanswered.
+        for (let step = 0; step < 50; step++) {
+          await clock.advance(TIMEOUT_MS / 50);
+          await sleep(systemClock, 1);
+        }
       }
+      return await outcome;
+    },
+    async inferWhileTimePasses() {
+      let isOver = false;
+      const outcome = infer().finally(() => {
+        isOver = true;
+      });
+      await until('the batch has an outcome', async () => {
+        await clock.advance(100);
+        await sleep(systemClock, 1);
+        return isOver;
+      });
       return await outcome;
     },
     batchRequests,

@@ -1,0 +1,44 @@
+import type { ServerError } from '../base/errors.ts';
+
+/** What became of a batch, for the log and the metrics. */
+export interface BatchReport {
+  readonly textCount: number;
+  readonly paddedLength: number;
+  /** Tokens that were not padding. */
+  readonly tokenCount: number;
+  readonly inferMs: number;
+  /** Wait of the text that waited longest. */
+  readonly queueMsMax: number;
+  /** Why its first call failed. */
+  readonly error: ServerError | undefined;
+  /** Further calls that were spent on saving its texts. */
+  readonly rescueCallCount: number;
+}
+
+/** Adds up what the texts of a batch were like. */
+export function reportOf(
+  texts: readonly {
+    readonly ids: Int32Array;
+    readonly paddedLength: number;
+    readonly arrivedMs: number;
+    readonly sentMs: number;
+  }[],
+  run: {
+    readonly isExactLength: boolean;
+    readonly inferMs: number;
+    readonly error: ServerError | undefined;
+    readonly rescueCallCount: number;
+  },
+): BatchReport {
+  const { isExactLength, inferMs, error, rescueCallCount } = run;
+  let paddedLength = 0;
+  let tokenCount = 0;
+  let queueMsMax = 0;
+  for (const { ids, paddedLength: shared, arrivedMs, sentMs } of texts) {
+    paddedLength = Math.max(paddedLength, isExactLength ? ids.length : shared);
+    tokenCount += ids.length;
+    queueMsMax = Math.max(queueMsMax, sentMs - arrivedMs);
+  }
+  const textCount = texts.length;
+  return { textCount, paddedLength, tokenCount, inferMs, queueMsMax, error, rescueCallCount };
+}
