@@ -5,6 +5,7 @@ import type { Metrics } from './base/metrics.ts';
 import type { Config } from './config.ts';
 import { createEncode, type Parts } from './encode.ts';
 import { addAccess } from './http/access.ts';
+import { createBodyIntake } from './http/body-intake.ts';
 import { doorErrorReply } from './http/door-error.ts';
 import { addMetricsRoute } from './http/metrics.ts';
 import { addNativeRoutes } from './http/native.ts';
@@ -40,11 +41,13 @@ export function createApp(options: {
   });
   const callerOf = addAccess(app, { config, log, onRefused: observer.ended });
   const encode = observer.watching(createEncode(parts));
+  const bodyIntake = createBodyIntake({ clock, ...config });
+  const limits = { ...config, bodyIntake };
   const { tokenizer, vocabulary } = parts;
   addNativeRoutes(app, {
     encode,
     manifest: parts.manifest,
-    limits: config,
+    limits,
     callerOf,
     clock,
     log,
@@ -53,19 +56,19 @@ export function createApp(options: {
     encode,
     manifest: parts.manifest,
     heads: () => parts.backend.heads(),
-    limits: config,
+    limits,
     callerOf,
     clock,
     log,
   });
-  addTokenRoutes(app, { tokenizer, vocabulary, limits: config, clock, log });
+  addTokenRoutes(app, { tokenizer, vocabulary, limits, clock, log });
   const vectorDoor = {
     encode,
     manifest: parts.manifest,
     vocabulary,
     backendName: parts.backend.name,
     heads: () => parts.backend.heads(),
-    limits: config,
+    limits,
     callerOf,
     clock,
     log,

@@ -31,6 +31,11 @@ export const ERRORS = {
     retryable: false,
     meaning: 'No reply format in Accept is known.',
   },
+  EMB_BODY_TIMEOUT: {
+    status: 408,
+    retryable: true,
+    meaning: 'The body took too long to arrive.',
+  },
   EMB_BODY_TOO_LARGE: {
     status: 413,
     retryable: false,

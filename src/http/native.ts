@@ -18,6 +18,7 @@ import {
   optionalWords,
   requiredTexts,
 } from './field-checks.ts';
+import type { BodyIntake } from './body-intake.ts';
 import { readBody } from './read-body.ts';
 import { valueCountMaxOf } from './reply-bounds.ts';
 import { timeoutOf } from './request-timeout.ts';
@@ -29,6 +30,7 @@ export interface NativeDoor {
   readonly manifest: ModelManifest;
   readonly limits: {
     readonly bodyBytesMax: number;
+    readonly bodyIntake: BodyIntake;
     readonly requestTextsMax: number;
     readonly replyBytesMax: number;
     readonly truncate: boolean;
@@ -69,7 +71,7 @@ async function answerEncode(
   const { limits, manifest, clock } = door;
   const startMs = clock.now();
   const format = negotiateFormat(request.headers.get('accept'));
-  const fields = fieldsOf(await readBody(request, limits.bodyBytesMax));
+  const fields = fieldsOf(await readBody(request, limits));
   const readMs = clock.now() - startMs;
   const { texts, isSingle } = requiredTexts(fields, 'query', limits.requestTextsMax);
   const heads = headSet(optionalWords(fields, 'outputs', HEADS) ?? ['dense']);

@@ -11,6 +11,7 @@ import type { CallerOf } from './access.ts';
 import { SCORE_DOCUMENT } from './documents.ts';
 import { errorReply, REQUEST_ID_HEADER, requestIdOf } from './error-reply.ts';
 import { fieldsOf, optionalBoolean, optionalWords, requiredTexts } from './field-checks.ts';
+import type { BodyIntake } from './body-intake.ts';
 import { readBody } from './read-body.ts';
 import { scoreTexts, weightsOf } from './score-texts.ts';
 
@@ -22,6 +23,7 @@ export interface ScoreDoor {
   readonly heads: () => readonly Head[];
   readonly limits: {
     readonly bodyBytesMax: number;
+    readonly bodyIntake: BodyIntake;
     readonly requestTextsMax: number;
     readonly replyBytesMax: number;
     readonly truncate: boolean;
@@ -56,7 +58,7 @@ async function answerScore(
 ): Promise<Response> {
   const { limits, manifest } = door;
   const format = negotiateFormat(request.headers.get('accept'));
-  const fields = fieldsOf(await readBody(request, limits.bodyBytesMax));
+  const fields = fieldsOf(await readBody(request, limits));
   const query = requiredTexts(fields, 'query', 1);
   const { texts } = requiredTexts(fields, 'texts', limits.requestTextsMax);
   const heads = headSet(optionalWords(fields, 'outputs', HEADS) ?? door.heads());

@@ -7,6 +7,7 @@ import type { CompiledTokenizer, EncodedText } from '../tokenizer/compiled-token
 import type { TokenizerPool } from '../tokenizer/tokenizer-pool.ts';
 import { REQUEST_ID_HEADER, requestIdOf } from './error-reply.ts';
 import { fieldsOf, optionalBoolean, requiredTexts } from './field-checks.ts';
+import type { BodyIntake } from './body-intake.ts';
 import { readBody } from './read-body.ts';
 import { teiErrorReply } from './tei-error.ts';
 import { DECODE_DOCUMENT, TOKENIZE_DOCUMENT } from './token-documents.ts';
@@ -17,6 +18,7 @@ export interface TokensDoor {
   readonly vocabulary: CompiledTokenizer | undefined;
   readonly limits: {
     readonly bodyBytesMax: number;
+    readonly bodyIntake: BodyIntake;
     readonly requestTextsMax: number;
     readonly requestTimeoutMs: number;
   };
@@ -58,7 +60,7 @@ export function addTokenRoutes(app: Elysia, door: TokensDoor): void {
 async function answerTokenize(door: TokensDoor, request: Request): Promise<ShownToken[][]> {
   const { limits, clock, tokenizer } = door;
   const vocabulary = vocabularyOf(door);
-  const fields = fieldsOf(await readBody(request, limits.bodyBytesMax));
+  const fields = fieldsOf(await readBody(request, limits));
   const { texts } = requiredTexts(fields, 'inputs', limits.requestTextsMax);
   const specialTokens = optionalBoolean(fields, 'add_special_tokens') ?? true;
   const { signal } = request;
@@ -101,7 +103,7 @@ function codePointIndex(text: string): (unit: number) => number {
 
 async function answerDecode(door: TokensDoor, request: Request): Promise<string[]> {
   const vocabulary = vocabularyOf(door);
-  const fields = fieldsOf(await readBody(request, door.limits.bodyBytesMax));
+  const fields = fieldsOf(await readBody(request, door.limits));
   const skipSpecialTokens = optionalBoolean(fields, 'skip_special_tokens') ?? true;
   const rows = idRowsOf(fields.ids, vocabulary.vocabularySize);
   return rows.map((ids) => vocabulary.decode(ids, { skipSpecialTokens }));

@@ -11,6 +11,7 @@ import type { CallerOf } from './access.ts';
 import { REQUEST_ID_HEADER } from './error-reply.ts';
 import { type Fields, fieldsOf } from './field-checks.ts';
 import type { TokenIdPolicy } from './input-texts.ts';
+import type { BodyIntake } from './body-intake.ts';
 import { readBody } from './read-body.ts';
 import { serverTiming } from './server-timing.ts';
 
@@ -25,6 +26,7 @@ export interface VectorDoor {
   readonly heads: () => readonly Head[];
   readonly limits: {
     readonly bodyBytesMax: number;
+    readonly bodyIntake: BodyIntake;
     readonly requestTextsMax: number;
     readonly replyBytesMax: number;
     readonly truncate: boolean;
@@ -59,7 +61,7 @@ export async function readCall(
 ): Promise<DoorCall> {
   const startMs = door.clock.now();
   const format = negotiateFormat(request.headers.get('accept'));
-  const fields = fieldsOf(await readBody(request, door.limits.bodyBytesMax));
+  const fields = fieldsOf(await readBody(request, door.limits));
   return { request, requestId, format, fields, startMs, readMs: door.clock.now() - startMs };
 }
 
