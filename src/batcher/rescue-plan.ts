@@ -30,6 +30,7 @@ export function isOfTheBatch(error: ServerError): boolean {
   return error.code === 'EMB_BACKEND_FAILED' || error.code === 'EMB_OUTPUT_INVALID';
 }
 
+/** Whether the batch has ended the worker or the server that ran it. */
 export function isDeath(error: ServerError): boolean {
   return error.cause instanceof BackendFault && error.cause.isDeath;
 }

@@ -5,7 +5,8 @@ import { ServerError } from '../base/errors.ts';
 export interface BodyIntake {
   /**
    * @returns the whole body.
-   * @throws ServerError EMB_BODY_TOO_LARGE, EMB_BODY_TIMEOUT, EMB_QUEUE_FULL or EMB_REQUEST_ABORTED.
+   * @throws ServerError EMB_BODY_TOO_LARGE, EMB_BODY_TIMEOUT, EMB_QUEUE_FULL or
+   * EMB_REQUEST_ABORTED.
    */
   read(request: Request, bodyBytesMax: number): Promise<Uint8Array>;
   /** Bytes of the bodies that are being received: those that have come, or a small body's all. */

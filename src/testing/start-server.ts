@@ -11,7 +11,9 @@ const MODELS = join(import.meta.dir, '../../models');
 
 /** A whole server inside the test's process, on a free port of the loopback. */
 export interface RunningServer {
-  /** `http://127.0.0.1:port` without a slash at the end; `https://…` or `unix:/path` by settings. */
+  /**
+   * `http://127.0.0.1:port` without a slash at the end; `https://…` or `unix:/path` by settings.
+   */
   readonly url: string;
   readonly config: Config;
   readonly parts: LiveParts;

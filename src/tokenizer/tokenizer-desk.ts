@@ -35,6 +35,12 @@ interface OpenJob extends DeskSettlement {
   readonly units: number;
 }
 
+/**
+ * Starts one worker and keeps it running.
+ *
+ * @param options.greeting what the worker shall load; a compiled tokenizer is shared with it.
+ * @param options.restartsMax how often in a row a worker that dies while starting is started again.
+ */
 export function createTokenizerDesk(options: {
   name: string;
   workerUrl: URL;

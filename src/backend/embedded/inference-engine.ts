@@ -26,8 +26,8 @@ export interface InferenceEngine {
 }
 
 /**
- * Loads a graph with an input `input_ids`, int64 `[batch, sequence]`, perhaps an `attention_mask` of
- * the same form, and float32 outputs of the names that the manifest gives.
+ * Loads a graph with an input `input_ids`, int64 `[batch, sequence]`, perhaps an `attention_mask`
+ * of the same form, and float32 outputs of the names that the manifest gives.
  */
 export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<InferenceEngine> {
   const { modelPath, outputs } = greeting;

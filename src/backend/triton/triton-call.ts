@@ -83,6 +83,11 @@ export function refusalOf(reply: TritonReply): ServerError {
   return new ServerError('EMB_BACKEND_FAILED', 'The backend refused this batch.', { cause });
 }
 
+/**
+ * An EMB_BACKEND_UNAVAILABLE.
+ *
+ * @param why for the log; the caller is told no more than that the backend is away.
+ */
 export function unavailable(why: string, cause?: unknown): ServerError {
   return new ServerError('EMB_BACKEND_UNAVAILABLE', 'The backend is not available.', {
     retryAfterMs: 1000,

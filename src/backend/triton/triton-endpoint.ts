@@ -23,6 +23,7 @@ const BUFFERS_KEPT = 4;
  */
 const LIVENESS_MS_MIN = 1000;
 
+/** Starts to look after one server: it is probed at once, in the background. */
 export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   const { url, modelName, timeoutMs, clock, log } = options;
   const modelUrl = `${url}/v2/models/${encodeURIComponent(modelName)}`;

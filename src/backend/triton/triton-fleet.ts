@@ -37,6 +37,7 @@ export interface TritonFleet {
   close(): void;
 }
 
+/** Makes the fleet of some servers; each is probed from the start, in the background. */
 export function createTritonFleet(options: {
   expectedHeads: readonly Head[];
   endpoint: Omit<EndpointOptions, 'url' | 'host' | 'onChange'>;

@@ -1,8 +1,8 @@
 /**
  * The three heads through `POST /encode`, against what PyTorch answered.
  *
- * Faults that were planted in the code by hand, and that this suite caught: the last weight of an id
- * in place of the largest; a text's share of a padded batch taken where it would lie without
+ * Faults that were planted in the code by hand, and that this suite caught: the last weight of an
+ * id in place of the largest; a text's share of a padded batch taken where it would lie without
  * padding.
  */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
@@ -38,7 +38,9 @@ function differenceOf(found: ArrayLike<number>, wanted: ArrayLike<number>): numb
   return largest;
 }
 
-/** Largest difference of any number; that the ids are the same, and no head too many, is expected. */
+/**
+ * Largest difference of any number; that the ids are the same, and no head too many, is expected.
+ */
 function compare(found: ReadHeads, wanted: GoldenText, heads: readonly Head[]): number {
   const { dense, sparse, multiVector } = found;
   expect([dense, sparse, multiVector].map((head) => head !== undefined)).toEqual(

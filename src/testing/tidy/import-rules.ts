@@ -13,24 +13,26 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   model: ['base'],
   reply: ['base'],
   client: ['reply', 'base/errors.ts'],
-  'config.ts': [],
+  config: [],
   encode: ['base', 'backend', 'batcher', 'tokenizer', 'admission', 'model', 'reply'],
-  http: ['base', 'backend', 'tokenizer', 'model', 'reply', 'encode', 'config.ts'],
+  http: ['base', 'backend', 'tokenizer', 'model', 'reply', 'encode', 'config'],
   'parts.ts': [
     ...['base', 'backend', 'batcher', 'tokenizer', 'admission', 'model', 'reply', 'encode'],
-    'config.ts',
+    'config',
   ],
-  'app.ts': ['base', 'encode', 'http', 'config.ts'],
-  'main.ts': ['base', 'model', 'app.ts', 'parts.ts', 'config.ts'],
+  'app.ts': ['base', 'encode', 'http', 'config'],
+  'listen.ts': ['base', 'config'],
+  'main.ts': ['base', 'model', 'app.ts', 'parts.ts', 'listen.ts', 'config'],
 };
 
 /**
- * The part that a path belongs to: its folder, or the file itself; the steps of the journey belong
- * to `encode`.
+ * The part that a path belongs to: its folder, or the file itself. The steps of the journey belong
+ * to `encode`, the kinds of settings to `config`.
  */
 function partOf(path: string): string {
   const [, part = ''] = path.split('/');
-  return part.startsWith('encode') ? 'encode' : part;
+  if (part.startsWith('encode')) return 'encode';
+  return part.startsWith('config') ? 'config' : part;
 }
 
 function isProductive({ path }: SourceFile): boolean {

@@ -152,7 +152,7 @@ export const RULES: readonly Rule[] = [
 
 const COMMENT_OVER_COLUMNS = new RegExp(`^\\s*(?://|/?\\*).{${COLUMNS_MAX - 1},}$`);
 const TIME =
-  /\b(?:setTimeout|setInterval|setImmediate|queueMicrotask|performance\.now|Date\.now|process\.hrtime|Bun\.nanoseconds|Bun\.sleep\w*)\b/;
+  /\b(?:setTimeout|setInterval|setImmediate|queueMicrotask|performance\.now|process\.hrtime|Bun\.nanoseconds|Bun\.sleep\w*)\b/;
 const LOOSE =
   /\bas any\b|[:<|]\s*any\b|^\s*(?:export )?(?:const )?enum \w|^export default\b|^export \*/;
 const BARE_IMPORT = /(?:from|import\()\s*'\.[^']*(?<!\.(?:ts|json))'/;

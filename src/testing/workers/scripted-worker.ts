@@ -2,7 +2,9 @@ import type { WorkerGreeting } from '../../base/worker-host.ts';
 
 declare const self: Worker;
 
-/** What the worker does as it starts, one word a start; the last word holds for all further ones. */
+/**
+ * What the worker does as it starts, one word a start; the last word holds for all further ones.
+ */
 export type StartScript = 'ready' | 'failed' | 'throws' | 'exits' | 'silent';
 
 /** The first message: how to start, and a counter of starts that all of them share. */

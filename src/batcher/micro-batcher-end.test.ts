@@ -1,0 +1,138 @@
+import { beforeEach, describe, expect, test } from 'bun:test';
+import { ServerError } from '../base/errors.ts';
+import {
+  type BatcherStand,
+  batcherStand,
+  hasOwnRows,
+  uniqueText,
+} from '../testing/batcher-stand.ts';
+import { createFakeBackend, type FakeBackend } from '../testing/fake-backend.ts';
+import { VirtualClock } from '../testing/virtual-clock.ts';
+
+/** Callers that leave before their texts do, batches that fail, and the end of the whole. */
+
+let clock: VirtualClock;
+let backend: FakeBackend;
+let stand: BatcherStand;
+
+beforeEach(() => {
+  clock = new VirtualClock();
+  backend = createFakeBackend();
+  stand = batcherStand({ backend, clock });
+});
+
+const texts = (count: number, tokenCount = 5): Int32Array[] =>
+  Array.from({ length: count }, () => uniqueText(tokenCount));
+
+/** Ends what runs, and whatever that lets run, until nothing does. */
+async function finishAll(): Promise<void> {
+  await clock.settle();
+  while (backend.running.length > 0) {
+    for (const batch of backend.running) batch.finish();
+    await clock.settle();
+  }
+}
+
+describe('callers that leave', () => {
+  test('texts that wait are dropped, and cost no batch', async () => {
+    const first = stand.submit(texts(8));
+    await clock.settle();
+    const gone = stand.submit(texts(20));
+    const stays = stand.submit(texts(1));
+    await clock.settle();
+    gone.hangUp();
+    await clock.settle();
+    expect(gone.error?.code).toBe('EMB_REQUEST_ABORTED');
+    await finishAll();
+    expect(backend.batches.map((batch) => batch.texts.length)).toEqual([8, 1]);
+    expect(stand.batcher.waitingTextCount).toBe(0);
+    expect([first, stays].every(hasOwnRows)).toBe(true);
+  });
+
+  test('many texts that nobody waits for do not fill the queue until their turn comes', async () => {
+    stand.submit(texts(8));
+    await clock.settle();
+    const gone = stand.submit(texts(5000));
+    await clock.settle();
+    gone.hangUp();
+    expect(stand.batcher.waitingTextCount).toBeLessThan(100);
+    await finishAll();
+    expect(backend.batches).toHaveLength(1);
+  });
+
+  test('a batch that nobody waits for any more is told so; a shared one runs on', async () => {
+    const alone = stand.submit(texts(8));
+    await clock.settle();
+    alone.hangUp();
+    expect(backend.running[0].signal?.aborted).toBe(true);
+    await finishAll();
+    const gone = stand.submit(texts(2));
+    const stays = stand.submit(texts(2));
+    await clock.settle();
+    gone.hangUp();
+    expect(backend.running[0].signal?.aborted).toBe(false);
+    await finishAll();
+    expect(hasOwnRows(stays)).toBe(true);
+    expect(gone.settleCount).toBe(1);
+  });
+
+  test('past its deadline a request is told, whatever its batch does', async () => {
+    const job = stand.submit(texts(1), { timeoutMs: 50 });
+    await clock.advance(49);
+    expect(job.settleCount).toBe(0);
+    await clock.advance(1);
+    expect(job.error?.code).toBe('EMB_DEADLINE_EXCEEDED');
+    await finishAll();
+    expect(job.settleCount).toBe(1);
+  });
+
+  test('one that has left before it came costs nothing', async () => {
+    const job = stand.submit(texts(1), { timeoutMs: 10 });
+    job.hangUp();
+    await finishAll();
+    expect(job.settleCount).toBe(1);
+    expect(backend.batches).toHaveLength(0);
+    expect(clock.plannedCount).toBe(0);
+  });
+});
+
+describe('an end', () => {
+  test('a batch that fails for good tells each of its callers', async () => {
+    const jobs = [stand.submit(texts(2)), stand.submit(texts(1))];
+    await clock.settle();
+    const gone = new ServerError('EMB_BACKEND_UNAVAILABLE', 'gone');
+    backend.running[0].fail(gone);
+    await clock.settle();
+    backend.running[0].fail(gone);
+    await finishAll();
+    for (const { outcomes } of jobs) {
+      for (const outcome of outcomes ?? []) {
+        expect(outcome).toMatchObject({ code: 'EMB_BACKEND_UNAVAILABLE' });
+      }
+    }
+    expect(jobs.map(({ outcomes }) => outcomes?.length)).toEqual([2, 1]);
+    const next = stand.submit(texts(1));
+    await finishAll();
+    expect(hasOwnRows(next)).toBe(true);
+  });
+
+  test('closed, what waits is told, what runs is finished, and nothing comes in', async () => {
+    const running = stand.submit(texts(8));
+    await clock.settle();
+    const waiting = stand.submit(texts(3));
+    await clock.settle();
+    stand.batcher.close();
+    const late = stand.submit(texts(1));
+    await clock.settle();
+    for (const outcome of waiting.outcomes ?? []) {
+      expect(outcome).toMatchObject({ code: 'EMB_SHUTTING_DOWN' });
+    }
+    expect(waiting.settleCount).toBe(1);
+    expect(late.error?.code).toBe('EMB_SHUTTING_DOWN');
+    expect(running.settleCount).toBe(0);
+    await finishAll();
+    expect(hasOwnRows(running)).toBe(true);
+    expect(backend.batches).toHaveLength(1);
+    expect(stand.batcher.waitingTextCount).toBe(0);
+  });
+});
