@@ -1,6 +1,7 @@
 import type { Head } from '../backend/backend.ts';
 import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
+import type { Lifetime } from '../base/lifetime.ts';
 import type { EncodeResult } from '../encode.ts';
 import { denseScore, multiVectorScore, sparseScore, weightedScore } from '../model/score.ts';
 import { type Fields, fieldsOf } from './field-checks.ts';
@@ -10,6 +11,11 @@ import { type Fields, fieldsOf } from './field-checks.ts';
  * short query.
  */
 const PRODUCTS_PER_TURN = 1_000_000;
+
+/** Texts scored in one turn, however short: by sparse weights 64 of them take about a ms. */
+const TEXTS_PER_TURN = 64;
+
+const HEADS: readonly Head[] = ['dense', 'sparse', 'multi_vector'];
 
 /** Scores of texts against a query: of each head, one a text, in the order of the texts. */
 export interface TextScores {
@@ -22,6 +28,7 @@ export interface TextScores {
  * Scores by each head, as FlagEmbedding defines them, in slices between which others get a turn.
  *
  * @param work.query one text, and `work.texts` several, both with all of `heads`; borrowed.
+ * @throws ServerError EMB_DEADLINE_EXCEEDED or EMB_REQUEST_ABORTED, when the lifetime ends first.
  */
 export async function scoreTexts(
   work: {
@@ -30,47 +37,66 @@ export async function scoreTexts(
     readonly heads: readonly Head[];
     /** One for each head. */
     readonly weights: readonly number[];
+    /** Who waits for it; unless told, somebody always does. */
+    readonly lifetime?: Lifetime;
   },
   clock: Clock,
 ): Promise<TextScores> {
-  const { query, texts, heads, weights } = work;
+  const { query, texts, heads, weights, lifetime } = work;
   const byHead = new Map<Head, number[]>(heads.map((head) => [head, []]));
   const weighted: number[] = [];
-  const pace = createPace(clock);
+  const nextTurn = async (): Promise<void> => {
+    await turnOf(clock);
+    if (lifetime?.ended !== undefined) throw lifetime.ended;
+  };
   for (let index = 0; index < texts.tokenCounts.length; index++) {
-    const each = heads.map((head) => scoreBy(head, query, texts, index));
-    for (let at = 0; at < heads.length; at++) byHead.get(heads[at])?.push(each[at]);
+    const each: number[] = [];
+    for (const head of heads) {
+      const steps = scoreBy(head, { query, texts, index });
+      let step = steps.next();
+      for (; !step.done; step = steps.next()) await nextTurn();
+      each.push(step.value);
+      byHead.get(head)?.push(step.value);
+    }
     weighted.push(weightedScore(each, weights));
-    await pace(
-      (texts.multiVectors?.[index].data.length ?? 0) * (query.multiVectors?.[0].tokenCount ?? 0),
-    );
+    if (index % TEXTS_PER_TURN === TEXTS_PER_TURN - 1) await nextTurn();
   }
   return { byHead, weighted };
 }
 
-function scoreBy(head: Head, asked: EncodeResult, given: EncodeResult, index: number): number {
-  if (head === 'dense' && asked.rows && given.rows) {
-    return denseScore(asked.rows[0], given.rows[index]);
+/** One score. Yields each time that it has held the thread for long enough. */
+function* scoreBy(
+  head: Head,
+  pair: { readonly query: EncodeResult; readonly texts: EncodeResult; readonly index: number },
+): Generator<void, number> {
+  const { query, texts, index } = pair;
+  if (head === 'dense' && query.rows && texts.rows) {
+    return denseScore(query.rows[0], texts.rows[index]);
   }
-  if (head === 'sparse' && asked.sparse && given.sparse) {
-    return sparseScore(asked.sparse[0], given.sparse[index]);
+  if (head === 'sparse' && query.sparse && texts.sparse) {
+    return sparseScore(query.sparse[0], texts.sparse[index]);
   }
-  if (head === 'multi_vector' && asked.multiVectors && given.multiVectors) {
-    const [query, text] = [asked.multiVectors[0], given.multiVectors[index]];
-    return multiVectorScore(query.data, text.data, query.data.length / query.tokenCount);
+  if (head === 'multi_vector' && query.multiVectors && texts.multiVectors) {
+    const { data, tokenCount } = query.multiVectors[0];
+    const vectors = { query: data, text: texts.multiVectors[index].data };
+    const dimension = data.length / tokenCount;
+    return yield* multiVectorScore({ ...vectors, dimension }, PRODUCTS_PER_TURN);
   }
   throw new Error(`the journey gave no ${head} output`);
 }
 
-/** Hands the thread back once enough was multiplied. */
-function createPace(clock: Clock): (products: number) => Promise<void> {
-  let done = 0;
-  return async (products) => {
-    done += products;
-    if (done < PRODUCTS_PER_TURN) return;
-    done = 0;
-    await new Promise<void>((resolve) => clock.afterTurn(resolve));
-  };
+/** The last turn that was promised to anybody. */
+const turns = new WeakMap<Clock, Promise<void>>();
+
+/**
+ * Resolves when it is the caller's turn to go on: after what has arrived was handled, and one
+ * caller a turn, so that ten requests that are scored hold up a short query no longer than one.
+ */
+function turnOf(clock: Clock): Promise<void> {
+  const before = turns.get(clock) ?? Promise.resolve();
+  const turn = before.then(() => new Promise<void>((resolve) => clock.afterTurn(resolve)));
+  turns.set(clock, turn);
+  return turn;
 }
 
 /**
@@ -82,6 +108,14 @@ export function weightsOf(fields: Fields, heads: readonly Head[]): number[] {
   const given = fields.weights;
   if (given === undefined || given === null) return heads.map(() => 1);
   const map = fieldsOf(given, 'weights');
+  const unknown = Object.keys(map).find((name) => !HEADS.some((head) => head === name));
+  if (unknown !== undefined) {
+    throw new ServerError(
+      'EMB_FIELD_INVALID',
+      `weights names ${HEADS.join(', ')}, and nothing else.`,
+      { field: 'weights', limit: HEADS.join(', ') },
+    );
+  }
   const weights = heads.map((head) => map[head] ?? 0);
   const isRight = weights.every(
     (weight) => typeof weight === 'number' && weight >= 0 && weight <= 1e6,

@@ -1,0 +1,116 @@
+/**
+ * `POST /score` against the published formulas over PyTorch's answers. Faults that were planted in
+ * the code by hand, and that this suite caught: weights that are not divided by their sum; the query
+ * scored against itself.
+ */
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { unpack } from 'msgpackr';
+import type { Head } from '../../backend/backend.ts';
+import { smallHeadsStand } from './small-heads-stand.ts';
+
+setDefaultTimeout(60_000);
+
+const HEADS: readonly Head[] = ['dense', 'sparse', 'multi_vector'];
+
+interface ScoreReply {
+  readonly model: string;
+  readonly scores: Readonly<Record<Head | 'weighted', readonly number[]>>;
+  readonly weights: Readonly<Record<Head, number>>;
+}
+
+describe.each(['triton', 'embedded'] as const)('%s', (backend) => {
+  const stand = smallHeadsStand({ backend });
+
+  async function score(body: object, accept?: string): Promise<ScoreReply> {
+    const reply = await stand.post('/score', body, accept);
+    expect(reply.status).toBe(200);
+    if (accept === undefined) return (await reply.json()) as ScoreReply;
+    return unpack(await reply.bytes());
+  }
+
+  test.each([undefined, 'application/msgpack'])(
+    'the formulas within 1e-5, accept %s',
+    async (accept) => {
+      const { texts, scores } = stand.golden;
+      const [dense, sparse, multi_vector] = scores.weights;
+      for (const query of new Set(scores.pairs.map((pair) => pair.query))) {
+        const pairs = scores.pairs.filter((pair) => pair.query === query);
+        const body = {
+          query: texts[query].text,
+          texts: pairs.map((pair) => texts[pair.text].text),
+          weights: { dense, sparse, multi_vector },
+        };
+        const reply = await score(body, accept);
+        expect(reply.model).toBe('small');
+        expect(reply.weights).toEqual({ dense, sparse, multi_vector });
+        for (const name of [...HEADS, 'weighted'] as const) {
+          expect(reply.scores[name].length).toBe(pairs.length);
+          pairs.forEach((pair, at) => {
+            expect(Math.abs(reply.scores[name][at] - pair[name])).toBeLessThan(1e-5);
+          });
+        }
+      }
+    },
+  );
+
+  test('of the heads that are asked for, weighing one each unless told', async () => {
+    const { texts, scores } = stand.golden;
+    const [pair] = scores.pairs;
+    const body = { query: texts[pair.query].text, texts: [texts[pair.text].text] };
+    const two = await score({ ...body, outputs: ['multi_vector', 'dense'] });
+    expect(Object.keys(two.scores).toSorted()).toEqual(['dense', 'multi_vector', 'weighted']);
+    expect(Object.entries(two.weights)).toEqual([
+      ['dense', 1],
+      ['multi_vector', 1],
+    ]);
+    expect(two.scores.weighted[0]).toBeCloseTo((pair.dense + pair.multi_vector) / 2, 5);
+    const one = await score({ ...body, weights: { sparse: 5 } });
+    expect(one.weights).toEqual({ dense: 0, sparse: 5, multi_vector: 0 });
+    expect(one.scores.weighted[0]).toBeCloseTo(pair.sparse, 5);
+  });
+
+  test.each([
+    ['no texts', { query: 'a' }, 'EMB_FIELD_MISSING', 'texts'],
+    ['no query', { texts: ['a'] }, 'EMB_FIELD_MISSING', 'query'],
+    ['two queries', { query: ['a', 'b'], texts: ['a'] }, 'EMB_TEXTS_TOO_MANY', 'query'],
+    ['an empty text', { query: 'a', texts: ['a', ''] }, 'EMB_TEXT_EMPTY', 'texts[1]'],
+    [
+      'a head unknown',
+      { query: 'a', texts: ['a'], outputs: ['colbert'] },
+      'EMB_FIELD_INVALID',
+      'outputs[0]',
+    ],
+    [
+      'weights negative',
+      { query: 'a', texts: ['a'], weights: { dense: -1 } },
+      'EMB_FIELD_INVALID',
+      'weights',
+    ],
+    [
+      'weights all 0',
+      { query: 'a', texts: ['a'], weights: { dense: 0 } },
+      'EMB_FIELD_INVALID',
+      'weights',
+    ],
+    [
+      'a text too long',
+      { query: 'a', texts: ['a', 'договор '.repeat(600)], truncate: false },
+      'EMB_TEXT_TOO_LONG',
+      'texts[1]',
+    ],
+  ])('%s is refused by name', async (_what, body, code, field) => {
+    const reply = await stand.post('/score', body);
+    expect((await reply.json()).error).toMatchObject({ code, field });
+    expect(reply.status).toBe(422);
+  });
+
+  test('raw bytes carry no scores', async () => {
+    const reply = await stand.post(
+      '/score',
+      { query: 'a', texts: ['a'] },
+      'application/octet-stream',
+    );
+    expect(reply.status).toBe(406);
+    expect((await reply.json()).error).toMatchObject({ field: 'accept' });
+  });
+});
