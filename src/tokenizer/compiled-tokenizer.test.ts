@@ -1,6 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { join } from 'node:path';
 import { InvariantError } from '../base/invariant.ts';
+import { legalProse, legalQueries } from '../testing/legal-prose.ts';
 import { openRealTokenizers } from '../testing/real-tokenizer.ts';
 import { compareTokenizers } from '../testing/tokenizer-comparison.ts';
 import { randomText } from '../testing/tokenizer-texts.ts';
@@ -32,6 +33,14 @@ describe('the reference says the same', () => {
     expect(golden).toHaveLength(66);
     for (const { text, ids } of golden) expect(idsOf(text).ids).toEqual(ids);
     const texts = golden.map(({ text }) => text);
+    expect(await compareTokenizers(tokenizer, reference, texts)).toEqual([]);
+  });
+
+  test('of Russian and English prose, and of queries', async () => {
+    const pages = (['russian', 'english'] as const).flatMap((language) =>
+      legalProse({ language, lengthMin: 6_000, count: 20, seed: 7 }),
+    );
+    const texts = [...pages, ...legalQueries({ count: 2_000, seed: 7 })];
     expect(await compareTokenizers(tokenizer, reference, texts)).toEqual([]);
   });
 

@@ -74,13 +74,22 @@ export interface CompiledTokenizer {
  */
 const TEXT_LENGTH_LARGE = 65_536;
 
-/** @param tables borrowed for as long as the tokenizer lives. */
-export function createCompiledTokenizer(tables: TokenizerTables): CompiledTokenizer {
+/**
+ * @param tables borrowed for as long as the tokenizer lives.
+ * @param options `remembersWords`, default true: keep the ids of words that come back, 600 kB. The
+ *   ids are the same without.
+ */
+export function createCompiledTokenizer(
+  tables: TokenizerTables,
+  options: { readonly remembersWords?: boolean } = {},
+): CompiledTokenizer {
   const { addedTokens, vocabularySize } = tables.meta;
   const before = Int32Array.from(tables.meta.template.before);
   const after = Int32Array.from(tables.meta.template.after);
   const templateCount = before.length + after.length;
-  const segments = createSegmentEncoder(tables);
+  const segments = createSegmentEncoder(tables, {
+    remembersWords: options.remembersWords ?? true,
+  });
   const finder = createAddedTokenFinder(addedTokens);
   const decoder = createPieceDecoder(tables);
 

@@ -26,12 +26,9 @@ export interface SegmentEncoder {
  * How the current word began. A word that began by itself and has nothing in it yet does not exist.
  */
 const OPENED = { byItself: 0, bySpace: 1, byMark: 2 } as const;
-type Opened = (typeof OPENED)[keyof typeof OPENED];
 
-/** Codes of one word before the array grows to the text's length. */
+/** Codes of one word before the array grows; and how many are kept after use, 128 kB. */
 const CODES_USUAL = 4096;
-
-/** A longer array is given back after use. 128 kB. */
 const CODES_KEPT = 65_536;
 
 /**
@@ -49,17 +46,20 @@ const CODES_KEPT = 65_536;
  *   were trained with it. In clusters of six bytes and more, and of characters without a
  *   replacement, every character counts by itself.
  */
-export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
+export function createSegmentEncoder(
+  tables: TokenizerTables,
+  options: { readonly remembersWords: boolean },
+): SegmentEncoder {
   const { unitRoutes, specialFlags, specialCodes, specialSpans, replacements } = tables;
   const { markCode } = tables.meta;
   const lookup = createCharacterLookup(tables);
-  const search = createUnigramSearch(tables);
+  const search = createUnigramSearch(tables, options);
   const alignment = createAlignment();
 
   // The current word. Its code at 0 is always the mark.
   let codes = new Uint16Array(CODES_USUAL).fill(markCode);
   let length = 1;
-  let opened: Opened = OPENED.byItself;
+  let opened: number = OPENED.byItself;
   let out: TokenIds = { ids: new Int32Array(0), length: 0 };
   /** Null while nobody asks for offsets. */
   let offsets: TokenOffsets | null = null;
@@ -80,12 +80,9 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
   }
 
   function finishWord(): void {
-    if (offsets === null) search.appendPieces(codes, length, out, null);
-    else {
-      const from = out.length;
-      search.appendPieces(codes, length, out, alignment.lengths);
-      alignment.finishWord(from, out.length, offsets);
-    }
+    const from = out.length;
+    search.appendPieces(codes, length, out, offsets === null ? null : alignment.lengths);
+    if (offsets !== null) alignment.finishWord(from, out.length, offsets);
   }
 
   function openWord(route: number): void {
@@ -99,10 +96,11 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
   }
 
   function put(code: number): void {
-    if (code >= ROUTE.mark) {
-      openWord(code);
-      return;
-    }
+    if (code >= ROUTE.mark) openWord(code);
+    else putCode(code);
+  }
+
+  function putCode(code: number): void {
     codes[length++] = code;
     if (offsets !== null) placeLast();
   }
@@ -117,7 +115,7 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
   function putReplacement(span: number, characterCount: number, rest: number): void {
     const first = span >>> 8;
     const count = span & 0xff;
-    reserveCodes(length + count + rest + 1);
+    if (count > 1) reserveCodes(length + count + rest + 1);
     if (count === 0 && offsets !== null && alignment.remove(characterCount)) placeLast();
     for (let index = 0; index < count; index++) {
       if (offsets !== null) alignment.replace(index, count, characterCount);
@@ -125,41 +123,49 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
     }
   }
 
-  /** Puts a character by itself. */
-  function putCharacter(route: number, rest: number): void {
-    if (lookup.flagsOf(route) & SPECIAL.mapped) {
-      putReplacement(spanOf(route), 1, rest);
-      return;
-    }
-    if (offsets !== null) alignment.keep();
-    const isSpecial = route >= ROUTE.special && route < ROUTE.surrogate;
-    put(isSpecial ? specialCodes[route - ROUTE.special] : route);
-  }
-
-  function spanOf(route: number): number {
-    return specialSpans[route - ROUTE.special];
-  }
-
-  /** Handles the character at `index`, whatever it is. @returns where to go on. */
+  /** Puts the character at `index`, and its cluster where that counts. @returns where to go on. */
   function putAny(text: string, index: number, start: number, end: number): number {
     const route = lookup.routeAt(text, index, end);
-    const flags = lookup.flagsOf(route);
-    const next = lookup.nextOf(text, index, end);
+    if (route === ROUTE.blank) return putBlank(text, index, end);
+    if (route >= ROUTE.special && route < ROUTE.surrogate) {
+      return putSpecial(text, index, start, end, route);
+    }
+    if (offsets !== null) alignment.keep();
+    put(route);
+    return lookup.nextOf(text, index, end);
+  }
+
+  /** Puts a character that has a special entry. */
+  function putSpecial(
+    text: string,
+    index: number,
+    start: number,
+    end: number,
+    route: number,
+  ): number {
+    const special = route - ROUTE.special;
+    const flags = specialFlags[special];
     if (flags & SPECIAL.second && index > start) {
-      const merged = putPair(text, index, start, end);
+      const span = findPair(tables, text.charCodeAt(index - 1), text.charCodeAt(index));
+      const merged = span === -1 ? -1 : putPair(text, index, start, end, span);
       if (merged !== -1) return merged;
     }
-    if (route === ROUTE.blank) return putBlank(text, index, end);
-    const mayTakeMarks = (flags & (SPECIAL.mapped | SPECIAL.control)) === SPECIAL.mapped;
-    if (mayTakeMarks && next < end && lookup.attaches(text, next)) {
+    const next = lookup.nextOf(text, index, end);
+    if ((flags & SPECIAL.mapped) === 0) {
+      if (offsets !== null) alignment.keep();
+      put(specialCodes[special]);
+      return next;
+    }
+    const span = specialSpans[special];
+    const mayTakeMarks = (flags & SPECIAL.control) === 0 && next < end;
+    if (mayTakeMarks && lookup.attaches(text, next)) {
       const clusterEnd = lookup.endOfShortCluster(text, index, end);
       if (clusterEnd > next && !lookup.isAttached(text, index, start)) {
-        const count = countCharacters(text, index, clusterEnd);
-        putReplacement(spanOf(route), count, end - clusterEnd);
+        putReplacement(span, countCharacters(text, index, clusterEnd), end - clusterEnd);
         return clusterEnd;
       }
     }
-    putCharacter(route, end - next);
+    putReplacement(span, 1, end - next);
     return next;
   }
 
@@ -172,14 +178,10 @@ export function createSegmentEncoder(tables: TokenizerTables): SegmentEncoder {
     return isCrLf ? index + 2 : index + 1;
   }
 
-  /**
-   * Replaces the character before `index` and the mark there, if they are a pair. @returns where to
-   * go on, or -1.
-   */
-  function putPair(text: string, index: number, start: number, end: number): number {
+  /** Replaces the character before `index` and the mark there. @returns where to go on, or -1. */
+  function putPair(text: string, index: number, start: number, end: number, span: number): number {
     const first = index - 1;
-    const span = findPair(tables, text.charCodeAt(first), text.charCodeAt(index));
-    if (span === -1 || lookup.isAttached(text, first, start)) return -1;
+    if (lookup.isAttached(text, first, start)) return -1;
     const clusterEnd = lookup.endOfShortCluster(text, first, end);
     if (clusterEnd === index) return -1;
     length--;

@@ -28,10 +28,13 @@ const WORD_LENGTH_KEPT = 65_536;
  * at zero with each word, and only a strictly better way replaces an earlier one: so does the
  * reference, and ties come out alike.
  */
-export function createUnigramSearch(tables: TokenizerTables): UnigramSearch {
+export function createUnigramSearch(
+  tables: TokenizerTables,
+  options: { readonly remembersWords: boolean },
+): UnigramSearch {
   const { trie, scores } = tables;
   const { unknownId, unknownScore, pieceLengthMax } = tables.meta;
-  const cache = createWordCache();
+  const cache = options.remembersWords ? createWordCache() : null;
   // No piece reaches further than the longest, so the scores of a few places are enough at any
   // time.
   const best = new Float64Array(2 ** Math.ceil(Math.log2(pieceLengthMax + 1)));
@@ -51,29 +54,40 @@ export function createUnigramSearch(tables: TokenizerTables): UnigramSearch {
     for (let from = 0; from < count; from++) {
       const here = reached[from & ring];
       reached[from & ring] = Number.NEGATIVE_INFINITY;
-      let isCovered = false;
-      let base = 0;
-      let to = from;
-      do {
-        const code = codes[to];
-        const slot = (base + code) << 1;
-        const word = slots[slot + 1];
+      let to = from + 1;
+      let code = codes[from];
+      // The root's base is 0. Its step stands alone, because it alone decides what is unknown.
+      let slot = code << 1;
+      let word = slots[slot + 1];
+      const hasChild = word >>> PIECE_BITS === code;
+      let id = hasChild ? word & PIECE_NONE : PIECE_NONE;
+      const isKnown = id !== PIECE_NONE;
+      const first = here + (isKnown ? costs[id] : unknownCost);
+      if (isKnown && first > reached[to & ring]) {
+        reached[to & ring] = first;
+        taken[to] = (1 << PIECE_BITS) | id;
+      }
+      let base = hasChild ? slots[slot] : 0;
+      while (base !== 0 && to < count) {
+        code = codes[to];
+        slot = (base + code) << 1;
+        word = slots[slot + 1];
         if (word >>> PIECE_BITS !== code) break;
         to++;
-        const id = word & PIECE_NONE;
+        id = word & PIECE_NONE;
         if (id !== PIECE_NONE) {
           const total = here + costs[id];
           if (total > reached[to & ring]) {
             reached[to & ring] = total;
             taken[to] = ((to - from) << PIECE_BITS) | id;
           }
-          if (to === from + 1) isCovered = true;
         }
         base = slots[slot];
-      } while (base !== 0 && to < count);
-      if (!isCovered && here + unknownCost > reached[(from + 1) & ring]) {
-        reached[(from + 1) & ring] = here + unknownCost;
-        taken[from + 1] = (1 << PIECE_BITS) | unknownId;
+      }
+      to = from + 1;
+      if (!isKnown && first > reached[to & ring]) {
+        reached[to & ring] = first;
+        taken[to] = (1 << PIECE_BITS) | unknownId;
       }
     }
     reached[count & ring] = Number.NEGATIVE_INFINITY;
@@ -115,12 +129,13 @@ export function createUnigramSearch(tables: TokenizerTables): UnigramSearch {
 
   return {
     appendPieces(codes, count, out, lengths) {
-      if (lengths === null && cache.append(codes, count, out)) return;
+      const words = lengths === null ? cache : null;
+      if (words?.append(codes, count, out)) return;
       if (count >= steps.length) steps = new Int32Array(count + 1);
       const first = out.length;
       search(codes, count);
       appendSteps(count, out, lengths);
-      if (lengths === null) cache.remember(codes, count, out, first);
+      words?.remember(codes, count, out, first);
     },
     shrink() {
       if (steps.length > WORD_LENGTH_KEPT) steps = new Int32Array(WORD_LENGTH_USUAL);
