@@ -6,6 +6,7 @@
  * meanwhile. A latency counts from the moment a call was due, so that one long stall shows in every
  * call that it delayed.
  */
+import { readFile } from 'node:fs/promises';
 import { sleep, systemClock } from '../../src/base/clock.ts';
 import { startProcess } from '../../src/testing/e2e/start-process.ts';
 import { legalTexts } from '../../src/testing/legal-texts.ts';
@@ -31,11 +32,17 @@ async function main(seconds: number): Promise<number> {
       while (!isOver) textCount += await encodeLongTexts(server.url);
     })();
     await encodeLongTexts(server.url);
+    const before = await mainThread(server.pid);
     const busy = await measure(server.url, seconds);
+    const after = await mainThread(server.pid);
     isOver = true;
     await load;
     console.log(`idle: ${told(idle)}`);
     console.log(`busy: ${told(busy)}; ${textCount} texts of 512 tokens meanwhile`);
+    console.log(
+      `its main thread computed for ${(after.ranMs - before.ranMs).toFixed(0)} ms and waited ` +
+        `${(after.waitedMs - before.waitedMs).toFixed(0)} ms for a core that others had`,
+    );
     const isMet = percentile(busy, 0.99) <= GOAL_MS;
     console.log(`goal: 99 % within ${GOAL_MS} ms, ${isMet ? 'met' : 'MISSED'}`);
     return isMet ? 0 : 1;
@@ -50,7 +57,7 @@ async function measure(url: string, seconds: number): Promise<readonly number[]>
   const startMs = systemClock.now();
   const calls = Array.from({ length: Math.round(seconds * RATE) }, async (_, index) => {
     const dueMs = startMs + (index * 1000) / RATE;
-    await sleep(systemClock, dueMs - systemClock.now());
+    await sleep(systemClock, Math.max(0, dueMs - systemClock.now()));
     const reply = await fetch(`${url}/health`);
     await reply.bytes();
     if (reply.status !== 200) throw new Error(`/health answered ${reply.status}`);
@@ -60,6 +67,16 @@ async function measure(url: string, seconds: number): Promise<readonly number[]>
   const alive = setInterval(() => undefined, 1000);
   const latencies = await Promise.all(calls).finally(() => clearInterval(alive));
   return latencies.sort((a, b) => a - b);
+}
+
+/**
+ * How long the main thread has computed, and how long it could have but had no core: a latency that
+ * comes from a busy machine is no fault of the event loop.
+ */
+async function mainThread(pid: number): Promise<{ ranMs: number; waitedMs: number }> {
+  const text = await readFile(`/proc/${pid}/task/${pid}/schedstat`, 'utf8');
+  const [ran, waited] = text.split(' ').map(Number);
+  return { ranMs: ran / 1e6, waitedMs: waited / 1e6 };
 }
 
 async function encodeLongTexts(url: string): Promise<number> {

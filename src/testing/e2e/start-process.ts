@@ -7,6 +7,7 @@ const ROOT = join(import.meta.dir, '../../..');
 export interface ServerProcess {
   /** `http://127.0.0.1:port`. */
   readonly url: string;
+  readonly pid: number;
   /** Standard error so far: the banner, then the log. */
   stderr(): string;
   signal(name: NodeJS.Signals): void;
@@ -35,6 +36,7 @@ export async function startProcess(environment: Record<string, string>): Promise
   });
   return {
     url: address.exec(stderr())?.[0] ?? '',
+    pid: child.pid,
     stderr,
     signal: (name) => child.kill(name),
     exited: child.exited,
