@@ -47,6 +47,7 @@ export function createApp(options: {
   addNativeRoutes(app, {
     encode,
     manifest: parts.manifest,
+    vocabulary,
     limits,
     callerOf,
     clock,

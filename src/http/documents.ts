@@ -27,6 +27,11 @@ const ENCODE_SCHEMA: Schema = {
       items: { type: 'string', enum: ['dense', 'sparse', 'multi_vector'] },
       description: 'What to compute; dense unless told.',
     },
+    sparse_tokens: {
+      type: 'boolean',
+      nullable: true,
+      description: 'Adds `tokens` to each `sparse`: the piece of each id. Needs that output.',
+    },
     input_type: {
       type: 'string',
       enum: ['query', 'passage'],

@@ -7,6 +7,7 @@ import type { Encode } from '../encode.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import { checkFormatCarries, encodeReply } from '../reply/encode-reply.ts';
 import { negotiateFormat } from '../reply/reply-format.ts';
+import type { CompiledTokenizer } from '../tokenizer/compiled-tokenizer.ts';
 import type { CallerOf } from './access.ts';
 import { ENCODE_DOCUMENT, VECTOR_DIM_DOCUMENT } from './documents.ts';
 import { errorReply, REQUEST_ID_HEADER, requestIdOf } from './error-reply.ts';
@@ -23,11 +24,14 @@ import { readBody } from './read-body.ts';
 import { valueCountMaxOf } from './reply-bounds.ts';
 import { timeoutOf } from './request-timeout.ts';
 import { serverTiming } from './server-timing.ts';
+import { sparsePiecesOf, withPieces } from './sparse-pieces.ts';
 
 /** What the native routes need. */
 export interface NativeDoor {
   readonly encode: Encode;
   readonly manifest: ModelManifest;
+  /** Undefined for a tokenizer that gives no pieces. */
+  readonly vocabulary: CompiledTokenizer | undefined;
   readonly limits: {
     readonly bodyBytesMax: number;
     readonly bodyIntake: BodyIntake;
@@ -80,6 +84,7 @@ async function answerEncode(
     sparse: heads.includes('sparse'),
     multiVectors: heads.includes('multi_vector'),
   });
+  const pieces = sparsePiecesOf(door, fields, heads);
   const range = { min: 1, max: limits.requestTextsMax };
   const result = await door.encode({
     texts,
@@ -95,7 +100,7 @@ async function answerEncode(
   });
   const encodedMs = clock.now();
   const content = {
-    ...result,
+    ...(pieces === undefined ? result : withPieces(result, pieces)),
     model: manifest.id,
     dimension: manifest.dimension,
     single: isSingle,

@@ -69,9 +69,13 @@ function writeVector(writer: ByteWriter, row: Float32Array, encoding: Encoding):
   else writer.floats(row);
 }
 
-function writeSparse(writer: ByteWriter, { indices, values }: SparseRow): void {
+function writeSparse(writer: ByteWriter, { indices, values, tokens }: SparseRow): void {
   writer.ascii(`{"indices":[${indices.join(',')}],"values":`);
   writer.floats(values);
+  if (tokens !== undefined) {
+    writer.ascii(',"tokens":');
+    writer.json(tokens);
+  }
   writer.ascii('}');
 }
 

@@ -68,14 +68,18 @@ function writeEach<Item>(
 function writeSparse(
   writer: MsgpackWriter,
   shape: MsgpackShape,
-  { indices, values }: SparseRow,
+  { indices, values, tokens }: SparseRow,
 ): void {
   const lengths = [indices.length];
-  writer.mapHeader(2);
+  writer.mapHeader(tokens === undefined ? 2 : 3);
   writer.text('indices');
   writeArray(writer, shape, { lengths, block: { arrays: [indices], asFloat16: false } });
   writer.text('values');
   writeArray(writer, shape, { lengths, block: { arrays: [values], asFloat16: false } });
+  if (tokens === undefined) return;
+  writer.text('tokens');
+  writer.arrayHeader(tokens.length);
+  for (const token of tokens) writer.text(token);
 }
 
 function writeMultiVector(

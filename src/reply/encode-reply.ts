@@ -68,8 +68,10 @@ function checkReply(reply: EncodeReply): void {
   }
   if (sparse !== undefined) {
     invariant(sparse.length === textCount, 'Each text has its sparse weights.');
-    for (const { indices, values } of sparse) {
+    for (const { indices, values, tokens } of sparse) {
       invariant(indices.length === values.length, 'Each sparse index has a weight.');
+      const isNamed = tokens === undefined || tokens.length === indices.length;
+      invariant(isNamed, 'Each sparse index has its piece.');
     }
   }
   if (multiVectors !== undefined) {

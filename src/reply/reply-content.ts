@@ -4,6 +4,8 @@ export interface SparseRow {
   readonly indices: Int32Array;
   /** The weight of each id. */
   readonly values: Float32Array;
+  /** The piece of each id, when it was asked for. */
+  readonly tokens?: readonly string[];
 }
 
 /** The multi-vector (ColBERT) head of one text. */
