@@ -78,6 +78,8 @@ export const SETTINGS = {
     'Multi-vector output of one batch. A single text may exceed it.'),
   lingerUs: integer('LINGER_US', 0, [0, 100_000], 'µs',
     'How long a batch that is not full waits for more texts although a slot is free.'),
+  batchHoldPercent: integer('BATCH_HOLD_PERCENT', 50, [0, 100], '%',
+    'Share of a batch\'s time for which the next one to a busy endpoint waits for more texts.'),
   queueTextsMax: integer('QUEUE_TEXTS_MAX', 8192, [1, 10_000_000], 'texts',
     'Texts admitted and not yet answered. Beyond it, 429.'),
   queueTokensMax: integer('QUEUE_TOKENS_MAX', 4_194_304, [16, 1_000_000_000], 'tokens',

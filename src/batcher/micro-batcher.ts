@@ -4,6 +4,7 @@ import { ServerError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
 import type { Lifetime } from '../base/lifetime.ts';
 import { BackendGrace } from './backend-grace.ts';
+import { BatchHold } from './batch-hold.ts';
 import { paddedLengthOf } from './batch-plan.ts';
 import { type BatchReport, reportOf } from './batch-report.ts';
 import { createBatchRunner } from './batch-runner.ts';
@@ -61,6 +62,7 @@ interface BatchInFlight {
  *
  * @param options.expected what each row is held against before it leaves.
  * @param options.lingerMs how long a batch that is not full waits for more although a slot is free.
+ * @param options.holdShare of a batch's time for which the next one to a busy endpoint is held.
  * @param options.graceMs how long texts wait for a backend that is down; 0, and unless told, not at
  * all.
  * @param options.tokenCountMax padding never passes it.
@@ -70,14 +72,25 @@ export function createMicroBatcher(options: {
   expected: ExpectedRows;
   clock: Clock;
   lingerMs: number;
+  holdShare?: number;
   graceMs?: number;
   tokenCountMax: number;
   onBatch?: (report: BatchReport) => void;
 }): MicroBatcher {
-  const { backend, expected, clock, lingerMs, graceMs = 0, tokenCountMax, onBatch } = options;
+  const {
+    backend,
+    expected,
+    clock,
+    lingerMs,
+    holdShare = 0,
+    graceMs = 0,
+    tokenCountMax,
+    onBatch,
+  } = options;
   const waiting = new WaitingTexts<QueuedText>();
   const inFlight = new Set<BatchInFlight>();
   const dueTimes = new DueTimes();
+  const hold = new BatchHold({ clock, share: holdShare });
   const poison = new PoisonList(clock);
   const grace = new BackendGrace({ backend, clock, graceMs });
   const runner = createBatchRunner<QueuedText>({
@@ -163,6 +176,9 @@ export function createMicroBatcher(options: {
     if (state !== 'ready') return;
     const limits = backend.limits();
     while (waiting.textCount > 0 && inFlight.size < limits.slotCount) {
+      const isBusy = inFlight.size >= limits.endpointCount;
+      const isPartial = waiting.textCount < limits.batchTextsMax;
+      if (isBusy && isPartial && !hold.isDue(dispatch)) return;
       const texts = waiting.draw(limits);
       if (texts.length > 0) void send(texts, limits);
     }
@@ -175,10 +191,12 @@ export function createMicroBatcher(options: {
   async function send(texts: readonly QueuedText[], limits: BackendLimits): Promise<void> {
     const batch = { texts, abort: new AbortController(), sentMs: clock.now() };
     inFlight.add(batch);
+    hold.sent();
     for (const text of texts) text.sentMs = batch.sentMs;
     const run = await runner.run(texts, limits, batch.abort.signal);
     inFlight.delete(batch);
     const report = reportOf(texts, { ...run, ...limits, inferMs: clock.now() - batch.sentMs });
+    hold.returned(report.inferMs);
     if (run.error === undefined) {
       dueTimes.learn(report.paddedLength * texts.length, report.inferMs);
     }
