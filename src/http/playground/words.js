@@ -1,0 +1,192 @@
+/** Every word of the page, in both languages. `{…}` are filled in by `say`. */
+const WORDS = {
+  ru: {
+    title: 'Кодировщик BGE-M3',
+    skip: 'К текстам',
+    swagger: 'Все вызовы',
+    language: 'Язык',
+    theme: 'Оформление',
+    themeAuto: 'Как в системе',
+    themeLight: 'Светлое',
+    themeDark: 'Тёмное',
+    texts: 'Тексты',
+    textsCount: 'Текстов: {count} из {max}',
+    sampleLaw: 'Пример',
+    sampleLong: 'Длинный текст',
+    query: 'Поисковый запрос',
+    queryHint: 'Необязательно: тексты выше будут упорядочены по близости к нему.',
+    split: 'Делить на тексты',
+    splitLine: 'по строкам',
+    splitParagraph: 'по абзацам',
+    splitNone: 'не делить',
+    inputType: 'Тексты — это',
+    passage: 'документы',
+    asQuery: 'запросы',
+    truncate: 'Обрезать слишком длинные',
+    key: 'Ключ API',
+    run: 'Закодировать',
+    running: 'Считаю…',
+    done: 'Готово: текстов {count}, {ms} мс.',
+    empty: 'Введите тексты и нажмите «Закодировать» — здесь появятся сходство, токены и время.',
+    nothing: 'Нечего кодировать: введите хотя бы один текст.',
+    tooMany: 'Текстов {count}, а сервер берёт не больше {max} за раз.',
+    again: 'Повторить',
+    againIn: 'Повторить можно через {seconds} с',
+    busy: 'Сервер занят',
+    failed: 'Не получилось',
+    offline: 'Сервер не отвечает',
+    keyNeeded: 'Сервер ждёт ключ API',
+    errorDetail: 'Код {code}, запрос {id}',
+    time: 'Время',
+    read: 'чтение',
+    tokenize: 'токены',
+    queue: 'очередь',
+    infer: 'модель',
+    reply: 'ответ',
+    network: 'сеть и браузер',
+    total: 'всего',
+    ms: '{ms} мс',
+    search: 'Поиск',
+    text: 'Текст',
+    dense: 'плотный',
+    sparse: 'разреженный',
+    multi_vector: 'мультивекторный',
+    weighted: 'среднее',
+    sortBy: 'Упорядочить: {head}',
+    matrix: 'Сходство текстов',
+    matrixHint: 'Косинус плотных векторов. Стрелки перемещают по ячейкам.',
+    matrixOne: 'Нужно хотя бы два текста.',
+    matrixMany: 'Показаны первые {count} текстов.',
+    cell: '{score}: «{a}» и «{b}»',
+    tokens: 'Токены',
+    tokensOf: 'Текст {index}: токенов {count}',
+    tokensShown: 'Показаны первые {count} текстов.',
+    tokensNone: 'Токенизатор этой модели не показывает токены.',
+    tokensWeights: 'Чем сильнее цвет токена, тем больше его вес в разреженном векторе.',
+    tokensPlain: 'У этой модели нет разреженного вектора, поэтому весов нет.',
+    cut: 'обрезано {count}',
+    more: '… ещё {count} …',
+    weight: 'вес {weight}',
+    call: 'Тот же вызов',
+    copy: 'Скопировать',
+    copied: 'Скопировано',
+    model: '{title}: {dim} измерений, до {tokens} токенов, {backend}',
+    modelDown: 'не готов: {reason}',
+  },
+  en: {
+    title: 'BGE-M3 encoder',
+    skip: 'Skip to the texts',
+    swagger: 'All calls',
+    language: 'Language',
+    theme: 'Appearance',
+    themeAuto: 'As the system',
+    themeLight: 'Light',
+    themeDark: 'Dark',
+    texts: 'Texts',
+    textsCount: 'Texts: {count} of {max}',
+    sampleLaw: 'Example',
+    sampleLong: 'A long text',
+    query: 'Search query',
+    queryHint: 'Optional: the texts above are ranked by how close they are to it.',
+    split: 'Split into texts',
+    splitLine: 'by lines',
+    splitParagraph: 'by paragraphs',
+    splitNone: 'do not split',
+    inputType: 'The texts are',
+    passage: 'documents',
+    asQuery: 'queries',
+    truncate: 'Cut what is too long',
+    key: 'API key',
+    run: 'Encode',
+    running: 'Working…',
+    done: 'Done: {count} texts, {ms} ms.',
+    empty: 'Type some texts and press “Encode”: similarity, tokens and times appear here.',
+    nothing: 'Nothing to encode: type at least one text.',
+    tooMany: 'These are {count} texts; the server takes at most {max} at a time.',
+    again: 'Try again',
+    againIn: 'Try again in {seconds} s',
+    busy: 'The server is busy',
+    failed: 'That did not work',
+    offline: 'The server does not answer',
+    keyNeeded: 'The server wants an API key',
+    errorDetail: 'Code {code}, request {id}',
+    time: 'Time',
+    read: 'read',
+    tokenize: 'tokenize',
+    queue: 'queue',
+    infer: 'model',
+    reply: 'reply',
+    network: 'network and browser',
+    total: 'total',
+    ms: '{ms} ms',
+    search: 'Search',
+    text: 'Text',
+    dense: 'dense',
+    sparse: 'sparse',
+    multi_vector: 'multi-vector',
+    weighted: 'mean',
+    sortBy: 'Sort by {head}',
+    matrix: 'Similarity of the texts',
+    matrixHint: 'Cosine of the dense vectors. Arrow keys move from cell to cell.',
+    matrixOne: 'It takes at least two texts.',
+    matrixMany: 'The first {count} texts are shown.',
+    cell: '{score}: “{a}” and “{b}”',
+    tokens: 'Tokens',
+    tokensOf: 'Text {index}: {count} tokens',
+    tokensShown: 'The first {count} texts are shown.',
+    tokensNone: "This model's tokenizer does not show its tokens.",
+    tokensWeights:
+      'The stronger the colour of a token, the larger its weight in the sparse vector.',
+    tokensPlain: 'This model has no sparse vector, so there are no weights.',
+    cut: '{count} cut off',
+    more: '… {count} more …',
+    weight: 'weight {weight}',
+    call: 'The same call',
+    copy: 'Copy',
+    copied: 'Copied',
+    model: '{title}: {dim} dimensions, up to {tokens} tokens, {backend}',
+    modelDown: 'not ready: {reason}',
+  },
+};
+
+let language = 'en';
+
+/** The page in one language, `ru` or `en`. */
+export function setLanguage(chosen) {
+  language = chosen in WORDS ? chosen : 'en';
+  document.documentElement.lang = language;
+  document.title = say('title');
+  for (const element of document.querySelectorAll('[data-word]')) {
+    element.textContent = say(element.dataset.word);
+  }
+}
+
+/** Some words, with what belongs into their braces. */
+export function say(word, values = {}) {
+  const text = WORDS[language][word] ?? word;
+  return text.replaceAll(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ''));
+}
+
+/** A number as the language writes it. */
+export function number(value, digits) {
+  const places = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+  return value.toLocaleString(language, places);
+}
+
+/** Texts to begin with. */
+export const SAMPLES = {
+  law: {
+    texts: [
+      'Общий срок исковой давности составляет три года.',
+      'Срок, в течение которого можно обратиться в суд за защитой права.',
+      'Договор аренды расторгается по соглашению сторон.',
+      'The limitation period for contract claims is three years.',
+      'Варите свёклу отдельно, чтобы борщ остался красным.',
+    ].join('\n'),
+    query: 'Сколько лет можно подавать иск?',
+  },
+  long: {
+    texts: 'Стороны обязуются исполнять условия настоящего договора добросовестно. '.repeat(900),
+    query: '',
+  },
+};
