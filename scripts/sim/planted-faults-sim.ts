@@ -1,0 +1,62 @@
+/**
+ * Plants each fault of `src/testing/simulation/planted-faults.ts` into a copy of the sources and
+ * runs the simulation there until a seed fails. Exits with 1 when one is not caught.
+ *
+ * usage: bun scripts/sim/planted-faults-sim.ts [--runs 400] [--only "part of a name"]
+ */
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { PLANTED_FAULTS } from '../../src/testing/simulation/planted-faults.ts';
+
+const { values } = parseArgs({
+  options: {
+    runs: { type: 'string', default: '400' },
+    seed: { type: 'string', default: '1' },
+    only: { type: 'string', default: '' },
+  },
+});
+/** A run that never ends is caught as well. */
+const RUN_MS_MAX = 120_000;
+
+const root = join(import.meta.dir, '../..');
+const copy = mkdtempSync(join(tmpdir(), 'planted-faults-'));
+let survivors = 0;
+try {
+  for (const part of ['src', 'scripts', 'package.json', 'tsconfig.json']) {
+    cpSync(join(root, part), join(copy, part), { recursive: true });
+  }
+  symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
+  for (const { name, file, from, to } of PLANTED_FAULTS) {
+    if (!name.includes(values.only)) continue;
+    const path = join(copy, 'src', file);
+    const source = readFileSync(path, 'utf8');
+    writeFileSync(
+      path,
+      source.replace(from, () => to),
+    );
+    const child = Bun.spawn(
+      [
+        process.execPath,
+        'scripts/sim/service-sim.ts',
+        '--first',
+        '--runs',
+        values.runs,
+        '--seed',
+        values.seed,
+      ],
+      { cwd: copy, stdout: 'pipe', stderr: 'pipe', timeout: RUN_MS_MAX },
+    );
+    const said = await new Response(child.stdout).text();
+    const isCaught = source.includes(from) && (await child.exited) !== 0;
+    if (!isCaught) survivors++;
+    const seed = /seed (\d+): (.*)/.exec(said);
+    console.log(`${isCaught ? 'caught' : 'NOT CAUGHT'}: ${name}${seed ? ` (${seed[0]})` : ''}`);
+    writeFileSync(path, source);
+  }
+} finally {
+  rmSync(copy, { recursive: true, force: true });
+}
+console.log(`${survivors} of ${PLANTED_FAULTS.length} planted faults were not caught`);
+if (survivors > 0) process.exit(1);

@@ -1,0 +1,165 @@
+/**
+ * Faults that the simulation must see: each is planted alone into a copy of the sources, and seeds
+ * are run until one of them fails. `bun scripts/sim/planted-faults-sim.ts` does so on demand.
+ */
+export interface PlantedFault {
+  readonly name: string;
+  /** Below `src`. */
+  readonly file: string;
+  /** Occurs in the file; the first place is replaced. */
+  readonly from: string;
+  readonly to: string;
+}
+
+export const PLANTED_FAULTS: readonly PlantedFault[] = [
+  {
+    name: 'a permit gives back its texts, not its tokens',
+    file: 'admission/admission.ts',
+    from: '    tokenCount -= demand.tokenCount;\n',
+    to: '',
+  },
+  {
+    name: 'a permit is not given back when the request fails',
+    file: 'encode.ts',
+    from: '      permit.release(lifetime.ended === undefined);',
+    to: '      if (lifetime.ended === undefined) permit.release();',
+  },
+  {
+    name: 'a caller may hold any share of the queue',
+    file: 'admission/admission.ts',
+    from: 'if (ownTexts > textShare)',
+    to: 'if (ownTexts > textCountMax)',
+  },
+  {
+    name: 'a caller that has left still counts as one',
+    file: 'admission/fair-share.ts',
+    from: 'if (holding.textCount === 0) this.#byCaller.delete(holding.caller);',
+    to: '',
+  },
+  {
+    name: 'the limit of texts is off by one request',
+    file: 'admission/admission.ts',
+    from: 'if (texts > textCountMax)',
+    to: 'if (textCount > textCountMax)',
+  },
+  {
+    name: 'rows are handed out one place further',
+    file: 'batcher/text-output.ts',
+    from: "if (head === 'dense') return block.values(index * stride, stride);",
+    to: "if (head === 'dense') return block.values(((index + 1) % batch.texts.length) * stride, stride);",
+  },
+  {
+    name: 'a departed caller is never told',
+    file: 'batcher/micro-batcher.ts',
+    from: 'if (ticket.abandon(reason)) onDeparted(ticket);',
+    to: 'onDeparted(ticket);',
+  },
+  {
+    name: 'a batch that nobody waits for runs on',
+    file: 'batcher/micro-batcher.ts',
+    from: 'abort.abort();',
+    to: '',
+  },
+  {
+    name: 'texts of departed callers are sent all the same',
+    file: 'batcher/waiting-texts.ts',
+    from: 'if (text.ticket.isSettled) continue;',
+    to: '',
+  },
+  {
+    name: 'one batch more than there are slots',
+    file: 'batcher/micro-batcher.ts',
+    from: 'inFlight.size < limits.slotCount',
+    to: 'inFlight.size <= limits.slotCount',
+  },
+  {
+    name: 'padded tokens are not bounded',
+    file: 'batcher/batch-plan.ts',
+    from: 'Math.min(limits.batchTextsMax, Math.max(1, Math.floor(tokensMax / length)))',
+    to: 'limits.batchTextsMax',
+  },
+  {
+    name: "a request's own limit of texts in a batch is not kept",
+    file: 'batcher/waiting-texts.ts',
+    from: 'count >= text.ticket.batchTextsMax',
+    to: 'false',
+  },
+  {
+    name: 'texts that are held back are lost',
+    file: 'batcher/waiting-texts.ts',
+    from: 'for (const text of heldBack) this.push(text);',
+    to: '',
+  },
+  {
+    name: 'nothing is dispatched when a batch has ended',
+    file: 'batcher/micro-batcher.ts',
+    from: '    onBatch?.(report);\n    dispatch();',
+    to: '    onBatch?.(report);',
+  },
+  {
+    name: 'a failed batch is not taken apart',
+    file: 'batcher/rescue-plan.ts',
+    from: 'return [texts.slice(0, middle), texts.slice(middle)];',
+    to: 'return [];',
+  },
+  {
+    name: 'one half of a failed batch is forgotten',
+    file: 'batcher/rescue-plan.ts',
+    from: 'return [texts.slice(0, middle), texts.slice(middle)];',
+    to: 'return [texts.slice(0, middle)];',
+  },
+  {
+    name: 'rows are not looked at',
+    file: 'batcher/batch-runner.ts',
+    from: 'faultOfOutput(outputs[index], text.ids.length, expected)',
+    to: 'undefined as string | undefined',
+  },
+  {
+    name: 'a row that stands in a batch twice is believed',
+    file: 'batcher/copy-guard.ts',
+    from: 'if (!isCopy) continue;',
+    to: 'continue;',
+  },
+  {
+    name: 'an endpoint with the rows of another model is used',
+    file: 'backend/triton/model-identity.ts',
+    from: 'if (cosine >= COSINE_MIN) return undefined;',
+    to: 'return undefined;',
+  },
+  {
+    name: 'a byte count is not held against its shape',
+    file: 'backend/triton/triton-wire.ts',
+    from: 'if (byteCount !== shapeCount * 4) {',
+    to: 'if (byteCount > shapeCount * 4) {',
+  },
+  {
+    name: 'a lifetime leaves its timer behind',
+    file: 'base/lifetime.ts',
+    from: '    cancelTimer();\n',
+    to: '',
+  },
+  {
+    name: 'the deadline of a request is not kept',
+    file: 'encode.ts',
+    from: 'Math.min(request.timeoutMs ?? Infinity, limits.requestTimeoutMs)',
+    to: 'limits.requestTimeoutMs',
+  },
+  {
+    name: 'a probe goes on after the end',
+    file: 'backend/triton/triton-endpoint.ts',
+    from: '      cancelProbe();\n      for (const open of',
+    to: '      for (const open of',
+  },
+  {
+    name: 'what waits for a lost backend waits for ever',
+    file: 'batcher/backend-grace.ts',
+    from: "return this.#isClosed || isOver ? 'gone' : 'wait';",
+    to: "return this.#isClosed ? 'gone' : 'wait';",
+  },
+  {
+    name: 'departed texts are never swept',
+    file: 'batcher/waiting-texts.ts',
+    from: 'this.#departedCount += ticket.waitingCount;',
+    to: '',
+  },
+];

@@ -1,0 +1,147 @@
+import { createAdmission } from '../../admission/admission.ts';
+import { headSet } from '../../backend/backend.ts';
+import { createTritonBackend } from '../../backend/triton/triton-backend.ts';
+import { ServerError } from '../../base/errors.ts';
+import { createLog } from '../../base/log.ts';
+import { createMicroBatcher } from '../../batcher/micro-batcher.ts';
+import { createEncode, type EncodeResult, type Parts } from '../../encode.ts';
+import type { TokenizedText } from '../../tokenizer/tokenized-text.ts';
+import type { TokenizerPool } from '../../tokenizer/tokenizer-pool.ts';
+import { seededRandom } from '../seeded-random.ts';
+import { VirtualClock } from '../virtual-clock.ts';
+import { createServiceModel, type ServiceModel } from './service-model.ts';
+import { type PlannedRequest, planLoad } from './simulated-load.ts';
+import { createSimulatedNetwork, DIMENSION, MODEL } from './simulated-network.ts';
+
+const BATCHES_IN_FLIGHT = 2;
+const REQUEST_TIMEOUT_MS = 60_000;
+const STEP_MS = 5;
+
+/** After the last arrival, all must be over by then: the longest deadline, and some. */
+const STEPS_MAX = (REQUEST_TIMEOUT_MS * 2) / STEP_MS;
+
+/** What a run came to. */
+export interface SimulationResult {
+  /** What was seen that must never be, each with its virtual time. */
+  readonly violations: readonly string[];
+  readonly answeredCount: number;
+  readonly refusedCount: number;
+  readonly failedCount: number;
+}
+
+/**
+ * Runs the whole journey behind the HTTP routes, on simulated servers and a virtual clock, through
+ * one seeded load with its faults; a simple model beside it judges every step.
+ */
+export async function simulateService(seed: number): Promise<SimulationResult> {
+  const load = planLoad(seededRandom(seed));
+  const clock = new VirtualClock();
+  const network = createSimulatedNetwork(clock, load);
+  const log = createLog({ level: 'error', write: () => undefined });
+  const backend = createTritonBackend({
+    urls: network.urls,
+    modelName: MODEL,
+    expected: { dimension: DIMENSION, padId: 1, heads: ['dense'], outputs: {} },
+    timeoutMs: 2000,
+    probeMs: 100,
+    batchesInFlight: BATCHES_IN_FLIGHT,
+    batchTextsMax: load.batchTextsMax,
+    batchTokensMax: load.batchTokensMax,
+    multiVectorTokensMax: load.batchTokensMax,
+    clock,
+    log,
+    call: network.call,
+  });
+  const batcher = createMicroBatcher({
+    backend,
+    expected: { dimension: DIMENSION, isNormalized: true },
+    clock,
+    lingerMs: 0,
+    graceMs: 500,
+    tokenCountMax: 512,
+  });
+  const { textCountMax, tokenCountMax } = load;
+  const timeoutMs = REQUEST_TIMEOUT_MS;
+  const limits = { textCountMax, tokenCountMax, timeoutMs, backlog: batcher };
+  const admission = createAdmission({ clock, ...limits });
+  const manifest = {
+    id: MODEL,
+    dimension: DIMENSION,
+    tokenCountMax: 512,
+    prefixes: { query: '', passage: '' },
+  };
+  const encode = createEncode({
+    admission,
+    tokenizer,
+    vocabulary: undefined,
+    batcher,
+    backend,
+    manifest,
+    clock,
+    limits: { requestTimeoutMs: REQUEST_TIMEOUT_MS, textCharactersMax: 1e6 },
+  } as unknown as Parts);
+  const model = createServiceModel({ load, clock, network, admission, batcher, backend });
+  for (const planned of load.requests) {
+    clock.schedule(planned.atMs, () => void send(planned, encode, model, clock));
+  }
+  for (const { atMs, serverIndex, mood } of load.moods) {
+    clock.schedule(atMs, () => network.setMood(serverIndex, mood));
+  }
+  for (let step = 0; step < STEPS_MAX && !model.isOver(); step++) {
+    // Steps grow once nothing arrives any more: a long deadline is not waited for in small ones.
+    await clock.advance(step < 200 ? STEP_MS : STEP_MS * 20);
+    model.checkStep();
+  }
+  batcher.close();
+  await backend.close();
+  await clock.advance(10_000);
+  model.checkEnd(clock.plannedCount);
+  return model.result();
+}
+
+async function send(
+  planned: PlannedRequest,
+  encode: (request: Parameters<ReturnType<typeof createEncode>>[0]) => Promise<EncodeResult>,
+  model: ServiceModel,
+  clock: VirtualClock,
+): Promise<void> {
+  const controller = new AbortController();
+  const open = model.sent(planned);
+  if (planned.hangUpMs !== undefined) {
+    clock.schedule(planned.hangUpMs - clock.now(), () => {
+      open.hasHungUp = true;
+      controller.abort();
+    });
+  }
+  try {
+    const reply = encode({
+      // Spelled out, so that the length of a text is its length in characters too.
+      texts: planned.texts.map((ids) => ids.join(' ')),
+      heads: headSet(['dense']),
+      inputType: 'query',
+      truncate: true,
+      batchTextsMax: planned.batchTextsMax,
+      valueCountMax: 1e9,
+      timeoutMs: planned.timeoutMs,
+      signal: controller.signal,
+      caller: planned.caller,
+      fieldOf: (index) => `query[${index}]`,
+    });
+    model.admitted(open);
+    model.answered(open, await reply);
+  } catch (error) {
+    if (!(error instanceof ServerError)) throw error;
+    model.failed(open, error);
+  }
+}
+
+/** Texts are their ids, spelled out. */
+const tokenizer = {
+  reason: '',
+  async tokenize(texts: readonly string[]): Promise<TokenizedText[]> {
+    return texts.map((text) => {
+      const ids = Int32Array.from(text.split(' '), Number);
+      return { ids, tokenCount: ids.length, isTruncated: false };
+    });
+  },
+} as unknown as TokenizerPool;

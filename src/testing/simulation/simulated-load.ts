@@ -1,0 +1,114 @@
+import type { SeededRandom } from '../seeded-random.ts';
+import { KILLER_ID, POISON_ID, type ServerMood } from './simulated-network.ts';
+
+/** A request that will be sent. */
+export interface PlannedRequest {
+  readonly atMs: number;
+  readonly texts: readonly Int32Array[];
+  readonly caller: string | undefined;
+  readonly timeoutMs: number;
+  readonly batchTextsMax: number | undefined;
+  /** When the caller hangs up; undefined for never. */
+  readonly hangUpMs: number | undefined;
+  /** Whether a text of it is bad for servers. */
+  readonly isPoisoned: boolean;
+}
+
+/** A change of a server's mood. */
+export interface PlannedMood {
+  readonly atMs: number;
+  readonly serverIndex: number;
+  readonly mood: ServerMood;
+}
+
+/** A whole run, decided beforehand. */
+export interface SimulatedLoad {
+  readonly serverCount: number;
+  readonly textCountMax: number;
+  readonly tokenCountMax: number;
+  readonly batchTextsMax: number;
+  readonly batchTokensMax: number;
+  readonly requests: readonly PlannedRequest[];
+  readonly moods: readonly PlannedMood[];
+  /** No server is ever unwell, nobody is in a hurry, no text is bad. */
+  readonly isPeaceful: boolean;
+}
+
+const MOODS: readonly ServerMood[] = [
+  'slow',
+  'hung',
+  'dead',
+  'dead',
+  'crashed',
+  'busy',
+  'other-model',
+  'nan-rows',
+  'short-rows',
+  'copied-rows',
+  'empty',
+];
+
+/** Bad texts of a run: so many can always be told from the others within the bound of calls. */
+const BAD_TEXTS_MAX = 2;
+
+/** A burst, a crowd or a trickle; on one to three servers; in peace or not. */
+export function planLoad(random: SeededRandom): SimulatedLoad {
+  const isPeaceful = random.below(3) === 0;
+  const serverCount = random.between(1, 3);
+  const kind = random.pick(['burst', 'crowd', 'trickle'] as const);
+  const count = { burst: 12, crowd: 24, trickle: 8 }[kind];
+  const gapMs = { burst: 0, crowd: 6, trickle: 60 }[kind];
+  const bad = { left: isPeaceful ? 0 : random.below(BAD_TEXTS_MAX + 1) };
+  const requests: PlannedRequest[] = [];
+  for (let index = 0, atMs = 50; index < count; index++) {
+    atMs += gapMs === 0 ? 0 : random.below(2 * gapMs);
+    requests.push(planRequest(random, { atMs, isPeaceful, bad, index }));
+  }
+  const moods: PlannedMood[] = [];
+  for (let change = isPeaceful ? 0 : random.between(1, 4); change > 0; change--) {
+    const serverIndex = random.below(serverCount);
+    const atMs = 50 + random.below(300);
+    moods.push({ atMs, serverIndex, mood: random.pick(MOODS) });
+    // Most of the time it recovers.
+    if (random.below(5) === 0) continue;
+    moods.push({ atMs: atMs + random.between(5, 600), serverIndex, mood: 'well' });
+  }
+  const textCountMax = random.pick([20, 60, 1000]);
+  const batchTextsMax = random.pick([2, 8, 32]);
+  const batchTokensMax = random.pick([64, 512, 4096]);
+  const limits = { textCountMax, tokenCountMax: 100_000, batchTextsMax, batchTokensMax };
+  return { serverCount, ...limits, requests, moods, isPeaceful };
+}
+
+function planRequest(
+  random: SeededRandom,
+  how: { atMs: number; isPeaceful: boolean; bad: { left: number }; index: number },
+): PlannedRequest {
+  const { atMs, isPeaceful, bad, index } = how;
+  const textCount = random.pick([1, 1, 1, 2, 5, 16]);
+  let isPoisoned = false;
+  const texts = Array.from({ length: textCount }, (_, text) => {
+    const length = random.pick([3, 5, 9, 9, 30, 120]);
+    const ids = new Int32Array(length).fill(2);
+    // No two texts of a run are alike, unless they are meant to be.
+    ids[0] = 1000 + index * 32 + (random.below(20) === 0 ? 0 : text);
+    ids[1] = random.between(10, 500);
+    if (bad.left > 0 && random.below(12) === 0) {
+      bad.left--;
+      isPoisoned = true;
+      ids[1] = random.below(4) === 0 ? KILLER_ID : POISON_ID;
+    }
+    return ids;
+  });
+  const isHurried = !isPeaceful && random.below(4) === 0;
+  const hangsUp = random.below(5) === 0;
+  return {
+    atMs,
+    texts,
+    caller: random.pick([undefined, 'a', 'a', 'b', 'c']),
+    timeoutMs: isHurried ? random.between(1, 400) : 60_000,
+    batchTextsMax: random.below(4) === 0 ? random.between(1, 4) : undefined,
+    hangUpMs: hangsUp ? atMs + random.below(200) : undefined,
+    isPoisoned,
+  };
+}
