@@ -70,6 +70,7 @@ export async function createParts(options: {
     expected: { dimension: manifest.dimension, isNormalized: manifest.normalized },
     clock,
     lingerMs: config.lingerUs / 1000,
+    holdShare: config.batchHoldPercent / 100,
     graceMs: config.backendGraceMs,
     tokenCountMax,
     onBatch: metrics.batch,
