@@ -97,12 +97,10 @@ export function createSegmentEncoder(
 
   function put(code: number): void {
     if (code >= ROUTE.mark) openWord(code);
-    else putCode(code);
-  }
-
-  function putCode(code: number): void {
-    codes[length++] = code;
-    if (offsets !== null) placeLast();
+    else {
+      codes[length++] = code;
+      if (offsets !== null) placeLast();
+    }
   }
 
   /** A mark that no space left in the text shares the place of the first code. */

@@ -10,7 +10,7 @@ test('what it remembers is what it was told, beside a model that forgets nothing
   const out = createTokenIds(4);
   const codes = new Uint16Array(64);
   let hits = 0;
-  for (let step = 0; step < 200_000; step++) {
+  for (let step = 0; step < 60_000; step++) {
     // Few different codes, so that words share hashes and beginnings.
     const count = 1 + Math.floor(random() * 22);
     for (let index = 1; index < count; index++) codes[index] = Math.floor(random() ** 4 * 5);
@@ -29,5 +29,5 @@ test('what it remembers is what it was told, beside a model that forgets nothing
       told.set(key, ids);
     }
   }
-  expect(hits).toBeGreaterThan(10_000);
+  expect(hits).toBeGreaterThan(3_000);
 });
