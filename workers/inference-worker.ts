@@ -9,6 +9,7 @@ import type {
   InferenceMessage,
   InferenceReply,
 } from '../src/backend/embedded/inference-protocol.ts';
+import { proveEngine } from '../src/backend/embedded/prove-engine.ts';
 import { describeError } from '../src/base/log.ts';
 import type { WorkerGreeting } from '../src/base/worker-host.ts';
 
@@ -29,7 +30,9 @@ async function handle(message: InferenceGreeting | InferenceMessage): Promise<vo
   }
   if (engine !== undefined) return answer(engine, message as InferenceJob);
   try {
-    engine = await loadInferenceEngine(message as InferenceGreeting);
+    const loaded = await loadInferenceEngine(message as InferenceGreeting);
+    await proveEngine(loaded, message as InferenceGreeting);
+    engine = loaded;
     greet({ kind: 'ready', facts: engine.facts });
   } catch (error) {
     greet({ kind: 'failed', reason: `The model cannot be loaded: ${describeError(error)}` });

@@ -75,8 +75,8 @@ function stand(behave: Behave, limits: Partial<BackendLimits> = {}) {
       const ids = Int32Array.of(0, 10 + name, 2);
       return { name, ids, paddedLength: 8, heads: DENSE, ticket: { isSettled: false } };
     });
-  const run = (all: readonly TestText[], signal = new AbortController().signal) =>
-    runner.run(all, { ...LIMITS, ...limits }, signal);
+  const run = (all: readonly TestText[]) =>
+    runner.run({ texts: all, abort: new AbortController() }, { ...LIMITS, ...limits });
   const goDown = (): void => {
     isDown = true;
   };

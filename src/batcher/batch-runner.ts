@@ -27,6 +27,13 @@ export interface RunningText {
   readonly ticket: { readonly isSettled: boolean };
 }
 
+/** A batch on its way: the part of it that runs now, and how to give that up. */
+export interface Flight<Text> {
+  /** Of the whole batch until it has failed. */
+  texts: readonly Text[];
+  abort: AbortController;
+}
+
 /** What became of a batch. */
 export interface BatchRun {
   /** Why its first call failed; undefined when it did not. */
@@ -38,7 +45,7 @@ export interface BatchRun {
 /** Runs batches to their end: every text of one gets its output or its own error. */
 export interface BatchRunner<Text extends RunningText> {
   /** Never rejects. */
-  run(texts: readonly Text[], limits: BackendLimits, signal: AbortSignal): Promise<BatchRun>;
+  run(flight: Flight<Text>, limits: BackendLimits): Promise<BatchRun>;
 }
 
 /** Some texts of a batch, to be run once. */
@@ -46,7 +53,7 @@ interface Part<Text> {
   readonly texts: readonly Text[];
   readonly isRepeated: boolean;
   readonly limits: BackendLimits;
-  readonly signal: AbortSignal;
+  readonly flight: Flight<Text>;
   readonly avoid?: string | undefined;
   readonly copies?: ReadonlyMap<Text, CopiedRow> | undefined;
 }
@@ -75,25 +82,22 @@ export function createBatchRunner<Text extends RunningText>(options: {
   const { backend, expected, poison, whenReady, settle } = options;
   const copyGuard = new CopyGuard();
 
-  async function run(
-    texts: readonly Text[],
-    limits: BackendLimits,
-    signal: AbortSignal,
-  ): Promise<BatchRun> {
-    const failed = await attempt({ texts, isRepeated: false, limits, signal });
+  async function run(flight: Flight<Text>, limits: BackendLimits): Promise<BatchRun> {
+    const { texts } = flight;
+    const failed = await attempt({ texts, isRepeated: false, limits, flight });
     if (failed.length === 0) return { error: undefined, rescueCallCount: 0 };
     const { error } = failed[0];
     const callsMax = rescueCallsMax(texts.length);
-    const rescueCallCount = await rescue(failed, { limits, signal, callsMax });
+    const rescueCallCount = await rescue(failed, { limits, flight, callsMax });
     return { error, rescueCallCount };
   }
 
   /** Breadth first: many texts are saved by few calls before the last ones are looked for. */
   async function rescue(
     failed: FailedGroup<Text>[],
-    run: { limits: BackendLimits; signal: AbortSignal; callsMax: number },
+    run: { limits: BackendLimits; flight: Flight<Text>; callsMax: number },
   ): Promise<number> {
-    const { limits, signal, callsMax } = run;
+    const { limits, flight, callsMax } = run;
     let callCount = 0;
     let deathCount = failed.filter(({ error }) => isDeath(error)).length;
     for (let group = failed.shift(); group !== undefined; group = failed.shift()) {
@@ -104,13 +108,12 @@ export function createBatchRunner<Text extends RunningText>(options: {
         continue;
       }
       for (const part of parts) {
-        const isGivenUp =
-          deathCount >= DEATHS_PER_BATCH_MAX || signal.aborted || !(await whenReady());
+        const isGivenUp = deathCount >= DEATHS_PER_BATCH_MAX || !(await whenReady());
         const texts = isGivenUp ? [] : part.filter((text) => !text.ticket.isSettled);
         for (const text of part) if (!texts.includes(text)) settle(text, error, avoid);
         if (texts.length === 0) continue;
         callCount++;
-        const again = await attempt({ texts, isRepeated: true, limits, signal, avoid, copies });
+        const again = await attempt({ texts, isRepeated: true, limits, flight, avoid, copies });
         deathCount += again.filter((left) => isDeath(left.error)).length;
         failed.push(...again);
       }
@@ -120,7 +123,10 @@ export function createBatchRunner<Text extends RunningText>(options: {
 
   /** Runs texts once. Settles those that came out right, and returns the others. */
   async function attempt(part: Part<Text>): Promise<FailedGroup<Text>[]> {
-    const { texts, isRepeated, limits, signal, avoid } = part;
+    const { texts, isRepeated, limits, flight, avoid } = part;
+    flight.texts = texts;
+    if (flight.abort.signal.aborted) flight.abort = new AbortController();
+    const { signal } = flight.abort;
     let servedBy: string | undefined;
     let outputs: readonly TextOutput[];
     try {
@@ -173,7 +179,8 @@ export function createBatchRunner<Text extends RunningText>(options: {
   async function isDoubtful(text: Text, output: TextOutput, part: Part<Text>): Promise<boolean> {
     const copied = part.copies?.get(text);
     if (copied === undefined || output.dense === undefined) return false;
-    const { limits, signal } = part;
+    const { limits, flight } = part;
+    const { signal } = flight.abort;
     const askCanary = async (): Promise<Float32Array | undefined> => {
       const canary = { ...text, ids: CANARY, paddedLength: CANARY.length };
       const batch = batchOf([canary], limits);

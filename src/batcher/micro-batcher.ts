@@ -7,7 +7,7 @@ import { BackendGrace } from './backend-grace.ts';
 import { BatchHold } from './batch-hold.ts';
 import { paddedLengthOf } from './batch-plan.ts';
 import { type BatchReport, reportOf } from './batch-report.ts';
-import { createBatchRunner } from './batch-runner.ts';
+import { createBatchRunner, type Flight } from './batch-runner.ts';
 import { DueTimes } from './due-times.ts';
 import type { ExpectedRows } from './output-faults.ts';
 import { PoisonList } from './poison-list.ts';
@@ -50,12 +50,6 @@ interface QueuedText extends WaitingText {
   sentMs: number;
 }
 
-interface BatchInFlight {
-  readonly texts: readonly QueuedText[];
-  readonly abort: AbortController;
-  readonly sentMs: number;
-}
-
 /**
  * Forms batches from what waits whenever a slot of the backend is free; there is no fixed delay.
  * While all slots are busy the queue grows and the next batch is better.
@@ -88,7 +82,7 @@ export function createMicroBatcher(options: {
     onBatch,
   } = options;
   const waiting = new WaitingTexts<QueuedText>();
-  const inFlight = new Set<BatchInFlight>();
+  const inFlight = new Set<Flight<QueuedText>>();
   const dueTimes = new DueTimes();
   const hold = new BatchHold({ clock, share: holdShare });
   const poison = new PoisonList(clock);
@@ -189,13 +183,14 @@ export function createMicroBatcher(options: {
   }
 
   async function send(texts: readonly QueuedText[], limits: BackendLimits): Promise<void> {
-    const batch = { texts, abort: new AbortController(), sentMs: clock.now() };
-    inFlight.add(batch);
+    const flight = { texts, abort: new AbortController() };
+    const sentMs = clock.now();
+    inFlight.add(flight);
     hold.sent();
-    for (const text of texts) text.sentMs = batch.sentMs;
-    const run = await runner.run(texts, limits, batch.abort.signal);
-    inFlight.delete(batch);
-    const report = reportOf(texts, { ...run, ...limits, inferMs: clock.now() - batch.sentMs });
+    for (const text of texts) text.sentMs = sentMs;
+    const run = await runner.run(flight, limits);
+    inFlight.delete(flight);
+    const report = reportOf(texts, { ...run, ...limits, inferMs: clock.now() - sentMs });
     hold.returned(report.inferMs);
     if (run.error === undefined) {
       dueTimes.learn(report.paddedLength * texts.length, report.inferMs);

@@ -41,6 +41,8 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   let cancelProbe: () => void = () => undefined;
   let verifying: Promise<boolean> | undefined;
   let answeredMs = 0;
+  /** When it was last asked whether it lives, and the answer was known. */
+  let livedMs = 0;
   let isClosed = false;
 
   function verify(): Promise<boolean> {
@@ -79,7 +81,8 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
    */
   function watch(): void {
     cancelProbe();
-    cancelProbe = clock.schedule(options.probeMs, () => {
+    const quietMs = clock.now() - Math.max(answeredMs, livedMs);
+    cancelProbe = clock.schedule(Math.max(options.probeMs - quietMs, 1), () => {
       if (clock.now() - answeredMs < options.probeMs) watch();
       else if (batchesInFlight > 0) void askLife();
       else void verify();
@@ -93,8 +96,10 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     try {
       await callHere({ address, isFreshConnection: true, timeoutMs: Math.min(lifeMs, timeoutMs) });
       health.spoke();
+      livedMs = clock.now();
     } catch {
       isAlive = !health.wasSilent();
+      livedMs = clock.now();
     }
     if (model === undefined || isClosed) return;
     if (isAlive) watch();

@@ -48,6 +48,9 @@ const MOODS: readonly ServerMood[] = [
   'empty',
 ];
 
+/** A restart takes at least so long, in ms: more than the time between two probes. */
+const RESTART_MS_MIN = 120;
+
 /** Bad texts of a run: so many can always be told from the others within the bound of calls. */
 const BAD_TEXTS_MAX = 2;
 
@@ -65,19 +68,44 @@ export function planLoad(random: SeededRandom): SimulatedLoad {
     requests.push(planRequest(random, { atMs, isPeaceful, bad, index }));
   }
   const moods: PlannedMood[] = [];
-  for (let change = isPeaceful ? 0 : random.between(1, 4); change > 0; change--) {
-    const serverIndex = random.below(serverCount);
-    const atMs = 50 + random.below(300);
-    moods.push({ atMs, serverIndex, mood: random.pick(MOODS) });
-    // Most of the time it recovers.
-    if (random.below(5) === 0) continue;
-    moods.push({ atMs: atMs + random.between(5, 600), serverIndex, mood: 'well' });
+  for (let serverIndex = 0; !isPeaceful && serverIndex < serverCount; serverIndex++) {
+    let atMs: number | undefined = 50;
+    for (let change = random.below(3); change > 0 && atMs !== undefined; change--) {
+      atMs = planTrouble(random, { serverIndex, atMs: atMs + random.below(200), moods });
+    }
   }
   const textCountMax = random.pick([20, 60, 1000]);
   const batchTextsMax = random.pick([2, 8, 32]);
   const batchTokensMax = random.pick([64, 512, 4096]);
   const limits = { textCountMax, tokenCountMax: 100_000, batchTextsMax, batchTokensMax };
   return { serverCount, ...limits, requests, moods, isPeaceful };
+}
+
+/**
+ * One trouble of a server, and its end, if it has one. Another model takes a restart, both ways,
+ * and no server restarts faster than an idle one is asked.
+ *
+ * @returns when it is over; undefined for never.
+ */
+function planTrouble(
+  random: SeededRandom,
+  how: { serverIndex: number; atMs: number; moods: PlannedMood[] },
+): number | undefined {
+  const { serverIndex, moods } = how;
+  let { atMs } = how;
+  const mood = random.pick(MOODS);
+  const restart = (): void => {
+    if (mood !== 'other-model') return;
+    moods.push({ atMs, serverIndex, mood: 'dead' });
+    atMs += random.between(RESTART_MS_MIN, 300);
+  };
+  restart();
+  moods.push({ atMs, serverIndex, mood });
+  atMs += random.between(5, 600);
+  if (random.below(5) === 0) return undefined;
+  restart();
+  moods.push({ atMs, serverIndex, mood: 'well' });
+  return atMs;
 }
 
 function planRequest(
