@@ -40,6 +40,7 @@ test('where pip fails it says so in one line and leaves nothing half made', asyn
     for (const file of [
       'scripts/triton-setup.ts',
       'scripts/setup/find-python.ts',
+      'scripts/setup/pinned-venv.ts',
       'scripts/setup/run-to-end.ts',
       'scripts/setup/step-error.ts',
       'src/testing/triton/triton-venv.ts',

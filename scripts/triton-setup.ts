@@ -3,16 +3,8 @@
  * our msgpack replies. Does nothing, in milliseconds, where the venv stands already. `bun
  * scripts/triton-setup.ts`
  */
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { dirname, join } from 'node:path';
+import { copyFileSync, existsSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import {
   readTritonVenvStamp,
   TRITON_VENV_DIRECTORY,
@@ -20,6 +12,7 @@ import {
   tritonVenvLayout,
 } from '../src/testing/triton/triton-venv.ts';
 import { findPython, type Python } from './setup/find-python.ts';
+import { makePinnedVenv } from './setup/pinned-venv.ts';
 import { runToEnd } from './setup/run-to-end.ts';
 import { StepError } from './setup/step-error.ts';
 
@@ -58,29 +51,8 @@ function say(line: string): void {
   console.log(`triton-setup: ${line}`);
 }
 
-function install(directory: string, pins: readonly string[]): void {
-  const { exitCode, errors } = runToEnd([
-    join(directory, 'bin/python'),
-    ...['-m', 'pip', 'install', '--no-deps', '--only-binary=:all:'],
-    ...['--no-compile', '--quiet', '--disable-pip-version-check', ...pins],
-  ]);
-  if (exitCode === 0) return;
-  const lines = errors.trim().split('\n');
-  const why = lines.findLast((line) => line.startsWith('ERROR')) ?? lines.at(-1);
-  throw new StepError(`pip install failed (${why}): check the network and pip's own settings`);
-}
-
-/** Builds a whole venv in `directory`, stamp included. */
-function build(directory: string, python: Python, pins: readonly string[]): void {
-  say(`making a venv with ${python.command} (${python.version})`);
-  const made = runToEnd([python.command, '-m', 'venv', directory]);
-  if (made.exitCode !== 0) {
-    const why = (made.errors || made.out).trim().split('\n').at(-1);
-    throw new StepError(`${python.command} -m venv failed (${why}): apt-get install python3-venv`);
-  }
-  say(`installing ${pins.length} pinned packages, about 90 MB: ${pins.join(' ')}`);
-  install(directory, pins);
-
+/** Puts the stub where Triton's Python backend looks for it, and checks that all of it runs. */
+function finish(directory: string, python: Python, pins: readonly string[]): void {
   const stamp: TritonVenvStamp = {
     pins,
     pythonVersion: python.version,
@@ -134,29 +106,16 @@ export function setUpTritonVenv(): void {
   if (isReady()) return;
   const python = findPython({ versions: Object.keys(PINS_BY_PYTHON) });
   const pins = [...PINS, ...(PINS_BY_PYTHON[python.version] ?? [])];
-  const partial = `${TRITON_VENV_DIRECTORY}.partial-${process.pid}`;
-  mkdirSync(dirname(partial), { recursive: true });
-  removeAbandoned(dirname(partial));
-  try {
-    build(partial, python, pins);
-    // Another set-up may have been faster; tests may run in its venv by now.
-    if (isReady()) return;
-    rmSync(TRITON_VENV_DIRECTORY, { recursive: true, force: true });
-    renameSync(partial, TRITON_VENV_DIRECTORY);
-  } finally {
-    rmSync(partial, { recursive: true, force: true });
-  }
+  say(`installing ${pins.length} pinned packages, about 90 MB: ${pins.join(' ')}`);
+  makePinnedVenv({
+    directory: TRITON_VENV_DIRECTORY,
+    python,
+    pins,
+    finish: (directory) => finish(directory, python, pins),
+    isReady,
+    say,
+  });
   say(`ready in ${((performance.now() - started) / 1000).toFixed(1)} s`);
-}
-
-/** Removes what set-ups that were killed left in `directory`, a quarter of a gigabyte each. */
-function removeAbandoned(directory: string): void {
-  for (const name of readdirSync(directory)) {
-    const pid = /^triton-venv\.partial-(\d+)$/.exec(name)?.[1];
-    if (pid !== undefined && !existsSync(`/proc/${pid}`)) {
-      rmSync(join(directory, name), { recursive: true, force: true });
-    }
-  }
 }
 
 if (import.meta.main) {

@@ -6,12 +6,14 @@ import type { Config } from './config.ts';
 import { createEncode, type Parts } from './encode.ts';
 import { addAccess } from './http/access.ts';
 import { createBodyIntake } from './http/body-intake.ts';
+import { documentFactsOf } from './http/document-parts.ts';
 import { doorErrorReply } from './http/door-error.ts';
 import { addMetricsRoute } from './http/metrics.ts';
 import { addNativeRoutes } from './http/native.ts';
 import { createObserver } from './http/observe.ts';
 import { addOpenaiRoutes } from './http/openai.ts';
 import { addOperationsRoutes } from './http/operations.ts';
+import { addPlayground } from './http/playground.ts';
 import { addScoreRoute } from './http/score.ts';
 import { addSwagger } from './http/swagger.ts';
 import { addTeiRoutes } from './http/tei.ts';
@@ -32,11 +34,10 @@ export function createApp(options: {
   const observer = createObserver({ metrics, clock, log, accessLog: config.accessLog });
   const app = new Elysia();
   observer.addTo(app);
-  app.onError((context) => {
-    const { code, error, request } = context;
+  app.onError(({ code, error, request }) => {
     const known = code === 'NOT_FOUND' ? noSuchRoute(app, request) : toServerError(error);
     const reply = doorErrorReply(known, request, log);
-    observer.ended(context, reply);
+    observer.ended(request, reply);
     return reply;
   });
   const callerOf = addAccess(app, { config, log, onRefused: observer.ended });
@@ -44,12 +45,14 @@ export function createApp(options: {
   const bodyIntake = createBodyIntake({ clock, ...config });
   const limits = { ...config, bodyIntake };
   const { tokenizer, vocabulary } = parts;
+  const facts = documentFactsOf(parts.manifest, vocabulary?.vocabularySize, config);
   addNativeRoutes(app, {
     encode,
     manifest: parts.manifest,
     vocabulary,
     limits,
     callerOf,
+    facts,
     clock,
     log,
   });
@@ -59,10 +62,11 @@ export function createApp(options: {
     heads: () => parts.backend.heads(),
     limits,
     callerOf,
+    facts,
     clock,
     log,
   });
-  addTokenRoutes(app, { tokenizer, vocabulary, limits, clock, log });
+  addTokenRoutes(app, { tokenizer, vocabulary, limits, facts, clock, log });
   const vectorDoor = {
     encode,
     manifest: parts.manifest,
@@ -71,6 +75,7 @@ export function createApp(options: {
     heads: () => parts.backend.heads(),
     limits,
     callerOf,
+    facts,
     clock,
     log,
   };
@@ -78,7 +83,8 @@ export function createApp(options: {
   addTeiRoutes(app, vectorDoor);
   addOperationsRoutes(app, { parts, config, version });
   addMetricsRoute(app, { metrics, parts, version });
-  addSwagger(app, version);
+  addPlayground(app);
+  addSwagger(app, { version, facts });
   return app;
 }
 

@@ -26,7 +26,7 @@ export function addAccess(
   door: {
     readonly config: Config;
     readonly log: Log;
-    readonly onRefused?: (context: object, reply: Response) => void;
+    readonly onRefused?: (request: Request, reply: Response) => void;
   },
 ): CallerOf {
   const { config, log } = door;
@@ -46,12 +46,11 @@ export function addAccess(
   const addressOf: CallerOf = (request) => app.server?.requestIP(request)?.address;
   const keys = createApiKeys(config);
   if (keys === undefined) return addressOf;
-  app.onRequest((context) => {
-    const { request } = context;
+  app.onRequest(({ request }) => {
     const refusal = keys.refusalOf(request);
     if (refusal === undefined) return undefined;
     const reply = doorErrorReply(refusal, request, log);
-    door.onRefused?.(context, reply);
+    door.onRefused?.(request, reply);
     return reply;
   });
   return (request) => keys.nameOf(request) ?? addressOf(request);

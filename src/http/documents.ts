@@ -1,155 +1,170 @@
 import type { DocumentDecoration } from 'elysia';
-import { errorReplyOf, objectReplyOf, type Schema, TEXTS_SCHEMA } from './document-parts.ts';
+import {
+  bodyOf,
+  type DocumentFacts,
+  jsonReplyOf,
+  OPTIONAL_BOOLEAN,
+  outputsOf,
+  packedReplyOf,
+  ROW,
+  type Schema,
+  textListOf,
+  textsOf,
+  vectorReplyOf,
+  weightsOf,
+} from './document-parts.ts';
+import { nativeErrors } from './error-documents.ts';
 
-/**
- * What the OpenAPI document says of our own routes. Requests are checked by hand-written code, so
- * this is written by hand too.
- */
+/** What the OpenAPI document says of our own routes. */
 
-const ENCODE_SCHEMA: Schema = {
+const TRUNCATE: Schema = {
+  ...OPTIONAL_BOOLEAN,
+  description: 'Cut texts that are too long (true), or refuse them (false).',
+};
+
+/** An integer, a boolean or the like for one text; an array of them for several. */
+const oneOrMore = (items: Schema): Schema => ({ oneOf: [items, { type: 'array', items }] });
+
+const WEIGHTS_OF_TEXT: Schema = {
   type: 'object',
-  required: ['query'],
+  required: ['indices', 'values'],
   properties: {
-    query: { ...TEXTS_SCHEMA, description: 'One text, or several.' },
-    batch_size: {
-      type: 'integer',
-      minimum: 1,
-      nullable: true,
-      description: 'At most this many texts of the request ride in one backend batch.',
-    },
-    truncate: {
-      type: 'boolean',
-      nullable: true,
-      description: 'Cut texts that are too long (true), or refuse them (false).',
-    },
-    outputs: {
-      type: 'array',
-      items: { type: 'string', enum: ['dense', 'sparse', 'multi_vector'] },
-      description: 'What to compute; dense unless told.',
-    },
-    sparse_tokens: {
-      type: 'boolean',
-      nullable: true,
-      description: 'Adds `tokens` to each `sparse`: the piece of each id. Needs that output.',
-    },
-    input_type: {
-      type: 'string',
-      enum: ['query', 'passage'],
-      description: 'Which prefix of the model stands in front of the texts. BGE-M3 has none.',
-    },
+    indices: { type: 'array', items: { type: 'integer' } },
+    values: ROW,
+    tokens: { type: 'array', items: { type: 'string' } },
   },
 };
 
-const ENCODE_EXAMPLE = {
-  embedding: [0.0123, -0.0456],
-  model: 'bge-m3',
-  dim: 1024,
-  tokens: 3,
-  truncated: false,
+const ENCODE_REPLY: Schema = {
+  type: 'object',
+  required: ['model', 'dim', 'tokens', 'truncated'],
+  properties: {
+    embedding: ROW,
+    embeddings: { type: 'array', items: ROW },
+    model: { type: 'string' },
+    dim: { type: 'integer' },
+    tokens: oneOrMore({ type: 'integer' }),
+    truncated: oneOrMore({ type: 'boolean' }),
+    sparse: oneOrMore(WEIGHTS_OF_TEXT),
+    multi_vector: { type: 'array', items: {} },
+  },
 };
 
 /** `POST /encode`. */
-export const ENCODE_DOCUMENT: DocumentDecoration = {
+export const encodeDocument = (facts: DocumentFacts): DocumentDecoration => ({
   summary: 'Encode one text or several',
   description:
-    'A string answers `embedding`, an array `embeddings`. `Accept: application/msgpack` answers msgpack with the float32 ' +
-    'rows as one binary block; `; layout=numpy` the form of msgpack-numpy.',
+    'A string answers `embedding`, an array `embeddings`. `Accept: application/msgpack` answers ' +
+    'msgpack with the float32 rows as one binary block; `; layout=numpy` the form of ' +
+    'msgpack-numpy; `application/octet-stream` the rows alone. Header `x-timeout-ms` says how ' +
+    'long the caller waits.',
   tags: ['native'],
-  requestBody: {
-    required: true,
-    content: {
-      'application/json': {
-        schema: ENCODE_SCHEMA,
-        examples: {
-          one: { value: { query: 'тест', batch_size: 1 } },
-          several: { value: { query: ['расторжение договора аренды', 'рецепт борща'] } },
+  requestBody: bodyOf(
+    {
+      type: 'object',
+      required: ['query'],
+      properties: {
+        query: { ...textsOf(facts), description: 'One text, or several.' },
+        batch_size: {
+          type: 'integer',
+          minimum: 1,
+          maximum: facts.requestTextsMax,
+          nullable: true,
+          description: 'At most this many texts of the request ride in one backend batch.',
+        },
+        truncate: TRUNCATE,
+        outputs: outputsOf(facts, 'What to compute; dense unless told.'),
+        sparse_tokens: {
+          ...OPTIONAL_BOOLEAN,
+          description: 'Adds `tokens` to each `sparse`: the piece of each id. Needs that output.',
+        },
+        sparse_tokens: {
+          ...OPTIONAL_BOOLEAN,
+          description: 'Adds `tokens` to each `sparse`: the piece of each id. Needs that output.',
+        },
+        input_type: {
+          type: 'string',
+          nullable: true,
+          enum: ['query', 'passage', null],
+          description: 'Which prefix of the model stands in front of the texts. BGE-M3 has none.',
         },
       },
-      'application/msgpack': { schema: { type: 'string', format: 'binary' } },
     },
-  },
+    {
+      one: { query: 'тест', batch_size: 1 },
+      several: { query: ['расторжение договора аренды', 'рецепт борща'] },
+    },
+  ),
   responses: {
-    200: {
-      description: 'One row a text, in order.',
-      content: {
-        'application/json': { schema: { type: 'object' }, example: ENCODE_EXAMPLE },
-        'application/msgpack': { schema: { type: 'string', format: 'binary' } },
-        'application/octet-stream': { schema: { type: 'string', format: 'binary' } },
-      },
-    },
-    400: errorReplyOf('The body is not valid JSON or msgpack.'),
-    406: errorReplyOf('No format in Accept is known.'),
-    413: errorReplyOf('The body is too large.'),
-    415: errorReplyOf('The Content-Type is not known.'),
-    422: errorReplyOf('A field is missing, wrong or over its limit.'),
-    429: errorReplyOf('The queue is full; Retry-After says when to come back.'),
-    500: errorReplyOf('A fault of the server.'),
-    502: errorReplyOf('The backend failed the batch.'),
-    503: errorReplyOf('The backend is down, or the server is draining.'),
-    504: errorReplyOf('A deadline passed.'),
+    200: vectorReplyOf('One row a text, in order.', ENCODE_REPLY, {
+      embedding: [0.0123, -0.0456],
+      model: facts.model,
+      dim: facts.dimension,
+      tokens: 3,
+      truncated: false,
+    }),
+    ...nativeErrors(facts),
   },
-};
-
-const SCORE_SCHEMA: Schema = {
-  type: 'object',
-  required: ['query', 'texts'],
-  properties: {
-    query: { type: 'string', minLength: 1 },
-    texts: { type: 'array', items: { type: 'string', minLength: 1 }, minItems: 1 },
-    outputs: {
-      type: 'array',
-      items: { type: 'string', enum: ['dense', 'sparse', 'multi_vector'] },
-      description: 'Heads to score by; all that the model has unless told.',
-    },
-    weights: {
-      type: 'object',
-      additionalProperties: { type: 'number' },
-      description: 'Weight of each head in the weighted mean; 1 each unless told.',
-    },
-    truncate: { type: 'boolean', nullable: true },
-  },
-};
+});
 
 /** `POST /score`. */
-export const SCORE_DOCUMENT: DocumentDecoration = {
+export const scoreDocument = (facts: DocumentFacts): DocumentDecoration => ({
   summary: 'Score texts against a query by each head',
   tags: ['native'],
-  requestBody: {
-    required: true,
-    content: {
-      'application/json': {
-        schema: SCORE_SCHEMA,
-        example: { query: 'расторжение договора', texts: ['прекращение договора', 'рецепт борща'] },
+  requestBody: bodyOf(
+    {
+      type: 'object',
+      required: ['query', 'texts'],
+      properties: {
+        query: { type: 'string', minLength: 1 },
+        texts: textListOf(facts),
+        outputs: outputsOf(facts, 'Heads to score by; all that the model has unless told.'),
+        weights: weightsOf(facts),
+        truncate: TRUNCATE,
       },
     },
-  },
+    {
+      legal: { query: 'расторжение договора', texts: ['прекращение договора', 'рецепт борща'] },
+    },
+  ),
   responses: {
-    ...ENCODE_DOCUMENT.responses,
-    200: objectReplyOf('One score a text and head, and their weighted mean.', {
-      model: 'bge-m3',
-      scores: {
-        dense: [0.8, 0.3],
-        sparse: [0.2, 0],
-        multi_vector: [0.7, 0.4],
-        weighted: [0.57, 0.23],
+    200: packedReplyOf(
+      'One score a text and head, and their weighted mean.',
+      {
+        type: 'object',
+        required: ['model', 'scores', 'weights'],
+        properties: {
+          model: { type: 'string' },
+          scores: { type: 'object', additionalProperties: ROW },
+          weights: { type: 'object', additionalProperties: { type: 'number' } },
+        },
       },
-      weights: { dense: 1, sparse: 1, multi_vector: 1 },
-    }),
+      {
+        model: facts.model,
+        scores: { dense: [0.8, 0.3], weighted: [0.8, 0.3] },
+        weights: { dense: 1 },
+      },
+    ),
+    ...nativeErrors(facts),
   },
-};
+});
+
+const OBJECT: Schema = { type: 'object' };
 
 /** `GET /get_vector_dim`. */
-export const VECTOR_DIM_DOCUMENT: DocumentDecoration = {
+export const vectorDimDocument = ({ dimension, model }: DocumentFacts): DocumentDecoration => ({
   summary: 'Dimensions of a row',
   tags: ['native'],
-  responses: { 200: objectReplyOf('The dimension.', { vector_dim: 1024, model: 'bge-m3' }) },
-};
+  responses: {
+    200: jsonReplyOf('The dimension.', OBJECT, { vector_dim: dimension, model }),
+  },
+});
 
 /** `GET /health`. */
 export const HEALTH_DOCUMENT: DocumentDecoration = {
   summary: 'Whether the process lives',
   tags: ['operations'],
-  responses: { 200: objectReplyOf('It does.', { status: 'ok' }) },
+  responses: { 200: jsonReplyOf('It does.', OBJECT, { status: 'ok' }) },
 };
 
 /** `GET /ready`. */
@@ -157,8 +172,8 @@ export const READY_DOCUMENT: DocumentDecoration = {
   summary: 'Whether a text sent now would be answered',
   tags: ['operations'],
   responses: {
-    200: objectReplyOf('It would.', { ready: true, model: 'bge-m3' }),
-    503: objectReplyOf('It would not.', {
+    200: jsonReplyOf('It would.', OBJECT, { ready: true, model: 'bge-m3' }),
+    503: jsonReplyOf('It would not.', OBJECT, {
       ready: false,
       model: 'bge-m3',
       reason: 'Triton is down.',
@@ -170,5 +185,5 @@ export const READY_DOCUMENT: DocumentDecoration = {
 export const INFO_DOCUMENT: DocumentDecoration = {
   summary: 'Model, backend, queue and settings',
   tags: ['operations'],
-  responses: { 200: objectReplyOf('What this server is.', { version: '0.1.0' }) },
+  responses: { 200: jsonReplyOf('What this server is.', OBJECT, { version: '0.1.0' }) },
 };

@@ -9,7 +9,9 @@ import { checkFormatCarries, encodeReply } from '../reply/encode-reply.ts';
 import { negotiateFormat } from '../reply/reply-format.ts';
 import type { CompiledTokenizer } from '../tokenizer/compiled-tokenizer.ts';
 import type { CallerOf } from './access.ts';
-import { ENCODE_DOCUMENT, VECTOR_DIM_DOCUMENT } from './documents.ts';
+import type { BodyIntake } from './body-intake.ts';
+import type { DocumentFacts } from './document-parts.ts';
+import { encodeDocument, vectorDimDocument } from './documents.ts';
 import { errorReply, REQUEST_ID_HEADER, requestIdOf } from './error-reply.ts';
 import {
   fieldsOf,
@@ -19,7 +21,6 @@ import {
   optionalWords,
   requiredTexts,
 } from './field-checks.ts';
-import type { BodyIntake } from './body-intake.ts';
 import { readBody } from './read-body.ts';
 import { valueCountMaxOf } from './reply-bounds.ts';
 import { timeoutOf } from './request-timeout.ts';
@@ -41,6 +42,8 @@ export interface NativeDoor {
     readonly serverTiming: boolean;
   };
   readonly callerOf: CallerOf;
+  /** For the route's document. */
+  readonly facts: DocumentFacts;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -60,10 +63,10 @@ export function addNativeRoutes(app: Elysia, door: NativeDoor): void {
         return errorReply(toServerError(error), requestId, log);
       }
     },
-    { parse: 'none', detail: ENCODE_DOCUMENT },
+    { parse: 'none', detail: encodeDocument(door.facts) },
   );
   app.get('/get_vector_dim', () => ({ vector_dim: manifest.dimension, model: manifest.id }), {
-    detail: VECTOR_DIM_DOCUMENT,
+    detail: vectorDimDocument(door.facts),
   });
 }
 

@@ -9,6 +9,7 @@ import { JSON_BASE64_FORMAT, JSON_FORMAT, type ReplyFormat } from '../reply/repl
 import { REQUEST_ID_HEADER, requestIdOf } from './error-reply.ts';
 import { type Fields, optionalText, optionalWord } from './field-checks.ts';
 import { requiredInputs } from './input-texts.ts';
+import { embeddingsDocument, modelDocument, modelsDocument } from './openai-documents.ts';
 import { openaiErrorReply } from './openai-error.ts';
 import { valueCountMaxOf } from './reply-bounds.ts';
 import { timeoutOf } from './request-timeout.ts';
@@ -27,14 +28,16 @@ import {
  */
 export function addOpenaiRoutes(app: Elysia, door: VectorDoor): void {
   const embeddings = answering(door, answerEmbeddings);
-  const options = { parse: 'none' } as const;
+  const options = { parse: 'none', detail: embeddingsDocument(door.facts) } as const;
   app.post('/v1/embeddings', embeddings, options);
   app.post('/embeddings', embeddings, options);
   const model = shownModel(door.manifest);
   const models = { object: 'list', data: [model] };
+  const detail = modelsDocument(door.facts);
   app.get(
     '/v1/models',
     answering(door, () => models),
+    { detail },
   );
   app.get(
     '/v1/models/:model',
@@ -42,6 +45,7 @@ export function addOpenaiRoutes(app: Elysia, door: VectorDoor): void {
       refuseForeignModel(door.manifest, nameIn(request.url));
       return model;
     }),
+    { detail: modelDocument(door.facts) },
   );
 }
 

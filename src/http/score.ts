@@ -10,7 +10,8 @@ import type { ModelManifest } from '../model/manifest.ts';
 import { negotiateFormat } from '../reply/reply-format.ts';
 import type { CallerOf } from './access.ts';
 import type { BodyIntake } from './body-intake.ts';
-import { SCORE_DOCUMENT } from './documents.ts';
+import type { DocumentFacts } from './document-parts.ts';
+import { scoreDocument } from './documents.ts';
 import { errorReply, REQUEST_ID_HEADER, requestIdOf } from './error-reply.ts';
 import {
   type Fields,
@@ -38,6 +39,8 @@ export interface ScoreDoor {
     readonly truncate: boolean;
   };
   readonly callerOf: CallerOf;
+  /** For the route's document. */
+  readonly facts: DocumentFacts;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -56,7 +59,7 @@ export function addScoreRoute(app: Elysia, door: ScoreDoor): void {
         return errorReply(toServerError(error), requestId, door.log);
       }
     },
-    { parse: 'none', detail: SCORE_DOCUMENT },
+    { parse: 'none', detail: scoreDocument(door.facts) },
   );
 }
 

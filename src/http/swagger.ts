@@ -1,5 +1,6 @@
 import { swagger } from '@elysiajs/swagger';
 import type { Elysia } from 'elysia';
+import type { DocumentFacts } from './document-parts.ts';
 
 /** Draws the OpenAPI document with Swagger UI, from files of this server alone. */
 const SCRIPT = `
@@ -14,6 +15,17 @@ document.head.append(style, bundle);
 document.body.append(root);
 `;
 
+/** Either of the two ways to bring a key, where one is needed. */
+const SECURITY = {
+  components: {
+    securitySchemes: {
+      bearer: { type: 'http' as const, scheme: 'bearer' },
+      header: { type: 'apiKey' as const, in: 'header', name: 'x-api-key' },
+    },
+  },
+  security: [{ bearer: [] }, { header: [] }],
+};
+
 /** Files of Swagger UI, from the package that is installed beside the server. */
 const ASSETS = [
   { name: 'swagger-ui.css', type: 'text/css; charset=utf-8' },
@@ -25,7 +37,10 @@ const ASSETS = [
  * plugin's page loads its script from an outside host; here that one script is ours, and nothing
  * else is loaded.
  */
-export function addSwagger(app: Elysia, version: string): void {
+export function addSwagger(
+  app: Elysia,
+  { version, facts }: { version: string; facts: DocumentFacts },
+): void {
   const info = {
     title: 'BGE-M3 encoder',
     version,
@@ -38,7 +53,7 @@ export function addSwagger(app: Elysia, version: string): void {
       exclude: /^\/swagger/,
       scalarCDN: '/swagger/page.js',
       scalarConfig: { customCss: '' },
-      documentation: { info },
+      documentation: { info, ...(facts.isKeyNeeded ? SECURITY : {}) },
     }),
   );
   const hidden = { detail: { hide: true } };

@@ -1,4 +1,4 @@
-import type { Elysia } from 'elysia';
+import type { DocumentDecoration, Elysia } from 'elysia';
 import { type Head, headSet } from '../backend/backend.ts';
 import { toServerError } from '../base/errors.ts';
 import type { EncodeResult } from '../encode.ts';
@@ -12,6 +12,13 @@ import { optionalBoolean } from './field-checks.ts';
 import { requiredInputs } from './input-texts.ts';
 import { dimensionOf, shortRows } from './short-rows.ts';
 import { computeHeaders, encodeTexts, promptOf, truncationOf } from './tei-call.ts';
+import {
+  embedAllDocument,
+  embedDocument,
+  embedSparseDocument,
+  rerankDocument,
+  similarityDocument,
+} from './tei-documents.ts';
 import { teiErrorReply } from './tei-error.ts';
 import { answerRerank, answerSimilarity } from './tei-rerank.ts';
 import {
@@ -31,18 +38,21 @@ import {
  * first; the original answers raw token states, which nobody should compare.
  */
 export function addTeiRoutes(app: Elysia, door: VectorDoor): void {
-  const options = { parse: 'none' } as const;
-  const embed = answering(door, (call) => answerVectors(door, call, DENSE));
-  app.post('/embed', embed, options);
-  app.post('/', embed, options);
-  const all = answering(door, (call) => answerVectors(door, call, MULTI_VECTOR));
-  app.post('/embed_all', all, options);
-  const sparse = answering(door, (call) => answerVectors(door, call, SPARSE));
-  app.post('/embed_sparse', sparse, options);
-  const similarity = answering(door, (call) => answerSimilarity(door, call));
-  app.post('/similarity', similarity, options);
-  const rerank = answering(door, (call) => answerRerank(door, call));
-  app.post('/rerank', rerank, options);
+  const { facts } = door;
+  const post = (
+    path: string,
+    answer: (call: DoorCall) => Promise<Response>,
+    detail: DocumentDecoration,
+  ): void => {
+    app.post(path, answering(door, answer), { parse: 'none', detail });
+  };
+  const embed = (call: DoorCall) => answerVectors(door, call, DENSE);
+  post('/embed', embed, embedDocument(facts));
+  post('/', embed, embedDocument(facts));
+  post('/embed_all', (call) => answerVectors(door, call, MULTI_VECTOR), embedAllDocument(facts));
+  post('/embed_sparse', (call) => answerVectors(door, call, SPARSE), embedSparseDocument(facts));
+  post('/similarity', (call) => answerSimilarity(door, call), similarityDocument(facts));
+  post('/rerank', (call) => answerRerank(door, call), rerankDocument(facts));
 }
 
 /** A handler whose errors have the shape of text-embeddings-inference. */

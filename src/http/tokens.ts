@@ -5,12 +5,13 @@ import { createLifetime } from '../base/lifetime.ts';
 import type { Log } from '../base/log.ts';
 import type { CompiledTokenizer, EncodedText } from '../tokenizer/compiled-tokenizer.ts';
 import type { TokenizerPool } from '../tokenizer/tokenizer-pool.ts';
+import type { BodyIntake } from './body-intake.ts';
+import type { DocumentFacts } from './document-parts.ts';
 import { REQUEST_ID_HEADER, requestIdOf } from './error-reply.ts';
 import { fieldsOf, optionalBoolean, requiredTexts } from './field-checks.ts';
-import type { BodyIntake } from './body-intake.ts';
 import { readBody } from './read-body.ts';
 import { teiErrorReply } from './tei-error.ts';
-import { DECODE_DOCUMENT, TOKENIZE_DOCUMENT } from './token-documents.ts';
+import { decodeDocument, tokenizeDocument } from './token-documents.ts';
 
 /** What the tokenizer's routes need. */
 export interface TokensDoor {
@@ -22,6 +23,8 @@ export interface TokensDoor {
     readonly requestTextsMax: number;
     readonly requestTimeoutMs: number;
   };
+  /** For the documents of the routes. */
+  readonly facts: DocumentFacts;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -52,9 +55,9 @@ export function addTokenRoutes(app: Elysia, door: TokensDoor): void {
     };
   const options = { parse: 'none' } as const;
   const tokenize = answer((request) => answerTokenize(door, request));
-  app.post('/tokenize', tokenize, { ...options, detail: TOKENIZE_DOCUMENT });
+  app.post('/tokenize', tokenize, { ...options, detail: tokenizeDocument(door.facts) });
   const decode = answer((request) => answerDecode(door, request));
-  app.post('/decode', decode, { ...options, detail: DECODE_DOCUMENT });
+  app.post('/decode', decode, { ...options, detail: decodeDocument(door.facts) });
 }
 
 async function answerTokenize(door: TokensDoor, request: Request): Promise<ShownToken[][]> {

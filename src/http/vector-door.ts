@@ -8,10 +8,11 @@ import { encodeReply } from '../reply/encode-reply.ts';
 import { negotiateFormat, type ReplyFormat } from '../reply/reply-format.ts';
 import type { CompiledTokenizer } from '../tokenizer/compiled-tokenizer.ts';
 import type { CallerOf } from './access.ts';
+import type { BodyIntake } from './body-intake.ts';
+import type { DocumentFacts } from './document-parts.ts';
 import { REQUEST_ID_HEADER } from './error-reply.ts';
 import { type Fields, fieldsOf } from './field-checks.ts';
 import type { TokenIdPolicy } from './input-texts.ts';
-import type { BodyIntake } from './body-intake.ts';
 import { readBody } from './read-body.ts';
 import { serverTiming } from './server-timing.ts';
 
@@ -35,6 +36,8 @@ export interface VectorDoor {
     readonly strictModel: boolean;
   };
   readonly callerOf: CallerOf;
+  /** For the route's document. */
+  readonly facts: DocumentFacts;
   readonly clock: Clock;
   readonly log: Log;
 }
