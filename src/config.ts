@@ -50,6 +50,8 @@ export const SETTINGS = {
     'Batches in flight to each Triton endpoint.'),
   tritonProbeMs: integer('TRITON_PROBE_MS', 1000, [10, 60_000], 'ms',
     'How often an endpoint is asked that is down, or of which no batch has told.'),
+  selfCheck: onOff('SELF_CHECK', true,
+    'Whether an engine must answer as its record says (cosine 0.9998), where there is a record.'),
   embeddedModelFile: text('EMBEDDED_MODEL_FILE', '', 'path',
     'ONNX file below the model\'s folder. Empty: the manifest\'s first that suits this processor.'),
   tritonResolveMs: integer('TRITON_RESOLVE_MS', 5000, [0, 600_000], 'ms',

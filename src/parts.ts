@@ -15,6 +15,7 @@ import { createMicroBatcher } from './batcher/micro-batcher.ts';
 import type { Config } from './config.ts';
 import type { Parts } from './encode.ts';
 import type { ModelManifest } from './model/manifest.ts';
+import { readSelfCheck, type SelfCheck } from './model/self-check.ts';
 import { openTokenizer } from './tokenizer/open-tokenizer.ts';
 import { createTokenizerPool } from './tokenizer/tokenizer-pool.ts';
 
@@ -53,7 +54,9 @@ export async function createParts(options: {
   const { tokenCountMax } = manifest;
   const { modelsDir } = config;
   const opened = await openTokenizer({ modelsDir, modelId: manifest.id, log });
-  const { backend, started } = createBackend({ ...options, log });
+  const isChecked = config.backend === 'triton' && config.selfCheck;
+  const selfCheck = isChecked ? await readSelfCheck({ modelsDir, manifest, log }) : undefined;
+  const { backend, started } = createBackend({ ...options, selfCheck, log });
   const tokenizer = createTokenizerPool({
     workerCount: config.tokenizerWorkers,
     workerUrl: TOKENIZER_WORKER,
@@ -108,6 +111,8 @@ export async function createParts(options: {
 interface BackendParts {
   readonly config: Config;
   readonly manifest: ModelManifest;
+  /** What an engine must answer; undefined where nobody knows, or nobody is to ask. */
+  readonly selfCheck: SelfCheck | undefined;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -120,6 +125,7 @@ function createBackend(options: BackendParts): { backend: Backend; started: Prom
       urls: config.tritonUrls,
       modelName: config.tritonModel || manifest.tritonModel || manifest.id,
       expected: { dimension, padId, heads, outputs },
+      selfCheck: options.selfCheck,
       timeoutMs: config.tritonTimeoutMs,
       probeMs: config.tritonProbeMs,
       resolveMs: config.tritonResolveMs,

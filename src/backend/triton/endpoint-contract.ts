@@ -4,6 +4,7 @@ import type { BatchOutput, TokenBatch } from '../backend.ts';
 import type { ModelIdentity } from './model-identity.ts';
 import type { TritonCall } from './triton-call.ts';
 import type { ExpectedModel, TritonModel } from './triton-metadata.ts';
+import type { SelfCheck } from './triton-probe.ts';
 
 /** One Triton server. */
 export interface TritonEndpoint {
@@ -52,6 +53,8 @@ export interface EndpointOptions {
   readonly modelName: string;
   readonly expected: ExpectedModel;
   readonly identity: ModelIdentity;
+  /** What it must answer each time that it comes up; unless told, it is not asked. */
+  readonly selfCheck?: SelfCheck | undefined;
   readonly timeoutMs: number;
   readonly probeMs: number;
   readonly batchesInFlightMax: number;

@@ -16,6 +16,7 @@ import { followAddresses, type ResolveName } from './triton-addresses.ts';
 import { createTritonCall, type TritonCall, unavailable } from './triton-call.ts';
 import { createTritonFleet, type FleetSummary } from './triton-fleet.ts';
 import type { ExpectedModel } from './triton-metadata.ts';
+import type { SelfCheck } from './triton-probe.ts';
 
 /**
  * Padded tokens that one launch is worth on a middling GPU: 4 ms of launch, transfer and
@@ -47,6 +48,8 @@ export function createTritonBackend(options: {
   urls: readonly string[];
   modelName: string;
   expected: ExpectedModel;
+  /** What an endpoint must answer each time that it comes up. */
+  selfCheck?: SelfCheck | undefined;
   timeoutMs: number;
   probeMs: number;
   batchesInFlight: number;

@@ -57,7 +57,10 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     cancelProbe();
     try {
       const { expected, identity } = options;
-      const found = await askModel({ modelUrl, expected, identity, call: callHere, timeoutMs });
+      // Of one that is up, nothing but that it lives is in question.
+      const selfCheck = model === undefined ? options.selfCheck : undefined;
+      const question = { modelUrl, expected, identity, selfCheck, call: callHere, timeoutMs };
+      const found = await askModel(question);
       if (isClosed) return false;
       answeredMs = clock.now();
       if (model === undefined) {

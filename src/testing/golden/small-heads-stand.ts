@@ -119,7 +119,8 @@ export function writeModelsFolder(modelsDir: string, heads?: readonly Head[]): s
   return graph;
 }
 
-function writeTritonModels(repository: string, path: string): void {
+/** Writes a repository with the graph whole, and with its dense head alone. */
+export function writeTritonModels(repository: string, path: string): void {
   const { dense_vecs } = SMALL_MODEL_OUTPUTS;
   const shared = { kind: 'onnx', datatype: 'INT64', dimension: 32, maxBatch: BATCH_MAX } as const;
   writeRepository({
