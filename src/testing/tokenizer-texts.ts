@@ -161,8 +161,11 @@ const SOURCES: readonly Source[] = [
     '<unk>х',
     '＜unk＞',
   ),
-  (random) =>
-    pick(random, ['а', 'a', '1', '.', '😀', '\u0301', '한']).repeat(1 + whole(random, 60)),
+  (random) => {
+    // Long runs are searched in a way of their own.
+    const most = random() < 0.3 ? 400 : 40;
+    return pick(random, [...'аa1.-_=*0😀\u0301한中']).repeat(1 + whole(random, most));
+  },
   fromRanges([0, 0xd7ff], [0xe000, 0xffff], [0x10000, 0x10ffff]),
   fromRanges([0, 0xfff]),
   oneOf(...'.,;:!?()«»„“”"\'-–—/\\|@#$%^&*+=[]{}~`§©®°±×÷€£¥₽'),

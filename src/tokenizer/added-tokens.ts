@@ -16,21 +16,20 @@ export interface AddedTokenFinder {
 }
 
 /**
- * White space as the reference's regular expressions see it. JavaScript's `\s` differs in U+0085
- * and U+FEFF.
- */
-const WHITE_SPACE = /[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
-
-/**
  * Finds added tokens in the text as it stands. Nearly every text has none, so it looks for the
  * characters that they begin with, which the runtime does many at a time, and remembers where each
  * was last seen: every stretch is searched once.
  */
 export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedTokenFinder {
   const longestFirst = [...tokens].sort((a, b) => b.content.length - a.content.length);
-  const initials = [...new Set(longestFirst.map((token) => token.content.charAt(0)))];
-  /** What may stand second; with a token of one unit, anything. */
-  const secondUnits = createUnitSet(longestFirst);
+  const initials = [...new Set(longestFirst.map((token) => token.content.charCodeAt(0)))];
+  const initialTexts = initials.map((unit) => String.fromCharCode(unit));
+  /** 1 for a unit that may stand second in a token; with a token of one unit, for all. */
+  const isSecond = new Uint8Array(0x10000);
+  for (const { content } of tokens) {
+    if (content.length === 1) isSecond.fill(1);
+    else isSecond[content.charCodeAt(1)] = 1;
+  }
   const positions: number[] = [];
   let text = '';
   let from = 0;
@@ -38,12 +37,11 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
   function nextInitial(): number {
     let nearest = -1;
     for (let index = 0; index < initials.length; index++) {
-      const initial = initials[index];
       let position = positions[index];
       if (position !== -1 && position < from) {
         // In a run of them, looking at the next character is cheaper than a search.
-        const isNext = text.charCodeAt(from) === initial.charCodeAt(0);
-        position = isNext ? from : text.indexOf(initial, from);
+        const isNext = text.charCodeAt(from) === initials[index];
+        position = isNext ? from : text.indexOf(initialTexts[index], from);
         positions[index] = position;
       }
       if (position !== -1 && (nearest === -1 || position < nearest)) nearest = position;
@@ -52,8 +50,9 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
   }
 
   function tokenAt(at: number): AddedToken | undefined {
-    if (!secondUnits.has(text.charCodeAt(at + 1))) return undefined;
-    return longestFirst.find(({ content }) => text.startsWith(content, at));
+    if (at + 1 < text.length && isSecond[text.charCodeAt(at + 1)] === 0) return undefined;
+    for (const token of longestFirst) if (text.startsWith(token.content, at)) return token;
+    return undefined;
   }
 
   return {
@@ -61,7 +60,7 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
       text = newText;
       from = 0;
       for (let index = 0; index < initials.length; index++) {
-        positions[index] = text.indexOf(initials[index]);
+        positions[index] = text.indexOf(initialTexts[index]);
       }
     },
     next() {
@@ -78,10 +77,10 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
         // one.
         from = stop;
         if (token.stripsLeft) {
-          while (start > floor && WHITE_SPACE.test(text.charAt(start - 1))) start--;
+          while (start > floor && isWhiteSpace(text.charCodeAt(start - 1))) start--;
         }
         if (token.stripsRight) {
-          while (stop < text.length && WHITE_SPACE.test(text.charAt(stop))) stop++;
+          while (stop < text.length && isWhiteSpace(text.charCodeAt(stop))) stop++;
           from = stop;
         }
         return { token, start, stop };
@@ -91,7 +90,13 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
   };
 }
 
-function createUnitSet(tokens: readonly AddedToken[]): { has(unit: number): boolean } {
-  if (tokens.some((token) => token.content.length < 2)) return { has: () => true };
-  return new Set(tokens.map((token) => token.content.charCodeAt(1)));
+/**
+ * White space as the reference's regular expressions see it. JavaScript's `\s` differs in U+0085
+ * and U+FEFF.
+ */
+function isWhiteSpace(unit: number): boolean {
+  if (unit < 0x80) return unit === 0x20 || (unit >= 0x09 && unit <= 0x0d);
+  return /[\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/.test(
+    String.fromCharCode(unit),
+  );
 }

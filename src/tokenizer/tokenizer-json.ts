@@ -174,6 +174,10 @@ function parseAddedTokens(value: unknown, pieces: readonly string[]): AddedToken
       throw new TokenizerInvalidError(`${where}.content: empty, repeated or not Unicode`);
     }
     seen.add(content);
+    // Two tokens could then claim the same white space.
+    if (content !== content.trim()) {
+      throw new TokenizerUnsupportedError(`${where}.content: white space at an end`);
+    }
     if (booleanOf(token.normalized, `${where}.normalized`)) {
       throw new TokenizerUnsupportedError(`${where}.normalized: true`);
     }

@@ -40,18 +40,29 @@ export function createUnigramSearch(
   const best = new Float64Array(2 ** Math.ceil(Math.log2(pieceLengthMax + 1)));
   best.fill(Number.NEGATIVE_INFINITY);
   let steps = new Int32Array(WORD_LENGTH_USUAL);
+  /** A shorter run is not worth looking up. */
+  const runLengthMin = pieceLengthMax * 4;
 
   /** Fills `steps`. Leaves `best` as it found it: every entry minus infinity. */
   function search(codes: Uint16Array, count: number): void {
+    best[0] = 0;
+    for (let from = 0; from < count; ) {
+      const run = count > runLengthMin ? startOfRun(codes, from, count) : count;
+      advance(codes, from, run, count);
+      from = run === count ? count : advanceInRun(codes, run, count);
+    }
+    best[count & (best.length - 1)] = Number.NEGATIVE_INFINITY;
+  }
+
+  /** Extends the best ways that end at `start` to before `stop` by every piece that follows. */
+  function advance(codes: Uint16Array, start: number, stop: number, count: number): void {
     // In locals, because what a closure captures is read anew at every use.
     const slots = trie;
     const costs = scores;
     const reached = best;
     const ring = best.length - 1;
     const taken = steps;
-    const unknownCost = unknownScore;
-    reached[0] = 0;
-    for (let from = 0; from < count; from++) {
+    for (let from = start; from < stop; from++) {
       const here = reached[from & ring];
       reached[from & ring] = Number.NEGATIVE_INFINITY;
       let to = from + 1;
@@ -62,10 +73,10 @@ export function createUnigramSearch(
       const hasChild = word >>> PIECE_BITS === code;
       let id = hasChild ? word & PIECE_NONE : PIECE_NONE;
       const isKnown = id !== PIECE_NONE;
-      const first = here + (isKnown ? costs[id] : unknownCost);
-      if (isKnown && first > reached[to & ring]) {
+      const first = here + (isKnown ? costs[id] : unknownScore);
+      if (first > reached[to & ring]) {
         reached[to & ring] = first;
-        taken[to] = (1 << PIECE_BITS) | id;
+        taken[to] = (1 << PIECE_BITS) | (isKnown ? id : unknownId);
       }
       let base = hasChild ? slots[slot] : 0;
       while (base !== 0 && to < count) {
@@ -84,13 +95,62 @@ export function createUnigramSearch(
         }
         base = slots[slot];
       }
-      to = from + 1;
-      if (!isKnown && first > reached[to & ring]) {
-        reached[to & ring] = first;
-        taken[to] = (1 << PIECE_BITS) | unknownId;
+    }
+  }
+
+  /** Where the next long run of one code begins, or `count`. */
+  function startOfRun(codes: Uint16Array, from: number, count: number): number {
+    let start = from;
+    for (let index = from + 1; index < count; index++) {
+      if (codes[index] !== codes[start]) start = index;
+      else if (index - start >= runLengthMin) return start;
+    }
+    return count;
+  }
+
+  /**
+   * As `advance`, through the run that begins at `start`, as far as no piece leaves it: the pieces
+   * that follow are the same everywhere, and looked up once. @returns where it stopped.
+   */
+  function advanceInRun(codes: Uint16Array, start: number, count: number): number {
+    let stop = start;
+    while (stop < count && codes[stop] === codes[start]) stop++;
+    stop -= pieceLengthMax;
+    const pieces = piecesOfRun(codes[start]);
+    const costs = Float64Array.from(pieces, ({ cost }) => cost);
+    const marks = Int32Array.from(pieces, ({ length, id }) => (length << PIECE_BITS) | id);
+    const reached = best;
+    const ring = best.length - 1;
+    const taken = steps;
+    for (let from = start; from < stop; from++) {
+      const here = reached[from & ring];
+      reached[from & ring] = Number.NEGATIVE_INFINITY;
+      for (let index = 0; index < marks.length; index++) {
+        const to = from + (marks[index] >>> PIECE_BITS);
+        const total = here + costs[index];
+        if (total > reached[to & ring]) {
+          reached[to & ring] = total;
+          taken[to] = marks[index];
+        }
       }
     }
-    reached[count & ring] = Number.NEGATIVE_INFINITY;
+    return stop;
+  }
+
+  /** The pieces that are one code over and over, and the unknown one if the code alone is none. */
+  function piecesOfRun(code: number): { length: number; id: number; cost: number }[] {
+    const pieces: { length: number; id: number; cost: number }[] = [];
+    let base = 0;
+    for (let length = 1; length === 1 || base !== 0; length++) {
+      const slot = (base + code) << 1;
+      const word = trie[slot + 1];
+      if (word >>> PIECE_BITS !== code) break;
+      const id = word & PIECE_NONE;
+      if (id !== PIECE_NONE) pieces.push({ length, id, cost: scores[id] });
+      base = trie[slot];
+    }
+    if (pieces[0]?.length !== 1) pieces.push({ length: 1, id: unknownId, cost: unknownScore });
+    return pieces;
   }
 
   /**
