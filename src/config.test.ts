@@ -33,7 +33,6 @@ describe('without an environment', () => {
       if (stands) expect([name, Reflect.get(config, name)]).toEqual([name, setting.default]);
     }
     expect(config).toMatchObject({ backend: 'embedded', model: 'multilingual-e5-small' });
-    expect(config.embeddedSlots).toBeGreaterThan(0);
     expect(config.tokenizerWorkers).toBeGreaterThan(0);
     expect(Object.isFrozen(config)).toBe(true);
   });

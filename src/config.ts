@@ -61,9 +61,9 @@ export const SETTINGS = {
   backendGraceMs: integer('BACKEND_GRACE_MS', 5000, [0, 600_000], 'ms',
     'How long admitted texts wait for a backend that has gone down. Beyond it, 503.'),
   embeddedSlots: integer('EMBEDDED_SLOTS', 0, [0, 256], 'workers',
-    'Inference workers side by side. 0: one for each core.'),
+    'Inference workers side by side. 0: one for each core; of a model over 0.5 GB, one in all.'),
   embeddedThreads: integer('EMBEDDED_THREADS', 1, [1, 256], 'threads',
-    'Threads that each inference worker computes with.'),
+    'Threads of each inference worker; of a large model that is the only one, all cores.'),
   tokenizerWorkers: integer('TOKENIZER_WORKERS', 0, [0, 64], 'workers',
     'Tokenizer workers. 0: half the cores, at least two and at most four.'),
   tokenizerInlineUnits: integer('TOKENIZER_INLINE_UNITS', 1024, [0, 65_536], 'UTF-16 units',
@@ -124,6 +124,14 @@ export const SETTINGS = {
     'How long SIGTERM waits for admitted requests.'),
   serverTiming: onOff('SERVER_TIMING', false,
     'Whether replies carry the time of each stage in a Server-Timing header.'),
+  otlpEndpoint: text('OTEL_EXPORTER_OTLP_ENDPOINT', '', 'URL',
+    'Collector for traces, OTLP over HTTP, for example http://localhost:4318. Empty: no traces.'),
+  otlpHeaders: secrets('OTEL_EXPORTER_OTLP_HEADERS',
+    'Headers for the collector: name=value, comma-separated, values percent-encoded.'),
+  otlpServiceName: text('OTEL_SERVICE_NAME', 'bge-m3-encoder', 'name',
+    'What traces call this server.'),
+  tracePercent: integer('TRACE_PERCENT', 100, [0, 100], '%',
+    'Part of the traces that begin here that are kept; a traceparent decides for itself.'),
   accessLog: onOff('ACCESS_LOG', false,
     'Whether each reply is logged at level info; otherwise at debug.'),
   logLevel: choice('LOG_LEVEL', ['info', 'debug', 'warn', 'error'],
@@ -162,7 +170,10 @@ export function readConfig(environment: Record<string, string | undefined>): Con
   return Object.freeze(fitToMachine(values as Config, environment));
 }
 
-/** Settings that are right alone and wrong together. */
+/** A header as OpenTelemetry writes it in a variable. */
+const HEADER_PAIR = /^[\w!#$&'*+.^`|~-]+=(?:[^%]|%[\da-f]{2})+$/i;
+
+/** Settings that are right alone and wrong together, or wrong as a whole. */
 function contradictions(config: Config): string[] {
   const problems: string[] = [];
   if (config.requestTextsMax > config.queueTextsMax) {
@@ -170,6 +181,12 @@ function contradictions(config: Config): string[] {
       `REQUEST_TEXTS_MAX (${config.requestTextsMax}) must not exceed QUEUE_TEXTS_MAX ` +
         `(${config.queueTextsMax}): such a request could never be admitted.`,
     );
+  }
+  if (config.otlpEndpoint !== '' && !/^https?:\/\/[^\s?#]+$/.test(config.otlpEndpoint)) {
+    problems.push('OTEL_EXPORTER_OTLP_ENDPOINT must be http(s)://host:port of a collector.');
+  }
+  if (!config.otlpHeaders.every((pair) => HEADER_PAIR.test(pair))) {
+    problems.push('OTEL_EXPORTER_OTLP_HEADERS must be name=value, values percent-encoded.');
   }
   if ((config.tlsCert === '') !== (config.tlsKey === '')) {
     problems.push('TLS_CERT and TLS_KEY must be set together: one is of no use without the other.');
@@ -196,7 +213,6 @@ function fitToMachine(config: Config, environment: Record<string, string | undef
     ...config,
     backend,
     model: config.model || (backend === 'triton' ? 'bge-m3' : 'multilingual-e5-small'),
-    embeddedSlots: config.embeddedSlots || cores,
     tokenizerWorkers: config.tokenizerWorkers || half,
   };
 }

@@ -1,19 +1,25 @@
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
+import packageJson from '../package.json';
 import { createAdmission } from './admission/admission.ts';
 import type { Backend } from './backend/backend.ts';
 import {
   createEmbeddedBackend,
   type EmbeddedBackend,
 } from './backend/embedded/embedded-backend.ts';
+import { modelBytesOf, planEmbedded } from './backend/embedded/embedded-plan.ts';
 import { hasInt8DotProduct } from './backend/embedded/processor.ts';
 import { createFallbackBackend } from './backend/fallback-backend.ts';
 import { createTritonBackend } from './backend/triton/triton-backend.ts';
+import { createTritonCall } from './backend/triton/triton-call.ts';
 import type { Clock } from './base/clock.ts';
 import type { Log } from './base/log.ts';
 import { createMetrics, type Metrics } from './base/metrics.ts';
+import { createTracing, type Tracing } from './base/tracing.ts';
 import { createMicroBatcher } from './batcher/micro-batcher.ts';
 import type { Config } from './config.ts';
 import type { Parts } from './encode.ts';
+import { createPartsTracer, type PartsTracer } from './encode-tracing.ts';
 import type { ModelManifest } from './model/manifest.ts';
 import { readSelfCheck, type SelfCheck } from './model/self-check.ts';
 import { openTokenizer } from './tokenizer/open-tokenizer.ts';
@@ -32,6 +38,8 @@ const CHARACTERS_PER_TOKEN_MAX = 250;
 export interface LiveParts extends Parts {
   /** What they count; the routes count on. */
   readonly metrics: Metrics;
+  /** Undefined unless a collector is set. */
+  readonly tracing: Tracing | undefined;
   /** Settles when everything has started, or has failed for good; `backend.state` says which. */
   readonly started: Promise<void>;
   /** Lets go of workers and sockets; what still waits fails with EMB_SHUTTING_DOWN. */
@@ -51,12 +59,14 @@ export async function createParts(options: {
   const { config, manifest, clock } = options;
   const metrics = createMetrics();
   const log = metrics.counting(options.log);
+  const tracing = await tracingOf(config, clock, log);
+  const tracer = tracing && createPartsTracer({ tracing, clock });
   const { tokenCountMax } = manifest;
   const { modelsDir } = config;
   const opened = await openTokenizer({ modelsDir, modelId: manifest.id, log });
   const isChecked = config.backend === 'triton' && config.selfCheck;
   const selfCheck = isChecked ? await readSelfCheck({ modelsDir, manifest, log }) : undefined;
-  const { backend, started } = createBackend({ ...options, selfCheck, log });
+  const { backend, started } = createBackend({ ...options, selfCheck, tracer, log });
   const tokenizer = createTokenizerPool({
     workerCount: config.tokenizerWorkers,
     workerUrl: TOKENIZER_WORKER,
@@ -69,7 +79,7 @@ export async function createParts(options: {
     log,
   });
   const batcher = createMicroBatcher({
-    backend,
+    backend: tracer?.backend(backend) ?? backend,
     expected: { dimension: manifest.dimension, isNormalized: manifest.normalized },
     clock,
     lingerMs: config.lingerUs / 1000,
@@ -87,12 +97,13 @@ export async function createParts(options: {
   });
   return {
     admission,
-    tokenizer,
+    tokenizer: tracer?.tokenizer(tokenizer) ?? tokenizer,
     vocabulary: opened.vocabulary,
-    batcher,
+    batcher: tracer?.batcher(batcher) ?? batcher,
     backend,
     manifest,
     metrics,
+    tracing,
     clock,
     limits: {
       requestTimeoutMs: config.requestTimeoutMs,
@@ -103,8 +114,28 @@ export async function createParts(options: {
       batcher.close();
       tokenizer.close();
       await backend.close();
+      await tracing?.close();
     },
   };
+}
+
+async function tracingOf(config: Config, clock: Clock, log: Log): Promise<Tracing | undefined> {
+  if (config.otlpEndpoint === '') return undefined;
+  return await createTracing({
+    endpoint: config.otlpEndpoint,
+    headers: Object.fromEntries(config.otlpHeaders.map(headerOf)),
+    serviceName: config.otlpServiceName,
+    version: packageJson.version,
+    samplePercent: config.tracePercent,
+    now: clock.now,
+    log,
+  });
+}
+
+/** `name=value`, percent-encoded, as OpenTelemetry writes headers in a variable. */
+function headerOf(pair: string): [name: string, value: string] {
+  const at = pair.indexOf('=');
+  return [decodeURIComponent(pair.slice(0, at)), decodeURIComponent(pair.slice(at + 1))];
 }
 
 /** What backends are made of. */
@@ -113,12 +144,13 @@ interface BackendParts {
   readonly manifest: ModelManifest;
   /** What an engine must answer; undefined where nobody knows, or nobody is to ask. */
   readonly selfCheck: SelfCheck | undefined;
+  readonly tracer: PartsTracer | undefined;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 function createBackend(options: BackendParts): { backend: Backend; started: Promise<void> } {
-  const { config, manifest, clock, log } = options;
+  const { config, manifest, tracer, clock, log } = options;
   const { dimension, padId, heads, outputs } = manifest;
   if (config.backend === 'triton') {
     const triton = createTritonBackend({
@@ -133,6 +165,7 @@ function createBackend(options: BackendParts): { backend: Backend; started: Prom
       batchTextsMax: config.batchTextsMax,
       batchTokensMax: config.batchTokensMax,
       multiVectorTokensMax: Math.floor(config.multiVectorBytesMax / (4 * dimension)),
+      ...(tracer === undefined ? {} : { call: tracer.tritonCall(createTritonCall(clock)) }),
       clock,
       log,
     });
@@ -146,16 +179,17 @@ function createBackend(options: BackendParts): { backend: Backend; started: Prom
 
 function embedded({ config, manifest, clock, log }: BackendParts): EmbeddedBackend {
   const { dimension, padId, outputs } = manifest;
-  return createEmbeddedBackend({
+  const modelPath = modelPathOf(config, manifest);
+  const { slotCount, threadCount, wideThreadCount } = planEmbedded({
+    modelBytes: modelBytesOf(modelPath),
     slotCount: config.embeddedSlots,
+    threadCount: config.embeddedThreads,
+    coreCount: availableParallelism(),
+  });
+  return createEmbeddedBackend({
+    slotCount,
     workerUrl: INFERENCE_WORKER,
-    greeting: {
-      modelPath: modelPathOf(config, manifest),
-      threadCount: config.embeddedThreads,
-      wideThreadCount: config.embeddedSlots > 1 ? config.embeddedSlots * config.embeddedThreads : 0,
-      outputs,
-      dimension,
-    },
+    greeting: { modelPath, threadCount, wideThreadCount, outputs, dimension },
     padId,
     startMsMax: config.workerStartMs,
     restartsMax: config.workerRestartsMax,

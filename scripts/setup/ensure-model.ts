@@ -31,7 +31,7 @@ export interface SetupOptions {
  * What an export writes for the embedded backend, in a model's folder; its hash is known to nobody
  * beforehand.
  */
-const EXPORTED_GRAPH = 'onnx/model.onnx';
+const EXPORTED_GRAPH = ['onnx/model.onnx', 'onnx/model.onnx_data'];
 
 /**
  * Makes sure that a model's files are there and are the ones that its manifest names: verifies what
@@ -46,12 +46,15 @@ export async function ensureModel(options: SetupOptions): Promise<void> {
   const folder = join(modelsDir, manifest.id);
   const wanted = manifest.files.filter((file) => scope === 'all' || file.role === 'tokenizer');
   const isExported = scope === 'all' && manifest.source.kind === 'hub';
-  const paths = [...wanted.map((file) => file.path), ...(isExported ? [EXPORTED_GRAPH] : [])];
+  const paths = [...wanted.map((file) => file.path), ...(isExported ? EXPORTED_GRAPH : [])];
   await removeStalePartials(folder);
   const missing = await findMissing(folder, { files: wanted, log: options.log });
   if (isExported) {
-    const hasGraph = await Bun.file(join(folder, EXPORTED_GRAPH)).exists();
-    if (!hasGraph || missing.length > 0) await options.exportGraphs({ modelsDir, name });
+    const isThere = await Promise.all(
+      EXPORTED_GRAPH.map((path) => Bun.file(join(folder, path)).exists()),
+    );
+    if (isThere.includes(false) || missing.length > 0)
+      await options.exportGraphs({ modelsDir, name });
   } else if (missing.length > 0) {
     await obtain({ options, manifest, folder, missing });
   }

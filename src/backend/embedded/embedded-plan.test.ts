@@ -1,0 +1,28 @@
+import { expect, test } from 'bun:test';
+import { planEmbedded } from './embedded-plan.ts';
+
+const MACHINE = { slotCount: 0, threadCount: 1, coreCount: 8 };
+const SMALL = 80 * 2 ** 20;
+const LARGE = 2.3e9;
+
+test('a small model has a worker for each core, and one session over all of them', () => {
+  const plan = planEmbedded({ ...MACHINE, modelBytes: SMALL });
+  expect(plan).toEqual({ slotCount: 8, threadCount: 1, wideThreadCount: 8 });
+  const alone = planEmbedded({ ...MACHINE, coreCount: 1, modelBytes: SMALL });
+  expect(alone).toEqual({ slotCount: 1, threadCount: 1, wideThreadCount: 0 });
+});
+
+test('a large model is loaded once, over all cores', () => {
+  const plan = planEmbedded({ ...MACHINE, modelBytes: LARGE });
+  expect(plan).toEqual({ slotCount: 1, threadCount: 8, wideThreadCount: 0 });
+});
+
+test('what the settings say holds', () => {
+  const told = { slotCount: 2, threadCount: 4, coreCount: 8 };
+  const large = planEmbedded({ ...told, modelBytes: LARGE });
+  expect(large).toEqual({ slotCount: 2, threadCount: 4, wideThreadCount: 0 });
+  const small = planEmbedded({ ...told, modelBytes: SMALL });
+  expect(small).toEqual({ slotCount: 2, threadCount: 4, wideThreadCount: 8 });
+  const threads = planEmbedded({ ...MACHINE, threadCount: 3, modelBytes: LARGE });
+  expect(threads).toEqual({ slotCount: 1, threadCount: 3, wideThreadCount: 0 });
+});
