@@ -1,10 +1,10 @@
 /**
- * Compares the compiled tokenizer with the reference on seeded random texts: ids, offsets, special
- * flags, and on a share of them truncation on either side. Prints each text that differs with its
- * seed, and then exits with 1.
+ * Compares the compiled tokenizer with the reference: every code point alone and between letters,
+ * then seeded random texts. Ids, offsets, special flags, and on a share of the texts truncation on
+ * either side. Prints each text that differs with the seed of its batch, and then exits with 1.
  *
- * usage: bun scripts/sim/tokenizer-sim.ts [--count 1000000] [--seed 1] [--model
- * models/multilingual-e5-small]
+ * usage: bun scripts/sim/tokenizer-sim.ts [--count 1000000] [--seed 1] [--no-code-points]
+ *   [--model models/multilingual-e5-small]
  */
 import { parseArgs } from 'node:util';
 import { createReferenceTokenizer } from '../../src/testing/reference-tokenizer.ts';
@@ -28,7 +28,9 @@ const { values } = parseArgs({
     count: { type: 'string', default: '1000000' },
     seed: { type: 'string', default: '1' },
     model: { type: 'string', default: 'models/multilingual-e5-small' },
+    'code-points': { type: 'boolean', default: true },
   },
+  allowNegative: true,
 });
 const count = Number(values.count);
 const firstSeed = Number(values.seed);
@@ -44,6 +46,23 @@ function report(seed: number, lines: readonly string[]): void {
   }
 }
 
+/** Every code point alone and between two letters, each a text of its own. */
+async function compareCodePoints(): Promise<void> {
+  for (let first = 0; first < 0x110000; first += BATCH_SIZE / 2) {
+    const texts: string[] = [];
+    for (let point = first; point < Math.min(first + BATCH_SIZE / 2, 0x110000); point++) {
+      const character = String.fromCodePoint(point);
+      if (character.isWellFormed()) texts.push(character, `a${character}b`);
+    }
+    const lines = await compareTokenizers(tokenizer, reference, texts);
+    for (const line of lines) {
+      if (differences++ < PRINTED_MAX) console.log(`code points from ${first}: ${line}`);
+    }
+  }
+  console.log(`every code point, ${differences} differ`);
+}
+
+if (values['code-points']) await compareCodePoints();
 for (let done = 0; done < count; done += BATCH_SIZE) {
   const seed = firstSeed + done;
   const size = Math.min(BATCH_SIZE, count - done);

@@ -75,7 +75,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: 'padded tokens are not bounded',
     file: 'batcher/batch-plan.ts',
-    from: 'Math.min(limits.batchTextsMax, Math.max(1, Math.floor(tokensMax / length)))',
+    from: 'Math.min(limits.batchTextsMax, capacityByTokens)',
     to: 'limits.batchTextsMax',
   },
   {
@@ -143,12 +143,6 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
     file: 'encode.ts',
     from: 'Math.min(request.timeoutMs ?? Infinity, limits.requestTimeoutMs)',
     to: 'limits.requestTimeoutMs',
-  },
-  {
-    name: 'a probe goes on after the end',
-    file: 'backend/triton/triton-endpoint.ts',
-    from: '      cancelProbe();\n      for (const open of',
-    to: '      for (const open of',
   },
   {
     name: 'what waits for a lost backend waits for ever',

@@ -122,7 +122,8 @@ export function createServiceModel(world: {
       case 'EMB_REQUEST_ABORTED':
         return hasHungUp;
       case 'EMB_DEADLINE_EXCEEDED':
-        return clock.now() - sentMs >= planned.timeoutMs;
+        // Whatever the servers do, nothing is left lying until the longest deadline.
+        return planned.isHurried && clock.now() - sentMs >= planned.timeoutMs;
       case 'EMB_BACKEND_UNAVAILABLE':
         return moods.size > 0 || hasKiller;
       case 'EMB_BACKEND_TIMEOUT':

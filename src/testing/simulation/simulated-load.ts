@@ -7,6 +7,8 @@ export interface PlannedRequest {
   readonly texts: readonly Int32Array[];
   readonly caller: string | undefined;
   readonly timeoutMs: number;
+  /** Whether its deadline may well pass. */
+  readonly isHurried: boolean;
   readonly batchTextsMax: number | undefined;
   /** When the caller hangs up; undefined for never. */
   readonly hangUpMs: number | undefined;
@@ -54,18 +56,21 @@ const RESTART_MS_MIN = 120;
 /** Bad texts of a run: so many can always be told from the others within the bound of calls. */
 const BAD_TEXTS_MAX = 2;
 
-/** A burst, a crowd or a trickle; on one to three servers; in peace or not. */
+/** A burst, a crowd, a trickle or an exodus; on one to three servers; in peace or not. */
 export function planLoad(random: SeededRandom): SimulatedLoad {
   const isPeaceful = random.below(3) === 0;
   const serverCount = random.between(1, 3);
-  const kind = random.pick(['burst', 'crowd', 'trickle'] as const);
-  const count = { burst: 12, crowd: 24, trickle: 8 }[kind];
-  const gapMs = { burst: 0, crowd: 6, trickle: 60 }[kind];
+  const kind = random.pick(['burst', 'crowd', 'trickle', 'exodus'] as const);
+  const count = { burst: 12, crowd: 24, trickle: 8, exodus: 24 }[kind];
+  const gapMs = { burst: 0, crowd: 6, trickle: 60, exodus: 0 }[kind];
   const bad = { left: isPeaceful ? 0 : random.below(BAD_TEXTS_MAX + 1) };
   const requests: PlannedRequest[] = [];
   for (let index = 0, atMs = 50; index < count; index++) {
     atMs += gapMs === 0 ? 0 : random.below(2 * gapMs);
-    requests.push(planRequest(random, { atMs, isPeaceful, bad, index }));
+    const request = planRequest(random, { atMs, isPeaceful, bad, index });
+    // All but a few leave at once, when most of what they sent still waits.
+    const leaves = kind === 'exodus' && index % 8 > 0;
+    requests.push(leaves ? { ...request, hangUpMs: 60 } : request);
   }
   const moods: PlannedMood[] = [];
   for (let serverIndex = 0; !isPeaceful && serverIndex < serverCount; serverIndex++) {
@@ -134,6 +139,7 @@ function planRequest(
     atMs,
     texts,
     caller: random.pick([undefined, 'a', 'a', 'b', 'c']),
+    isHurried,
     timeoutMs: isHurried ? random.between(1, 400) : 60_000,
     batchTextsMax: random.below(4) === 0 ? random.between(1, 4) : undefined,
     hangUpMs: hangsUp ? atMs + random.below(200) : undefined,

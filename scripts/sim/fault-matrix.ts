@@ -1,0 +1,116 @@
+/**
+ * Runs each fault against a live server under load, once on one endpoint and once on two, and
+ * writes what it did to the table in `src/README.md`. Wants root, for a network of its own in which
+ * a firewall may drop packets, and `./run.sh test`'s Triton.
+ *
+ * usage: bun scripts/sim/fault-matrix.ts [--only "part of a name"] [--no-write]
+ */
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { FAULTS, type Fault } from './faults/fault-list.ts';
+import { learnRows, startLoad } from './faults/fault-load.ts';
+import { openRig } from './faults/fault-rig.ts';
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string', default: '' },
+    'no-write': { type: 'boolean', default: false },
+    inside: { type: 'boolean', default: false },
+  },
+});
+const README = join(import.meta.dir, '../../src/README.md');
+
+/** How long the load runs before a fault, and a fault lasts, in ms. */
+const BEFORE_MS = 700;
+const FAULT_MS = 3000;
+
+/** The load is well again after so many right answers in a row; given up after so many ms. */
+const WELL_AFTER = 60;
+const WELL_MS_MAX = 20_000;
+
+if (!values.inside) {
+  const again = [process.execPath, import.meta.path, '--inside', ...process.argv.slice(2)];
+  const child = Bun.spawn(
+    ['unshare', '-n', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', ...again],
+    {
+      stdio: ['ignore', 'inherit', 'inherit'],
+    },
+  );
+  process.exit(await child.exited);
+}
+
+interface Outcome {
+  readonly lost: number;
+  readonly refused: number;
+  readonly wrong: number;
+  readonly requests: number;
+  readonly recoverMs: number | undefined;
+  readonly gapMs: number;
+  readonly seen: string;
+}
+
+async function run(fault: Fault, hasSecond: boolean): Promise<Outcome> {
+  const rig = await openRig({ ...fault, hasSecond, isFullDisk: fault.isFullDisk ?? false });
+  try {
+    const load = startLoad(rig.server.url, await learnRows(rig.server.url));
+    const { report } = load;
+    await Bun.sleep(BEFORE_MS);
+    const injectedMs = performance.now();
+    await fault.inject(rig);
+    await Bun.sleep(Math.max(0, FAULT_MS - (performance.now() - injectedMs)));
+    await fault.heal(rig);
+    const healedMs = performance.now();
+    report.successesInARow = 0;
+    while (report.successesInARow < WELL_AFTER && performance.now() - healedMs < WELL_MS_MAX) {
+      await Bun.sleep(10);
+    }
+    const isWell = report.successesInARow >= WELL_AFTER;
+    await load.stop();
+    return {
+      lost: report.lostCount,
+      refused: report.refusedCount,
+      wrong: report.wrongCount,
+      requests: report.requestCount,
+      recoverMs: isWell ? Math.max(0, report.lastFailureMs - healedMs) : undefined,
+      gapMs: report.longestGapMs,
+      seen: [...report.seen].map(([what, count]) => `${count} × ${what}`).join(', ') || 'vectors',
+    };
+  } finally {
+    await rig.close();
+  }
+}
+
+const rows: string[] = [];
+for (const fault of FAULTS) {
+  if (!fault.name.includes(values.only)) continue;
+  for (const hasSecond of fault.isOfEndpoint ? [false, true] : [false]) {
+    const of = fault.isOfEndpoint ? (hasSecond ? '2' : '1') : '–';
+    try {
+      const { lost, refused, wrong, requests, recoverMs, gapMs, seen } = await run(
+        fault,
+        hasSecond,
+      );
+      const back = recoverMs === undefined ? 'never' : `${Math.round(recoverMs)} ms`;
+      rows.push(
+        `| ${fault.name} | ${of} | ${requests} | ${lost} | ${refused} | ${wrong} | ${back} | ${Math.round(gapMs)} ms | ${seen} |`,
+      );
+    } catch (error) {
+      rows.push(`| ${fault.name} | ${of} | – | – | – | – | – | – | not run: ${error} |`);
+    }
+    console.log(rows.at(-1));
+  }
+}
+const table = [
+  '| fault | endpoints | requests | lost | refused | wrong vectors | well after its end | longest silence | what clients saw beside vectors |',
+  '| --- | --- | --- | --- | --- | --- | --- | --- | --- |',
+  ...rows,
+].join('\n');
+if (!values['no-write'] && values.only === '') {
+  const text = await Bun.file(README).text();
+  const between = /(<!-- faults -->)[\s\S]*(<!-- \/faults -->)/;
+  if (!between.test(text)) throw new Error('src/README.md has no place for the table of faults');
+  await Bun.write(
+    README,
+    text.replace(between, (_, from, to) => `${from}\n${table}\n${to}`),
+  );
+}

@@ -1,0 +1,62 @@
+/**
+ * Lets schemathesis make up requests from the OpenAPI document and check every reply against it,
+ * until there were `--cases` of them: on an open server, and on one that wants a key, takes token
+ * ids and one model's name alone. Exits with 1 at a server error, an undocumented reply, a right
+ * request that was refused or a wrong one that was not; the request is printed as a curl command.
+ *
+ * usage: bun scripts/sim/schemathesis-sim.ts [--cases 5000] [--seed 1]
+ */
+import { parseArgs } from 'node:util';
+import { startHeadsServer } from '../../src/testing/clients/heads-server.ts';
+import { runSchemathesis } from '../../src/testing/clients/run-schemathesis.ts';
+
+/** Requests for each operation in one run; more makes it slower by more than it finds. */
+const EXAMPLES_MAX = 100;
+
+/** A run that takes longer has met a server that hangs. */
+const RUN_MS_MAX = 1_800_000;
+
+const KEY = 'key-of-the-simulation';
+
+const SERVERS = [
+  { environment: {}, headers: {} },
+  {
+    environment: { API_KEYS: KEY, ALLOW_TOKEN_IDS: 'on', STRICT_MODEL: 'on' },
+    headers: { 'x-api-key': KEY },
+  },
+] as const;
+
+const { values } = parseArgs({
+  options: {
+    cases: { type: 'string', default: '5000' },
+    seed: { type: 'string', default: '1' },
+  },
+});
+
+let caseCount = 0;
+let seed = Number(values.seed);
+while (caseCount < Number(values.cases)) {
+  for (const { environment, headers } of SERVERS) {
+    const server = await startHeadsServer(environment);
+    const run = await runSchemathesis({
+      url: server.url,
+      seed,
+      examplesMax: EXAMPLES_MAX,
+      headers,
+      msMax: RUN_MS_MAX,
+    });
+    const faults = server.logLines.filter((line) => line.includes('EMB_INTERNAL'));
+    await server.close();
+    caseCount += run.caseCount;
+    console.log(
+      `seed ${seed}: ${run.caseCount} requests, ${run.isClean ? 'all as documented' : 'FAILED'}`,
+    );
+    if (!run.isClean || faults.length > 0) {
+      console.log(`${run.output}\n${faults.join('')}`);
+      process.exit(1);
+    }
+  }
+  seed++;
+}
+console.log(`${caseCount} requests: no server error, no undocumented reply`);
+process.exit(0);
