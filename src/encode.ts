@@ -61,6 +61,8 @@ export interface EncodeResult {
   readonly truncated: readonly boolean[];
   /** Who ran its last batch: an endpoint's address, `embedded`. */
   readonly servedBy: string | undefined;
+  /** Who stood in for the backend that should have; told in a header. Undefined when nobody did. */
+  readonly standIn?: 'embedded' | undefined;
   readonly timings: StageTimings;
 }
 
@@ -118,7 +120,9 @@ export function createEncode(parts: Parts): Encode {
       const job = await batcher.submit({ texts, heads, batchTextsMax, lifetime });
       const { outcomes, queueMs, inferMs, servedBy } = job;
       const outputs = joinOutputs(request, { tokenized, outcomes });
-      return { ...outputs, servedBy, timings: { tokenizeMs, queueMs, inferMs } };
+      const isStandIn = servedBy === 'embedded' && parts.backend.name !== 'embedded';
+      const standIn = isStandIn ? 'embedded' : undefined;
+      return { ...outputs, servedBy, standIn, timings: { tokenizeMs, queueMs, inferMs } };
     } finally {
       lifetime.release();
       permit.release(lifetime.ended === undefined);

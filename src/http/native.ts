@@ -24,6 +24,7 @@ import {
 import { readBody } from './read-body.ts';
 import { valueCountMaxOf } from './reply-bounds.ts';
 import { timeoutOf } from './request-timeout.ts';
+import { SERVED_BY_HEADER } from './served-by.ts';
 import { serverTiming } from './server-timing.ts';
 import { sparsePiecesOf, withPieces } from './sparse-pieces.ts';
 
@@ -111,6 +112,7 @@ async function answerEncode(
   const reply = encodeReply(content, format);
   const headers: Record<string, string> = { ...reply.headers, [REQUEST_ID_HEADER]: requestId };
   headers['content-type'] = reply.contentType;
+  if (result.standIn !== undefined) headers[SERVED_BY_HEADER] = result.standIn;
   if (limits.serverTiming) {
     const replyMs = clock.now() - encodedMs;
     headers['server-timing'] = serverTiming({ readMs, ...result.timings, replyMs });

@@ -14,6 +14,7 @@ import { REQUEST_ID_HEADER } from './error-reply.ts';
 import { type Fields, fieldsOf } from './field-checks.ts';
 import type { TokenIdPolicy } from './input-texts.ts';
 import { readBody } from './read-body.ts';
+import { SERVED_BY_HEADER } from './served-by.ts';
 import { serverTiming } from './server-timing.ts';
 
 /** What a foreign front door needs, OpenAI's or text-embeddings-inference's. */
@@ -115,6 +116,7 @@ export function vectorReply(
     ...answer.headers,
     ...('headers' in reply ? reply.headers : {}),
   };
+  if (result.standIn !== undefined) headers[SERVED_BY_HEADER] = result.standIn;
   if (limits.serverTiming) {
     const replyMs = clock.now() - encodedMs;
     headers['server-timing'] = serverTiming({ readMs: call.readMs, ...result.timings, replyMs });

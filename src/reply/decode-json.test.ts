@@ -91,7 +91,7 @@ describe('decodeJsonBody', () => {
   });
 
   test('deep nesting breaks nothing', () => {
-    expect(faultOf(encoder.encode('['.repeat(200_000))).details.value).toBe(200_000);
+    expect(faultOf(encoder.encode('['.repeat(200_000))).details.value).toBe(32);
   });
 });
 

@@ -1,4 +1,5 @@
 import { ServerError } from '../base/errors.ts';
+import { findDepthFault, JSON_DEPTH_MAX } from './json-depth.ts';
 import { findJsonFault } from './json-fault.ts';
 import { findUtf8Fault } from './utf8-fault.ts';
 
@@ -14,6 +15,8 @@ const decoder = new TextDecoder('utf-8', { fatal: true });
  * shows nothing of the body.
  */
 export function decodeJsonBody(body: Uint8Array): unknown {
+  const tooDeepAt = findDepthFault(body);
+  if (tooDeepAt >= 0) throw malformed(tooDeepAt, `nested deeper than ${JSON_DEPTH_MAX} levels`);
   let source: string;
   try {
     source = decoder.decode(body);
@@ -30,7 +33,7 @@ export function decodeJsonBody(body: Uint8Array): unknown {
   }
 }
 
-function malformed(at: number, what: string, cause: unknown): ServerError {
+function malformed(at: number, what: string, cause?: unknown): ServerError {
   return new ServerError('EMB_BODY_MALFORMED', `The JSON body breaks at byte ${at}, ${what}.`, {
     field: 'body',
     value: at,
