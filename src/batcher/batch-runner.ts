@@ -108,9 +108,12 @@ export function createBatchRunner<Text extends RunningText>(options: {
         continue;
       }
       for (const part of parts) {
-        const isGivenUp = deathCount >= DEATHS_PER_BATCH_MAX || !(await whenReady());
+        const isBack = await whenReady();
+        const isGivenUp = !isBack || deathCount >= DEATHS_PER_BATCH_MAX;
         const texts = isGivenUp ? [] : part.filter((text) => !text.ticket.isSettled);
-        for (const text of part) if (!texts.includes(text)) settle(text, error, avoid);
+        // What can no longer be found out is not the fault of these texts.
+        const why = isBack ? error : awayFrom(error);
+        for (const text of part) if (!texts.includes(text)) settle(text, why, avoid);
         if (texts.length === 0) continue;
         callCount++;
         const again = await attempt({ texts, isRepeated: true, limits, flight, avoid, copies });
@@ -205,6 +208,12 @@ function batchOf(texts: readonly RunningText[], limits: BackendLimits): TokenBat
     if (length > paddedLength) paddedLength = length;
   }
   return { texts: texts.map((text) => text.ids), paddedLength, heads: texts[0].heads };
+}
+
+/** The error of texts that were still to be tried when the backend went away. */
+function awayFrom(cause: ServerError): ServerError {
+  const message = 'The backend went away before the text could be tried again.';
+  return new ServerError('EMB_BACKEND_UNAVAILABLE', message, { retryAfterMs: 1000, cause });
 }
 
 function servedByOf(error: ServerError): string | undefined {
