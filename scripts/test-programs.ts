@@ -30,7 +30,7 @@ function missing(): readonly ProgramName[] {
   return PROGRAMS.filter((name) => lookForProgram(name) === undefined);
 }
 
-/** apt in a folder of its own, so that it needs no root; what is installed it reads off the system. */
+/** apt in a folder of its own, without root; what is installed it reads off the system. */
 function createApt(folder: string): (...words: string[]) => void {
   for (const part of ['state/lists/partial', 'cache/archives/partial']) {
     mkdirSync(join(folder, part), { recursive: true });

@@ -2,6 +2,7 @@ import { Elysia } from 'elysia';
 import { ServerError, toServerError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
 import type { Metrics } from './base/metrics.ts';
+import type { Tracing } from './base/tracing.ts';
 import type { Config } from './config.ts';
 import { createEncode, type Parts } from './encode.ts';
 import { addAccess } from './http/access.ts';
@@ -24,14 +25,15 @@ import { addTokenRoutes } from './http/tokens.ts';
  * `http://localhost/`.
  */
 export function createApp(options: {
-  parts: Parts & { readonly metrics: Metrics };
+  parts: Parts & { readonly metrics: Metrics; readonly tracing: Tracing | undefined };
   config: Config;
   version: string;
   log: Log;
 }): Elysia {
   const { parts, config, version, log } = options;
-  const { metrics, clock } = parts;
-  const observer = createObserver({ metrics, clock, log, accessLog: config.accessLog });
+  const { metrics, tracing, clock } = parts;
+  const { accessLog } = config;
+  const observer = createObserver({ metrics, tracing, clock, log, accessLog });
   const app = new Elysia();
   observer.addTo(app);
   app.onError(({ code, error, request }) => {
@@ -44,44 +46,27 @@ export function createApp(options: {
   const encode = observer.watching(createEncode(parts));
   const bodyIntake = createBodyIntake({ clock, ...config });
   const limits = { ...config, bodyIntake };
-  const { tokenizer, vocabulary } = parts;
-  const facts = documentFactsOf(parts.manifest, vocabulary?.vocabularySize, config);
-  addNativeRoutes(app, {
+  const { backend, manifest, tokenizer, vocabulary } = parts;
+  const facts = documentFactsOf(manifest, vocabulary?.vocabularySize, config);
+  const door = {
     encode,
-    manifest: parts.manifest,
+    manifest,
+    tokenizer,
     vocabulary,
-    limits,
-    callerOf,
-    facts,
-    clock,
-    log,
-  });
-  addScoreRoute(app, {
-    encode,
-    manifest: parts.manifest,
-    heads: () => parts.backend.heads(),
-    limits,
-    callerOf,
-    facts,
-    clock,
-    log,
-  });
-  addTokenRoutes(app, { tokenizer, vocabulary, limits, facts, clock, log });
-  const vectorDoor = {
-    encode,
-    manifest: parts.manifest,
-    vocabulary,
-    backendName: parts.backend.name,
-    heads: () => parts.backend.heads(),
+    backendName: backend.name,
+    heads: () => backend.heads(),
     limits,
     callerOf,
     facts,
     clock,
     log,
   };
-  addOpenaiRoutes(app, vectorDoor);
-  addTeiRoutes(app, vectorDoor);
-  addOperationsRoutes(app, { parts, config, version });
+  addNativeRoutes(app, door);
+  addScoreRoute(app, door);
+  addTokenRoutes(app, door);
+  addOpenaiRoutes(app, door);
+  addTeiRoutes(app, door);
+  addOperationsRoutes(app, { parts, config, facts, version });
   addMetricsRoute(app, { metrics, parts, version });
   addPlayground(app);
   addSwagger(app, { version, facts });

@@ -23,7 +23,7 @@ import { createPartsTracer, type PartsTracer } from './encode-tracing.ts';
 import type { ModelManifest } from './model/manifest.ts';
 import { readSelfCheck, type SelfCheck } from './model/self-check.ts';
 import { openTokenizer } from './tokenizer/open-tokenizer.ts';
-import { createTokenizerPool } from './tokenizer/tokenizer-pool.ts';
+import { createTokenizerPool, type TokenizerPool } from './tokenizer/tokenizer-pool.ts';
 
 const TOKENIZER_WORKER = new URL('../workers/tokenizer-worker.ts', import.meta.url);
 const INFERENCE_WORKER = new URL('../workers/inference-worker.ts', import.meta.url);
@@ -67,17 +67,7 @@ export async function createParts(options: {
   const isChecked = config.backend === 'triton' && config.selfCheck;
   const selfCheck = isChecked ? await readSelfCheck({ modelsDir, manifest, log }) : undefined;
   const { backend, started } = createBackend({ ...options, selfCheck, tracer, log });
-  const tokenizer = createTokenizerPool({
-    workerCount: config.tokenizerWorkers,
-    workerUrl: TOKENIZER_WORKER,
-    greeting: opened.greeting,
-    tokenCountMax,
-    inlineUnitsMax: config.tokenizerInlineUnits,
-    startMsMax: config.workerStartMs,
-    restartsMax: config.workerRestartsMax,
-    clock,
-    log,
-  });
+  const tokenizer = createTokenizer({ config, tokenCountMax, clock, log }, opened);
   const batcher = createMicroBatcher({
     backend: tracer?.backend(backend) ?? backend,
     expected: { dimension: manifest.dimension, isNormalized: manifest.normalized },
@@ -127,7 +117,7 @@ async function tracingOf(config: Config, clock: Clock, log: Log): Promise<Tracin
     serviceName: config.otlpServiceName,
     version: packageJson.version,
     samplePercent: config.tracePercent,
-    now: clock.now,
+    clock,
     log,
   });
 }
@@ -136,6 +126,24 @@ async function tracingOf(config: Config, clock: Clock, log: Log): Promise<Tracin
 function headerOf(pair: string): [name: string, value: string] {
   const at = pair.indexOf('=');
   return [decodeURIComponent(pair.slice(0, at)), decodeURIComponent(pair.slice(at + 1))];
+}
+
+function createTokenizer(
+  options: { config: Config; tokenCountMax: number; clock: Clock; log: Log },
+  { greeting }: Pick<Awaited<ReturnType<typeof openTokenizer>>, 'greeting'>,
+): TokenizerPool {
+  const { config, tokenCountMax, clock, log } = options;
+  return createTokenizerPool({
+    workerCount: config.tokenizerWorkers,
+    workerUrl: TOKENIZER_WORKER,
+    greeting,
+    tokenCountMax,
+    inlineUnitsMax: config.tokenizerInlineUnits,
+    startMsMax: config.workerStartMs,
+    restartsMax: config.workerRestartsMax,
+    clock,
+    log,
+  });
 }
 
 /** What backends are made of. */

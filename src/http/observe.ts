@@ -2,6 +2,7 @@ import type { Elysia } from 'elysia';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Metrics } from '../base/metrics.ts';
+import type { RequestTrace, Tracing } from '../base/tracing.ts';
 import type { Encode, StageTimings } from '../encode.ts';
 import { ERROR_CODE_HEADER, REQUEST_ID_HEADER } from './error-reply.ts';
 import { serverTiming } from './server-timing.ts';
@@ -26,6 +27,7 @@ interface Observed {
   encodeStartMs: number;
   encodeEndMs: number;
   timings: StageTimings | undefined;
+  readonly trace: RequestTrace | undefined;
 }
 
 /** Label of what has no route: paths are the caller's to choose and would never end. */
@@ -35,6 +37,7 @@ const NO_ROUTE = 'none';
  * Counts and times requests. One that passes through the journey is known there by its abort
  * signal, the one thing of it that travels along.
  *
+ * @param options.tracing undefined leaves it off.
  * @param options.accessLog whether each reply is logged at `info` instead of `debug`.
  */
 export function createObserver(options: {
@@ -42,8 +45,9 @@ export function createObserver(options: {
   clock: Clock;
   log: Log;
   accessLog: boolean;
+  tracing: Tracing | undefined;
 }): Observer {
-  const { metrics, clock } = options;
+  const { metrics, clock, tracing } = options;
   const bySignal = new WeakMap<AbortSignal, Observed>();
   /** In the order in which they came: the first is the oldest. */
   const encoding = new Set<{ readonly startMs: number }>();
@@ -60,9 +64,11 @@ export function createObserver(options: {
   );
   const writeAccess = options.accessLog ? options.log.info : options.log.debug;
 
-  function begin({ signal }: Request): void {
+  function begin(request: Request): void {
     const startMs = clock.now();
-    bySignal.set(signal, { startMs, encodeStartMs: 0, encodeEndMs: 0, timings: undefined });
+    const trace = tracing === undefined ? undefined : traceOf(tracing, request, startMs);
+    const open = { encodeStartMs: 0, encodeEndMs: 0, timings: undefined };
+    bySignal.set(request.signal, { startMs, ...open, trace });
   }
 
   function end(
@@ -77,6 +83,7 @@ export function createObserver(options: {
     const code = status < 400 ? null : (response?.headers.get(ERROR_CODE_HEADER) ?? null);
     if (code !== null) metrics.error(code);
     if (observed.timings !== undefined) tellStages(observed, request, response, nowMs);
+    observed.trace?.end({ route, status, code: code ?? undefined, endMs: nowMs });
     writeAccess('request', {
       method: request.method,
       route,
@@ -84,11 +91,12 @@ export function createObserver(options: {
       ms: Math.round(durationMs * 1000) / 1000,
       code: code ?? undefined,
       requestId: response?.headers.get(REQUEST_ID_HEADER) ?? undefined,
+      traceId: observed.trace?.traceId,
     });
   }
 
   function tellStages(
-    { startMs, encodeStartMs, encodeEndMs, timings }: Observed,
+    { startMs, encodeStartMs, encodeEndMs, timings, trace }: Observed,
     request: Request,
     response: Response | undefined,
     nowMs: number,
@@ -96,6 +104,8 @@ export function createObserver(options: {
     const [readMs, replyMs] = [encodeStartMs - startMs, nowMs - encodeEndMs];
     metrics.stage('read', readMs);
     metrics.stage('reply', replyMs);
+    trace?.stage('read', { startMs, endMs: encodeStartMs });
+    trace?.stage('reply', { startMs: encodeEndMs, endMs: nowMs });
     if (timings === undefined || response === undefined) return;
     if (request.headers.has(SERVER_TIMING_HEADER) && !response.headers.has('server-timing')) {
       response.headers.set('server-timing', serverTiming({ readMs, ...timings, replyMs }));
@@ -122,7 +132,9 @@ export function createObserver(options: {
       }
       encoding.add(entry);
       try {
-        const result = await encode(request);
+        const trace = observed?.trace;
+        const work = () => encode(request);
+        const result = await (trace === undefined ? work() : trace.run(work));
         tellWork(metrics, result);
         if (observed !== undefined) {
           observed.encodeEndMs = clock.now();
@@ -134,6 +146,13 @@ export function createObserver(options: {
       }
     },
   };
+}
+
+/** Looks at a server, health and metrics, are none that anybody wants to trace. */
+function traceOf(tracing: Tracing, request: Request, startMs: number): RequestTrace | undefined {
+  if (request.method !== 'POST') return undefined;
+  const traceparent = request.headers.get('traceparent');
+  return tracing.request({ method: request.method, traceparent, startMs });
 }
 
 function tellWork(metrics: Metrics, result: Awaited<ReturnType<Encode>>): void {

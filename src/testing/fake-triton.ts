@@ -38,6 +38,8 @@ export interface FakeInference extends FakeInferRequest {
    * pooled.
    */
   readonly isLastOnConnection: boolean;
+  /** The W3C trace context that came along. */
+  readonly traceparent: string | undefined;
 }
 
 /** Speaks Triton's protocol as far as the server needs it, and misbehaves on command. */
@@ -104,7 +106,8 @@ export async function startFakeTriton(options: FakeTritonOptions): Promise<FakeT
     const read = readInferRequest(request.body, request.headers, { datatype, padId: PAD_ID });
     const { connectionIndex } = request;
     const isLastOnConnection = request.headers.get('connection') === 'close';
-    inferences.push({ ...read, connectionIndex, isLastOnConnection });
+    const traceparent = request.headers.get('traceparent');
+    inferences.push({ ...read, connectionIndex, isLastOnConnection, traceparent });
     problems.push(...read.problems);
     const isProbe = read.texts.length === 1 && read.texts[0]?.length === 2;
     const behaviour = isProbe ? lasting : (once.shift() ?? lasting);

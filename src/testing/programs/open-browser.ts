@@ -23,7 +23,7 @@ export interface Look {
   readonly width: number;
 }
 
-/** Chromium without a window, and without a network: no name resolves but the loopback's address. */
+/** Chromium without a window and without a network: no name resolves. */
 export function openBrowser(): Promise<Browser> {
   const { path, environment } = findProgram('chromium');
   return chromium.launch({
