@@ -12,11 +12,11 @@ import { scriptedRow } from '../src/testing/scripted-encode-server.ts';
 import { type BuiltFile, buildClient } from './build-client.ts';
 
 /**
- * What the README states, in bytes after gzip; about half of it is msgpackr. Measured: 11,466 and
+ * What the README states, in bytes after gzip; about half of it is msgpackr. Measured: 12,346 and
  * 727.
  */
 const GZIP_BYTES_MAX: Readonly<Record<string, number>> = {
-  'api-encoder.js': 12_000,
+  'api-encoder.js': 12_500,
   'progress-bar.js': 1000,
 };
 

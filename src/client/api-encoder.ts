@@ -5,23 +5,21 @@ import {
   type EncodeOptions,
   headsOf,
   listOf,
+  someOf,
   sourceOf,
   type TextSource,
 } from './call-options.ts';
-import { type CallScope, openCallScope } from './call-scope.ts';
-import {
-  type APIEncoderOptions,
-  checkTimeouts,
-  type ResolvedOptions,
-  resolveOptions,
-  type TimeoutOptions,
-} from './client-options.ts';
+import type { CallScope } from './call-scope.ts';
+import { ClientCalls } from './client-calls.ts';
+import { type APIEncoderOptions, type ResolvedOptions, resolveOptions } from './client-options.ts';
 import { type EncodeCall, encodeArray, encodeRows, encodeStream } from './encode-call.ts';
 import { type EncodedText, textsOfReply } from './encoded-texts.ts';
 import { fieldOfJson } from './field-of-json.ts';
-import type { HttpRequest } from './http-try.ts';
 import type { Head } from './read-encode-reply.ts';
-import { send } from './transport.ts';
+import { joinScores, readScores, type ScoreOptions, type TextScores } from './score-call.ts';
+import { checkText } from './split-texts.ts';
+import { sendTexts } from './text-requests.ts';
+import { readTokens, type TextToken, type TokenizeOptions } from './tokenize-call.ts';
 
 export type { APIEncoderErrorCode, ClientErrorCode } from './api-encoder-error.ts';
 export type {
@@ -36,6 +34,8 @@ export type { EncodeProgress } from './encode-call.ts';
 export type { EncodedText } from './encoded-texts.ts';
 export type { Fetch } from './http-try.ts';
 export type { Head, MultiVector, SparseRow } from './read-encode-reply.ts';
+export type { ScoreOptions, TextScores } from './score-call.ts';
+export type { TextToken, TokenizeOptions } from './tokenize-call.ts';
 // The class of what is thrown belongs to the published file: callers ask `instanceof` of it.
 export { APIEncoderError };
 
@@ -50,29 +50,26 @@ const DENSE: readonly Head[] = ['dense'];
  * belongs to the caller.
  */
 export class APIEncoder {
-  readonly #options: ResolvedOptions;
-  readonly #scopes = new Set<CallScope>();
-  readonly #requests = new Set<Promise<unknown>>();
-  #isClosed = false;
+  readonly #calls: ClientCalls;
 
   /** @throws APIEncoderError CLIENT_ARGUMENT_INVALID that names the option. Nothing is sent yet. */
   constructor(baseUrl = 'http://localhost:8080', options: APIEncoderOptions = {}) {
-    this.#options = resolveOptions(baseUrl, options);
+    this.#calls = new ClientCalls(resolveOptions(baseUrl, options));
   }
 
   /** Whether the server's process lives. One try: the question is about now. */
   health(options: CallOptions = {}): Promise<{ readonly status: string }> {
-    return this.#call(options, async (scope, resolved) => {
+    return this.#calls.run(options, async (scope, resolved) => {
       const once = { ...resolved, retriesMax: 0 };
-      const body = await this.#get('/health', scope, once);
+      const body = await this.#calls.get('/health', scope, once);
       return { status: fieldOfJson(body, 'status', 'string') };
     });
   }
 
   /** The length of a dense row. */
   getVectorDim(options: CallOptions = {}): Promise<number> {
-    return this.#call(options, async (scope, resolved) => {
-      const body = await this.#get('/get_vector_dim', scope, resolved);
+    return this.#calls.run(options, async (scope, resolved) => {
+      const body = await this.#calls.get('/get_vector_dim', scope, resolved);
       return fieldOfJson(body, 'vector_dim', 'number');
     });
   }
@@ -94,7 +91,7 @@ export class APIEncoder {
     texts: string | readonly string[],
     options: EncodeOptions = {},
   ): Promise<Float32Array | Float32Array[]> {
-    return this.#call(options, async (scope, resolved) => {
+    return this.#calls.run(options, async (scope, resolved) => {
       const isSingle = typeof texts === 'string';
       const list = listOf(texts);
       const call = this.#encodeCall(scope, resolved, { ...options, heads: DENSE, isSingle });
@@ -111,7 +108,7 @@ export class APIEncoder {
     texts: string | readonly string[],
     options: EncodeHeadsOptions = {},
   ): Promise<EncodedText | EncodedText[]> {
-    return this.#call(options, async (scope, resolved) => {
+    return this.#calls.run(options, async (scope, resolved) => {
       const isSingle = typeof texts === 'string';
       const list = listOf(texts);
       const heads = headsOf(options.outputs);
@@ -148,13 +145,53 @@ export class APIEncoder {
   }
 
   /**
+   * Scores texts against a query by each head, and by their weighted mean, in as many requests as
+   * it takes. At least one text.
+   */
+  score(query: string, texts: readonly string[], options: ScoreOptions = {}): Promise<TextScores> {
+    return this.#calls.run(options, async (scope, resolved) => {
+      checkText(query, 'query');
+      const { outputs, weights, truncate = resolved.texts.truncate } = options;
+      if (outputs !== undefined) headsOf(outputs);
+      const call = {
+        ...{ path: '/score', field: 'texts', isSingle: false, read: readScores, scope },
+        options: resolved,
+        limits: resolved.multiVectorLimits,
+        fields: { query, outputs, weights, truncate },
+        send: this.#sender(resolved),
+      };
+      return joinScores(await sendTexts(call, someOf(texts)));
+    });
+  }
+
+  /** The tokens of a text, as the model would see it. */
+  tokenize(text: string, options?: TokenizeOptions): Promise<TextToken[]>;
+  /** The tokens of each text, in as many requests as it takes. */
+  tokenize(texts: readonly string[], options?: TokenizeOptions): Promise<TextToken[][]>;
+  tokenize(
+    texts: string | readonly string[],
+    options: TokenizeOptions = {},
+  ): Promise<TextToken[] | TextToken[][]> {
+    return this.#calls.run(options, async (scope, resolved) => {
+      const isSingle = typeof texts === 'string';
+      const call = {
+        ...{ path: '/tokenize', field: 'inputs', isSingle, read: readTokens, scope },
+        options: resolved,
+        limits: resolved.limits,
+        fields: { add_special_tokens: options.addSpecialTokens },
+        send: this.#sender(resolved),
+      };
+      const rows = (await sendTexts(call, listOf(texts))).flat();
+      return isSingle ? rows[0] : rows;
+    });
+  }
+
+  /**
    * Ends every call with CLIENT_CLOSED and refuses further ones. Resolves when no request is
    * running any more.
    */
-  async close(): Promise<void> {
-    this.#isClosed = true;
-    for (const scope of this.#scopes) scope.end(closedError());
-    await Promise.allSettled(this.#requests);
+  close(): Promise<void> {
+    return this.#calls.close();
   }
 
   async *#stream<Item>(
@@ -162,8 +199,8 @@ export class APIEncoder {
     options: EncodeHeadsOptions,
     itemOf: (text: EncodedText) => Item,
   ): AsyncGenerator<Item, void, undefined> {
-    const resolved = this.#resolve(options);
-    const scope = this.#open(options.signal, undefined);
+    const resolved = this.#calls.resolve(options);
+    const scope = this.#calls.open(options.signal, undefined);
     try {
       const heads = headsOf(options.outputs);
       const call = this.#encodeCall(scope, resolved, { ...options, heads, isSingle: false });
@@ -174,39 +211,8 @@ export class APIEncoder {
         }
       }
     } finally {
-      this.#shut(scope);
+      this.#calls.shut(scope);
     }
-  }
-
-  async #call<Result>(
-    options: CallOptions,
-    work: (scope: CallScope, resolved: ResolvedOptions) => Promise<Result>,
-  ): Promise<Result> {
-    const resolved = this.#resolve(options);
-    const scope = this.#open(options.signal, resolved.totalTimeoutMs);
-    try {
-      return await work(scope, resolved);
-    } finally {
-      this.#shut(scope);
-    }
-  }
-
-  #resolve(options: TimeoutOptions): ResolvedOptions {
-    return { ...this.#options, ...checkTimeouts(options, this.#options) };
-  }
-
-  #open(signal: AbortSignal | undefined, totalTimeoutMs: number | undefined): CallScope {
-    if (this.#isClosed) throw closedError();
-    signal?.throwIfAborted();
-    const { clock } = this.#options;
-    const scope = openCallScope({ clock, totalTimeoutMs, parent: signal });
-    this.#scopes.add(scope);
-    return scope;
-  }
-
-  #shut(scope: CallScope): void {
-    scope.release();
-    this.#scopes.delete(scope);
   }
 
   #encodeCall(
@@ -221,27 +227,10 @@ export class APIEncoder {
       inputType: given.inputType ?? inputType,
       batchSize: given.batchSize ?? batchSize,
     };
-    const sendOne: EncodeCall['send'] = (request, at) => this.#send(options, request, at);
-    return { options, texts, heads, isSingle, onProgress, scope, send: sendOne };
+    return { options, texts, heads, isSingle, onProgress, scope, send: this.#sender(options) };
   }
 
-  async #send(options: ResolvedOptions, request: HttpRequest, scope: CallScope) {
-    const reply = send(options, request, scope);
-    this.#requests.add(reply);
-    try {
-      return await reply;
-    } finally {
-      this.#requests.delete(reply);
-    }
+  #sender(options: ResolvedOptions): EncodeCall['send'] {
+    return (request, scope) => this.#calls.send(options, request, scope);
   }
-
-  #get(path: string, scope: CallScope, options: ResolvedOptions): Promise<Uint8Array> {
-    const headers = { ...options.headers, accept: 'application/json' };
-    const url = options.baseUrl + path;
-    return this.#send(options, { method: 'GET', url, headers }, scope);
-  }
-}
-
-function closedError(): APIEncoderError {
-  return new APIEncoderError('CLIENT_CLOSED', 'This APIEncoder has been closed.');
 }

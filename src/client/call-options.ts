@@ -45,6 +45,17 @@ export function listOf(texts: string | readonly string[]): readonly string[] {
 }
 
 /**
+ * Texts of which there must be one, all looked at before the first is sent.
+ *
+ * @throws APIEncoderError CLIENT_ARGUMENT_INVALID, or of `checkText`.
+ */
+export function someOf(texts: readonly string[]): readonly string[] {
+  if (Array.isArray(texts) && texts.length > 0) return listOf(texts);
+  const message = 'texts must be an array of at least one string.';
+  throw new APIEncoderError('CLIENT_ARGUMENT_INVALID', message, { field: 'texts' });
+}
+
+/**
  * A string is iterable too, by characters, which nobody means.
  *
  * @throws APIEncoderError CLIENT_ARGUMENT_INVALID.

@@ -1,8 +1,8 @@
-import { APIEncoderError } from './api-encoder-error.ts';
 import { type CallScope, openCallScope } from './call-scope.ts';
 import type { ResolvedOptions, TextOptions } from './client-options.ts';
 import { createSameModelCheck, RowMatrix } from './encoded-texts.ts';
 import type { HttpRequest } from './http-try.ts';
+import { inCallersWords } from './in-callers-words.ts';
 import { mapInOrder } from './map-in-order.ts';
 import { type EncodeReply, type Head, readEncodeReply } from './read-encode-reply.ts';
 import { type SplitLimits, splitTexts, type TextChunk } from './split-texts.ts';
@@ -144,20 +144,8 @@ async function encodeChunk(
     const body = await call.send(request, scope);
     return readEncodeReply(body, { textCount: chunk.texts.length, heads });
   } catch (error) {
-    throw inCallersWords(error, chunk, call.isSingle);
+    throw inCallersWords(error, { field: 'query', start: chunk.start, isSingle: call.isSingle });
   }
-}
-
-/** The server counts texts within the request; the caller counts those that it gave. */
-function inCallersWords(error: unknown, { start }: TextChunk, isSingle: boolean): unknown {
-  if (!(error instanceof APIEncoderError) || error.field === undefined) return error;
-  const match = /^query(?:\[(\d+)\])?$/.exec(error.field);
-  if (match === null) return error;
-  const [told, index] = match;
-  const inArray = index === undefined ? 'texts' : `texts[${start + Number(index)}]`;
-  const field = isSingle ? 'text' : inArray;
-  const message = error.message.replace(told, field);
-  return new APIEncoderError(error.code, message, { ...error, field, cause: error });
 }
 
 function createProgress(

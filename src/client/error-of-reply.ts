@@ -63,7 +63,12 @@ function errorFieldsOf(body: Uint8Array): ErrorFields | undefined {
   } catch {
     return undefined;
   }
-  const fields = (parsed as { error?: Partial<ErrorFields> } | null)?.error;
+  const whole = parsed as { error?: unknown } | null;
+  // Routes in the shape of text-embeddings-inference have the words in `error`, the rest beside it.
+  const isFlat = typeof whole?.error === 'string';
+  const fields = (isFlat ? { ...whole, message: whole.error } : whole?.error) as
+    | Partial<ErrorFields>
+    | undefined;
   const isOurs = textOf(fields?.code)?.startsWith('EMB_') && typeof fields?.message === 'string';
   return isOurs ? (fields as ErrorFields) : undefined;
 }
