@@ -11,6 +11,9 @@ import { createParts, type LiveParts } from './parts.ts';
 /** Exit statuses, as the README lists them. */
 const EXIT = { drained: 0, settings: 2, port: 3, backend: 4, killed: 130 } as const;
 
+// A log that cannot be written, on a full disk for instance, must not end the server.
+process.stderr.on('error', () => undefined);
+
 await main();
 
 async function main(): Promise<void> {

@@ -19,7 +19,10 @@ export interface TokenizerDesk {
   readonly started: Promise<void>;
   /** UTF-16 units sent and not yet answered. */
   readonly load: number;
-  /** Sends a job; exactly one of the two is called, once. */
+  /**
+   * Sends a job, once the worker has nearly finished with those before it. Exactly one of `done`
+   * and `failed` is called, once; neither for a job that nobody wants any more by then.
+   */
   send(job: Omit<TokenizerJob, 'jobId'>, settle: DeskSettlement): void;
   /** Ends the worker; its jobs fail. */
   close(): void;
@@ -28,12 +31,23 @@ export interface TokenizerDesk {
 /** What becomes of a job. */
 export interface DeskSettlement {
   done(reply: TokenizerReply): void;
-  failed(error: ServerError): void;
+  /** @param isDeath whether the worker died with the job, for which it may not be to blame. */
+  failed(error: ServerError, isDeath: boolean): void;
+  /** Asked before the job leaves for the worker; always wanted unless told. */
+  isWanted?(): boolean;
 }
 
-interface OpenJob extends DeskSettlement {
+interface OpenJob {
+  readonly job: Omit<TokenizerJob, 'jobId'>;
+  readonly settle: DeskSettlement;
   readonly units: number;
 }
+
+/**
+ * Messages at the worker at once: one that it works on and one that is there when it has finished.
+ * What is still here can be dropped when its callers leave.
+ */
+const MESSAGES_MAX = 2;
 
 /**
  * Starts one worker and keeps it running.
@@ -51,6 +65,7 @@ export function createTokenizerDesk(options: {
   log: Log;
 }): TokenizerDesk {
   const jobs = new Map<number, OpenJob>();
+  const queued: OpenJob[] = [];
   let load = 0;
   let nextJobId = 1;
 
@@ -58,24 +73,40 @@ export function createTokenizerDesk(options: {
     ...options,
     url: options.workerUrl,
     onReply,
-    onDeath: (why) => failAll('The tokenizer died on these texts; it is being replaced.', why),
+    onDeath: (why) =>
+      failAll('The tokenizer died on these texts; it is being replaced.', { why, isDeath: true }),
   });
 
   function onReply(reply: TokenizerReply): void {
-    const job = jobs.get(reply.jobId);
-    invariant(job !== undefined, 'a tokenizer worker answers jobs it was given, once');
+    const open = jobs.get(reply.jobId);
+    invariant(open !== undefined, 'a tokenizer worker answers jobs it was given, once');
     jobs.delete(reply.jobId);
-    load -= job.units;
-    if ('reason' in reply)
-      job.failed(failure('The tokenizer failed on these texts.', reply.reason));
-    else job.done(reply);
+    load -= open.units;
+    pump();
+    if ('reason' in reply) {
+      open.settle.failed(failure('The tokenizer failed on these texts.', reply.reason), false);
+    } else open.settle.done(reply);
   }
 
-  function failAll(message: string, why: string): void {
-    const open = [...jobs.values()];
+  function pump(): void {
+    while (jobs.size < MESSAGES_MAX) {
+      const next = queued.shift();
+      if (next === undefined) return;
+      if (next.settle.isWanted?.() === false) {
+        load -= next.units;
+        continue;
+      }
+      jobs.set(nextJobId, next);
+      host.send({ ...next.job, jobId: nextJobId++ });
+    }
+  }
+
+  function failAll(message: string, { why, isDeath }: { why: string; isDeath: boolean }): void {
+    const open = [...jobs.values(), ...queued];
     jobs.clear();
+    queued.length = 0;
     load = 0;
-    for (const job of open) job.failed(failure(message, why));
+    for (const { settle } of open) settle.failed(failure(message, why), isDeath);
   }
 
   return {
@@ -92,12 +123,12 @@ export function createTokenizerDesk(options: {
     send(job, settle) {
       const units = unitsOf(job.texts);
       load += units;
-      jobs.set(nextJobId, { ...settle, units });
-      host.send({ ...job, jobId: nextJobId++ });
+      queued.push({ job, settle, units });
+      pump();
     },
     close() {
       host.close();
-      failAll('The server is shutting down.', 'The pool was closed.');
+      failAll('The server is shutting down.', { why: 'The pool was closed.', isDeath: false });
     },
   };
 }

@@ -5,6 +5,7 @@ import type { Lifetime } from '../base/lifetime.ts';
 import type { Log } from '../base/log.ts';
 import type { EncodedText } from './compiled-tokenizer.ts';
 import { type TokenizedText, textsOf } from './tokenized-text.ts';
+import { type Call, type Errand, fail, hand } from './tokenizer-call.ts';
 import { createTokenizerDesk, failure, type TokenizerDesk, unitsOf } from './tokenizer-desk.ts';
 import { createCompiledEngine } from './tokenizer-engine.ts';
 import type { TokenizerFacts, TokenizerGreeting, TokenizerOptions } from './tokenizer-protocol.ts';
@@ -37,22 +38,14 @@ export interface TokenizerPool {
   close(): void;
 }
 
-interface Call {
-  readonly texts: readonly string[];
-  readonly truncationSide: 'left' | 'right';
-  readonly results: TokenizedText[];
-  openCount: number;
-  isSettled: boolean;
-  resolve(results: TokenizedText[]): void;
-  reject(reason: ServerError): void;
-}
+/**
+ * Workers that may die with a text before it is given up; what died first may have died of others.
+ */
+const DEATHS_MAX = 2;
 
-/** A text on its way through a worker. */
-interface Errand {
-  readonly call: Call;
-  readonly index: number;
-  readonly text: string;
-}
+/** How often, and how long, a text looks for a worker after one has died with it, in ms. */
+const RETRY_MS = 20;
+const RETRY_MS_MAX = 5000;
 
 /**
  * UTF-16 units in one message. A longer turn is cut, shortest texts first, so that a book in a
@@ -85,6 +78,7 @@ export function createTokenizerPool(options: {
   let gathered: Call[] = [];
   /** What this turn has tokenized on this thread. */
   let inlineUnits = 0;
+  let isClosed = false;
 
   function tokenize(
     texts: readonly string[],
@@ -125,7 +119,7 @@ export function createTokenizerPool(options: {
       for (const call of calls) {
         if (call.isSettled || call.truncationSide !== side) continue;
         call.texts.forEach((text, index) => {
-          errands.push({ call, index, text });
+          errands.push({ call, index, text, deathCount: 0 });
         });
       }
       if (errands.length > 0) spreadErrands(errands, side);
@@ -167,11 +161,25 @@ export function createTokenizerPool(options: {
           invariant('encoded' in reply, 'a worker answers in the kind of its job');
           hand(errands, textsOf(reply.encoded, errands.length));
         },
-        failed(error) {
-          for (const errand of errands) fail(errand.call, error);
+        failed(error, isDeath) {
+          for (const errand of errands) {
+            const deathCount = errand.deathCount + 1;
+            if (!isDeath || deathCount >= DEATHS_MAX) fail(errand.call, error);
+            else retry({ ...errand, deathCount }, jobOptions);
+          }
         },
+        isWanted: () => errands.some(({ call }) => !call.isSettled),
       },
     );
+  }
+
+  /** Once more, alone: a text that kills takes nobody along then. */
+  function retry(errand: Errand, jobOptions: TokenizerOptions, waitedMs = 0): void {
+    if (errand.call.isSettled) return;
+    const running = desks.filter((desk) => desk.facts !== undefined);
+    if (running.length > 0) send(idlestOf(running), [errand], jobOptions);
+    else if (isClosed || waitedMs >= RETRY_MS_MAX) fail(errand.call, noWorker());
+    else clock.schedule(RETRY_MS, () => retry(errand, jobOptions, waitedMs + RETRY_MS));
   }
 
   function explain(
@@ -211,28 +219,12 @@ export function createTokenizerPool(options: {
     },
     started: Promise.all(desks.map((desk) => desk.started)).then(() => undefined),
     close() {
+      isClosed = true;
       for (const desk of desks) desk.close();
     },
   };
 }
 
-/** Hands each call its texts; a call is settled by its last one. */
-function hand(errands: readonly Errand[], texts: readonly TokenizedText[]): void {
-  for (let at = 0; at < errands.length; at++) {
-    const { call, index } = errands[at];
-    call.results[index] = texts[at];
-    if (--call.openCount > 0 || call.isSettled) continue;
-    call.isSettled = true;
-    call.resolve(call.results);
-  }
-}
-
 function idlestOf(desks: readonly TokenizerDesk[]): TokenizerDesk {
   return desks.reduce((best, desk) => (desk.load < best.load ? desk : best));
-}
-
-function fail(call: Call, reason: ServerError): void {
-  if (call.isSettled) return;
-  call.isSettled = true;
-  call.reject(reason);
 }
