@@ -1,17 +1,6 @@
 import { describe, expect, test } from 'bun:test';
-import {
-  type Backend,
-  BackendFault,
-  type BackendLimits,
-  headSet,
-  type InferOptions,
-  type TokenBatch,
-} from '../backend/backend.ts';
-import { FloatBlock } from '../backend/float-block.ts';
 import { ServerError } from '../base/errors.ts';
-import { VirtualClock } from '../testing/virtual-clock.ts';
-import { createBatchRunner, type RunningText } from './batch-runner.ts';
-import { PoisonList } from './poison-list.ts';
+import { failed, float, right, rowOf, stand } from '../testing/runner-stand.ts';
 
 /**
  * Faults that were planted in the code by hand, and that this suite caught: halves that are never
@@ -19,78 +8,6 @@ import { PoisonList } from './poison-list.ts';
  * repetition on the endpoint that failed; a copied row that is let through; a death that is not
  * remembered; a canary that is never asked.
  */
-
-const DENSE = headSet(['dense']);
-const LIMITS: BackendLimits = {
-  slotCount: 1,
-  endpointCount: 1,
-  batchTextsMax: 64,
-  batchTokensMax: 1000,
-  multiVectorTokensMax: 1000,
-  launchTokens: 0,
-  isExactLength: true,
-};
-
-interface TestText extends RunningText {
-  readonly name: number;
-  readonly ticket: { isSettled: boolean };
-}
-
-/** A row of length one that tells its text. */
-function rowOf(ids: Int32Array): number[] {
-  const angle = ids.reduce((sum, id) => sum * 31 + id, 7) % 6.28;
-  return [Math.cos(angle), Math.sin(angle)];
-}
-
-type Behave = (texts: readonly Int32Array[], options: InferOptions) => number[][];
-
-function stand(behave: Behave, limits: Partial<BackendLimits> = {}) {
-  const calls: { size: number; avoid: string | undefined }[] = [];
-  const outcomes = new Map<number, unknown>();
-  let isDown = false;
-  const clock = new VirtualClock();
-  const poison = new PoisonList(clock);
-  const backend: Pick<Backend, 'infer'> = {
-    async infer(batch: TokenBatch, options: InferOptions = {}) {
-      calls.push({ size: batch.texts.length, avoid: options.avoid });
-      const rows = behave(batch.texts, options);
-      return { servedBy: 'one', dense: FloatBlock.of(Float32Array.from(rows.flat())) };
-    },
-  };
-  const runner = createBatchRunner<TestText>({
-    backend: backend as Backend,
-    expected: { dimension: 2, isNormalized: true },
-    poison,
-    whenReady: async () => !isDown,
-    settle(text, outcome) {
-      expect(outcomes.has(text.name)).toBe(false);
-      outcomes.set(
-        text.name,
-        outcome instanceof ServerError ? outcome.code : [...(outcome.dense ?? [])],
-      );
-    },
-  });
-  const texts = (count: number): TestText[] =>
-    Array.from({ length: count }, (_, name) => {
-      const ids = Int32Array.of(0, 10 + name, 2);
-      return { name, ids, paddedLength: 8, heads: DENSE, ticket: { isSettled: false } };
-    });
-  const run = (all: readonly TestText[]) =>
-    runner.run({ texts: all, abort: new AbortController() }, { ...LIMITS, ...limits });
-  const goDown = (): void => {
-    isDown = true;
-  };
-  return { calls, outcomes, poison, texts, run, goDown };
-}
-
-const right = (texts: readonly Int32Array[]): number[][] => texts.map(rowOf);
-const float = (row: number[]): number[] => [...Float32Array.from(row)];
-
-function failed(isDeath = false, servedBy = 'one'): ServerError {
-  return new ServerError('EMB_BACKEND_FAILED', 'no', {
-    cause: new BackendFault('no', { servedBy, isDeath }),
-  });
-}
 
 describe('a batch that fails', () => {
   for (const bad of [0, 3, 30, 31]) {

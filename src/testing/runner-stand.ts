@@ -1,0 +1,92 @@
+import { expect } from 'bun:test';
+import {
+  type Backend,
+  BackendFault,
+  type BackendLimits,
+  headSet,
+  type InferOptions,
+  type TokenBatch,
+} from '../backend/backend.ts';
+import { FloatBlock } from '../backend/float-block.ts';
+import { ServerError } from '../base/errors.ts';
+import { createBatchRunner, type RunningText } from '../batcher/batch-runner.ts';
+import { PoisonList } from '../batcher/poison-list.ts';
+import { VirtualClock } from './virtual-clock.ts';
+
+const DENSE = headSet(['dense']);
+const LIMITS: BackendLimits = {
+  slotCount: 1,
+  endpointCount: 1,
+  batchTextsMax: 64,
+  batchTokensMax: 1000,
+  multiVectorTokensMax: 1000,
+  launchTokens: 0,
+  isExactLength: true,
+};
+
+/** A text that a runner is given. */
+export interface TestText extends RunningText {
+  readonly name: number;
+  readonly ticket: { isSettled: boolean };
+}
+
+/** A row of length one that tells its text. */
+export function rowOf(ids: Int32Array): number[] {
+  const angle = ids.reduce((sum, id) => sum * 31 + id, 7) % 6.28;
+  return [Math.cos(angle), Math.sin(angle)];
+}
+
+/** What the backend makes of a batch: its rows, or a throw. */
+export type Behave = (texts: readonly Int32Array[], options: InferOptions) => number[][];
+
+/** A runner over a backend that behaves as it is told, and everything that became of its texts. */
+export function stand(behave: Behave, limits: Partial<BackendLimits> = {}) {
+  const calls: { size: number; avoid: string | undefined }[] = [];
+  const outcomes = new Map<number, unknown>();
+  let isDown = false;
+  const clock = new VirtualClock();
+  const poison = new PoisonList(clock);
+  const backend: Pick<Backend, 'infer'> = {
+    async infer(batch: TokenBatch, options: InferOptions = {}) {
+      calls.push({ size: batch.texts.length, avoid: options.avoid });
+      const rows = behave(batch.texts, options);
+      return { servedBy: 'one', dense: FloatBlock.of(Float32Array.from(rows.flat())) };
+    },
+  };
+  const runner = createBatchRunner<TestText>({
+    backend: backend as Backend,
+    expected: { dimension: 2, isNormalized: true },
+    poison,
+    whenReady: async () => !isDown,
+    settle(text, outcome) {
+      expect(outcomes.has(text.name)).toBe(false);
+      outcomes.set(
+        text.name,
+        outcome instanceof ServerError ? outcome.code : [...(outcome.dense ?? [])],
+      );
+    },
+  });
+  const texts = (count: number): TestText[] =>
+    Array.from({ length: count }, (_, name) => {
+      const ids = Int32Array.of(0, 10 + name, 2);
+      return { name, ids, paddedLength: 8, heads: DENSE, ticket: { isSettled: false } };
+    });
+  const run = (all: readonly TestText[]) =>
+    runner.run({ texts: all, abort: new AbortController() }, { ...LIMITS, ...limits });
+  const goDown = (): void => {
+    isDown = true;
+  };
+  return { calls, outcomes, poison, texts, run, goDown };
+}
+
+/** The right row of each text. */
+export const right = (texts: readonly Int32Array[]): number[][] => texts.map(rowOf);
+/** A row as float32 has it. */
+export const float = (row: number[]): number[] => [...Float32Array.from(row)];
+
+/** A batch that failed, or that killed its worker. */
+export function failed(isDeath = false, servedBy = 'one'): ServerError {
+  return new ServerError('EMB_BACKEND_FAILED', 'no', {
+    cause: new BackendFault('no', { servedBy, isDeath }),
+  });
+}
