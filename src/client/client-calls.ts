@@ -35,7 +35,11 @@ export class ClientCalls {
     return { ...this.#options, ...checkTimeouts(options, this.#options) };
   }
 
-  /** Whoever opens a scope shuts it. @throws APIEncoderError CLIENT_CLOSED, or the signal's reason. */
+  /**
+   * Whoever opens a scope shuts it.
+   *
+   * @throws APIEncoderError CLIENT_CLOSED, or the signal's reason.
+   */
   open(signal: AbortSignal | undefined, totalTimeoutMs: number | undefined): CallScope {
     if (this.#isClosed) throw closedError();
     signal?.throwIfAborted();

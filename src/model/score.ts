@@ -22,7 +22,7 @@ export function sparseScore(query: SparseWeights, text: SparseWeights): number {
   return sum;
 }
 
-/** Rows of the query that are taken at once: each number of a text's row is then read once for four. */
+/** Rows of the query taken at once: each number of a text's row is then read once for four. */
 const ROWS_AT_ONCE = 4;
 
 /**

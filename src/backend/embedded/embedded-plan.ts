@@ -19,7 +19,7 @@ const LARGE_BYTES = 512 * 2 ** 20;
  * Decides how many sessions there are. Pure.
  *
  * A small model runs in one worker for each core, a text at a time in each, and once more over all
- * cores. A large one runs once, over all cores: less is done at the same time, and each text sooner.
+ * cores. A large one runs once, over all cores: fewer texts at the same time, and each one sooner.
  *
  * @param options.slotCount and `options.threadCount` are what the settings say; of 0 slots, this
  * decides.

@@ -18,8 +18,8 @@ export interface SelfCheck {
 
 /**
  * Reads the metadata and runs one real inference of every head, on fresh connections: an endpoint
- * is up only when both have worked, when the row is the one that the model is known by, and when the
- * self-check, if there is one, has nothing against its answer.
+ * is up only when both have worked, when the self-check, if there is one, has nothing against its
+ * answer, and when the row is the one that the model is known by.
  *
  * @throws ServerError of the calls, or Error with a sentence for the operator.
  */

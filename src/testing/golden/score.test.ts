@@ -1,7 +1,8 @@
 /**
- * `POST /score` against the published formulas over PyTorch's answers. Faults that were planted in
- * the code by hand, and that this suite caught: weights that are not divided by their sum; the query
- * scored against itself.
+ * `POST /score` against the published formulas over PyTorch's answers.
+ *
+ * Faults that were planted in the code by hand, and that this suite caught: weights that are not
+ * divided by their sum; the texts scored against themselves.
  */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { unpack } from 'msgpackr';
@@ -72,7 +73,7 @@ describe.each(['triton', 'embedded'] as const)('%s', (backend) => {
   test.each([
     ['no texts', { query: 'a' }, 'EMB_FIELD_MISSING', 'texts'],
     ['no query', { texts: ['a'] }, 'EMB_FIELD_MISSING', 'query'],
-    ['two queries', { query: ['a', 'b'], texts: ['a'] }, 'EMB_TEXTS_TOO_MANY', 'query'],
+    ['two queries', { query: ['a', 'b'], texts: ['a'] }, 'EMB_FIELD_INVALID', 'query'],
     ['an empty text', { query: 'a', texts: ['a', ''] }, 'EMB_TEXT_EMPTY', 'texts[1]'],
     [
       'a head unknown',
