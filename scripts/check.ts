@@ -13,8 +13,8 @@ import { formatTotals, judgeCheck, parseJUnitTotals, type StepResult } from './c
 const REPORT = 'reports/junit.xml';
 const SHELL_SCRIPTS = ['run.sh', '.ci/run'];
 
-// Tests of the whole program start real servers, on machines that do other things at once. Bun's own
-// default is 5 s, and it takes no other from bunfig.toml.
+// Tests of the whole program start real servers, on machines that do other things at once. Bun's
+// own default is 5 s, and it takes no other from bunfig.toml.
 const TEST_MS_MAX = 60_000;
 
 // The audit asks a registry; without a network it must not hold up a check for longer than this.

@@ -57,7 +57,9 @@ function install(directory: string, pins: readonly string[]): void {
   throw new StepError(`pip install failed (${why}): check the network and pip's own settings`);
 }
 
-/** Removes what set-ups of this venv that were killed left beside it, a quarter of a gigabyte each. */
+/**
+ * Removes what set-ups of this venv that were killed left beside it, a quarter of a gigabyte each.
+ */
 function removeAbandoned(directory: string): void {
   const start = `${basename(directory)}.partial-`;
   for (const name of readdirSync(dirname(directory))) {

@@ -18,7 +18,9 @@ const RUN_MS_MAX = 1_800_000;
 
 const KEY = 'key-of-the-simulation';
 
-/** Ids that stand for no character (`<mask>`, `▁`) are an empty text: wrong, but no schema says so. */
+/**
+ * Ids that stand for no character (`<mask>`, `▁`) are an empty text: wrong, but no schema says so.
+ */
 const STRICT_SETTINGS = `
 [auth.openapi.bearer]
 bearer = "${KEY}"

@@ -8,8 +8,8 @@ const INFER_WEIGHT = 0.2;
  *
  * An endpoint computes one batch at a time; a second one in flight is there to keep it fed. Sent at
  * once it carries the two or three texts of one turn of the event loop, and costs a launch; sent
- * when the first is half done it carries what has come meanwhile, and is early enough. A lone text is
- * never held: there is nothing in flight before it.
+ * when the first is half done it carries what has come meanwhile, and is early enough. A lone text
+ * is never held: there is nothing in flight before it.
  */
 export class BatchHold {
   readonly #clock: Clock;
@@ -18,7 +18,9 @@ export class BatchHold {
   #changedMs = Number.NEGATIVE_INFINITY;
   #isHolding = false;
 
-  /** @param options.share of a batch's expected time for which the next is held; 0 holds nothing. */
+  /**
+   * @param options.share of a batch's expected time for which the next is held; 0 holds nothing.
+   */
   constructor(options: { clock: Clock; share: number }) {
     this.#clock = options.clock;
     this.#share = options.share;

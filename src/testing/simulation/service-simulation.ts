@@ -10,7 +10,7 @@ import type { TokenizerPool } from '../../tokenizer/tokenizer-pool.ts';
 import { seededRandom } from '../seeded-random.ts';
 import { VirtualClock } from '../virtual-clock.ts';
 import { createServiceModel, type ServiceModel } from './service-model.ts';
-import { type PlannedRequest, planLoad } from './simulated-load.ts';
+import { type PlannedRequest, planLoad, type SimulatedLoad } from './simulated-load.ts';
 import { createSimulatedNetwork, DIMENSION, MODEL } from './simulated-network.ts';
 
 const BATCHES_IN_FLIGHT = 2;
@@ -36,6 +36,28 @@ export interface SimulationResult {
 export async function simulateService(seed: number): Promise<SimulationResult> {
   const load = planLoad(seededRandom(scattered(seed)));
   const clock = new VirtualClock();
+  const { network, backend, batcher, admission, encode } = createService(load, clock);
+  const model = createServiceModel({ load, clock, network, admission, batcher, backend });
+  for (const planned of load.requests) {
+    clock.schedule(planned.atMs, () => void send(planned, encode, model, clock));
+  }
+  for (const { atMs, serverIndex, mood } of load.moods) {
+    clock.schedule(atMs, () => network.setMood(serverIndex, mood));
+  }
+  for (let step = 0; step < STEPS_MAX && !model.isOver(); step++) {
+    // Steps grow once nothing arrives any more: a long deadline is not waited for in small ones.
+    await clock.advance(step < 200 ? STEP_MS : STEP_MS * 20);
+    model.checkStep();
+  }
+  batcher.close();
+  await backend.close();
+  await clock.advance(10_000);
+  model.checkEnd(clock.plannedCount);
+  return model.result();
+}
+
+/** The parts that are simulated, assembled as the server does it. */
+function createService(load: SimulatedLoad, clock: VirtualClock) {
   const network = createSimulatedNetwork(clock, load);
   const log = createLog({ level: 'error', write: () => undefined });
   const backend = createTritonBackend({
@@ -57,6 +79,8 @@ export async function simulateService(seed: number): Promise<SimulationResult> {
     expected: { dimension: DIMENSION, isNormalized: true },
     clock,
     lingerMs: 0,
+    // As the settings have it.
+    holdShare: 0.5,
     graceMs: 500,
     tokenCountMax: 512,
   });
@@ -80,26 +104,12 @@ export async function simulateService(seed: number): Promise<SimulationResult> {
     clock,
     limits: { requestTimeoutMs: REQUEST_TIMEOUT_MS, textCharactersMax: 1e6 },
   } as unknown as Parts);
-  const model = createServiceModel({ load, clock, network, admission, batcher, backend });
-  for (const planned of load.requests) {
-    clock.schedule(planned.atMs, () => void send(planned, encode, model, clock));
-  }
-  for (const { atMs, serverIndex, mood } of load.moods) {
-    clock.schedule(atMs, () => network.setMood(serverIndex, mood));
-  }
-  for (let step = 0; step < STEPS_MAX && !model.isOver(); step++) {
-    // Steps grow once nothing arrives any more: a long deadline is not waited for in small ones.
-    await clock.advance(step < 200 ? STEP_MS : STEP_MS * 20);
-    model.checkStep();
-  }
-  batcher.close();
-  await backend.close();
-  await clock.advance(10_000);
-  model.checkEnd(clock.plannedCount);
-  return model.result();
+  return { network, backend, batcher, admission, encode };
 }
 
-/** Neighbouring seeds give alike first numbers, all of them low; by Knuth's multiplier they do not. */
+/**
+ * Neighbouring seeds give alike first numbers, all of them low; by Knuth's multiplier they do not.
+ */
 function scattered(seed: number): number {
   return Math.imul(seed, 2_654_435_761) >>> 0;
 }

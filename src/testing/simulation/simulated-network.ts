@@ -23,7 +23,9 @@ export type ServerMood =
   | 'busy'
   /** Rows of another model under the same name. */
   | 'other-model'
-  /** A bad row in each batch of several: not finite, of half the length, or a copy of its neighbour. */
+  /**
+   * A bad row in each batch of several: not finite, of half the length, or a copy of its neighbour.
+   */
   | 'nan-rows'
   | 'short-rows'
   | 'copied-rows'
