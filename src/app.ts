@@ -67,7 +67,7 @@ export function createApp(options: {
   addOpenaiRoutes(app, door);
   addTeiRoutes(app, door);
   addOperationsRoutes(app, { parts, config, facts, version });
-  addMetricsRoute(app, { metrics, parts, version });
+  addMetricsRoute(app, { metrics, parts, version, facts });
   addPlayground(app);
   addSwagger(app, { version, facts });
   return app;

@@ -35,32 +35,33 @@ export function createApiKeys(config: {
     .map((path) => path.slice(0, -1));
 
   function isKeyless({ method, url }: Request): boolean {
-    if (method !== 'GET' && method !== 'HEAD') return false;
+    // What takes GET takes no other method but POST, at `/`; the rest is told so, key or not.
+    if (method === 'POST') return false;
     const { pathname } = new URL(url);
     return exact.has(pathname) || prefixes.some((prefix) => pathname.startsWith(prefix));
   }
 
-  /** From 1; 0 when the request brings none of them. */
-  function numberOf(key: string | undefined): number {
-    if (key === undefined) return 0;
-    const hash = hashOf(key);
+  /** Number of the key that the request brings, from 1; 0 when it brings none of ours. */
+  function numberOf(request: Request): number {
     let found = 0;
-    hashes.forEach((known, index) => {
-      if (timingSafeEqual(known, hash)) found = index + 1;
-    });
+    for (const key of keysOf(request)) {
+      const hash = hashOf(key);
+      hashes.forEach((known, index) => {
+        if (timingSafeEqual(known, hash)) found = index + 1;
+      });
+    }
     return found;
   }
 
   return {
     nameOf(request) {
-      const number = numberOf(keyOf(request));
+      const number = numberOf(request);
       return number === 0 ? undefined : `key-${number}`;
     },
     refusalOf(request) {
-      const key = keyOf(request);
-      if (numberOf(key) > 0 || isKeyless(request)) return undefined;
+      if (numberOf(request) > 0 || isKeyless(request)) return undefined;
       const message =
-        key === undefined
+        keysOf(request).length === 0
           ? 'This server wants an API key: Authorization: Bearer KEY, or x-api-key: KEY.'
           : 'The API key is not one of this server.';
       return new ServerError('EMB_KEY_INVALID', message, { field: 'authorization' });
@@ -72,9 +73,10 @@ function hashOf(key: string): Buffer {
   return createHash('sha256').update(key).digest();
 }
 
-function keyOf({ headers }: Request): string | undefined {
+/** Either header will do: a client may be made to send the one, and a gateway adds the other. */
+function keysOf({ headers }: Request): readonly string[] {
   const bearer = /^Bearer +(\S+) *$/i.exec(headers.get('authorization') ?? '')?.[1];
-  return bearer ?? headers.get('x-api-key') ?? undefined;
+  return [bearer, headers.get('x-api-key')].filter((key) => typeof key === 'string');
 }
 
 function keysInFile(path: string): readonly string[] {

@@ -1,5 +1,5 @@
 import type { DocumentDecoration } from 'elysia';
-import type { ModelHead, ModelManifest } from '../model/manifest.ts';
+import { type ModelHead, type ModelManifest, modelNamesOf } from '../model/manifest.ts';
 
 /**
  * What the documents of all routes are made of. Requests are checked by hand-written code, so they
@@ -20,6 +20,8 @@ export type Replies = NonNullable<DocumentDecoration['responses']>;
 /** What the documents say of this very server: its model and its limits. */
 export interface DocumentFacts {
   readonly model: string;
+  /** What a request may call it. */
+  readonly modelNames: readonly string[];
   readonly dimension: number;
   /** What `dimensions` may ask for. */
   readonly dimensions: readonly number[];
@@ -47,6 +49,7 @@ export function documentFactsOf(
   const { requestTextsMax, allowTokenIds, strictModel } = config;
   return {
     model: manifest.id,
+    modelNames: modelNamesOf(manifest),
     dimension: manifest.dimension,
     dimensions: [manifest.dimension, ...manifest.shortDimensions],
     heads: manifest.heads,

@@ -13,7 +13,7 @@ import {
   vectorReplyOf,
   weightsOf,
 } from './document-parts.ts';
-import { nativeErrors } from './error-documents.ts';
+import { keyRefusal, nativeErrors } from './error-documents.ts';
 
 /** What the OpenAPI document says of our own routes. */
 
@@ -74,10 +74,6 @@ export const encodeDocument = (facts: DocumentFacts): DocumentDecoration => ({
         },
         truncate: TRUNCATE,
         outputs: outputsOf(facts, 'What to compute; dense unless told.'),
-        sparse_tokens: {
-          ...OPTIONAL_BOOLEAN,
-          description: 'Adds `tokens` to each `sparse`: the piece of each id. Needs that output.',
-        },
         sparse_tokens: {
           ...OPTIONAL_BOOLEAN,
           description: 'Adds `tokens` to each `sparse`: the piece of each id. Needs that output.',
@@ -152,17 +148,22 @@ export const scoreDocument = (facts: DocumentFacts): DocumentDecoration => ({
 const OBJECT: Schema = { type: 'object' };
 
 /** `GET /get_vector_dim`. */
-export const vectorDimDocument = ({ dimension, model }: DocumentFacts): DocumentDecoration => ({
+export const vectorDimDocument = (facts: DocumentFacts): DocumentDecoration => ({
   summary: 'Dimensions of a row',
   tags: ['native'],
   responses: {
-    200: jsonReplyOf('The dimension.', OBJECT, { vector_dim: dimension, model }),
+    200: jsonReplyOf('The dimension.', OBJECT, {
+      vector_dim: facts.dimension,
+      model: facts.model,
+    }),
+    ...keyRefusal(facts),
   },
 });
 
 /** `GET /health`. */
 export const HEALTH_DOCUMENT: DocumentDecoration = {
   summary: 'Whether the process lives',
+  security: [],
   tags: ['operations'],
   responses: { 200: jsonReplyOf('It does.', OBJECT, { status: 'ok' }) },
 };
@@ -170,6 +171,7 @@ export const HEALTH_DOCUMENT: DocumentDecoration = {
 /** `GET /ready`. */
 export const READY_DOCUMENT: DocumentDecoration = {
   summary: 'Whether a text sent now would be answered',
+  security: [],
   tags: ['operations'],
   responses: {
     200: jsonReplyOf('It would.', OBJECT, { ready: true, model: 'bge-m3' }),
@@ -182,8 +184,12 @@ export const READY_DOCUMENT: DocumentDecoration = {
 };
 
 /** `GET /info`. */
-export const INFO_DOCUMENT: DocumentDecoration = {
+export const infoDocument = (facts: DocumentFacts): DocumentDecoration => ({
   summary: 'Model, backend, queue and settings',
+  description: 'Holds the fields of text-embeddings-inference too.',
   tags: ['operations'],
-  responses: { 200: jsonReplyOf('What this server is.', OBJECT, { version: '0.1.0' }) },
-};
+  responses: {
+    200: jsonReplyOf('What this server is.', OBJECT, { version: '0.1.0' }),
+    ...keyRefusal(facts),
+  },
+});

@@ -74,7 +74,13 @@ const repliesOf =
     );
 
 /** The errors of our own routes. */
-export const nativeErrors = repliesOf(NATIVE, [400, 406, 413, 415, 422, 429, 500, 502, 503, 504]);
+export const nativeErrors = repliesOf(
+  NATIVE,
+  [400, 406, 413, 415, 422, 429, 500, 501, 502, 503, 504],
+);
+
+/** The error of our own routes that know no other; none where no key is needed. */
+export const keyRefusal = repliesOf(NATIVE, []);
 
 const OPENAI_MEANINGS = { ...MEANINGS, 400: 'The body, or a field of it, is wrong.' };
 
@@ -84,6 +90,9 @@ export const openaiErrors = repliesOf(
   [400, 406, 413, 415, 429, 500, 501, 502, 503, 504],
   OPENAI_MEANINGS,
 );
+
+/** The error of OpenAI's routes that know no other; none where no key is needed. */
+export const openaiKeyRefusal = repliesOf(OPENAI, []);
 
 /** That there is no such model, in OpenAI's shape. */
 export const unknownModel = jsonReplyOf(MEANINGS[404] ?? '', OPENAI);

@@ -111,6 +111,22 @@ export function requiredTexts(fields: Fields, field: string, textCountMax: numbe
   return { texts: value as string[], isSingle: false };
 }
 
+/** One string, as in `requiredTexts`. */
+export function requiredText(value: unknown, field: string): string {
+  if (Array.isArray(value)) throw invalid(field, 'a string', value);
+  return requiredTexts({ [field]: value }, field, 1).texts[0];
+}
+
+/** An array of strings, as in `requiredTexts`. */
+export function requiredTextList(
+  value: unknown,
+  field: string,
+  textCountMax: number,
+): readonly string[] {
+  if (typeof value === 'string') throw invalid(field, 'an array of strings', value);
+  return requiredTexts({ [field]: value }, field, textCountMax).texts;
+}
+
 function checkText(text: string, field: string): void {
   if (text.length === 0) {
     const message = `${field} is an empty string; send at least one character.`;

@@ -1,17 +1,19 @@
 import type { DocumentDecoration, Elysia } from 'elysia';
 import type { Metrics } from '../base/metrics.ts';
 import type { Parts } from '../encode.ts';
+import type { DocumentFacts } from './document-parts.ts';
+import { keyRefusal } from './error-documents.ts';
 
 /** Adds `GET /metrics`, in the text format of Prometheus. */
 export function addMetricsRoute(
   app: Elysia,
-  door: { metrics: Metrics; parts: Parts; version: string },
+  door: { metrics: Metrics; parts: Parts; version: string; facts: DocumentFacts },
 ): void {
   const { metrics } = door;
   addGauges(door);
   const headers = { 'content-type': metrics.contentType };
   const answer = async (): Promise<Response> => new Response(await metrics.text(), { headers });
-  app.get('/metrics', answer, { detail: METRICS_DOCUMENT });
+  app.get('/metrics', answer, { detail: metricsDocument(door.facts) });
 }
 
 /** What is read off the parts at each scrape. */
@@ -60,7 +62,7 @@ function addGauges({ metrics, parts, version }: Parameters<typeof addMetricsRout
 }
 
 /** `GET /metrics`. */
-const METRICS_DOCUMENT: DocumentDecoration = {
+const metricsDocument = (facts: DocumentFacts): DocumentDecoration => ({
   summary: 'Metrics for Prometheus',
   tags: ['operations'],
   responses: {
@@ -73,5 +75,6 @@ const METRICS_DOCUMENT: DocumentDecoration = {
         },
       },
     },
+    ...keyRefusal(facts),
   },
-};
+});

@@ -8,7 +8,7 @@ import {
   type Schema,
   vectorReplyOf,
 } from './document-parts.ts';
-import { openaiErrors, unknownModel } from './error-documents.ts';
+import { openaiErrors, openaiKeyRefusal, unknownModel } from './error-documents.ts';
 
 /** What the OpenAPI document says of OpenAI's routes. */
 
@@ -57,7 +57,7 @@ export const embeddingsDocument = (facts: DocumentFacts): DocumentDecoration => 
         model: {
           type: 'string',
           nullable: true,
-          ...(facts.strictModel ? { enum: [facts.model] } : {}),
+          ...(facts.strictModel ? { enum: [...facts.modelNames, null] } : {}),
           description: `This server has ${facts.model} alone, and every reply names it.`,
         },
         encoding_format: { type: 'string', nullable: true, enum: ['float', 'base64', null] },
@@ -93,11 +93,6 @@ const MODEL: Schema = {
   },
 };
 
-const refusals = (facts: DocumentFacts) => {
-  const { 401: unauthorized } = openaiErrors(facts);
-  return unauthorized === undefined ? {} : { 401: unauthorized };
-};
-
 /** `GET /v1/models`. */
 export const modelsDocument = (facts: DocumentFacts): DocumentDecoration => ({
   summary: 'The one model that is served',
@@ -111,7 +106,7 @@ export const modelsDocument = (facts: DocumentFacts): DocumentDecoration => ({
         data: { type: 'array', items: MODEL },
       },
     }),
-    ...refusals(facts),
+    ...openaiKeyRefusal(facts),
   },
 });
 
@@ -131,6 +126,6 @@ export const modelDocument = (facts: DocumentFacts): DocumentDecoration => ({
   responses: {
     200: jsonReplyOf('It.', MODEL),
     404: unknownModel,
-    ...refusals(facts),
+    ...openaiKeyRefusal(facts),
   },
 });

@@ -2,7 +2,7 @@ import type { Elysia } from 'elysia';
 import { headSet } from '../backend/backend.ts';
 import { ServerError, toServerError } from '../base/errors.ts';
 import type { EncodeResult } from '../encode.ts';
-import type { ModelManifest } from '../model/manifest.ts';
+import { type ModelManifest, modelNamesOf } from '../model/manifest.ts';
 import type { ByteWriter } from '../reply/byte-writer.ts';
 import { FLOAT32_JSON_BYTES_MAX } from '../reply/float32-json.ts';
 import { JSON_BASE64_FORMAT, JSON_FORMAT, type ReplyFormat } from '../reply/reply-format.ts';
@@ -74,7 +74,7 @@ async function answerEmbeddings(
   const call = await readCall(door, request, requestId);
   const { fields } = call;
   const model = optionalText(fields, 'model');
-  if (limits.strictModel) refuseForeignModel(manifest, model);
+  if (limits.strictModel && model !== undefined) refuseForeignModel(manifest, model);
   const format = formatOf(call.format, fields);
   const dimension = dimensionOf(fields, manifest);
   const { texts, isSingle } = requiredInputs(fields, 'input', {
@@ -143,10 +143,10 @@ function writeEmbeddings(
 }
 
 /** @throws ServerError EMB_MODEL_UNKNOWN unless it is the model's id, or its name on its hub. */
-function refuseForeignModel({ id, source }: ModelManifest, name: unknown): void {
-  const names = source.kind === 'hub' ? [id, source.repository] : [id];
-  if (typeof name === 'string' && names.includes(name)) return;
-  const said = typeof name === 'string' ? `"${name.slice(0, 100)}"` : `a ${typeof name}`;
+function refuseForeignModel(manifest: ModelManifest, name: string): void {
+  const names = modelNamesOf(manifest);
+  if (names.includes(name)) return;
+  const said = `"${name.slice(0, 100)}"`;
   const message = `model must be ${names.map((one) => `"${one}"`).join(' or ')}, not ${said}.`;
   throw new ServerError('EMB_MODEL_UNKNOWN', message, {
     field: 'model',

@@ -1,13 +1,15 @@
 import type { Elysia } from 'elysia';
 import { type Config, shownConfig } from '../config.ts';
 import type { Parts } from '../encode.ts';
-import { HEALTH_DOCUMENT, INFO_DOCUMENT, READY_DOCUMENT } from './documents.ts';
+import type { DocumentFacts } from './document-parts.ts';
+import { HEALTH_DOCUMENT, infoDocument, READY_DOCUMENT } from './documents.ts';
 import { teiInfo } from './tei-info.ts';
 
 /** What the operators' routes show. */
 export interface OperationsDoor {
   readonly parts: Parts;
   readonly config: Config;
+  readonly facts: DocumentFacts;
   readonly version: string;
 }
 
@@ -59,7 +61,7 @@ export function addOperationsRoutes(app: Elysia, door: OperationsDoor): void {
       },
       settings: shownConfig(config),
     }),
-    { detail: INFO_DOCUMENT },
+    { detail: infoDocument(door.facts) },
   );
 }
 

@@ -1,4 +1,4 @@
-import type { Elysia } from 'elysia';
+import type { DocumentDecoration, Elysia } from 'elysia';
 
 /**
  * What the page may do: load from this server and call it, and nothing else. Nothing is inline, so
@@ -33,10 +33,25 @@ const FILES: Readonly<Record<string, string>> = {
   'words.js': SCRIPT,
 };
 
+/** `GET /`. */
+const PLAYGROUND_DOCUMENT: DocumentDecoration = {
+  summary: 'A page to try the model out',
+  security: [],
+  tags: ['operations'],
+  responses: {
+    200: {
+      description: 'The page.',
+      content: { 'text/html': { schema: { type: 'string' } } },
+    },
+  },
+};
+
 /** Adds `GET /`, a page to try the model out, and its files below `/playground/`. */
 export function addPlayground(app: Elysia): void {
   const hidden = { detail: { hide: true } };
-  app.get('/', () => fileReply('index.html', 'text/html; charset=utf-8'), hidden);
+  app.get('/', () => fileReply('index.html', 'text/html; charset=utf-8'), {
+    detail: PLAYGROUND_DOCUMENT,
+  });
   for (const [name, type] of Object.entries(FILES)) {
     app.get(`/playground/${name}`, () => fileReply(name, type), hidden);
   }

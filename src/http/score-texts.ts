@@ -117,7 +117,7 @@ export function weightsOf(fields: Fields, heads: readonly Head[]): number[] {
     );
   }
   const weights = heads.map((head) => map[head] ?? 0);
-  const isRight = weights.every(
+  const isRight = Object.values(map).every(
     (weight) => typeof weight === 'number' && weight >= 0 && weight <= 1e6,
   );
   const sum = weights.reduce<number>((total, weight) => total + Number(weight), 0);

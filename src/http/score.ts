@@ -18,7 +18,8 @@ import {
   fieldsOf,
   optionalBoolean,
   optionalWords,
-  requiredTexts,
+  requiredText,
+  requiredTextList,
 } from './field-checks.ts';
 import { readBody } from './read-body.ts';
 import { timeoutOf } from './request-timeout.ts';
@@ -103,8 +104,8 @@ async function encodeBoth(
 ): Promise<{ query: EncodeResult; texts: EncodeResult }> {
   const { limits } = door;
   const { fields, heads, timeoutMs } = asked;
-  const given = requiredTexts(fields, 'query', 1);
-  const { texts } = requiredTexts(fields, 'texts', limits.requestTextsMax);
+  const text = requiredText(fields.query, 'query');
+  const texts = requiredTextList(fields.texts, 'texts', limits.requestTextsMax);
   const common = {
     heads,
     truncate: optionalBoolean(fields, 'truncate') ?? limits.truncate,
@@ -115,7 +116,7 @@ async function encodeBoth(
     caller: door.callerOf(request),
   } satisfies Partial<EncodeRequest>;
   const [query, passages] = await Promise.all([
-    door.encode({ ...common, texts: given.texts, inputType: 'query', fieldOf: () => 'query' }),
+    door.encode({ ...common, texts: [text], inputType: 'query', fieldOf: () => 'query' }),
     door.encode({ ...common, texts, inputType: 'passage', fieldOf: (at) => `texts[${at}]` }),
   ]);
   return { query, texts: passages };

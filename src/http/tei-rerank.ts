@@ -3,7 +3,13 @@ import { headSet } from '../backend/backend.ts';
 import { ServerError } from '../base/errors.ts';
 import type { EncodeResult } from '../encode.ts';
 import { REQUEST_ID_HEADER } from './error-reply.ts';
-import { fieldsOf, optionalBoolean, optionalWords, requiredTexts } from './field-checks.ts';
+import {
+  fieldsOf,
+  optionalBoolean,
+  optionalWords,
+  requiredText,
+  requiredTextList,
+} from './field-checks.ts';
 import { scoreTexts, weightsOf } from './score-texts.ts';
 import { computeHeaders, encodeTexts, promptOf, truncationOf } from './tei-call.ts';
 import type { DoorCall, VectorDoor } from './vector-door.ts';
@@ -17,8 +23,12 @@ export async function answerSimilarity(door: VectorDoor, call: DoorCall): Promis
   refuseRaw(call);
   const inputs = fieldsOf(call.fields.inputs ?? {}, 'inputs');
   const parameters = fieldsOf(call.fields.parameters ?? {}, 'parameters');
-  const source = oneText(inputs.source_sentence, 'inputs.source_sentence');
-  const sentences = textList(inputs.sentences, 'inputs.sentences', door.limits.requestTextsMax);
+  const source = requiredText(inputs.source_sentence, 'inputs.source_sentence');
+  const sentences = requiredTextList(
+    inputs.sentences,
+    'inputs.sentences',
+    door.limits.requestTextsMax,
+  );
   const inputType = promptOf(parameters);
   const heads = headSet(['dense']);
   const common = { heads, inputType, ...truncationOf(door, parameters) };
@@ -49,8 +59,8 @@ export async function answerSimilarity(door: VectorDoor, call: DoorCall): Promis
 export async function answerRerank(door: VectorDoor, call: DoorCall): Promise<Response> {
   refuseRaw(call);
   const { fields } = call;
-  const query = oneText(fields.query, 'query');
-  const texts = textList(fields.texts, 'texts', door.limits.requestTextsMax);
+  const query = requiredText(fields.query, 'query');
+  const texts = requiredTextList(fields.texts, 'texts', door.limits.requestTextsMax);
   optionalBoolean(fields, 'raw_scores');
   const isTextWanted = optionalBoolean(fields, 'return_text') ?? false;
   const heads = headSet(optionalWords(fields, 'outputs', HEADS) ?? door.heads());
@@ -75,22 +85,6 @@ export async function answerRerank(door: VectorDoor, call: DoorCall): Promise<Re
     .map((score, index) => ({ index, ...(isTextWanted ? { text: texts[index] } : {}), score }))
     .sort((a, b) => b.score - a.score || a.index - b.index);
   return valueReply(door, call, ranks, { texts: [query, ...texts], results: [asked, given] });
-}
-
-function oneText(value: unknown, field: string): string {
-  if (Array.isArray(value)) {
-    const message = `${field} must be a string, not an array.`;
-    throw new ServerError('EMB_FIELD_INVALID', message, { field, limit: 'a string' });
-  }
-  return requiredTexts({ [field]: value }, field, 1).texts[0];
-}
-
-function textList(value: unknown, field: string, textCountMax: number): readonly string[] {
-  if (typeof value === 'string') {
-    const message = `${field} must be an array of strings, not a string.`;
-    throw new ServerError('EMB_FIELD_INVALID', message, { field, limit: 'an array of strings' });
-  }
-  return requiredTexts({ [field]: value }, field, textCountMax).texts;
 }
 
 /** Scores have no raw form; said before any work. */

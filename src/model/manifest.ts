@@ -105,6 +105,11 @@ export async function loadManifest(options: {
   return manifest;
 }
 
+/** What a request may call the model: its id, and its name on its hub. */
+export function modelNamesOf({ id, source }: ModelManifest): readonly string[] {
+  return source.kind === 'hub' ? [id, source.repository] : [id];
+}
+
 /** Names of the models that `modelsDir` describes, sorted. */
 export async function listManifests(modelsDir: string): Promise<string[]> {
   const entries = await readdir(modelsDir).catch(() => [] as string[]);
