@@ -1,4 +1,4 @@
-import { rename, stat } from 'node:fs/promises';
+import { rename, rm, stat } from 'node:fs/promises';
 import { compileTokenizer } from './compile-tokenizer.ts';
 import { readCompiledTokenizer, type TokenizerTables } from './compiled-format.ts';
 import { CompiledTokenizerError } from './tokenizer-error.ts';
@@ -75,8 +75,13 @@ async function isCurrent(paths: CompiledTokenizerPaths, tables: TokenizerTables)
 /** Writes beside the target and renames, so that nobody ever reads half a file. */
 async function writeCompiled(compiled: Uint8Array, path: string): Promise<void> {
   const partial = `${path}.${process.pid}.partial`;
-  await Bun.write(partial, compiled);
-  await rename(partial, path);
+  try {
+    await Bun.write(partial, compiled);
+    await rename(partial, path);
+  } catch (error) {
+    await rm(partial, { force: true }).catch(() => undefined);
+    throw error;
+  }
 }
 
 function isMissing(error: unknown): boolean {
