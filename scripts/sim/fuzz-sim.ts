@@ -12,7 +12,9 @@ import { createRequestFuzzer } from '../../src/testing/fuzz/fuzz-requests.ts';
 /** Faults are printed up to here, then only counted. */
 const PRINTED_MAX = 10;
 
-/** Memory that may come on top after the first tenth of the runs, in MB: caches and the collector. */
+/**
+ * Memory that may come on top after the first tenth of the runs, in MB: caches and the collector.
+ */
 const GROWTH_MB_MAX = 100;
 
 const { values } = parseArgs({

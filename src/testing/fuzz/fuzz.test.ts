@@ -5,9 +5,9 @@ import { createRequestFuzzer } from './fuzz-requests.ts';
 /**
  * A sample of what `bun run sim --only fuzz` runs a million of.
  *
- * Faults that were planted in the code by hand, and that this suite caught: a byte count of Triton's
- * that is believed; an output that reaches beyond the body; a text or a list of texts whose type is
- * not looked at; an error of a parser that has no name.
+ * Faults that were planted in the code by hand, and that this suite caught: a byte count of
+ * Triton's that is believed; an output that reaches beyond the body; a text or a list of texts
+ * whose type is not looked at; an error of a parser that has no name.
  */
 
 test('damaged requests are answered, or refused by name: never 500', async () => {

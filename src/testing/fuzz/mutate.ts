@@ -26,7 +26,9 @@ const PROMISES: readonly Uint8Array[] = [
   [0xc1],
 ].map((bytes) => Uint8Array.from(bytes));
 
-/** Damages `bytes` in one to four places: flips, cuts, doubles, splices, or replaces them at random. */
+/**
+ * Damages `bytes` in one to four places: flips, cuts, doubles, splices, or replaces them at random.
+ */
 export function mutate(bytes: Uint8Array, random: SeededRandom): Uint8Array<ArrayBuffer> {
   let result = Uint8Array.from(bytes);
   for (let change = random.between(1, 4); change > 0; change--) {
