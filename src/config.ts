@@ -58,7 +58,7 @@ export const SETTINGS = {
     'How often the names in TRITON_URL are resolved; each address is an endpoint. 0: left to the connection.'),
   fallback: choice('FALLBACK', ['none', 'embedded'],
     'What stands in while Triton is down. embedded: the same model in this process, if its file is here.'),
-  backendGraceMs: integer('BACKEND_GRACE_MS', 5000, [0, 600_000], 'ms',
+  backendGraceMs: integer('BACKEND_GRACE_MS', 10_000, [0, 600_000], 'ms',
     'How long admitted texts wait for a backend that has gone down. Beyond it, 503.'),
   embeddedSlots: integer('EMBEDDED_SLOTS', 0, [0, 256], 'workers',
     'Inference workers side by side. 0: one for each core; of a model over 0.5 GB, one in all.'),

@@ -61,7 +61,7 @@ const RETRY_MS_MIN = 50;
 const RETRY_MS_MAX = 30_000;
 
 /** The part of a deadline that waiting may take; the rest is for the work itself and the reply. */
-const WAIT_SHARE = 0.8;
+const WAIT_SHARE = 0.5;
 
 /**
  * How far a Retry-After is spread about its mean, so that those who were refused together do not

@@ -55,6 +55,8 @@ export interface FakeTriton {
    * test.
    */
   readonly problems: readonly string[];
+  /** Connections that are open. */
+  readonly connectionCount: number;
   /** From now on. */
   behave(behaviour: FakeBehaviour): void;
   /**
@@ -123,6 +125,9 @@ export async function startFakeTriton(options: FakeTritonOptions): Promise<FakeT
     inferences,
     calls,
     problems,
+    get connectionCount() {
+      return server.connectionCount;
+    },
     behave(behaviour) {
       lasting = behaviour;
     },

@@ -14,6 +14,8 @@ export interface RawRequest {
 /** An HTTP/1.1 server on a free port of the loopback whose answers are bytes, right or wrong. */
 export interface RawHttpServer {
   readonly port: number;
+  /** Connections that are open. */
+  readonly connectionCount: number;
   /** Ends every connection; the port is free then. */
   stop(): Promise<void>;
 }
@@ -59,6 +61,9 @@ export async function startRawHttpServer(options: {
   if (address === null || typeof address === 'string') throw new Error('no port');
   return {
     port: address.port,
+    get connectionCount() {
+      return sockets.size;
+    },
     stop() {
       const closed = new Promise<void>((resolve) => {
         server.close(() => resolve());

@@ -153,6 +153,23 @@ describe('a refusal', () => {
   });
 });
 
+describe('a batch that nobody waits for any more', () => {
+  test('is given up at Triton too: its connection ends, and the next batch is right', async () => {
+    under.fake.behaveOnce({ kind: 'stall' });
+    const controller = new AbortController();
+    const outcome = under.backend
+      .infer(BATCH, { signal: controller.signal })
+      .catch((error: ServerError) => error.code);
+    await until('it has arrived', () => under.batchRequests().length === 1);
+    const before = under.fake.connectionCount;
+    controller.abort();
+    expect(await outcome).toBe('EMB_REQUEST_ABORTED');
+    await until('its connection has ended', () => under.fake.connectionCount < before);
+    expect(await under.infer()).toEqual(RIGHT);
+    expect(under.backend.state().isReady).toBe(true);
+  });
+});
+
 describe('several endpoints', () => {
   test('a batch goes elsewhere when its endpoint fails, and that one is out until a probe', async () => {
     const shape = { datatype: 'INT64', dimension: DIMENSION, batchTextsMax: 32 } as const;
