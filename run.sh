@@ -285,6 +285,7 @@ run_tests() {
   lock
   bun scripts/triton-setup.ts || exit "$EXIT_TRITON"
   bun scripts/test-programs.ts || exit "$EXIT_DEPENDENCIES"
+  bun scripts/clients-setup.ts || exit "$EXIT_DEPENDENCIES"
   unlock
   # Not `bun run check`, which is the same but adds a line after the totals when something failed.
   exec bun scripts/check.ts "$@"

@@ -73,6 +73,8 @@ const DEPENDENCIES = [
   'marshmallow==3.26.2',
   'mdurl==0.1.2',
   'multidict==7.1.0',
+  'msgpack==1.1.0',
+  'msgpack-numpy==0.4.8',
   'mypy_extensions==1.2.0',
   'nest-asyncio==1.6.0',
   'numpy==2.2.6',

@@ -51,6 +51,7 @@ const MEANINGS: Readonly<Record<number, string>> = {
   401: 'No API key, or not one of this server.',
   404: 'The request names another model.',
   406: 'No format in Accept is known.',
+  408: 'The body took too long to arrive.',
   413: 'The body is too large.',
   415: 'The Content-Type is not known.',
   422: 'A field is missing, wrong or over its limit.',
@@ -76,7 +77,7 @@ const repliesOf =
 /** The errors of our own routes. */
 export const nativeErrors = repliesOf(
   NATIVE,
-  [400, 406, 413, 415, 422, 429, 500, 501, 502, 503, 504],
+  [400, 406, 408, 413, 415, 422, 429, 500, 501, 502, 503, 504],
 );
 
 /** The error of our own routes that know no other; none where no key is needed. */
@@ -87,7 +88,7 @@ const OPENAI_MEANINGS = { ...MEANINGS, 400: 'The body, or a field of it, is wron
 /** The errors of OpenAI's routes. */
 export const openaiErrors = repliesOf(
   OPENAI,
-  [400, 406, 413, 415, 429, 500, 501, 502, 503, 504],
+  [400, 406, 408, 413, 415, 429, 500, 501, 502, 503, 504],
   OPENAI_MEANINGS,
 );
 
@@ -98,4 +99,4 @@ export const openaiKeyRefusal = repliesOf(OPENAI, []);
 export const unknownModel = jsonReplyOf(MEANINGS[404] ?? '', OPENAI);
 
 /** The errors of the routes of text-embeddings-inference. */
-export const teiErrors = repliesOf(TEI, [400, 406, 413, 415, 422, 424, 429, 503]);
+export const teiErrors = repliesOf(TEI, [400, 406, 408, 413, 415, 422, 424, 429, 503]);

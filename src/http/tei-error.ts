@@ -27,7 +27,7 @@ const KINDS: { readonly [Code in ErrorCode]?: TeiKind } = {
 };
 
 /** Codes whose status is that of HTTP itself, on every route. */
-const HTTP_STATUSES: ReadonlySet<number> = new Set([400, 401, 404, 405, 406, 413, 415, 499]);
+const HTTP_STATUSES: ReadonlySet<number> = new Set([400, 401, 404, 405, 406, 408, 413, 415, 499]);
 
 /**
  * An error in the shape of text-embeddings-inference, `{"error", "error_type"}`, with our own

@@ -1,0 +1,97 @@
+"""Drives the Python clients for the tests: one JSON request a line in, one JSON answer a line out.
+
+A request is {"client", "url", "texts"}; an answer is {"vectors"} or {"error"}, the latter as whoever prints the
+exception reads it.
+"""
+
+import json
+import sys
+import threading
+
+
+def openai_python(url, texts):
+    from openai import OpenAI
+
+    client = OpenAI(base_url=url + "/v1", api_key="unused")
+    # Without encoding_format it asks for base64 by itself, and decodes it.
+    reply = client.embeddings.create(model="bge-m3", input=texts)
+    return [row.embedding for row in reply.data]
+
+
+def langchain_openai(url, texts):
+    from langchain_openai import OpenAIEmbeddings
+
+    client = OpenAIEmbeddings(
+        base_url=url + "/v1", api_key="unused", model="bge-m3", check_embedding_ctx_length=False
+    )
+    return client.embed_documents(texts)
+
+
+def langchain_openai_by_default(url, texts):
+    """It sends token ids of another vocabulary. Its tokenizer is on a host of its own: here is a stand-in for that."""
+    import tiktoken
+    from langchain_openai import OpenAIEmbeddings
+
+    bytes_alone = tiktoken.Encoding(
+        name="bytes",
+        pat_str=r"[\s\S]",
+        mergeable_ranks={bytes([value]): value for value in range(256)},
+        special_tokens={},
+    )
+    tiktoken.encoding_for_model = tiktoken.get_encoding = lambda name: bytes_alone
+    client = OpenAIEmbeddings(base_url=url + "/v1", api_key="unused", model="bge-m3")
+    return client.embed_documents(texts)
+
+
+def langchain_tei(url, texts):
+    from langchain_huggingface import HuggingFaceEndpointEmbeddings
+
+    return HuggingFaceEndpointEmbeddings(model=url).embed_documents(texts)
+
+
+def llama_index_tei(url, texts):
+    from llama_index.embeddings.text_embeddings_inference import TextEmbeddingsInference
+
+    client = TextEmbeddingsInference(base_url=url, model_name="bge-m3")
+    return client.get_text_embedding_batch(texts)
+
+
+def requests_msgpack(url, texts):
+    import msgpack
+    import msgpack_numpy
+    import requests
+
+    reply = requests.post(
+        url + "/encode",
+        data=msgpack.packb({"query": texts}),
+        headers={"Content-Type": "application/msgpack", "Accept": "application/msgpack; layout=numpy"},
+        timeout=60,
+    )
+    if not reply.ok:
+        raise RuntimeError(reply.text)
+    return msgpack.unpackb(reply.content, object_hook=msgpack_numpy.decode)["embeddings"].tolist()
+
+
+CLIENTS = {
+    "openai (Python)": openai_python,
+    "langchain-openai (Python)": langchain_openai,
+    "langchain-openai, by default": langchain_openai_by_default,
+    "langchain-huggingface (Python, TEI)": langchain_tei,
+    "LlamaIndex TextEmbeddingsInference (Python)": llama_index_tei,
+    "requests + msgpack-numpy (Python)": requests_msgpack,
+}
+
+lock = threading.Lock()
+
+
+def answer(asked):
+    try:
+        told = {"vectors": CLIENTS[asked["client"]](asked["url"], asked["texts"])}
+    except Exception as error:
+        told = {"error": f"{type(error).__name__}: {error}"}
+    with lock:
+        print(json.dumps({"id": asked["id"], **told}), flush=True)
+
+
+for line in sys.stdin:
+    threading.Thread(target=answer, args=(json.loads(line),)).start()

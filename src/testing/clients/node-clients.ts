@@ -1,0 +1,71 @@
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
+import { OpenAIEmbeddings } from '@langchain/openai';
+import { embedMany } from 'ai';
+import OpenAI from 'openai';
+import type { ClientCase } from './client-case.ts';
+import { errorOf } from './error-of.ts';
+
+const MODEL = 'bge-m3';
+/** Nobody checks it, but every one of these clients wants one. */
+const apiKey = 'unused';
+
+function openai(url: string): OpenAI {
+  return new OpenAI({ baseURL: `${url}/v1`, apiKey });
+}
+
+function langchain(url: string): OpenAIEmbeddings {
+  return new OpenAIEmbeddings({ model: MODEL, apiKey, configuration: { baseURL: `${url}/v1` } });
+}
+
+function aiSdk(url: string, texts: readonly string[]) {
+  const provider = createOpenAICompatible({ name: 'bge', baseURL: `${url}/v1` });
+  return embedMany({ model: provider.embeddingModel(MODEL), values: [...texts] });
+}
+
+/** It asks for base64 by itself, and decodes it. */
+const OPENAI_NODE: ClientCase = {
+  name: 'openai (Node)',
+  isRetrying: true,
+  async vectors(url, texts) {
+    const { data } = await openai(url).embeddings.create({ model: MODEL, input: [...texts] });
+    return data.map(({ embedding }) => embedding);
+  },
+  complaint: (url, texts) =>
+    errorOf(openai(url).embeddings.create({ model: MODEL, input: [...texts] })),
+};
+
+const LANGCHAIN_NODE: ClientCase = {
+  name: '@langchain/openai',
+  isRetrying: true,
+  vectors: (url, texts) => langchain(url).embedDocuments([...texts]),
+  complaint: (url, texts) => errorOf(langchain(url).embedDocuments([...texts])),
+};
+
+const AI_SDK: ClientCase = {
+  name: 'AI SDK (@ai-sdk/openai-compatible)',
+  isRetrying: true,
+  vectors: async (url, texts) => (await aiSdk(url, texts)).embeddings,
+  complaint: (url, texts) => errorOf(aiSdk(url, texts)),
+};
+
+/** As the README shows it. */
+const CURL: ClientCase = {
+  name: 'curl',
+  isRetrying: false,
+  async vectors(url, texts) {
+    const reply = JSON.parse(await curl(`${url}/encode`, { query: texts }));
+    return reply.embeddings;
+  },
+  complaint: (url, texts) => curl(`${url}/encode`, { query: texts }),
+};
+
+async function curl(url: string, body: object): Promise<string> {
+  const child = Bun.spawn([
+    ...['curl', '--silent', '--show-error', url, '-H', 'Content-Type: application/json'],
+    ...['-d', JSON.stringify(body)],
+  ]);
+  return new Response(child.stdout).text();
+}
+
+/** Clients that run in this process, and curl. */
+export const NODE_CLIENTS: readonly ClientCase[] = [OPENAI_NODE, LANGCHAIN_NODE, AI_SDK, CURL];
