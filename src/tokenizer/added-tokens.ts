@@ -34,14 +34,25 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
   let text = '';
   let from = 0;
 
-  function nextInitial(): number {
+  /** Where, from `position` on, a token with this initial may start; or -1. */
+  function seek(index: number, position: number): number {
+    const initial = initials[index];
+    for (let at = position; ; at++) {
+      // In a run of them, looking at the next character is cheaper than a search.
+      if (text.charCodeAt(at) !== initial) {
+        at = text.indexOf(initialTexts[index], at);
+        if (at === -1) return -1;
+      }
+      if (at + 1 === text.length || isSecond[text.charCodeAt(at + 1)] === 1) return at;
+    }
+  }
+
+  function nextCandidate(): number {
     let nearest = -1;
     for (let index = 0; index < initials.length; index++) {
       let position = positions[index];
       if (position !== -1 && position < from) {
-        // In a run of them, looking at the next character is cheaper than a search.
-        const isNext = text.charCodeAt(from) === initials[index];
-        position = isNext ? from : text.indexOf(initialTexts[index], from);
+        position = seek(index, from);
         positions[index] = position;
       }
       if (position !== -1 && (nearest === -1 || position < nearest)) nearest = position;
@@ -50,7 +61,6 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
   }
 
   function tokenAt(at: number): AddedToken | undefined {
-    if (at + 1 < text.length && isSecond[text.charCodeAt(at + 1)] === 0) return undefined;
     for (const token of longestFirst) if (text.startsWith(token.content, at)) return token;
     return undefined;
   }
@@ -60,12 +70,12 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
       text = newText;
       from = 0;
       for (let index = 0; index < initials.length; index++) {
-        positions[index] = text.indexOf(initialTexts[index]);
+        positions[index] = seek(index, 0);
       }
     },
     next() {
       const floor = from;
-      for (let at = nextInitial(); at !== -1; at = nextInitial()) {
+      for (let at = nextCandidate(); at !== -1; at = nextCandidate()) {
         const token = tokenAt(at);
         if (token === undefined) {
           from = at + 1;

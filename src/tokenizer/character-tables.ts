@@ -43,7 +43,9 @@ const PAGE_SIZE = 256;
  * @throws TokenizerUnsupportedError for a charsmap in which clusters matter that the encoder does
  *   not look at.
  */
-export function buildCharacterTables(options: CharacterTablesOptions): CharacterTables {
+export function buildCharacterTables(
+  options: CharacterTablesOptions,
+): CharacterTables & { readonly wideSpaceRoute: number } {
   const { charsmap, codeOf, mark, collapsesSpaces } = options;
   const graphemes = readGraphemeTable();
   const classOf = (codePoint: number): number => graphemeOf(graphemes, codePoint);
@@ -71,7 +73,9 @@ export function buildCharacterTables(options: CharacterTablesOptions): Character
       (seconds.has(codePoint) ? SPECIAL.second : 0);
     const code = codeOf.get(character) ?? 0;
     if (flags === 0) return code;
-    return specials.add(flags, code, replacement === undefined ? 0 : replacements.add(replacement));
+    // The code of a character that is always replaced plays no part: equal entries then meet.
+    if (replacement === undefined) return specials.add(flags, code, 0);
+    return specials.add(flags, 0, replacements.add(replacement));
   };
 
   const unitRoutes = Uint16Array.from({ length: 0x10000 }, (_, unit) =>
@@ -79,7 +83,11 @@ export function buildCharacterTables(options: CharacterTablesOptions): Character
   );
   const spans = new Map([...pairs].map(([key, text]) => [key, replacements.add(text)]));
   const known = [...codeOf.keys()].map((character) => character.codePointAt(0) ?? 0);
+  const wideSpaceRoute = collapsesSpaces
+    ? specials.add(SPECIAL.mapped, 0, replacements.add(' '))
+    : -1;
   return {
+    wideSpaceRoute,
     unitRoutes,
     ...buildAstralPages(routeOf, [...known, ...charsmap.singles.keys()]),
     ...specials.arrays(),

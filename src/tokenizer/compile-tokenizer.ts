@@ -30,6 +30,12 @@ export function compileTokenizer(source: Uint8Array): Uint8Array<ArrayBuffer> {
   if (markCode === undefined)
     throw new TokenizerUnsupportedError('model.vocab: no word mark in it');
 
+  const { wideSpaceRoute, ...characterTables } = buildCharacterTables({
+    charsmap: parseCharsmap(tokenizer.charsmap),
+    codeOf,
+    mark: tokenizer.mark,
+    collapsesSpaces: tokenizer.collapsesSpaces,
+  });
   return writeCompiledTokenizer({
     meta: {
       sourceSha256: new Bun.CryptoHasher('sha256').update(source).digest('hex'),
@@ -40,15 +46,11 @@ export function compileTokenizer(source: Uint8Array): Uint8Array<ArrayBuffer> {
       pieceLengthMax: pieceCodes.reduce((most, { length }) => Math.max(most, length), 0),
       mark: tokenizer.mark,
       markCode,
+      wideSpaceRoute,
       addedTokens: tokenizer.addedTokens,
       template: tokenizer.template,
     },
-    ...buildCharacterTables({
-      charsmap: parseCharsmap(tokenizer.charsmap),
-      codeOf,
-      mark: tokenizer.mark,
-      collapsesSpaces: tokenizer.collapsesSpaces,
-    }),
+    ...characterTables,
     trie: packDoubleArray(trie, codeOf.size + 1),
     scores: tokenizer.scores,
     ...packPieceTexts(contents),

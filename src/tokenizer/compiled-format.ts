@@ -4,7 +4,7 @@ import type { AddedToken } from './tokenizer-json.ts';
 /**
  * Goes up whenever the layout or the meaning of a section changes; older files are then rebuilt.
  */
-export const COMPILED_FORMAT_VERSION = 1;
+export const COMPILED_FORMAT_VERSION = 2;
 
 /** First bytes of every compiled tokenizer. */
 const MAGIC = 'UNIGRAM\n';
@@ -38,6 +38,11 @@ export interface TokenizerMeta {
   /** The character that stands for a space, and its code in the piece trie. */
   readonly mark: string;
   readonly markCode: number;
+  /**
+   * The route of all characters that the charsmap replaces by one space, control characters apart:
+   * the no-break space, the ideographic one. -1 when spaces are not collapsed.
+   */
+  readonly wideSpaceRoute: number;
   readonly addedTokens: readonly AddedToken[];
   readonly template: { readonly before: readonly number[]; readonly after: readonly number[] };
 }

@@ -10,14 +10,8 @@ import { createUnigramSearch } from './unigram-search.ts';
 export interface SegmentEncoder {
   /** Appends the ids of `text` from `start` to before `end`. */
   append(text: string, start: number, end: number, out: TokenIds): void;
-  /** As `append`, and appends to `offsets` where each id comes from. Several times slower. */
-  appendAligned(
-    text: string,
-    start: number,
-    end: number,
-    out: TokenIds,
-    offsets: TokenOffsets,
-  ): void;
+  /** As `append`, and appends to `at` where each id comes from. Several times slower. */
+  appendAligned(text: string, start: number, end: number, out: TokenIds, at: TokenOffsets): void;
   /** Frees what a very long word left behind. */
   shrink(): void;
 }
@@ -27,9 +21,8 @@ export interface SegmentEncoder {
  */
 const OPENED = { byItself: 0, bySpace: 1, byMark: 2 } as const;
 
-/** Codes of one word before the array grows; and how many are kept after use, 128 kB. */
-const CODES_USUAL = 4096;
-const CODES_KEPT = 65_536;
+/** Codes of one word before the array grows, and how many are kept after use: 128 kB. */
+const CODES = { usual: 4096, kept: 65_536 } as const;
 
 /**
  * The reference works in passes: it normalizes the text (cluster by cluster through the charsmap,
@@ -51,20 +44,26 @@ export function createSegmentEncoder(
   options: { readonly remembersWords: boolean },
 ): SegmentEncoder {
   const { unitRoutes, specialFlags, specialCodes, specialSpans, replacements } = tables;
-  const { markCode } = tables.meta;
+  const { markCode, wideSpaceRoute } = tables.meta;
   const lookup = createCharacterLookup(tables);
   const search = createUnigramSearch(tables, options);
   const alignment = createAlignment();
 
   // The current word. Its code at 0 is always the mark.
-  let codes = new Uint16Array(CODES_USUAL).fill(markCode);
+  let codes = new Uint16Array(CODES.usual).fill(markCode);
   let length = 1;
   let opened: number = OPENED.byItself;
   let out: TokenIds = { ids: new Int32Array(0), length: 0 };
+  let text = '';
+  let start = 0;
+  let end = 0;
   /** Null while nobody asks for offsets. */
   let offsets: TokenOffsets | null = null;
 
-  function begin(text: string, start: number, end: number, target: TokenIds): void {
+  function begin(source: string, from: number, to: number, target: TokenIds): void {
+    text = source;
+    start = from;
+    end = to;
     out = target;
     length = 1;
     opened = OPENED.byItself;
@@ -122,33 +121,31 @@ export function createSegmentEncoder(
   }
 
   /** Puts the character at `index`, and its cluster where that counts. @returns where to go on. */
-  function putAny(text: string, index: number, start: number, end: number): number {
-    const route = lookup.routeAt(text, index, end);
-    if (route === ROUTE.blank) return putBlank(text, index, end);
+  function putAny(index: number): number {
+    let route = unitRoutes[text.charCodeAt(index)];
+    let next = index + 1;
+    if (route === ROUTE.surrogate) {
+      route = lookup.routeAt(text, index, end);
+      next = lookup.nextOf(text, index, end);
+    }
+    if (route === ROUTE.blank) return putBlank(index);
     if (route >= ROUTE.special && route < ROUTE.surrogate) {
-      return putSpecial(text, index, start, end, route);
+      return putSpecial(index, next, route);
     }
     if (offsets !== null) alignment.keep();
     put(route);
-    return lookup.nextOf(text, index, end);
+    return next;
   }
 
   /** Puts a character that has a special entry. */
-  function putSpecial(
-    text: string,
-    index: number,
-    start: number,
-    end: number,
-    route: number,
-  ): number {
+  function putSpecial(index: number, next: number, route: number): number {
     const special = route - ROUTE.special;
     const flags = specialFlags[special];
     if (flags & SPECIAL.second && index > start) {
       const span = findPair(tables, text.charCodeAt(index - 1), text.charCodeAt(index));
-      const merged = span === -1 ? -1 : putPair(text, index, start, end, span);
+      const merged = span === -1 ? -1 : putPair(index, span);
       if (merged !== -1) return merged;
     }
-    const next = lookup.nextOf(text, index, end);
     if ((flags & SPECIAL.mapped) === 0) {
       if (offsets !== null) alignment.keep();
       put(specialCodes[special]);
@@ -168,7 +165,7 @@ export function createSegmentEncoder(
   }
 
   /** Puts the space that a control character becomes; CR LF become one. */
-  function putBlank(text: string, index: number, end: number): number {
+  function putBlank(index: number): number {
     const isCrLf =
       text.charCodeAt(index) === 0x0d && index + 1 < end && text.charCodeAt(index + 1) === 0x0a;
     if (offsets !== null) alignment.replace(0, 1, isCrLf ? 2 : 1);
@@ -177,7 +174,7 @@ export function createSegmentEncoder(
   }
 
   /** Replaces the character before `index` and the mark there. @returns where to go on, or -1. */
-  function putPair(text: string, index: number, start: number, end: number, span: number): number {
+  function putPair(index: number, span: number): number {
     const first = index - 1;
     if (lookup.isAttached(text, first, start)) return -1;
     const clusterEnd = lookup.endOfShortCluster(text, first, end);
@@ -189,21 +186,24 @@ export function createSegmentEncoder(
   }
 
   return {
-    append(text, start, end, target) {
-      begin(text, start, end, target);
+    append(source, from, to, target) {
+      begin(source, from, to, target);
       const routes = unitRoutes;
-      const flags = specialFlags;
       let word = codes;
       let count = 1;
-      for (let index = start; index < end; ) {
-        const unit = text.charCodeAt(index);
+      for (let index = from; index < to; ) {
+        const unit = source.charCodeAt(index);
         const route = routes[unit];
         if (route < ROUTE.special) {
           word[count++] = route;
           index++;
           continue;
         }
-        if (route === ROUTE.space || route === ROUTE.blank) {
+        const isSpace =
+          route === ROUTE.space ||
+          route === ROUTE.blank ||
+          (route === wideSpaceRoute && (index + 1 === to || !lookup.attaches(source, index + 1)));
+        if (isSpace) {
           if (count > 1 || opened === OPENED.byMark) search.appendPieces(word, count, target, null);
           count = 1;
           opened = OPENED.bySpace;
@@ -211,37 +211,38 @@ export function createSegmentEncoder(
           continue;
         }
         if (route === ROUTE.surrogate) {
-          const whole = lookup.routeAt(text, index, end);
+          const whole = lookup.routeAt(source, index, to);
           if (whole < ROUTE.special) {
             word[count++] = whole;
-            index = lookup.nextOf(text, index, end);
+            index = lookup.nextOf(source, index, to);
             continue;
           }
-        } else if (flags[route - ROUTE.special] === SPECIAL.second) {
-          const before = index === start ? 0 : text.charCodeAt(index - 1);
-          if (findPair(tables, before, unit) === -1) {
+        } else if (specialFlags[route - ROUTE.special] === SPECIAL.second) {
+          // What comes first in a pair has a plain route.
+          const before = index === from ? 0 : source.charCodeAt(index - 1);
+          if (routes[before] >= ROUTE.special || findPair(tables, before, unit) === -1) {
             word[count++] = specialCodes[route - ROUTE.special];
             index++;
             continue;
           }
         }
         length = count;
-        index = putAny(text, index, start, end);
+        index = putAny(index);
         word = codes;
         count = length;
       }
       length = count;
       if (length > 1 || opened !== OPENED.byItself) finishWord();
     },
-    appendAligned(text, start, end, target, into) {
+    appendAligned(source, from, to, target, into) {
       offsets = into;
-      begin(text, start, end, target);
-      for (let index = start; index < end; ) index = putAny(text, index, start, end);
+      begin(source, from, to, target);
+      for (let index = from; index < to; ) index = putAny(index);
       if (length > 1 || opened !== OPENED.byItself) finishWord();
       offsets = null;
     },
     shrink() {
-      if (codes.length > CODES_KEPT) codes = new Uint16Array(CODES_USUAL).fill(markCode);
+      if (codes.length > CODES.kept) codes = new Uint16Array(CODES.usual).fill(markCode);
       search.shrink();
       alignment.shrink();
     },
