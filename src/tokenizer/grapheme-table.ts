@@ -1,8 +1,8 @@
 /**
  * Grapheme cluster classes by range, in order: the distance from the previous range's start and the
  * class bits of `grapheme-class.ts`, both in base 36. Written by
- * `scripts/tokenizer/generate-grapheme-table.ts`, from the answers of the reference (Unicode 16.0);
- * not edited by hand.
+ * `scripts/tokenizer/generate-grapheme-table.ts`, from the answers of the reference (Unicode
+ * 16.0); not edited by hand.
  */
 export const GRAPHEME_TABLE = [
   '0.4 w.0 2n.4 x.0 9.g 1.0 3.4 1.g 1.0 gh.5d 34.0 7n.5d 7.0 7b.5d 19.0 1.5d 1.0 1.5d 2.0',
