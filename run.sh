@@ -282,6 +282,7 @@ run_tests() {
   ensure_dependencies all
   ensure_shellcheck
   ensure_model multilingual-e5-small all
+  ensure_model bge-m3 tokenizer
   lock
   bun scripts/triton-setup.ts || exit "$EXIT_TRITON"
   bun scripts/test-programs.ts || exit "$EXIT_DEPENDENCIES"
