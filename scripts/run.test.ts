@@ -141,6 +141,7 @@ test.each([
 
 test.each([
   [12, [], ['bun'], { FAIL: 'setup.ts' }],
+  [11, ['test'], ['bun'], { FAIL: 'clients-setup' }],
   [13, ['test'], ['bun'], { FAIL: 'triton-setup' }],
   [15, [], ['bun', 'docker', 'nvidia-smi'], { FAIL: 'export.ts --model' }],
 ] as const)(

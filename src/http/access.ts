@@ -44,7 +44,9 @@ export function addAccess(
     );
   }
   const addressOf: CallerOf = (request) => app.server?.requestIP(request)?.address;
-  const keys = createApiKeys(config);
+  const takesPost = (path: string): boolean =>
+    app.routes.some((route) => route.method === 'POST' && route.path === path);
+  const keys = createApiKeys(config, takesPost);
   if (keys === undefined) return addressOf;
   app.onRequest(({ request }) => {
     const refusal = keys.refusalOf(request);

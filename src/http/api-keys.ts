@@ -18,13 +18,17 @@ export interface ApiKeys {
  * A key comes as `Authorization: Bearer …` or as `x-api-key`. It is compared by hash, with every
  * key and to the end, so that the time tells nothing of them.
  *
+ * @param takesPost whether there is a route by POST at this path.
  * @throws ConfigError when the file cannot be read, holds no key, or something that is no key.
  */
-export function createApiKeys(config: {
-  readonly apiKeys: readonly string[];
-  readonly apiKeysFile: string;
-  readonly keylessPaths: readonly string[];
-}): ApiKeys | undefined {
+export function createApiKeys(
+  config: {
+    readonly apiKeys: readonly string[];
+    readonly apiKeysFile: string;
+    readonly keylessPaths: readonly string[];
+  },
+  takesPost: (path: string) => boolean,
+): ApiKeys | undefined {
   const { apiKeysFile, keylessPaths } = config;
   const keys = [...config.apiKeys, ...(apiKeysFile === '' ? [] : keysInFile(apiKeysFile))];
   if (keys.length === 0) return undefined;
@@ -35,10 +39,10 @@ export function createApiKeys(config: {
     .map((path) => path.slice(0, -1));
 
   function isKeyless({ method, url }: Request): boolean {
-    // What takes GET takes no other method but POST, at `/`; the rest is told so, key or not.
-    if (method === 'POST') return false;
     const { pathname } = new URL(url);
-    return exact.has(pathname) || prefixes.some((prefix) => pathname.startsWith(prefix));
+    const isListed = exact.has(pathname) || prefixes.some((prefix) => pathname.startsWith(prefix));
+    // Work comes by POST, at `/` too. A method that the path does not take is told so, key or not.
+    return isListed && !(method === 'POST' && takesPost(pathname));
   }
 
   /** Number of the key that the request brings, from 1; 0 when it brings none of ours. */

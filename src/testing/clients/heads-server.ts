@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Head } from '../../backend/backend.ts';
 import { SMALL_MODEL, writeModelsFolder } from '../golden/small-heads-stand.ts';
 import { type RunningServer, startServer } from '../start-server.ts';
 import { until } from '../until.ts';
@@ -10,12 +11,19 @@ import { until } from '../until.ts';
  * well as tests. Ready when it is returned.
  *
  * @param environment settings as their variables.
+ * @param options.heads those of the model; all three unless told.
+ * @param options.fetch how it is asked whether it is ready, where that takes more than its address.
  */
 export async function startHeadsServer(
   environment: Readonly<Record<string, string>> = {},
+  options: {
+    readonly heads?: readonly Head[];
+    readonly fetch?: (url: string) => Promise<Response>;
+  } = {},
 ): Promise<RunningServer> {
+  const { heads, fetch: ask = fetch } = options;
   const modelsDir = mkdtempSync(join(tmpdir(), 'heads-server-'));
-  writeModelsFolder(modelsDir);
+  writeModelsFolder(modelsDir, heads);
   const server = await startServer({
     BACKEND: 'embedded',
     MODEL: SMALL_MODEL,
@@ -24,7 +32,7 @@ export async function startHeadsServer(
     EMBEDDED_SLOTS: '1',
     ...environment,
   });
-  await until('the server is ready', async () => (await fetch(`${server.url}/ready`)).ok);
+  await until('the server is ready', async () => (await ask(`${server.url}/ready`)).ok);
   return {
     ...server,
     async close() {

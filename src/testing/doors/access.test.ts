@@ -1,0 +1,163 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { startHeadsServer } from '../clients/heads-server.ts';
+import type { RunningServer } from '../start-server.ts';
+
+/** What stands before every route: keys and CORS. */
+
+setDefaultTimeout(60_000);
+
+const KEYS = ['first-key', 'second-key', 'key-of-the-file'] as const;
+const ORIGIN = 'https://page.example';
+
+let dir: string;
+let open: RunningServer;
+let keyed: RunningServer;
+
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'access-'));
+  writeFileSync(join(dir, 'keys'), `# of the search team\n\n  ${KEYS[2]}  \n`);
+  [open, keyed] = await Promise.all([
+    startHeadsServer(),
+    startHeadsServer({
+      API_KEYS: `${KEYS[0]}, ${KEYS[1]}`,
+      API_KEYS_FILE: join(dir, 'keys'),
+      CORS_ORIGINS: `${ORIGIN},http://localhost:5173`,
+    }),
+  ]);
+});
+
+afterAll(async () => {
+  await open?.close();
+  await keyed?.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+const get = (path: string, headers: Record<string, string> = {}) =>
+  fetch(keyed.url + path, { headers });
+
+describe('keys', () => {
+  test('each of several opens, as a bearer or as x-api-key', async () => {
+    for (const key of KEYS) {
+      expect((await get('/info', { authorization: `Bearer ${key}` })).status).toBe(200);
+      expect((await get('/info', { authorization: `bearer ${key}` })).status).toBe(200);
+      expect((await get('/info', { 'x-api-key': key })).status).toBe(200);
+    }
+    const both = { authorization: 'Bearer dummy', 'x-api-key': KEYS[0] };
+    expect((await get('/info', both)).status).toBe(200);
+  });
+
+  test.each([
+    ['none', {}],
+    ['another', { authorization: 'Bearer other' }],
+    ['a part', { authorization: `Bearer ${KEYS[0].slice(0, -1)}` }],
+    ['more', { 'x-api-key': `${KEYS[0]}x` }],
+    ['an empty one', { 'x-api-key': '' }],
+    ['two in one', { 'x-api-key': `${KEYS[0]}, ${KEYS[1]}` }],
+    ['another scheme', { authorization: `Basic ${KEYS[0]}` }],
+    ['the comment', { 'x-api-key': '#' }],
+  ])('%s is refused', async (_what, headers) => {
+    const reply = await get('/info', headers);
+    expect(reply.status).toBe(401);
+    expect(reply.headers.get('www-authenticate')).toBe('Bearer');
+    expect(await reply.json()).toMatchObject({ error: { code: 'EMB_KEY_INVALID' } });
+  });
+
+  test('every route wants one but those that are listed, and each in its own shape', async () => {
+    const openPaths = /^\/(health|ready|playground\/.*|swagger.*)?$/;
+    const shapes = new Set<string>();
+    // Preflights are CORS's own.
+    for (const { method, path } of keyed.routes.filter((route) => route.method !== 'OPTIONS')) {
+      const reply = await fetch(keyed.url + path.replace(':model', 'small'), { method });
+      if (method === 'GET' && openPaths.test(path)) {
+        expect([method, path, reply.status]).toEqual([method, path, 200]);
+        await reply.bytes();
+        continue;
+      }
+      expect([method, path, reply.status]).toEqual([method, path, 401]);
+      const body = (await reply.json()) as { error: unknown; error_type?: string };
+      shapes.add(
+        Object.keys(body).includes('error_type')
+          ? 'tei'
+          : Object.keys(body.error as object)
+              .sort()
+              .join(),
+      );
+    }
+    expect(shapes.size).toBe(3);
+    expect((await get('/nowhere')).status).toBe(401);
+  });
+
+  test('they are shown nowhere', async () => {
+    const info = await (await get('/info', { 'x-api-key': KEYS[0] })).text();
+    await get('/info', { 'x-api-key': 'wrong-key' });
+    for (const place of [info, keyed.logLines.join('')]) {
+      for (const key of [...KEYS, 'wrong-key']) expect(place).not.toContain(key);
+    }
+    expect(JSON.parse(info).settings.apiKeys).toBe('2 hidden');
+  });
+
+  test('a server without keys takes any', async () => {
+    const headers = { authorization: 'Bearer sk-dummy' };
+    expect((await fetch(`${open.url}/info`, { headers })).status).toBe(200);
+  });
+
+  test.each([
+    ['no file', '/nowhere/keys', 'cannot be read'],
+    ['an empty file', '', 'holds no key'],
+    ['two words', 'a key', 'line 1'],
+  ])('%s ends the start', async (what, content, says) => {
+    const path = what === 'no file' ? content : join(dir, 'wrong');
+    if (what !== 'no file') writeFileSync(path, `${content}\n`);
+    expect(startHeadsServer({ API_KEYS_FILE: path })).rejects.toThrow(says);
+  });
+});
+
+describe('CORS', () => {
+  const preflight = (origin: string) =>
+    fetch(`${keyed.url}/v1/embeddings`, {
+      method: 'OPTIONS',
+      headers: {
+        origin,
+        'access-control-request-method': 'POST',
+        'access-control-request-headers': 'authorization,content-type,x-stainless-os',
+      },
+    });
+
+  test('a page of the list may ask without a key, and read the refusal', async () => {
+    const asked = await preflight(ORIGIN);
+    expect(asked.status).toBe(204);
+    expect(asked.headers.get('access-control-allow-origin')).toBe(ORIGIN);
+    expect(asked.headers.get('access-control-allow-headers')).toBe('*, authorization');
+    expect(asked.headers.get('access-control-allow-methods')).toContain('POST');
+    const refused = await get('/info', { origin: ORIGIN });
+    expect(refused.status).toBe(401);
+    expect(refused.headers.get('access-control-allow-origin')).toBe(ORIGIN);
+  });
+
+  test('replies and errors carry it', async () => {
+    const headers = { origin: ORIGIN, 'x-api-key': KEYS[0] };
+    for (const [path, body] of [
+      ['/encode', '{"query":"тест"}'],
+      ['/embed', '{}'],
+      ['/v1/nowhere', '{}'],
+    ] as const) {
+      const reply = await fetch(keyed.url + path, { method: 'POST', headers, body });
+      expect(reply.headers.get('access-control-allow-origin')).toBe(ORIGIN);
+      expect(reply.headers.get('vary')).toBe('Origin');
+      expect(reply.headers.get('x-request-id')).toBeString();
+    }
+  });
+
+  test('no other page is let in, and a server without the setting says nothing', async () => {
+    for (const origin of ['https://evil.example', 'https://page.example.evil', 'null']) {
+      expect((await preflight(origin)).headers.get('access-control-allow-origin')).toBeNull();
+    }
+    const reply = await fetch(`${open.url}/health`, { headers: { origin: ORIGIN } });
+    expect([...reply.headers.keys()].filter((name) => /access-control|vary/.test(name))).toEqual(
+      [],
+    );
+  });
+});
