@@ -30,6 +30,7 @@ export interface VectorDoor {
     readonly bodyBytesMax: number;
     readonly bodyIntake: BodyIntake;
     readonly requestTextsMax: number;
+    readonly requestTimeoutMs: number;
     readonly replyBytesMax: number;
     readonly truncate: boolean;
     readonly serverTiming: boolean;

@@ -7,7 +7,10 @@ import { ConfigError, readConfig } from '../../config.ts';
 import { listen } from '../../listen.ts';
 import { startHeadsServer } from '../clients/heads-server.ts';
 
-/** Where the server listens: TLS and a Unix socket. The certificate is for this test and nothing else. */
+/**
+ * Where the server listens: TLS and a Unix socket. The certificate is for this test and nothing
+ * else.
+ */
 
 setDefaultTimeout(60_000);
 

@@ -3,7 +3,10 @@ import OpenAI from 'openai';
 import { startHeadsServer } from '../clients/heads-server.ts';
 import type { RunningServer } from '../start-server.ts';
 
-/** OpenAI's front door: shapes, formats, counts and errors. What clients see of it is tested with the clients. */
+/**
+ * OpenAI's front door: shapes, formats, counts and errors. What clients see of it is tested with
+ * the clients.
+ */
 
 setDefaultTimeout(60_000);
 

@@ -3,7 +3,10 @@ import { unpack } from 'msgpackr';
 import { startHeadsServer } from '../clients/heads-server.ts';
 import type { RunningServer } from '../start-server.ts';
 
-/** The front door of text-embeddings-inference: shapes, headers and errors, against `/encode` and `/score`. */
+/**
+ * The front door of text-embeddings-inference: shapes, headers and errors, against `/encode` and
+ * `/score`.
+ */
 
 setDefaultTimeout(60_000);
 
