@@ -33,6 +33,13 @@ export interface Backend {
    * EMB_OUTPUT_INVALID, or EMB_REQUEST_ABORTED once its signal has fired.
    */
   infer(batch: TokenBatch, options?: InferOptions): Promise<BatchOutput>;
+  /**
+   * Told that rows of a batch were bad although its reply was whole. Resolves once it is known
+   * whether who gave them still works; if not, it gets no further batch.
+   *
+   * @param servedBy as in the batch's output.
+   */
+  doubt?(servedBy: string): Promise<void>;
   /** Lets go of sockets and workers. Batches in flight fail. */
   close(): Promise<void>;
 }

@@ -54,6 +54,7 @@ export function createFallbackBackend(options: {
     heads: () => active().heads(),
     state: () => active().state(),
     endpoints: () => primary.endpoints?.() ?? [],
+    doubt: async (servedBy) => await primary.doubt?.(servedBy),
     drain: async (url) => (await primary.drain?.(url)) ?? false,
     resume: (url) => primary.resume?.(url) ?? false,
     infer,

@@ -167,6 +167,8 @@ export function createBatchRunner<Text extends RunningText>(options: {
       } else settle(text, outputs[index], servedBy);
     }
     const failed: FailedGroup<Text>[] = [];
+    const isDoubted = fault !== undefined || copies !== undefined;
+    if (isDoubted && servedBy !== undefined) await backend.doubt?.(servedBy).catch(() => undefined);
     const group = { failedBy: servedBy, isRepeated };
     if (fault !== undefined) {
       failed.push({ ...group, texts: invalid, error: outputInvalid(fault, servedBy) });

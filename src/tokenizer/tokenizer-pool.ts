@@ -129,14 +129,14 @@ export function createTokenizerPool(options: {
   /** Shortest first, each message to the worker with the least to do. */
   function spreadErrands(errands: Errand[], truncationSide: 'left' | 'right'): void {
     const running = desks.filter((desk) => desk.facts !== undefined);
+    const jobOptions = { tokenCountMax, truncationSide, specialTokens: true };
     if (running.length === 0) {
-      for (const errand of errands) fail(errand.call, noWorker());
+      for (const errand of errands) retry(errand, jobOptions);
       return;
     }
     errands.sort((a, b) => a.text.length - b.text.length);
     const total = errands.reduce((sum, errand) => sum + errand.text.length, 0);
     const share = Math.min(MESSAGE_UNITS_MAX, Math.ceil(total / running.length));
-    const jobOptions = { tokenCountMax, truncationSide, specialTokens: true };
     for (let from = 0; from < errands.length; ) {
       let units = errands[from].text.length;
       let to = from + 1;

@@ -136,16 +136,22 @@ export function createTritonBackend(options: {
     }
   }
 
-  /**
-   * Finds out whether a failed batch or its endpoint is to blame, and says so in the error's cause.
-   */
-  async function blame(endpoint: TritonEndpoint, error: ServerError): Promise<ServerError> {
-    if (error.code === 'EMB_REQUEST_ABORTED') return error;
+  /** Asks an endpoint that failed a batch. One that fails batches alone is set aside if it can be. */
+  async function isStillGood(endpoint: TritonEndpoint): Promise<boolean> {
     const isUp = await endpoint.verify();
     const isOnceTooOften = endpoint.noteFailure();
     if (isUp && isOnceTooOften && fleet.pickOther(endpoint.url) !== undefined) {
       endpoint.eject(`${endpoint.url} failed on several batches in a row.`);
     }
+    return isUp;
+  }
+
+  /**
+   * Finds out whether a failed batch or its endpoint is to blame, and says so in the error's cause.
+   */
+  async function blame(endpoint: TritonEndpoint, error: ServerError): Promise<ServerError> {
+    if (error.code === 'EMB_REQUEST_ABORTED') return error;
+    const isUp = await isStillGood(endpoint);
     const { code, message, details } = error;
     const fault = { servedBy: endpoint.url, isDeath: !isUp, cause: error.cause };
     const cause = new BackendFault(`${endpoint.url}: ${isUp ? 'refused' : 'died'}`, fault);
@@ -159,6 +165,10 @@ export function createTritonBackend(options: {
     state: () => fleet.summary.state,
     infer,
     endpoints: () => fleet.endpoints,
+    async doubt(url) {
+      const endpoint = fleet.endpoints.find((candidate) => candidate.url === url);
+      if (endpoint !== undefined) await isStillGood(endpoint);
+    },
     async drain(url) {
       const endpoint = fleet.endpoints.find((candidate) => candidate.url === url);
       await endpoint?.drain();
