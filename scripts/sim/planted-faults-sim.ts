@@ -49,9 +49,11 @@ try {
       { cwd: copy, stdout: 'pipe', stderr: 'pipe', timeout: RUN_MS_MAX },
     );
     const said = await new Response(child.stdout).text();
-    const isCaught = source.includes(from) && (await child.exited) !== 0;
+    const seed = /^seed (\d+): (.*)/m.exec(said);
+    // Without a seed it was the sources that broke, not a run; a run that never ends has none.
+    const hasRunOn = (await child.exited) !== 0 && child.signalCode !== null;
+    const isCaught = source.includes(from) && (seed !== null || hasRunOn);
     if (!isCaught) survivors++;
-    const seed = /seed (\d+): (.*)/.exec(said);
     console.log(`${isCaught ? 'caught' : 'NOT CAUGHT'}: ${name}${seed ? ` (${seed[0]})` : ''}`);
     writeFileSync(path, source);
   }

@@ -58,7 +58,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
     name: 'a batch that nobody waits for runs on',
     file: 'batcher/micro-batcher.ts',
     from: 'abort.abort();',
-    to: '',
+    to: 'abort.signal;',
   },
   {
     name: 'texts of departed callers are sent all the same',
