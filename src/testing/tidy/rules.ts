@@ -163,13 +163,7 @@ const FIXED_PORT = /\blisten\(\s*[1-9]\d*\b|\bport: [1-9]\d*\b/;
 const NOT_RUN = /\.(?:only|skip|todo|todoIf|failing)\(/;
 const SKIPPED_IF = /\.(?:skipIf|if)\((?![\s\S]{0,200}\bneeds )/;
 const MACHINE = new RegExp(
-  [
-    '(?<![\\w.$}/])/(?:home|root|work)/\\w',
-    '(?<![\\w.$}/])/tmp/lab',
-    'registry\\.npmjs',
-    'files\\.pythonhosted',
-    'pypi\\.org/simple',
-  ].join('|'),
+  ['(?<![\\w.$}/])/(?:home|root|work)/\\w', 'https?://[\\w.-]*(?:registry|packages?)\\.'].join('|'),
 );
 
 /** This file names what it looks for. */
