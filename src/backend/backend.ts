@@ -85,7 +85,8 @@ export class BackendFault extends Error {
 /** What a model can give: one vector a text, one weight a token, one vector a token. */
 export type Head = 'dense' | 'sparse' | 'multi_vector';
 
-const HEADS: readonly Head[] = ['dense', 'sparse', 'multi_vector'];
+/** Every head, in the order in which sets of them are kept. */
+export const HEADS = ['dense', 'sparse', 'multi_vector'] as const satisfies readonly Head[];
 
 /**
  * The seven sets that are not empty, by bit mask: heads are compared by identity on the hot path.

@@ -3,8 +3,9 @@ import { ServerError } from '../base/errors.ts';
 import {
   type BatcherStand,
   batcherStand,
+  finishBatches,
   hasOwnRows,
-  uniqueText,
+  uniqueTexts as texts,
 } from '../testing/batcher-stand.ts';
 import { createFakeBackend, type FakeBackend } from '../testing/fake-backend.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
@@ -21,17 +22,7 @@ beforeEach(() => {
   stand = batcherStand({ backend, clock });
 });
 
-const texts = (count: number, tokenCount = 5): Int32Array[] =>
-  Array.from({ length: count }, () => uniqueText(tokenCount));
-
-/** Ends what runs, and whatever that lets run, until nothing does. */
-async function finishAll(): Promise<void> {
-  await clock.settle();
-  while (backend.running.length > 0) {
-    for (const batch of backend.running) batch.finish();
-    await clock.settle();
-  }
-}
+const finishAll = (): Promise<void> => finishBatches(backend, clock);
 
 describe('callers that leave', () => {
   test('texts that wait are dropped, and cost no batch', async () => {

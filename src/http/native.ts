@@ -1,5 +1,5 @@
 import type { Elysia } from 'elysia';
-import { headSet } from '../backend/backend.ts';
+import { HEADS, headSet } from '../backend/backend.ts';
 import type { Clock } from '../base/clock.ts';
 import { toServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -119,5 +119,3 @@ async function answerEncode(
   }
   return new Response(reply.body, { headers });
 }
-
-const HEADS = ['dense', 'sparse', 'multi_vector'] as const;

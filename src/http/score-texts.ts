@@ -1,4 +1,4 @@
-import type { Head } from '../backend/backend.ts';
+import { HEADS, type Head } from '../backend/backend.ts';
 import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 import type { Lifetime } from '../base/lifetime.ts';
@@ -14,8 +14,6 @@ const PRODUCTS_PER_TURN = 1_000_000;
 
 /** Texts scored in one turn, however short: by sparse weights 64 of them take about a ms. */
 const TEXTS_PER_TURN = 64;
-
-const HEADS: readonly Head[] = ['dense', 'sparse', 'multi_vector'];
 
 /** Scores of texts against a query: of each head, one a text, in the order of the texts. */
 export interface TextScores {

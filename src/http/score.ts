@@ -1,6 +1,6 @@
 import type { Elysia } from 'elysia';
 import { pack } from 'msgpackr';
-import { type Head, headSet } from '../backend/backend.ts';
+import { HEADS, type Head, headSet } from '../backend/backend.ts';
 import type { Clock } from '../base/clock.ts';
 import { ServerError, toServerError } from '../base/errors.ts';
 import { createLifetime } from '../base/lifetime.ts';
@@ -45,8 +45,6 @@ export interface ScoreDoor {
   readonly clock: Clock;
   readonly log: Log;
 }
-
-const HEADS = ['dense', 'sparse', 'multi_vector'] as const;
 
 /** Adds `POST /score`: a query against texts by each head, and the weighted mean. */
 export function addScoreRoute(app: Elysia, door: ScoreDoor): void {

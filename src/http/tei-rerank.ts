@@ -1,5 +1,5 @@
 import { pack } from 'msgpackr';
-import { headSet } from '../backend/backend.ts';
+import { HEADS, headSet } from '../backend/backend.ts';
 import { ServerError } from '../base/errors.ts';
 import { createLifetime } from '../base/lifetime.ts';
 import type { EncodeRequest, EncodeResult } from '../encode.ts';
@@ -15,8 +15,6 @@ import { timeoutOf } from './request-timeout.ts';
 import { scoreTexts, weightsOf } from './score-texts.ts';
 import { computeHeaders, encodeTexts, promptOf, truncationOf } from './tei-call.ts';
 import type { DoorCall, VectorDoor } from './vector-door.ts';
-
-const HEADS = ['dense', 'sparse', 'multi_vector'] as const;
 
 /**
  * `POST /similarity`: cosines of one sentence with others, as an array of numbers.

@@ -92,3 +92,17 @@ export function uniqueText(tokenCount: number): Int32Array {
   ids[0] = ++idCount;
   return ids;
 }
+
+/** Texts that are like no other. */
+export function uniqueTexts(count: number, tokenCount = 5): Int32Array[] {
+  return Array.from({ length: count }, () => uniqueText(tokenCount));
+}
+
+/** Ends what runs, and whatever that lets run, until nothing does. */
+export async function finishBatches(backend: FakeBackend, clock: VirtualClock): Promise<void> {
+  await clock.settle();
+  while (backend.running.length > 0) {
+    for (const batch of backend.running) batch.finish();
+    await clock.settle();
+  }
+}

@@ -3,16 +3,11 @@ import { describeError } from '../../base/log.ts';
 import type { BatchOutput, TokenBatch } from '../backend.ts';
 import type { EndpointInferOptions, EndpointOptions, TritonEndpoint } from './endpoint-contract.ts';
 import { EndpointHealth } from './endpoint-health.ts';
-import {
-  type OpenCall,
-  refusalOf,
-  type TritonReply,
-  type TritonRequest,
-  unavailable,
-} from './triton-call.ts';
+import { type OpenCall, type TritonReply, type TritonRequest, unavailable } from './triton-call.ts';
+import { inferCallOf, inferOutputOf } from './triton-exchange.ts';
 import type { TritonModel } from './triton-metadata.ts';
 import { askModel } from './triton-probe.ts';
-import { decodeInferReply, encodeInferRequest } from './triton-wire.ts';
+import { encodeInferRequest } from './triton-wire.ts';
 
 /** Request buffers kept for reuse: as many as batches usually are in flight. */
 const BUFFERS_KEPT = 4;
@@ -143,15 +138,10 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     { isFreshConnection, signal }: EndpointInferOptions,
   ): Promise<BatchOutput> {
     const request = encodeInferRequest(batch, signature, takeBuffer);
+    const asked = inferCallOf(modelUrl, request);
     const open = options.call({
-      address: `${modelUrl}/infer`,
-      method: 'POST',
-      body: request.body,
-      headers: {
-        'Content-Type': 'application/octet-stream',
-        'Inference-Header-Content-Length': String(request.headerBytes),
-        ...hostHeader,
-      },
+      ...asked,
+      headers: { ...asked.headers, ...hostHeader },
       isFreshConnection,
       timeoutMs,
     });
@@ -165,10 +155,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
       // buffer back.
       if (buffers.length < BUFFERS_KEPT) buffers.push(request.body.buffer);
       answeredMs = clock.now();
-      if (reply.status !== 200) throw refusalOf(reply);
-      const length = reply.headers.get('inference-header-content-length');
-      const headerBytes = length === null ? null : Number(length);
-      const output = decodeInferReply(reply.body, headerBytes, { signature, batch });
+      const output = inferOutputOf(reply, { signature, batch });
       return { ...output, servedBy: url };
     } finally {
       openCalls.delete(open);

@@ -1,8 +1,9 @@
 import { type BatchOutput, type Head, headSet } from '../backend.ts';
 import type { ModelIdentity } from './model-identity.ts';
 import { refusalOf, type TritonReply, type TritonRequest } from './triton-call.ts';
+import { inferCallOf, inferOutputOf } from './triton-exchange.ts';
 import { type ExpectedModel, readTritonModel, type TritonModel } from './triton-metadata.ts';
-import { decodeInferReply, encodeInferRequest, type TritonSignature } from './triton-wire.ts';
+import { encodeInferRequest, type TritonSignature } from './triton-wire.ts';
 
 /** Text that proves an endpoint: `<s> </s>` of every XLM-R vocabulary. */
 const PROBE_IDS = Int32Array.of(0, 2);
@@ -70,18 +71,9 @@ async function inferOnce(options: {
   const batch = { texts: [ids], paddedLength: ids.length, heads };
   const request = encodeInferRequest(batch, signature, (bytes) => new ArrayBuffer(bytes));
   const reply = await call({
-    address: `${modelUrl}/infer`,
-    method: 'POST',
-    body: request.body,
-    headers: {
-      'Content-Type': 'application/octet-stream',
-      'Inference-Header-Content-Length': String(request.headerBytes),
-    },
+    ...inferCallOf(modelUrl, request),
     isFreshConnection: true,
     timeoutMs,
   });
-  if (reply.status !== 200) throw refusalOf(reply);
-  const length = reply.headers.get('inference-header-content-length');
-  const headerBytes = length === null ? null : Number(length);
-  return decodeInferReply(reply.body, headerBytes, { signature, batch });
+  return inferOutputOf(reply, { signature, batch });
 }
