@@ -202,22 +202,66 @@ ensure_model() {
 # --- Backend --------------------------------------------------------------------------------------
 
 has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; }
-has_docker() { command -v docker >/dev/null && docker info >/dev/null 2>&1; }
+
+# TensorRT of the default image begins at compute capability 7.5 (Turing). Other images have other
+# limits, and drivers before 495 do not tell: the export, or TensorRT itself, says it then.
+is_gpu_too_old() {
+  [[ -z ${TRITON_IMAGE:-} ]] || return 1
+  gpu_capability=$(nvidia-smi -i "${TRITON_GPU:-0}" --query-gpu=compute_cap \
+    --format=csv,noheader 2>/dev/null) || return 1
+  [[ $gpu_capability =~ ^([0-9]+)\.([0-9]+) ]] || return 1
+  ((BASH_REMATCH[1] * 10 + BASH_REMATCH[2] < 75))
+}
+
+# Asks Docker. Leaves its answer in docker_info, and in docker_trouble why it cannot be used here;
+# nothing when it can.
+ask_docker() {
+  docker_info='' docker_trouble=''
+  if command -v docker >/dev/null && docker_info=$(docker info 2>&1); then return; fi
+  docker_trouble='no running Docker'
+  # A fresh Ubuntu: Docker runs, and its socket is for root and the group docker.
+  if [[ $docker_info == *'permission denied'* ]]; then
+    # shellcheck disable=SC2016 # It is typed into another shell.
+    docker_trouble='no permission to use Docker: sudo usermod -aG docker $USER, then log in again'
+  fi
+}
+
+# Docker hands a GPU to a container only by NVIDIA's container toolkit: its programs are here, or
+# Docker itself tells of its runtime or its CDI devices.
+has_container_toolkit() {
+  local runtime=$'Runtimes:[^\n]*nvidia'
+  command -v nvidia-container-runtime-hook >/dev/null || command -v nvidia-ctk >/dev/null ||
+    [[ $docker_info =~ $runtime || $docker_info == *nvidia.com/gpu* ]]
+}
+
+# Sets backend and why. Whatever it takes is looked for before, so that what cannot end with a
+# Triton is not begun.
+choose_automatically() {
+  backend=embedded
+  if [[ -n ${TRITON_URL:-} ]]; then
+    backend=triton why='TRITON_URL is set'
+    return
+  fi
+  has_gpu || { why='no NVIDIA GPU' && return; }
+  if is_gpu_too_old; then
+    why="an NVIDIA GPU of compute capability $gpu_capability, but TensorRT needs 7.5"
+    return
+  fi
+  ask_docker
+  if [[ -n $docker_trouble ]]; then
+    why="an NVIDIA GPU, but $docker_trouble"
+  elif ! has_container_toolkit; then
+    why='an NVIDIA GPU and Docker, but no NVIDIA container toolkit:'
+    why+=' install nvidia-container-toolkit and restart Docker'
+  else
+    backend=triton why='an NVIDIA GPU and Docker'
+  fi
+}
 
 choose_backend() {
   case ${BACKEND:-auto} in
     triton | embedded) backend=$BACKEND why='as asked' ;;
-    auto)
-      if [[ -n ${TRITON_URL:-} ]]; then
-        backend=triton why='TRITON_URL is set'
-      elif ! has_gpu; then
-        backend=embedded why='no NVIDIA GPU'
-      elif ! has_docker; then
-        backend=embedded why='an NVIDIA GPU, but no running Docker'
-      else
-        backend=triton why='an NVIDIA GPU and Docker'
-      fi
-      ;;
+    auto) choose_automatically ;;
     *) fail "$EXIT_USAGE" "BACKEND must be auto, triton or embedded, not \"$BACKEND\"." ;;
   esac
   if [[ $backend == triton ]]; then
@@ -241,21 +285,51 @@ serve() {
   exec bun src/main.ts
 }
 
-# Triton and the server in containers. Ends when both are healthy; they go on in the background.
-serve_with_compose() {
-  docker info >/dev/null 2>&1 ||
-    fail "$EXIT_DOCKER" 'the triton backend needs a running Docker: start it,' \
-      'give --triton-url, or use --backend embedded.'
-  docker compose version >/dev/null 2>&1 ||
+need_docker() {
+  ask_docker
+  case $docker_trouble in
+    '') ;;
+    'no running Docker')
+      fail "$EXIT_DOCKER" 'the triton backend needs a running Docker: start it,' \
+        'give --triton-url, or use --backend embedded.'
+      ;;
+    *) fail "$EXIT_DOCKER" "the triton backend needs Docker, but there is $docker_trouble." ;;
+  esac
+}
+
+need_compose() {
+  local compose buildx
+  compose=$(docker compose version --short 2>/dev/null) ||
     fail "$EXIT_DOCKER" 'Docker has no Compose: install its plugin' \
       '(package docker-compose-plugin or docker-compose-v2).'
+  # Before 2.40, Compose brought a builder of its own.
+  if [[ $compose =~ ^v?2\.([0-9]+)\. ]] && ((BASH_REMATCH[1] < 40)); then return; fi
+  buildx=$(docker buildx version 2>/dev/null) || buildx='v0.0'
+  if [[ $buildx =~ v0\.([0-9]+) ]] && ((BASH_REMATCH[1] < 17)); then
+    fail "$EXIT_DOCKER" 'Compose builds with buildx 0.17 or later: install or update its plugin' \
+      "(package docker-buildx of Ubuntu, docker-buildx-plugin of docker.com)."
+  fi
+}
+
+# Triton and the server in containers. Ends when both are healthy; they go on in the background.
+serve_with_compose() {
+  local up=(up --detach --build --wait --wait-timeout 900)
+  need_docker
+  need_compose
+  # A second export would end the containers of the first.
+  lock
   # The check says in one line why an engine is not right for this GPU, image or configuration.
   if ! bun scripts/export.ts --check --model "$model"; then
+    # A Triton that serves the old engine holds the memory that the build needs.
+    step 'stopping the containers that serve' docker compose stop ||
+      fail "$EXIT_DOCKER" "Compose could not stop what serves: $(reason)."
     say "exporting $model to a TensorRT engine, which takes a while"
     bun scripts/export.ts --model "$model" || exit "$EXIT_EXPORT"
+    # To Compose nothing has changed: it would start the old containers again.
+    up+=(--force-recreate)
   fi
   unlock
-  MODEL=$model docker compose up --detach --build --wait --wait-timeout 900 ||
+  MODEL=$model docker compose "${up[@]}" ||
     fail "$EXIT_DOCKER" 'Compose could not bring Triton and the encoder up healthy:' \
       'docker compose logs says why.'
   say "serving $model on port ${PORT:-8080};" \
@@ -300,6 +374,17 @@ run_script() {
   ensure_dependencies "$scope"
   unlock
   exec bun "$script" "$@"
+}
+
+run_export() {
+  ensure_bun
+  ensure_dependencies production
+  # The lock stays with the export until it ends: another one would end the containers of this one.
+  case " $* " in
+    *' --help '* | *' -h '*) ;;
+    *) lock ;;
+  esac
+  exec bun scripts/export.ts "$@"
 }
 
 read_serve_flags() {
@@ -348,7 +433,7 @@ main() {
       ensure_model "${MODEL:-multilingual-e5-small}" all
       run_script scripts/bench.ts all "$@"
       ;;
-    export) run_script scripts/export.ts production "$@" ;;
+    export) run_export "$@" ;;
     triton)
       ensure_bun
       ensure_dependencies production

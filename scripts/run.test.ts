@@ -55,26 +55,6 @@ test('MODELS_DIR says where models are set up', async () => {
   expect(commandsOf(await run([], env))).toEqual(['bun src/main.ts']);
 });
 
-test.each([
-  ['embedded', 'no NVIDIA GPU', ['bun', 'docker'], {}],
-  ['embedded', 'an NVIDIA GPU, but no running Docker', ['bun', 'nvidia-smi'], {}],
-  [
-    'embedded',
-    'an NVIDIA GPU, but no running Docker',
-    ['bun', 'nvidia-smi', 'docker'],
-    { FAIL: 'info' },
-  ],
-  ['triton', 'an NVIDIA GPU and Docker', ['bun', 'nvidia-smi', 'docker'], {}],
-  ['triton', 'TRITON_URL is set', ['bun'], { TRITON_URL: 'http://a' }],
-  ['triton', 'as asked', ['bun', 'docker'], { BACKEND: 'triton' }],
-  ['embedded', 'as asked', ['bun', 'nvidia-smi', 'docker'], { BACKEND: 'embedded' }],
-  ['embedded', 'no NVIDIA GPU', ['bun'], { BACKEND: 'auto', TRITON_URL: '' }],
-] as const)('backend %s (%s) with %p and %p', async (backend, why, programs, env) => {
-  const { said } = await stageRun(...programs).run([], env);
-  const model = backend === 'triton' ? 'bge-m3' : 'multilingual-e5-small';
-  expect(said[0]).toBe(`run.sh: backend ${backend} (${why}), model ${model}`);
-});
-
 test('with TRITON_URL no Docker is used, and the tokenizer is enough', async () => {
   const outcome = await stageRun('bun', 'docker').run(['--triton-url', 'http://a,http://b']);
   expect(commandsOf(outcome)).toEqual([
@@ -82,20 +62,6 @@ test('with TRITON_URL no Docker is used, and the tokenizer is enough', async () 
     'bun scripts/setup.ts --model bge-m3 --scope tokenizer --models-dir models',
     'bun src/main.ts',
   ]);
-});
-
-test('with a GPU, a missing engine is exported, and Compose brings both up', async () => {
-  const { folder, run } = stageRun('bun', 'docker', 'nvidia-smi');
-  const up = 'docker compose up --detach --build --wait --wait-timeout 900';
-  const first = await run([]);
-  expect(first.status).toBe(0);
-  expect(commandsOf(first)).toContain('bun scripts/export.ts --model bge-m3');
-  expect(first.calls.at(-1)).toBe(`${up} [bge-m3]`);
-  expect(first.said.at(-1)).toContain('docker compose logs -f; stop: docker compose down');
-  writeFileSync(join(folder, 'models/bge_model/1/model.plan'), 'plan');
-  const second = commandsOf(await run([]));
-  expect(second).not.toContain('bun scripts/export.ts --model bge-m3');
-  expect(second.at(-1)).toBe(up);
 });
 
 test('the pinned Bun is installed with npm where the PATH has none', async () => {
@@ -122,14 +88,6 @@ test.each([
   [10, 'npm could not install', ['npm'], { FAIL: 'npm' }],
   [10, 'does not run as', ['npm'], { STUB_VERSION: '1.0.0' }],
   [11, 'bun install failed: error: planted', ['bun'], { FAIL: 'install' }],
-  [14, 'needs a running Docker', ['bun'], { BACKEND: 'triton' }],
-  [14, 'Docker has no Compose', ['bun', 'docker'], { BACKEND: 'triton', FAIL: 'compose version' }],
-  [
-    14,
-    'docker compose logs says why',
-    ['bun', 'docker'],
-    { BACKEND: 'triton', FAIL: 'compose up' },
-  ],
   [2, 'must be auto, triton or embedded', ['bun'], { BACKEND: 'gpu' }],
 ] as const)('exit status %p: one line with "%s"', async (status, words, programs, env) => {
   const outcome = await stageRun(...programs).run([], env);
@@ -143,7 +101,6 @@ test.each([
   [12, [], ['bun'], { FAIL: 'setup.ts' }],
   [11, ['test'], ['bun'], { FAIL: 'clients-setup' }],
   [13, ['test'], ['bun'], { FAIL: 'triton-setup' }],
-  [15, [], ['bun', 'docker', 'nvidia-smi'], { FAIL: 'export.ts --model' }],
 ] as const)(
   'exit status %p when a script of ours fails, which says why itself',
   async (status, args, programs, env) => {
