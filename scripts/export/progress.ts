@@ -2,6 +2,8 @@ import type { Clock } from '../../src/base/clock.ts';
 
 /** Often enough to show that it moves, seldom enough for a log. */
 const SAY_MS = 2_000;
+/** A build takes minutes: a line every two seconds would be hundreds. */
+const SILENCE_MS = 10_000;
 
 /** Says how a download gets on: a line every two seconds, and one at its end. */
 export function createProgress(options: { clock: Clock; say: (line: string) => void }): {
@@ -28,6 +30,28 @@ export function createProgress(options: { clock: Clock; say: (line: string) => v
       say(`${path}: ${megabytes(bytesDone)}${part} MB, ${speed.toFixed(1)} MB/s`);
     },
   };
+}
+
+/** Says every ten seconds how long work that shows nothing of itself has gone on; it still does. */
+export async function sayWhile<T>(
+  options: { readonly clock: Clock; readonly say: (line: string) => void; readonly words: string },
+  work: () => Promise<T>,
+): Promise<T> {
+  const { clock, say, words } = options;
+  const startedAt = clock.now();
+  let cancel = () => {};
+  const wait = () => {
+    cancel = clock.schedule(SILENCE_MS, () => {
+      say(`  still ${words} (${Math.round((clock.now() - startedAt) / 1000)} s)`);
+      wait();
+    });
+  };
+  wait();
+  try {
+    return await work();
+  } finally {
+    cancel();
+  }
 }
 
 function megabytes(bytes: number): string {

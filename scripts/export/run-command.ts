@@ -34,3 +34,14 @@ export async function runCommand(argv: readonly string[]): Promise<CommandResult
   await Promise.all([gather(child.stdout), gather(child.stderr)]);
   return { exitCode: await child.exited, output };
 }
+
+/**
+ * Runs a command whose output is for the person at the terminal.
+ *
+ * @returns its exit status.
+ */
+export async function runVisibly(argv: readonly string[]): Promise<number> {
+  // Standard output is for what a program is asked for; a progress bar is not that.
+  const child = Bun.spawn([...argv], { stdio: ['ignore', 2, 2] });
+  return child.exited;
+}

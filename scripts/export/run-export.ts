@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import type { Clock } from '../../src/base/clock.ts';
 import { loadManifest, type ModelManifest } from '../../src/model/manifest.ts';
 import { readPlanRecord, whyPlanIsStale } from '../../src/model/plan-record.ts';
-import { describeBuild, findGpu, findImageId } from './engine/build-engine.ts';
+import { checkDocker, findImageId } from './engine/docker-image.ts';
+import { checkGpu, findGpu, type Gpu } from './engine/gpu.ts';
 import { makeEngine } from './engine/make-engine.ts';
-import { planProfile } from './engine/trtexec.ts';
 import { demand } from './export-error.ts';
 import type { ExportSettings } from './export-settings.ts';
 import { fetchSource } from './fetch-source.ts';
 import { createProgress } from './progress.ts';
-import { type WrittenGraphs, writeGraphs } from './write-graphs.ts';
+import { writeGraphs } from './write-graphs.ts';
 
 /** What an export needs beside its settings. */
 export interface ExportTools {
@@ -40,6 +40,9 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
   const manifest = await loadManifest({ modelsDir: settings.modelsDir, name: settings.model });
   const { source } = manifest;
   demand(source.kind === 'hub', `${manifest.title} does not come from a hub: ./run.sh sets it up.`);
+  const limits = await readLimits(settings, manifest);
+  const isForTriton = limits.tritonModel !== undefined && !settings.graphOnly;
+  const gpu = isForTriton ? await findUsableGpu(settings, say) : undefined;
   const folder = join(settings.modelsDir, manifest.id);
   const progress = createProgress({ clock, say });
   const files = await fetchSource({
@@ -58,10 +61,11 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
   say('writing the graphs');
   const graphs = await writeGraphs({ manifest, files, folder });
   say(`wrote ${graphs.exact.path} and ${graphs.half.path}: ${graphs.outputs.join(', ')}`);
-  const limits = await readLimits(settings, manifest);
-  const gpu = settings.graphOnly ? undefined : await findGpu();
-  if (gpu === undefined || limits.tritonModel === undefined) {
-    sayWhatIsLeft({ settings, graphs, limits, say });
+  if (limits.tritonModel === undefined) return;
+  if (gpu === undefined) {
+    const why = settings.graphOnly ? 'as asked' : 'no NVIDIA GPU here';
+    say(`no engine built (${why}): run ./run.sh export on a machine with one; what lies in`);
+    say(`  ${folder} by then is not downloaded again`);
     return;
   }
   const { plan } = await makeEngine({
@@ -70,7 +74,7 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
     tritonModel: limits.tritonModel,
     manifest,
     graphs,
-    gpu,
+    gpu: gpu.name,
     clock,
     say,
     source: {
@@ -93,12 +97,25 @@ export async function checkEngine(settings: ExportSettings): Promise<string | un
   const { tritonModel, batchMax, tokensMax } = await readLimits(settings, manifest);
   const plan = join(settings.modelsDir, tritonModel ?? '', '1', 'model.plan');
   if (!existsSync(plan)) return `${plan} is not there`;
-  const gpu = await findGpu();
-  if (gpu === undefined) return 'there is no GPU to run it';
+  const gpu = (await findGpu(settings.device))?.name;
+  if (gpu === undefined) return `there is no GPU ${settings.device} to run it`;
   const imageId = await findImageId(settings.image);
   const bytes = Bun.file(plan).size;
   const use = { gpu, image: settings.image, imageId, batchMax, tokensMax, bytes };
   return whyPlanIsStale(await readPlanRecord(plan), use);
+}
+
+/** What will not do is told before gigabytes are downloaded for it. */
+async function findUsableGpu(
+  settings: ExportSettings,
+  say: (line: string) => void,
+): Promise<Gpu | undefined> {
+  const gpu = await findGpu(settings.device);
+  if (gpu === undefined) return undefined;
+  const warning = checkGpu(gpu, settings.image);
+  if (warning !== undefined) say(`warning: ${warning}`);
+  await checkDocker();
+  return gpu;
 }
 
 interface Limits {
@@ -119,24 +136,4 @@ async function readLimits(settings: ExportSettings, manifest: ModelManifest): Pr
   const batchMax = Number(/^max_batch_size:\s*(\d+)/m.exec(config)?.[1] ?? 0);
   demand(batchMax >= 1, `${path} must have a max_batch_size of at least 1.`);
   return { tritonModel, batchMax, tokensMax };
-}
-
-function sayWhatIsLeft(options: {
-  settings: ExportSettings;
-  graphs: WrittenGraphs;
-  limits: Limits;
-  say: (line: string) => void;
-}): void {
-  const { settings, graphs, limits, say } = options;
-  const { tritonModel } = limits;
-  if (tritonModel === undefined) return;
-  const build = describeBuild({
-    halfGraph: graphs.half.path,
-    plan: join(settings.modelsDir, tritonModel, '1', 'model.plan'),
-    profile: planProfile(limits),
-    inputs: graphs.inputs,
-  });
-  const why = settings.graphOnly ? 'as asked' : 'no NVIDIA GPU here';
-  say(`no engine built (${why}). On a machine with one, ./run.sh export goes on with:`);
-  say(`  docker run --gpus ${settings.gpus} ${settings.image} ${build}`);
 }

@@ -1,14 +1,13 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import type { Clock } from '../../../src/base/clock.ts';
 import { demand, ExportError } from '../export-error.ts';
+import { sayWhile } from '../progress.ts';
 import { runCommand } from '../run-command.ts';
-import { dockerImageId, dockerTrtexec } from './docker-commands.ts';
-import {
-  type EngineProfile,
-  parseTrtexecHelp,
-  planTrtexecArguments,
-  trtexecFailure,
-} from './trtexec.ts';
+import { dockerTrtexec } from './docker-commands.ts';
+import { ensureImage, findImageId } from './docker-image.ts';
+import { adviceFor, trtexecFailure } from './failure.ts';
+import { type EngineProfile, parseTrtexecHelp, planTrtexecArguments } from './trtexec.ts';
 
 /** An engine that was built and not yet judged. */
 export interface BuiltEngine {
@@ -16,47 +15,6 @@ export interface BuiltEngine {
   readonly imageId: string;
   readonly gpu: string;
   readonly buildSeconds: number;
-}
-
-/** The name of this machine's first GPU, as its driver gives it; undefined when there is none. */
-export async function findGpu(): Promise<string | undefined> {
-  try {
-    const answer = await runCommand(['nvidia-smi', '--query-gpu=name', '--format=csv,noheader']);
-    const name = answer.output.split('\n')[0]?.trim();
-    return answer.exitCode === 0 && name ? name : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Docker's id of an image's content; undefined when Docker is not there or has not pulled it. */
-export async function findImageId(image: string): Promise<string | undefined> {
-  try {
-    const answer = await runCommand(['docker', ...dockerImageId(image)]);
-    const id = /^sha256:[0-9a-f]{64}$/m.exec(answer.output)?.[0];
-    return answer.exitCode === 0 ? id : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** The command that builds an engine, as a person would type it. */
-export function describeBuild(options: {
-  readonly halfGraph: string;
-  readonly plan: string;
-  readonly profile: EngineProfile;
-  readonly inputs: readonly string[];
-}): string {
-  // Without an image at hand there is no banner to read: what TensorRT 10 takes, 11 takes without
-  // effect.
-  const trtexec = parseTrtexecHelp('[TensorRT v101300] --stronglyTyped --noTF32 --skipInference');
-  const line = planTrtexecArguments({
-    ...options,
-    trtexec,
-    onnx: options.halfGraph,
-    timingCache: '',
-  });
-  return ['trtexec', ...line].join(' ');
 }
 
 /**
@@ -70,7 +28,7 @@ export function describeBuild(options: {
  */
 export async function buildEngine(options: {
   readonly image: string;
-  readonly gpus: string;
+  readonly device: string;
   readonly gpu: string;
   readonly halfGraph: string;
   readonly plan: string;
@@ -78,16 +36,16 @@ export async function buildEngine(options: {
   readonly profile: EngineProfile;
   readonly inputs: readonly string[];
   readonly say: (line: string) => void;
-  readonly now: () => number;
+  readonly clock: Clock;
 }): Promise<BuiltEngine> {
-  const { image, gpus, say } = options;
+  const { image, device, clock, say } = options;
   const planFolder = resolve(dirname(options.plan));
   const cacheFolder = resolve(options.cacheFolder);
   await Promise.all([planFolder, cacheFolder].map((path) => mkdir(path, { recursive: true })));
   const inImage = async (trtexecArguments: readonly string[], log: string) => {
     const line = dockerTrtexec({
       image,
-      gpus,
+      device,
       user: `${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}`,
       volumes: {
         [resolve(dirname(options.halfGraph))]: '/onnx:ro',
@@ -102,38 +60,30 @@ export async function buildEngine(options: {
     if (result.exitCode === 0) return result.output;
     const reason = trtexecFailure(result.output);
     throw new ExportError(
-      `trtexec in ${image} failed: ${reason} (all of it: ${path})${adviceFor(result.output)}`,
+      `trtexec in ${image} failed: ${reason} (all of it: ${path}).${adviceFor(result.output)}`,
     );
   };
+  await ensureImage({ image, say });
   const trtexec = parseTrtexecHelp(await inImage(['--help'], 'trtexec-help.log'));
   const imageId = await findImageId(image);
   demand(imageId !== undefined, `Docker does not know the image ${image} that it just ran.`);
   say(`TensorRT ${trtexec.version} on ${options.gpu}: building, which takes 5 to 20 minutes`);
-  const started = options.now();
+  const startedAt = clock.now();
   await rm(options.plan, { force: true });
-  const output = await inImage(
-    planTrtexecArguments({
-      trtexec,
-      onnx: '/onnx/model.onnx',
-      plan: '/plan/model.plan',
-      timingCache: '/cache/timing.cache',
-      inputs: options.inputs,
-      profile: options.profile,
-    }),
-    'trtexec-build.log',
+  const line = planTrtexecArguments({
+    trtexec,
+    onnx: '/onnx/model.onnx',
+    plan: '/plan/model.plan',
+    timingCache: '/cache/timing.cache',
+    inputs: options.inputs,
+    profile: options.profile,
+  });
+  const output = await sayWhile({ clock, say, words: 'building' }, () =>
+    inImage(line, 'trtexec-build.log'),
   );
   // It has been seen to end well without a plan when the disk was full.
   const bytes = Bun.file(options.plan).size;
   demand(bytes > 0, `trtexec ended well but wrote no plan: ${trtexecFailure(output)}`);
-  const buildSeconds = Math.round((options.now() - started) / 1000);
+  const buildSeconds = Math.round((clock.now() - startedAt) / 1000);
   return { tensorrt: trtexec.version, imageId, gpu: options.gpu, buildSeconds };
-}
-
-/**
- * The one failure that a person can do something about here: the profile's largest batch needs too
- * much memory.
- */
-function adviceFor(output: string): string {
-  if (!/out ?of ?memory|insufficient memory|cudaMalloc|allocat\w+ fail/i.test(output)) return '';
-  return '. A smaller max_batch_size in config.pbtxt (or tokenCountMax) needs less.';
 }

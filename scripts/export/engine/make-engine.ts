@@ -12,10 +12,12 @@ import {
 } from '../../../src/model/plan-record.ts';
 import { demand, ExportError } from '../export-error.ts';
 import { createOnnxSession, type ModelRunner } from '../onnx-session.ts';
+import { sayWhile } from '../progress.ts';
 import { gateTextIds, runGate } from '../run-gate.ts';
 import { createTritonSession } from '../triton-session.ts';
 import type { WrittenGraphs } from '../write-graphs.ts';
 import { type BuiltEngine, buildEngine } from './build-engine.ts';
+import { withContainers } from './containers.ts';
 import { serveCandidate } from './serve-candidate.ts';
 import { planProfile } from './trtexec.ts';
 
@@ -28,7 +30,8 @@ export interface EngineJob {
   /** Triton's name for the model: the folder that has config.pbtxt. */
   readonly tritonModel: string;
   readonly image: string;
-  readonly gpus: string;
+  /** The GPU to build on, as `nvidia-smi` counts it, and its name. */
+  readonly device: string;
   readonly gpu: string;
   readonly batchMax: number;
   readonly tokensMax: number;
@@ -44,41 +47,45 @@ export interface EngineJob {
  * @throws ExportError with the figures when the engine is refused.
  */
 export async function makeEngine(job: EngineJob): Promise<{ plan: string; gate: Fidelity }> {
-  const { modelsDir, tritonModel, say } = job;
+  const repository = join(job.modelsDir, `${job.tritonModel}.candidate`);
+  const cleanUp = () => rm(repository, { recursive: true, force: true });
+  try {
+    return await withContainers({ work: () => buildAndJudge(job, repository), cleanUp });
+  } finally {
+    await cleanUp();
+  }
+}
+
+async function buildAndJudge(job: EngineJob, repository: string) {
+  const { modelsDir, tritonModel, batchMax, tokensMax, say } = job;
   const modelFolder = join(modelsDir, tritonModel);
-  const repository = join(modelsDir, `${tritonModel}.candidate`);
   const candidate = join(repository, tritonModel);
   const candidatePlan = join(candidate, '1', 'model.plan');
-  try {
-    await rm(repository, { recursive: true, force: true });
-    await mkdir(join(candidate, '1'), { recursive: true });
-    await copyFile(join(modelFolder, 'config.pbtxt'), join(candidate, 'config.pbtxt'));
-    const { batchMax, tokensMax } = job;
-    const built = await buildEngine({
-      ...job,
-      halfGraph: job.graphs.half.path,
-      plan: candidatePlan,
-      cacheFolder: join(modelsDir, job.manifest.id, 'engine'),
-      profile: planProfile({ batchMax, tokensMax }),
-      inputs: job.graphs.inputs,
-      now: () => job.clock.now(),
-    });
-    const { gate, selfCheck } = await judgeEngine(job, repository);
-    for (const line of describeGate(gate)) say(line);
-    if (!gate.passed) throw new ExportError(`The engine is refused. ${gate.reasons.join(' ')}`);
-    const record = await recordOf({ job, built, gate, selfCheck, plan: candidatePlan });
-    const plan = join(modelFolder, '1', 'model.plan');
-    await mkdir(join(modelFolder, '1'), { recursive: true });
-    // The old record goes first: a crash between the two leaves a plan without a record, which is
-    // built anew.
-    await rm(planRecordPath(plan), { force: true });
-    await rename(candidatePlan, plan);
-    const text = `${JSON.stringify(record, null, 2)}\n`;
-    await writeFileAtomic(planRecordPath(plan), new TextEncoder().encode(text));
-    return { plan, gate };
-  } finally {
-    await rm(repository, { recursive: true, force: true });
-  }
+  const cacheFolder = join(modelsDir, job.manifest.id, 'engine');
+  await rm(repository, { recursive: true, force: true });
+  await mkdir(join(candidate, '1'), { recursive: true });
+  await copyFile(join(modelFolder, 'config.pbtxt'), join(candidate, 'config.pbtxt'));
+  const built = await buildEngine({
+    ...job,
+    halfGraph: job.graphs.half.path,
+    plan: candidatePlan,
+    cacheFolder,
+    profile: planProfile({ batchMax, tokensMax }),
+    inputs: job.graphs.inputs,
+  });
+  const { gate, selfCheck } = await judgeEngine(job, { repository, logFolder: cacheFolder });
+  for (const line of describeGate(gate)) say(line);
+  if (!gate.passed) throw new ExportError(`The engine is refused. ${gate.reasons.join(' ')}`);
+  const record = await recordOf({ job, built, gate, selfCheck, plan: candidatePlan });
+  const plan = join(modelFolder, '1', 'model.plan');
+  await mkdir(join(modelFolder, '1'), { recursive: true });
+  // The old record goes first: a crash between the two leaves a plan without a record, which is
+  // built anew.
+  await rm(planRecordPath(plan), { force: true });
+  await rename(candidatePlan, plan);
+  const text = `${JSON.stringify(record, null, 2)}\n`;
+  await writeFileAtomic(planRecordPath(plan), new TextEncoder().encode(text));
+  return { plan, gate };
 }
 
 /** A line of figures for each head. */
@@ -90,12 +97,14 @@ export function describeGate(gate: Fidelity): string[] {
   });
 }
 
-async function judgeEngine(job: EngineJob, repository: string) {
-  const { tritonModel, graphs, tokensMax, say } = job;
+async function judgeEngine(job: EngineJob, folders: { repository: string; logFolder: string }) {
+  const { tritonModel, graphs, tokensMax, clock, say } = job;
   say('gate: loading the exported model on the CPU, and the engine in Triton');
   const reference = await createOnnxSession(graphs.exact.path);
   try {
-    const triton = await serveCandidate({ ...job, repository, model: tritonModel });
+    const triton = await sayWhile({ clock, say, words: 'loading the engine' }, () =>
+      serveCandidate({ ...job, ...folders, model: tritonModel }),
+    );
     try {
       const candidate = createTritonSession({
         url: triton.url,

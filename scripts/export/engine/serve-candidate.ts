@@ -1,8 +1,18 @@
-import { resolve } from 'node:path';
+import { writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { type Clock, sleep } from '../../../src/base/clock.ts';
-import { demand, ExportError } from '../export-error.ts';
+import { ExportError } from '../export-error.ts';
 import { runCommand } from '../run-command.ts';
-import { dockerPort, dockerTriton, parseDockerPort } from './docker-commands.ts';
+import {
+  dockerIsRunning,
+  dockerLogs,
+  dockerPort,
+  dockerRemove,
+  dockerTriton,
+  GATE_CONTAINER,
+  parseDockerPort,
+} from './docker-commands.ts';
+import { adviceFor, dockerFailure, tritonFailure } from './failure.ts';
 
 /** Reading a plan of more than a gigabyte from a cold disk, and the context's memory. */
 const READY_MS_MAX = 300_000;
@@ -16,45 +26,51 @@ export interface CandidateTriton {
 
 /**
  * Serves a model repository with the image that will serve it later, on loopback, until it is
- * stopped.
+ * stopped. The end of its log stays in `triton-gate.log` of the folder.
  *
- * @throws ExportError with the end of Triton's log when the model does not become ready.
+ * @throws ExportError with the line of Triton's log that matters when the model does not become
+ * ready.
  */
 export async function serveCandidate(options: {
   readonly image: string;
-  readonly gpus: string;
+  readonly device: string;
   readonly repository: string;
   readonly model: string;
+  readonly logFolder: string;
   readonly clock: Clock;
 }): Promise<CandidateTriton> {
   const { model, clock } = options;
-  const line = dockerTriton({ ...options, repository: resolve(options.repository) });
-  const started = await runCommand(['docker', ...line]);
-  const container = /^[0-9a-f]{12,64}$/m.exec(started.output)?.[0];
-  demand(
-    started.exitCode === 0 && container !== undefined,
-    `Docker could not start Triton: ${started.output.trim().split('\n').at(-1)}`,
-  );
+  const docker = (line: readonly string[]) => runCommand(['docker', ...line]);
+  const logPath = join(options.logFolder, 'triton-gate.log');
+  let log = '';
   const stop = async () => {
-    await runCommand(['docker', 'stop', container]);
+    log = (await docker(dockerLogs(GATE_CONTAINER))).output;
+    await docker(dockerRemove(GATE_CONTAINER));
+    await writeFile(logPath, log);
   };
-  try {
-    const { output } = await runCommand(['docker', ...dockerPort(container)]);
-    const url = parseDockerPort(output);
-    demand(url !== undefined, `Docker tells no port of Triton: "${output.trim()}".`);
-    const deadline = clock.now() + READY_MS_MAX;
-    while (!(await isReady(`${url}/v2/models/${model}/ready`))) {
-      const state = await runCommand(['docker', 'logs', '--tail', '20', container]);
-      if (state.exitCode !== 0 || clock.now() > deadline) {
-        throw new ExportError(`Triton does not serve the engine:\n${state.output.trim()}`);
-      }
-      await sleep(clock, PROBE_MS);
-    }
-    return { url, stop };
-  } catch (error) {
+  const line = dockerTriton({ ...options, repository: resolve(options.repository) });
+  const started = await docker(line);
+  if (started.exitCode !== 0) {
     await stop();
-    throw error;
+    const { output } = started;
+    throw new ExportError(
+      `Docker could not start Triton: ${dockerFailure(output)}${adviceFor(output)}`,
+    );
   }
+  const url = parseDockerPort((await docker(dockerPort(GATE_CONTAINER))).output);
+  const deadline = clock.now() + READY_MS_MAX;
+  while (url === undefined || !(await isReady(`${url}/v2/models/${model}/ready`))) {
+    const state = await docker(dockerIsRunning(GATE_CONTAINER));
+    // A container that has ended has no port either.
+    if (url === undefined || state.output.trim() !== 'true' || clock.now() > deadline) {
+      await stop();
+      throw new ExportError(
+        `Triton does not serve the engine: ${tritonFailure(log)} (more: ${logPath})${adviceFor(log)}`,
+      );
+    }
+    await sleep(clock, PROBE_MS);
+  }
+  return { url, stop };
 }
 
 async function isReady(url: string): Promise<boolean> {

@@ -30,14 +30,15 @@ const MAJOR_MIN = 10;
 const MAJOR_ALWAYS_TYPED = 11;
 
 /**
- * Reads the help of `trtexec`, whose first line is the banner with the version: `--version` wants a
- * model, and fails without one.
+ * Reads the help of `trtexec`, which begins with the banner that has the version: `--version` wants
+ * a model, and fails without one. What the image prints before the banner is not read.
  *
  * @throws ExportError when there is no banner, or TensorRT is too old.
  */
 export function parseTrtexecHelp(help: string): Trtexec {
-  const banner = /\[TensorRT v([\d.]+)\]/.exec(help)?.[1];
-  demand(banner !== undefined, `trtexec printed no version: "${help.trim().slice(0, 200)}".`);
+  const found = /\[TensorRT v([\d.]+)\]/.exec(help);
+  const banner = found?.[1];
+  demand(banner !== undefined, `trtexec printed no version: "${help.trim().slice(-200)}".`);
   const [major, minor, patch] = banner.includes('.')
     ? banner.split('.').map(Number)
     : packedVersion(Number(banner));
@@ -46,7 +47,10 @@ export function parseTrtexecHelp(help: string): Trtexec {
     major !== undefined && major >= MAJOR_MIN,
     `TensorRT ${version} is too old: ${MAJOR_MIN} or later is needed. Take a newer Triton image.`,
   );
-  const options = new Set(Array.from(help.matchAll(/--([A-Za-z]\w+)/g), (match) => match[1] ?? ''));
+  const listed = help.slice(found?.index);
+  const options = new Set(
+    Array.from(listed.matchAll(/--([A-Za-z]\w+)/g), (match) => match[1] ?? ''),
+  );
   return { version, major, options };
 }
 
@@ -113,11 +117,4 @@ export function planTrtexecArguments(options: {
   // The gate runs the engine better than random inputs would.
   if (has('skipInference')) out.push('--skipInference');
   return out;
-}
-
-/** The line of `trtexec`'s output that says why it failed, or its last one. */
-export function trtexecFailure(output: string): string {
-  const lines = output.split('\n').filter((line) => line.trim() !== '');
-  const error = lines.find((line) => line.includes('[E]'));
-  return (error ?? lines.at(-1) ?? 'no output').replace(/^\[[^\]]*\] /, '');
 }

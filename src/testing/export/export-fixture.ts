@@ -3,6 +3,7 @@ import {
   cpSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
@@ -38,16 +39,20 @@ export interface ExportFixture {
   readonly hub: LoopbackHub;
   /** Calls of the stand-in `docker`, argument by argument. */
   dockerCalls(): string[][];
-  /** Starts `scripts/export.ts`; `kill` ends it as a crash would. */
+  /** Starts `scripts/export.ts`; without a signal, `kill` ends it as a crash would. */
   start(options?: { flags?: readonly string[]; environment?: Readonly<Record<string, string>> }): {
     ended: Promise<ExportRun>;
-    kill(): void;
+    kill(signal?: NodeJS.Signals): void;
   };
   close(): Promise<void>;
 }
 
-/** @param options.gpu the name of the GPU that `nvidia-smi` shall give; none without. */
-export async function createExportFixture(options: { gpu?: string } = {}): Promise<ExportFixture> {
+/**
+ * @param options.gpus what `nvidia-smi` shall tell of each GPU: name, driver, compute capability.
+ */
+export async function createExportFixture(
+  options: { readonly gpus?: readonly string[] } = {},
+): Promise<ExportFixture> {
   const dir = mkdtempSync(join(tmpdir(), 'export-test-'));
   const hub = await startLoopbackHub();
   for (const path of HUB_FILES) {
@@ -62,7 +67,8 @@ export async function createExportFixture(options: { gpu?: string } = {}): Promi
     'docker',
     `exec "${process.execPath}" "${import.meta.dir}/stand-in-docker.ts" "$@"`,
   );
-  writeProgram(programs, 'nvidia-smi', options.gpu ? `echo "${options.gpu}"` : 'exit 9');
+  const answers = (options.gpus ?? []).map((gpu, index) => `${index}) echo "${gpu}" ;;`);
+  writeProgram(programs, 'nvidia-smi', `case "$2" in ${answers.join(' ')} *) exit 6 ;; esac`);
   const state = join(dir, 'state');
   mkdirSync(state);
   const calls = join(state, 'calls.jsonl');
@@ -92,11 +98,16 @@ export async function createExportFixture(options: { gpu?: string } = {}): Promi
       const errors = new Response(child.stderr).text();
       return {
         ended: child.exited.then(async (exitCode) => ({ exitCode, errors: await errors })),
-        kill: () => child.kill('SIGKILL'),
+        kill: (signal = 'SIGKILL') => child.kill(signal),
       };
     },
     async close() {
       await hub.close();
+      // What a test that failed left running would stay for ever.
+      const containers = readdirSync(state).filter((name) => name.startsWith('container-'));
+      const names = containers.map((name) => name.replace('container-', ''));
+      const end = [join(programs, 'docker'), 'rm', '--force', ...names];
+      await Bun.spawn(end, { env: { ...process.env, STAND_IN_STATE: state } }).exited;
       rmSync(dir, { recursive: true, force: true });
     },
   };

@@ -1,0 +1,134 @@
+/**
+ * How `./run.sh export` ends where a GPU, Docker, TensorRT or Triton will not do: what it says,
+ * what it leaves, and that nothing is downloaded for an end that could be seen before.
+ */
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { until } from '../until.ts';
+import { createExportFixture, type ExportFixture } from './export-fixture.ts';
+
+// Starts of the export, of Triton and of ONNX Runtime, several of them.
+setDefaultTimeout(120_000);
+
+let fixture: ExportFixture;
+beforeEach(async () => {
+  fixture = await createExportFixture({ gpus: ['NVIDIA L4, 580.65.06, 8.9'] });
+});
+afterEach(() => fixture.close());
+
+const plan = () => join(fixture.modelsDir, 'bge_model/1/model.plan');
+const failWith = async (environment: Readonly<Record<string, string>>) => {
+  const { exitCode, errors } = await fixture.start({ environment }).ended;
+  expect(exitCode).toBe(1);
+  expect(existsSync(plan())).toBe(false);
+  expect(readdirSync(fixture.modelsDir)).not.toContain('bge_model.candidate');
+  return errors;
+};
+
+describe('a build that fails', () => {
+  test('is told by its first error line', async () => {
+    const errors = await failWith({ STAND_IN_FAIL: 'Error Code 2: OutOfMemory' });
+    expect(errors).toContain('failed: [E] Error Code 2: OutOfMemory (all of it:');
+    expect(errors).toContain('A smaller max_batch_size in config.pbtxt');
+  });
+
+  test('because Docker has no container toolkit is told by Docker, with what to install', async () => {
+    const words = 'could not select device driver "" with capabilities: [[gpu]]';
+    const errors = await failWith({ STAND_IN_DAEMON: words });
+    expect(errors).toContain(`failed: docker: Error response from daemon: ${words} (all of it:`);
+    expect(errors).toContain('install nvidia-container-toolkit and restart Docker');
+    expect(errors).not.toContain('docker run --help');
+  });
+
+  test('because the image cannot be pulled stops there', async () => {
+    const errors = await failWith({ STAND_IN_UNPULLED: 'for ever' });
+    expect(errors).toContain('failed: the lines above say why');
+    expect(fixture.dockerCalls().map(([verb]) => verb)).not.toContain('run');
+  });
+});
+
+test('a Triton that cannot load the engine is told by its first error, and its log stays', async () => {
+  const first = 'Error Code 1: Serialization (Version tag does not match.)';
+  const log = [
+    'I0826 09:00:00.000001 1 cache_manager.cc:480] "Create CacheManager"',
+    `E0826 09:00:00.000002 1 logging.cc:40] "IRuntime::deserializeCudaEngine: ${first}"`,
+    'E0826 09:00:00.000003 1 model_lifecycle.cc:654] "failed to load \'bge_model\' version 1"',
+    'error: creating server: Internal - failed to load all models',
+  ].join('\n');
+  const errors = await failWith({ STAND_IN_TRITON_LOG: log });
+  const path = join(fixture.modelsDir, 'small/engine/triton-gate.log');
+  expect(errors).toContain(
+    `Triton does not serve the engine: "IRuntime::deserializeCudaEngine: ${first}" (more: ${path})`,
+  );
+  expect(readFileSync(path, 'utf8')).toBe(log);
+  expect(fixture.dockerCalls().at(-1)).toEqual(['rm', '--force', 'bge-m3-export-gate']);
+});
+
+describe('before anything is downloaded', () => {
+  const nothingIsDownloaded = () => expect(fixture.hub.requests).toEqual([]);
+
+  test('a GPU that TensorRT does not know is refused', async () => {
+    await fixture.close();
+    fixture = await createExportFixture({ gpus: ['Tesla V100-PCIE-16GB, 580.65.06, 7.0'] });
+    expect(await failWith({})).toContain('has compute capability 7; TensorRT in');
+    nothingIsDownloaded();
+  });
+
+  test('a Docker that refuses this user is named, with the way to mend it', async () => {
+    const words =
+      'permission denied while trying to connect to the Docker daemon socket at unix:///x';
+    const errors = await failWith({ STAND_IN_DENIED: words });
+    expect(errors).toContain(`does not answer: ${words}. Docker refuses this user: sudo usermod`);
+    nothingIsDownloaded();
+  });
+
+  test('an old driver is warned of, and may do', async () => {
+    await fixture.close();
+    fixture = await createExportFixture({ gpus: ['Tesla T4, 535.216.01, 7.5'] });
+    const { exitCode, errors } = await fixture.start().ended;
+    expect(errors.split('\n')[0]).toStartWith(
+      'export: warning: driver 535.216.01 is older than 580',
+    );
+    expect(exitCode).toBe(0);
+  });
+
+  test('none of this is asked for the graphs alone', async () => {
+    const environment = { STAND_IN_DENIED: 'permission denied' };
+    const { exitCode } = await fixture.start({ flags: ['--graph-only'], environment }).ended;
+    expect(exitCode).toBe(0);
+    expect(fixture.dockerCalls()).toEqual([]);
+  });
+});
+
+describe('an export that ends while it builds', () => {
+  const startEndless = async () => {
+    const started = fixture.start({ environment: { STAND_IN_ENDLESS: 'yes' } });
+    const isBuilding = () =>
+      fixture.dockerCalls().some((call) => call.join(' ').includes('--saveEngine='));
+    await until('the build has begun', isBuilding);
+    return started;
+  };
+
+  test.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('by %s takes its containers and its candidate along', async (signal, status) => {
+    const started = await startEndless();
+    started.kill(signal);
+    const { exitCode, errors } = await started.ended;
+    expect(exitCode).toBe(status);
+    expect(errors).not.toContain('failed');
+    expect(fixture.dockerCalls().at(-1)).toEqual([
+      ...['rm', '--force', 'bge-m3-export-build', 'bge-m3-export-gate'],
+    ]);
+    expect(readdirSync(fixture.modelsDir)).not.toContain('bge_model.candidate');
+  });
+
+  test('by a kill leaves a container, which the next one removes', async () => {
+    const started = await startEndless();
+    started.kill();
+    await started.ended;
+    expect((await fixture.start().ended).exitCode).toBe(0);
+  });
+});
