@@ -13,6 +13,12 @@ const SPAN_WEIGHT = 0.4;
 const RATE_GUESS = 5;
 
 /**
+ * The least rate there is: a tenth of what two cores do with a large model, one text at a time. It
+ * keeps times finite that are tokens over the rate, and is left behind within two spans.
+ */
+const RATE_MIN = 0.005;
+
+/**
  * How fast admitted tokens leave while there is more to do than slots to do it in. Time in which
  * the queue was empty does not count: an idle server drains nothing and is not slow.
  */
@@ -45,16 +51,18 @@ export class DrainRate {
     if (this.#wasBusy) {
       this.#spanMs += nowMs - this.#lastMs;
       this.#spanTokens += tokenCount;
-      if (this.#spanMs >= SPAN_MS) this.#close();
+      // A span in which nothing left is not over: it would tell of callers, not of the backend.
+      if (this.#spanMs >= SPAN_MS && this.#spanTokens > 0) this.#close();
     }
     this.#wasBusy = isBusy;
     this.#lastMs = nowMs;
   }
 
   #close(): void {
-    const seen = Math.max(this.#spanTokens / this.#spanMs, Number.EPSILON);
+    const seen = this.#spanTokens / this.#spanMs;
     const weight = this.#isMeasured ? SPAN_WEIGHT : 1;
-    this.#tokensPerMs += weight * (seen - this.#tokensPerMs);
+    const rate = this.#tokensPerMs + weight * (seen - this.#tokensPerMs);
+    this.#tokensPerMs = Math.max(rate, RATE_MIN);
     this.#isMeasured = true;
     this.#spanTokens = 0;
     this.#spanMs = 0;
