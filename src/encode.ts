@@ -108,6 +108,7 @@ export function createEncode(parts: Parts): Encode {
     const { signal, heads, truncationSide } = request;
     const timeoutMs = Math.min(request.timeoutMs ?? Infinity, limits.requestTimeoutMs);
     const lifetime = createLifetime({ clock, timeoutMs, signal });
+    let isWorked = false;
     try {
       const startMs = clock.now();
       const prefixed = withPrefix(parts, request);
@@ -120,12 +121,13 @@ export function createEncode(parts: Parts): Encode {
       const job = await batcher.submit({ texts, heads, batchTextsMax, lifetime });
       const { outcomes, queueMs, inferMs, servedBy } = job;
       const outputs = joinOutputs(request, { tokenized, outcomes });
+      isWorked = true;
       const isStandIn = servedBy === 'embedded' && parts.backend.name !== 'embedded';
       const standIn = isStandIn ? 'embedded' : undefined;
       return { ...outputs, servedBy, standIn, timings: { tokenizeMs, queueMs, inferMs } };
     } finally {
       lifetime.release();
-      permit.release(lifetime.ended === undefined);
+      permit.release(isWorked);
     }
   };
 }

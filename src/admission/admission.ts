@@ -9,8 +9,8 @@ export interface Permit {
   /**
    * Gives the place back; called exactly once, in `finally`.
    *
-   * @param isWorked false when the caller left before the work was done: that tells nothing of how
-   * fast work is done.
+   * @param isWorked false when the work was not done, because the caller left, or because it was
+   * refused or failed: that tells nothing of how fast work is done.
    */
   release(isWorked?: boolean): void;
 }

@@ -21,8 +21,8 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: 'a permit is not given back when the request fails',
     file: 'encode.ts',
-    from: '      permit.release(lifetime.ended === undefined);',
-    to: '      if (lifetime.ended === undefined) permit.release();',
+    from: '      permit.release(isWorked);',
+    to: '      if (isWorked) permit.release();',
   },
   {
     name: 'a caller may hold any share of the queue',

@@ -1,0 +1,92 @@
+import { describe, expect, test } from 'bun:test';
+import type { Demand, Permit } from './admission/admission.ts';
+import { headSet } from './backend/backend.ts';
+import { ServerError } from './base/errors.ts';
+import type { TextOutcome } from './batcher/ticket.ts';
+import { createEncode, type EncodeRequest, type Parts } from './encode.ts';
+import { createFakeBackend } from './testing/fake-backend.ts';
+import { VirtualClock } from './testing/virtual-clock.ts';
+
+/** The journey over parts that the test holds in its hands; what it tells the queue is recorded. */
+function stand(options: { outcome?: TextOutcome; kept?: number } = {}) {
+  const { outcome = { dense: new Float32Array(8) }, kept = 5 } = options;
+  const demands: Demand[] = [];
+  const releases: boolean[] = [];
+  const permit: Permit = { release: (isWorked = true) => void releases.push(isWorked) };
+  const encode = createEncode({
+    admission: {
+      admit(demand: Demand) {
+        demands.push(demand);
+        return permit;
+      },
+    },
+    tokenizer: {
+      reason: '',
+      tokenize: async (texts: readonly string[]) =>
+        texts.map((text) => {
+          const isTruncated = text.length > kept;
+          return { ids: new Int32Array(kept).fill(5), tokenCount: text.length, isTruncated };
+        }),
+    },
+    batcher: {
+      submit: async ({ texts }: { texts: readonly unknown[] }) => ({
+        outcomes: texts.map(() => outcome),
+        queueMs: 0,
+        inferMs: 0,
+      }),
+    },
+    backend: createFakeBackend(),
+    manifest: {
+      id: 'm',
+      dimension: 8,
+      tokenCountMax: 50,
+      prefixes: { query: 'q: ', passage: 'p: ' },
+    },
+    clock: new VirtualClock(),
+    limits: { requestTimeoutMs: 1000, textCharactersMax: 1e6 },
+  } as unknown as Parts);
+  return { encode, demands, releases };
+}
+
+function request(change: Partial<EncodeRequest> = {}): EncodeRequest {
+  return {
+    texts: ['a'],
+    heads: headSet(['dense']),
+    inputType: 'query',
+    truncate: true,
+    batchTextsMax: undefined,
+    valueCountMax: 1e9,
+    signal: undefined,
+    fieldOf: () => 'query',
+    ...change,
+  };
+}
+
+const codeOf = (promise: Promise<unknown>): Promise<string | undefined> =>
+  promise.then(
+    () => undefined,
+    (error: ServerError) => error.code,
+  );
+
+describe('what the queue is told of how fast work is done', () => {
+  test('a request that was answered was work', async () => {
+    const { encode, releases } = stand();
+    await encode(request());
+    expect(releases).toEqual([true]);
+  });
+
+  test.each<[string, Parameters<typeof stand>[0], Partial<EncodeRequest>, string]>([
+    ['refused for its tokens', {}, { texts: ['abcdef'], truncate: false }, 'EMB_TEXT_TOO_LONG'],
+    ['refused for its reply', {}, { valueCountMax: 7 }, 'EMB_REPLY_TOO_LARGE'],
+    [
+      'failed by the backend',
+      { outcome: new ServerError('EMB_BACKEND_TIMEOUT', 'Too late.') },
+      {},
+      'EMB_BACKEND_TIMEOUT',
+    ],
+  ])('one that was %s was none', async (_what, options, change, code) => {
+    const { encode, releases } = stand(options);
+    expect(await codeOf(encode(request(change)))).toBe(code);
+    expect(releases).toEqual([false]);
+  });
+});
