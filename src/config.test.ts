@@ -69,8 +69,9 @@ describe('the catalogue', () => {
 describe('numbers', () => {
   test.each(numbers)('$variable takes both ends of its range, and nothing beyond', (number) => {
     const { name, variable, range } = number;
-    // The largest request must fit the queue, whatever is tried here.
-    const roomy = { QUEUE_TEXTS_MAX: '10000000', REQUEST_TEXTS_MAX: '1' };
+    // The largest request and body must fit with others, whatever is tried here.
+    const texts = { QUEUE_TEXTS_MAX: '10000000', REQUEST_TEXTS_MAX: '1' };
+    const roomy = { ...texts, BODIES_BYTES_MAX: '1073741824', BODY_BYTES_MAX: '64' };
     for (const value of range) {
       const config = readConfig({ ...roomy, [variable]: String(value) });
       if (value !== 0) expect(Reflect.get(config, name)).toBe(value);
@@ -129,10 +130,12 @@ describe('problems', () => {
     ]);
   });
 
-  test('that lie between two settings are told with both', () => {
-    const [problem] = problemsOf({ REQUEST_TEXTS_MAX: '100', QUEUE_TEXTS_MAX: '99' });
-    for (const said of ['REQUEST_TEXTS_MAX', '100', 'QUEUE_TEXTS_MAX', '99']) {
-      expect(problem).toContain(said);
-    }
+  test.each([
+    ['REQUEST_TEXTS_MAX', 'QUEUE_TEXTS_MAX'],
+    ['BODY_BYTES_MAX', 'BODIES_BYTES_MAX'],
+  ])('that lie between two settings are told with both: %s, %s', (part, whole) => {
+    const problems = problemsOf({ [part]: '100', [whole]: '99' });
+    expect(problems).toHaveLength(1);
+    for (const said of [part, '100', whole, '99']) expect(problems[0]).toContain(said);
   });
 });

@@ -85,7 +85,7 @@ export const SETTINGS = {
   queueTextsMax: integer('QUEUE_TEXTS_MAX', 8192, [1, 10_000_000], 'texts',
     'Texts admitted and not yet answered. Beyond it, 429.'),
   queueTokensMax: integer('QUEUE_TOKENS_MAX', 4_194_304, [16, 1_000_000_000], 'tokens',
-    'Tokens admitted and not yet answered, estimated from lengths. Beyond it, 429.'),
+    'Tokens admitted and not yet answered, estimated from lengths before any cut. Beyond it, 429.'),
   requestTextsMax: integer('REQUEST_TEXTS_MAX', 2048, [1, 1_000_000], 'texts',
     'Texts in one request; at most QUEUE_TEXTS_MAX.'),
   requestTimeoutMs: integer('REQUEST_TIMEOUT_MS', 60_000, [10, 250_000], 'ms',
@@ -180,6 +180,12 @@ function contradictions(config: Config): string[] {
     problems.push(
       `REQUEST_TEXTS_MAX (${config.requestTextsMax}) must not exceed QUEUE_TEXTS_MAX ` +
         `(${config.queueTextsMax}): such a request could never be admitted.`,
+    );
+  }
+  if (config.bodyBytesMax > config.bodiesBytesMax) {
+    problems.push(
+      `BODY_BYTES_MAX (${config.bodyBytesMax}) must not exceed BODIES_BYTES_MAX ` +
+        `(${config.bodiesBytesMax}): such a body could never be received.`,
     );
   }
   if (config.otlpEndpoint !== '' && !/^https?:\/\/[^\s?#]+$/.test(config.otlpEndpoint)) {

@@ -37,17 +37,21 @@ export function refuseWhileDown({ backend, tokenizer }: Parts): void {
  */
 const CHARACTERS_PER_TOKEN = 3;
 
-/** What a request asks of the queue: its tokens are estimated before they are known. */
+/**
+ * What a request asks of the queue: its tokens are estimated before they are known. A text that will
+ * be cut is held and tokenized as a whole, so it takes its whole room, however little the model sees
+ * of it.
+ */
 export function demandOf({ manifest }: Parts, request: EncodeRequest): Demand {
   let tokenCount = 0;
+  let workTokenCount = 0;
   for (const text of request.texts) {
-    tokenCount += Math.min(
-      manifest.tokenCountMax,
-      2 + Math.ceil(text.length / CHARACTERS_PER_TOKEN),
-    );
+    const estimate = 2 + Math.ceil(text.length / CHARACTERS_PER_TOKEN);
+    tokenCount += estimate;
+    workTokenCount += Math.min(manifest.tokenCountMax, estimate);
   }
   const { caller, timeoutMs } = request;
-  return { textCount: request.texts.length, tokenCount, caller, timeoutMs };
+  return { textCount: request.texts.length, tokenCount, workTokenCount, caller, timeoutMs };
 }
 
 /** The texts as the model wants them. */

@@ -68,6 +68,12 @@ const codeOf = (promise: Promise<unknown>): Promise<string | undefined> =>
     (error: ServerError) => error.code,
   );
 
+test('a long text asks for all of its tokens, and for the work of those that are kept', async () => {
+  const { encode, demands } = stand();
+  await encode(request({ texts: ['a'.repeat(3000), 'a'] }));
+  expect(demands[0]).toMatchObject({ textCount: 2, tokenCount: 1005, workTokenCount: 53 });
+});
+
 describe('what the queue is told of how fast work is done', () => {
   test('a request that was answered was work', async () => {
     const { encode, releases } = stand();

@@ -29,16 +29,29 @@ function refusalOf(admission: Admission, demand: Demand): ServerError | undefine
   }
 }
 
+const LIMIT = { limit: 10_000 };
+
 const one = (caller?: string): Demand => ({ textCount: 1, tokenCount: 10, caller });
+
+/** Takes so many tokens of the queue, by two requests: one alone is never counted as all of it. */
+function hold(admission: Admission, tokenCount: number): Permit {
+  const halves = [1, 2].map(() => admission.admit({ textCount: 1, tokenCount: tokenCount / 2 }));
+  return {
+    release() {
+      for (const permit of halves) permit.release();
+    },
+  };
+}
 
 describe('limits', () => {
   test('texts and tokens are bounded, and a permit gives both back', () => {
     const { admission } = stand();
     const permits = Array.from({ length: 100 }, () => admission.admit(one()));
     expect(refusalOf(admission, one())).toMatchObject({ code: 'EMB_QUEUE_FULL' });
-    permits.pop()?.release();
-    expect(refusalOf(admission, { textCount: 1, tokenCount: 9_011 })?.code).toBe('EMB_QUEUE_FULL');
-    expect(refusalOf(admission, { textCount: 1, tokenCount: 9_010 })).toBeUndefined();
+    for (const permit of permits.splice(-2)) permit.release();
+    permits.push(admission.admit({ textCount: 1, tokenCount: 5_000 }));
+    expect(refusalOf(admission, { textCount: 1, tokenCount: 4_021 })?.code).toBe('EMB_QUEUE_FULL');
+    expect(refusalOf(admission, { textCount: 1, tokenCount: 4_020 })).toBeUndefined();
     for (const permit of permits) permit.release();
     expect(admission.admittedTextCount).toBe(0);
     expect(admission.admittedTokenCount).toBe(0);
@@ -48,6 +61,26 @@ describe('limits', () => {
     const { admission } = stand();
     const demand = { textCount: 1000, tokenCount: 1_000_000, caller: 'a' };
     expect(refusalOf(admission, demand)).toBeUndefined();
+  });
+
+  test('what will be cut off takes its place too, until it is answered', () => {
+    const { admission } = stand();
+    const book = { textCount: 1, tokenCount: 5000, workTokenCount: 8 };
+    const permits = [admission.admit(book), admission.admit(book)];
+    expect(refusalOf(admission, book)).toMatchObject({ code: 'EMB_QUEUE_FULL', details: LIMIT });
+    for (const permit of permits) permit.release();
+    expect(admission.admittedTokenCount).toBe(0);
+  });
+
+  test('a request over the whole limit is admitted while others are there, and leaves room', () => {
+    const { admission } = stand();
+    const held = admission.admit(one('a'));
+    const large = admission.admit({ textCount: 1, tokenCount: 1_000_000, caller: 'b' });
+    expect(refusalOf(admission, { textCount: 1, tokenCount: 2000, caller: 'c' })).toBeUndefined();
+    large.release();
+    held.release();
+    expect(admission.admittedTokenCount).toBe(0);
+    expect(admission.callerCount).toBe(0);
   });
 
   test('close waits for the last permit, and admits nothing more', async () => {
@@ -129,7 +162,7 @@ describe('when to come back', () => {
   test.each([10, 100])('at %d tokens a ms it is the queue over the rate', async (rate) => {
     const it = stand({ tokenCountMax: 100_000 });
     await drain(it, rate);
-    const held = it.admission.admit({ textCount: 1, tokenCount: 100_000 });
+    const held = hold(it.admission, 100_000);
     const refusals = Array.from({ length: 20 }, () =>
       refusalOf(it.admission, { textCount: 1, tokenCount: 1000 }),
     );
@@ -145,7 +178,7 @@ describe('when to come back', () => {
   test('those who are refused together do not come back together', async () => {
     const it = stand({ tokenCountMax: 100_000 });
     await drain(it, 100);
-    const held = it.admission.admit({ textCount: 1, tokenCount: 100_000 });
+    const held = hold(it.admission, 100_000);
     const waits = Array.from({ length: 300 }, () => {
       const error = refusalOf(it.admission, { textCount: 1, tokenCount: 1000 });
       return error?.details.retryAfterMs;
@@ -168,7 +201,7 @@ describe('when to come back', () => {
       departing.release(false);
       worked.release();
     }
-    const held = it.admission.admit({ textCount: 1, tokenCount: 1_000_000 });
+    const held = hold(it.admission, 1_000_000);
     const waitMs = refusalOf(it.admission, { textCount: 1, tokenCount: 1000 })?.details
       .retryAfterMs;
     expect(waitMs).toBeGreaterThan(70);
@@ -179,11 +212,42 @@ describe('when to come back', () => {
   test('more than drains within the deadline is not admitted', async () => {
     const it = stand({ tokenCountMax: 10_000_000, timeoutMs: 1000 });
     await drain(it, 10);
-    const held = it.admission.admit({ textCount: 1, tokenCount: 4000 });
+    const held = hold(it.admission, 4000);
     expect(refusalOf(it.admission, { textCount: 1, tokenCount: 900 })).toBeUndefined();
     expect(refusalOf(it.admission, { textCount: 1, tokenCount: 1100 })).toMatchObject({
       code: 'EMB_QUEUE_FULL',
     });
+    held.release();
+  });
+
+  test('a request that alone takes longer is admitted once few others are there', async () => {
+    const it = stand({ tokenCountMax: 10_000_000, timeoutMs: 1000 });
+    await drain(it, 10);
+    const large = { textCount: 1, tokenCount: 50_000 };
+    const others = hold(it.admission, 4000);
+    expect(refusalOf(it.admission, large)?.code).toBe('EMB_QUEUE_FULL');
+    others.release();
+    const few = hold(it.admission, 400);
+    const permit = it.admission.admit(large);
+    // It is not all of what drains in time, either.
+    expect(refusalOf(it.admission, { textCount: 1, tokenCount: 500 })).toBeUndefined();
+    permit.release();
+    few.release();
+  });
+
+  test('what is cut off does not count as drained', async () => {
+    const it = stand({ tokenCountMax: 1_000_000 });
+    it.backlog.waitingTextCount = 1;
+    for (let step = 0; step < 60; step++) {
+      const book = it.admission.admit({ textCount: 1, tokenCount: 90_000, workTokenCount: 500 });
+      await it.clock.advance(50);
+      book.release();
+    }
+    const held = hold(it.admission, 1_000_000);
+    const waitMs = refusalOf(it.admission, { textCount: 1, tokenCount: 1000 })?.details
+      .retryAfterMs;
+    expect(waitMs).toBeGreaterThan(70);
+    expect(waitMs).toBeLessThan(150);
     held.release();
   });
 

@@ -19,8 +19,13 @@ export interface Permit {
 export interface Demand {
   /** At least 1. */
   readonly textCount: number;
-  /** Estimated from the length: what counts is early refusal, not the last token. */
+  /**
+   * What is held until the answer, what will be cut off included. Estimated from the length: what
+   * counts is early refusal, not the last token.
+   */
   readonly tokenCount: number;
+  /** What the model will see of them; all, unless told. */
+  readonly workTokenCount?: number;
   /**
    * Whose request it is: the name of a key, an address. Shares are kept between callers; undefined
    * has none.
@@ -64,6 +69,13 @@ const RETRY_MS_MAX = 30_000;
 const WAIT_SHARE = 0.5;
 
 /**
+ * The part of a limit of tokens that one request counts as, at most. So the largest is within its
+ * caller's share once the others hold less than a seventh, and leaves them room while it is there.
+ * What it holds beyond that is bounded by the limit of its body.
+ */
+const REQUEST_SHARE = 0.75;
+
+/**
  * How far a Retry-After is spread about its mean, so that those who were refused together do not
  * return together.
  */
@@ -79,7 +91,8 @@ const NOTHING_WAITS: Backlog = { waitingTextCount: 0, latenessMs: 0 };
 
 /**
  * Counts what is admitted and not yet answered, in texts and in tokens. An empty queue admits any
- * single request, so that the largest allowed request is never refused for ever.
+ * single request, and no request counts as all of a limit of tokens, so that the largest allowed
+ * request is never refused for ever.
  *
  * @param options.timeoutMs the longest that any caller waits: more than drains in that time is not
  * admitted.
@@ -93,10 +106,12 @@ export function createAdmission(options: {
 }): Admission {
   const { clock, textCountMax, tokenCountMax, backlog = NOTHING_WAITS } = options;
   const timeoutMsMax = options.timeoutMs ?? Number.MAX_SAFE_INTEGER;
+  const waitMsMax = Math.floor(timeoutMsMax * WAIT_SHARE);
   const holdings = new Holdings();
   const drainRate = new DrainRate(clock);
   let textCount = 0;
   let tokenCount = 0;
+  let workTokenCount = 0;
   let refusedCount = 0;
   /**
    * Tokens refused since as many were last drained: who was refused comes back, and then waits
@@ -106,12 +121,14 @@ export function createAdmission(options: {
   let isClosed = false;
   let onEmpty: (() => void) | undefined;
 
-  function admit(demand: Demand): Permit {
+  function admit(asked: Demand): Permit {
     if (isClosed) throw new ServerError('EMB_SHUTTING_DOWN', 'The server is shutting down.');
+    const demand = attainable(asked);
     const holding = demand.caller === undefined ? undefined : holdings.of(demand.caller);
     if (textCount > 0) refuseOverLimit(demand, holding);
     textCount += demand.textCount;
     tokenCount += demand.tokenCount;
+    workTokenCount += workOf(demand);
     if (holding !== undefined) holdings.add(holding, demand);
     let isReleased = false;
     return {
@@ -121,6 +138,19 @@ export function createAdmission(options: {
         if (holding !== undefined) holdings.remove(holding, demand);
         release(demand, isWorked);
       },
+    };
+  }
+
+  /** What a request counts as: itself, or the part of a limit that it may be counted as. */
+  function attainable(demand: Demand): Demand {
+    const tokens = REQUEST_SHARE * tokenCountMax;
+    const drained = drainRate.isMeasured ? drainRate.tokensPerMs * waitMsMax : Infinity;
+    const workTokens = REQUEST_SHARE * drained;
+    if (demand.tokenCount <= tokens && workOf(demand) <= workTokens) return demand;
+    return {
+      ...demand,
+      tokenCount: Math.min(demand.tokenCount, Math.floor(tokens)),
+      workTokenCount: Math.min(workOf(demand), Math.floor(workTokens)),
     };
   }
 
@@ -137,14 +167,14 @@ export function createAdmission(options: {
       if (ownTexts > textShare) throw full('texts of yours', textShare, ownTexts, demand);
       if (ownTokens > tokenShare) throw full('tokens of yours', tokenShare, ownTokens, demand);
     }
-    if (backlog.waitingTextCount > 0) refuseLate(tokens, demand);
+    if (backlog.waitingTextCount > 0) refuseLate(demand);
   }
 
   /** What cannot be answered in time is refused now, instead of being worked on in vain. */
-  function refuseLate(tokens: number, demand: Demand): void {
+  function refuseLate(demand: Demand): void {
+    const tokens = workTokenCount + workOf(demand);
     const drainMs = drainRate.isMeasured ? tokens / drainRate.tokensPerMs : 0;
-    const limitMs = Math.floor(timeoutMsMax * WAIT_SHARE);
-    if (drainMs > limitMs) throw full('ms of work', limitMs, Math.ceil(drainMs), demand);
+    if (drainMs > waitMsMax) throw full('ms of work', waitMsMax, Math.ceil(drainMs), demand);
     const ownMs = Math.floor((demand.timeoutMs ?? timeoutMsMax) * WAIT_SHARE);
     const lateMs = backlog.latenessMs;
     if (lateMs > ownMs) throw full('ms of texts ahead', ownMs, Math.ceil(lateMs), demand);
@@ -153,8 +183,9 @@ export function createAdmission(options: {
   function release(demand: Demand, isWorked: boolean): void {
     textCount -= demand.textCount;
     tokenCount -= demand.tokenCount;
-    refusedTokens = Math.max(0, refusedTokens - demand.tokenCount);
-    drainRate.note(isWorked ? demand.tokenCount : 0, backlog.waitingTextCount > 0);
+    workTokenCount -= workOf(demand);
+    refusedTokens = Math.max(0, refusedTokens - workOf(demand));
+    drainRate.note(isWorked ? workOf(demand) : 0, backlog.waitingTextCount > 0);
     if (textCount === 0) onEmpty?.();
   }
 
@@ -163,10 +194,11 @@ export function createAdmission(options: {
    * since, which will be back too, at the rate at which tokens have been leaving.
    */
   function full(unit: string, limit: number, value: number, demand: Demand): ServerError {
-    const excess = ((value - limit) / value) * (tokenCount + demand.tokenCount);
-    const aheadTokens = Math.max(excess, demand.tokenCount) + refusedTokens;
+    const work = workOf(demand);
+    const excess = ((value - limit) / value) * (workTokenCount + work);
+    const aheadTokens = Math.max(excess, work) + refusedTokens;
     // Not every caller returns: what was refused is remembered up to one queue's worth.
-    refusedTokens = Math.min(refusedTokens + demand.tokenCount, tokenCountMax, tokenCount);
+    refusedTokens = Math.min(refusedTokens + work, workTokenCount);
     const spread = 1 + SPREAD * (((++refusedCount * GOLDEN) % 1) - 0.5);
     const waitMs = (aheadTokens / drainRate.tokensPerMs) * spread;
     const retryAfterMs = Math.ceil(Math.min(RETRY_MS_MAX, Math.max(RETRY_MS_MIN, waitMs)));
@@ -197,4 +229,8 @@ export function createAdmission(options: {
       });
     },
   };
+}
+
+function workOf({ tokenCount, workTokenCount }: Demand): number {
+  return workTokenCount ?? tokenCount;
 }
