@@ -20,7 +20,8 @@ export interface TokenizerDesk {
   /** UTF-16 units sent and not yet answered. */
   readonly load: number;
   /**
-   * Sends a job, once the worker has nearly finished with those before it. Exactly one of `done`
+   * Sends a job, once the worker has nearly finished with those before it; short ones pass long ones
+   * that wait. Exactly one of `done`
    * and `failed` is called, once; neither for a job that nobody wants any more by then.
    */
   send(job: Omit<TokenizerJob, 'jobId'>, settle: DeskSettlement): void;
@@ -41,7 +42,15 @@ interface OpenJob {
   readonly job: Omit<TokenizerJob, 'jobId'>;
   readonly settle: DeskSettlement;
   readonly units: number;
+  /** Its place among those that wait: the lowest goes first. */
+  readonly rank: number;
 }
+
+/**
+ * A job may be passed by later ones of this many times its own units, as a text waits in the queue
+ * for a batch: a book lets short texts pass, and yet goes some day.
+ */
+const PATIENCE = 16;
 
 /**
  * Messages at the worker at once: one that it works on and one that is there when it has finished.
@@ -65,8 +74,11 @@ export function createTokenizerDesk(options: {
   log: Log;
 }): TokenizerDesk {
   const jobs = new Map<number, OpenJob>();
+  /** By descending rank, of equal ones the oldest last: the next to go is at the end. */
   const queued: OpenJob[] = [];
   let load = 0;
+  /** Units of all jobs so far: the time by which ranks are told. */
+  let sentUnits = 0;
   let nextJobId = 1;
 
   const host = createWorkerHost<TokenizerGreeting, TokenizerJob, TokenizerReply, TokenizerFacts>({
@@ -90,7 +102,7 @@ export function createTokenizerDesk(options: {
 
   function pump(): void {
     while (jobs.size < MESSAGES_MAX) {
-      const next = queued.shift();
+      const next = queued.pop();
       if (next === undefined) return;
       if (next.settle.isWanted?.() === false) {
         load -= next.units;
@@ -99,6 +111,18 @@ export function createTokenizerDesk(options: {
       jobs.set(nextJobId, next);
       host.send({ ...next.job, jobId: nextJobId++ });
     }
+  }
+
+  /** Where a rank goes among those that wait: before all that are not above it. */
+  function placeOf(rank: number): number {
+    let low = 0;
+    let high = queued.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (queued[middle].rank > rank) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   function failAll(message: string, { why, isDeath }: { why: string; isDeath: boolean }): void {
@@ -123,7 +147,9 @@ export function createTokenizerDesk(options: {
     send(job, settle) {
       const units = unitsOf(job.texts);
       load += units;
-      queued.push({ job, settle, units });
+      sentUnits += units;
+      const rank = sentUnits + PATIENCE * units;
+      queued.splice(placeOf(rank), 0, { job, settle, units, rank });
       pump();
     },
     close() {
