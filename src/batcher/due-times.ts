@@ -24,9 +24,9 @@ const RATE_WEIGHT = 0.2;
 export class DueTimes {
   #tokensPerMs = RATE_GUESS;
 
-  /** How much later than the one before it a text of `paddedLength` tokens is due, in ms. */
-  patienceMs(paddedLength: number): number {
-    return (PATIENCE * paddedLength) / this.#tokensPerMs;
+  /** How much later than the one before it a text is due that costs so many tokens, in ms. */
+  patienceMs(tokenCount: number): number {
+    return (PATIENCE * tokenCount) / this.#tokensPerMs;
   }
 
   /** Learns from a batch that has run: its padded tokens, and how long it took. */

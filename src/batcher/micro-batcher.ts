@@ -113,13 +113,16 @@ export function createMicroBatcher(options: {
         if (ticket.abandon(reason)) onDeparted(ticket);
       });
       if (ticket.isSettled) return;
-      enqueue(job, ticket);
-      requestDispatch(waiting.textCount >= backend.limits().batchTextsMax ? 0 : lingerMs);
+      const limits = backend.limits();
+      enqueue(job, ticket, limits);
+      requestDispatch(waiting.textCount >= limits.batchTextsMax ? 0 : lingerMs);
     });
   }
 
-  function enqueue({ texts, heads }: BatchJob, ticket: Ticket): void {
+  function enqueue({ texts, heads }: BatchJob, ticket: Ticket, limits: BackendLimits): void {
     const arrivedMs = clock.now();
+    // A text that may share its launch with few others of its request is as dear as its part of it.
+    const launchShare = limits.launchTokens / ticket.batchTextsMax;
     let dueMs = arrivedMs;
     for (let index = 0; index < texts.length; index++) {
       const ids = texts[index];
@@ -130,7 +133,7 @@ export function createMicroBatcher(options: {
         continue;
       }
       const paddedLength = Math.min(paddedLengthOf(ids.length), tokenCountMax);
-      dueMs += dueTimes.patienceMs(paddedLength);
+      dueMs += dueTimes.patienceMs(Math.max(paddedLength, launchShare));
       const order = { dueMs, sequence: sequence++, isAlone: verdict === 'alone' };
       waiting.push({ ticket, index, ids, paddedLength, heads, arrivedMs, sentMs: 0, ...order });
     }

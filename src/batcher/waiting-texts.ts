@@ -19,15 +19,14 @@ export interface WaitingTicket {
   /** Nobody waits for its texts any more. */
   readonly isSettled: boolean;
   readonly batchTextsMax: number;
-  /** How many of its texts are in the queue; the queue keeps it. */
+  /** How many of its texts stand in lanes; the queue keeps it. */
   waitingCount: number;
 }
 
 /**
- * Texts over their request's `batchTextsMax` that are set aside while one batch is drawn, as a
- * multiple of its size.
+ * Texts that never share a batch and are passed over while one is drawn, as a multiple of its size.
  */
-const HELD_BACK_FACTOR = 4;
+const PASSED_OVER_FACTOR = 4;
 
 /**
  * Departed texts that are let lie: sweeping costs a look at each text that waits, so it has to be
@@ -35,10 +34,18 @@ const HELD_BACK_FACTOR = 4;
  */
 const DEPARTED_KEPT = 64;
 
-/** All waiting texts, by padded length and heads. */
+/**
+ * All waiting texts, by padded length and heads.
+ *
+ * Of a request, no more texts stand in the lanes than may ride in one batch. So a lane has what a
+ * plan sees in it: a thousand texts of a request that allows one of them a batch would look like a
+ * full batch, keep shorter lanes out of it, and hide what waits behind them.
+ */
 export class WaitingTexts<Text extends WaitingText> {
   /** By ascending padded length; a lane that runs empty is taken out. */
   readonly #lanes: Lane<Text>[] = [];
+  /** What does not stand in a lane yet, in the order in which it came: never an empty list. */
+  readonly #surplus = new Map<WaitingTicket, Text[]>();
   #textCount = 0;
   #departedCount = 0;
 
@@ -57,23 +64,35 @@ export class WaitingTexts<Text extends WaitingText> {
     return dueMs;
   }
 
-  /** All that wait, in no order, departed ones included. For a look now and then: it copies. */
+  /**
+   * Texts in lanes, in no order, departed ones included: one at least of each request that waits.
+   * For a look now and then: it copies.
+   */
   texts(): readonly Text[] {
     return this.#lanes.flatMap((lane) => lane.items());
   }
 
+  /** Texts of one request come in the order in which they are due. */
   push(text: Text): void {
-    this.#laneOf(text).push(text);
-    text.ticket.waitingCount++;
+    const { ticket } = text;
     this.#textCount++;
+    if (ticket.waitingCount < ticket.batchTextsMax) {
+      this.#line(text);
+      return;
+    }
+    const surplus = this.#surplus.get(ticket);
+    if (surplus === undefined) this.#surplus.set(ticket, [text]);
+    else surplus.push(text);
   }
 
   /**
-   * Told once a ticket has been settled while texts of it wait. They are dropped when they are
+   * Told once a ticket has been settled while texts of it wait. Those in lanes are dropped when
    * drawn, or all at once when they outnumber the living: what a departed caller sent must not fill
    * memory until its turn would have come.
    */
   depart(ticket: WaitingTicket): void {
+    this.#textCount -= this.#surplus.get(ticket)?.length ?? 0;
+    this.#surplus.delete(ticket);
     this.#departedCount += ticket.waitingCount;
     const livingCount = this.#textCount - this.#departedCount;
     if (this.#departedCount <= Math.max(livingCount, DEPARTED_KEPT)) return;
@@ -89,28 +108,25 @@ export class WaitingTexts<Text extends WaitingText> {
    */
   draw(limits: PlanLimits): Text[] {
     const drawn: Text[] = [];
-    const heldBack: Text[] = [];
-    const countByTicket = new Map<WaitingTicket, number>();
-    const heldBackMax = limits.batchTextsMax * HELD_BACK_FACTOR;
+    const passedOver: Text[] = [];
+    const passedOverMax = limits.batchTextsMax * PASSED_OVER_FACTOR;
     let isFull = false;
     for (const { laneIndex, textCount } of planBatch(this.#lanes, limits).draws) {
-      for (let wanted = textCount; wanted > 0 && !isFull && heldBack.length < heldBackMax; ) {
+      for (let wanted = textCount; wanted > 0 && !isFull && passedOver.length < passedOverMax; ) {
         const text = this.#take(laneIndex);
         if (text === undefined) break;
         if (text.ticket.isSettled) continue;
-        const count = countByTicket.get(text.ticket) ?? 0;
-        const hasNoPlace = text.isAlone && drawn.length > 0;
-        if (hasNoPlace || count >= text.ticket.batchTextsMax) {
-          heldBack.push(text);
+        if (text.isAlone && drawn.length > 0) {
+          passedOver.push(text);
           continue;
         }
-        countByTicket.set(text.ticket, count + 1);
         drawn.push(text);
         isFull = text.isAlone;
         wanted--;
       }
     }
-    for (const text of heldBack) this.push(text);
+    for (const text of passedOver) this.push(text);
+    if (this.#surplus.size > 0) for (const { ticket } of drawn) this.#lineUp(ticket);
     this.#dropEmptyLanes();
     return drawn;
   }
@@ -121,8 +137,26 @@ export class WaitingTexts<Text extends WaitingText> {
     for (let at = 0; at < this.#lanes.length; at++) {
       for (let text = this.#take(at); text !== undefined; text = this.#take(at)) all.push(text);
     }
+    for (const surplus of this.#surplus.values()) for (const text of surplus) all.push(text);
+    this.#surplus.clear();
+    this.#textCount = 0;
     this.#lanes.length = 0;
     return all;
+  }
+
+  /** Puts a text into its lane. */
+  #line(text: Text): void {
+    this.#laneOf(text).push(text);
+    text.ticket.waitingCount++;
+  }
+
+  /** Lets as many of a request's texts into lanes as may ride in the next batch. */
+  #lineUp(ticket: WaitingTicket): void {
+    const surplus = this.#surplus.get(ticket);
+    if (surplus === undefined) return;
+    const count = ticket.batchTextsMax - ticket.waitingCount;
+    for (const text of surplus.splice(0, count)) this.#line(text);
+    if (surplus.length === 0) this.#surplus.delete(ticket);
   }
 
   #take(laneIndex: number): Text | undefined {

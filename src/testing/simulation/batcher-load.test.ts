@@ -131,3 +131,57 @@ describe('fairness', () => {
     expect(latencyOf(query)).toBeLessThan(2 * 2 * (LAUNCH_MS + (2 * 8192) / TOKENS_PER_MS));
   });
 });
+
+describe('a request of one text a batch', () => {
+  /** What 1,024 short texts hold up, sent with `batch_size: 1`, beside a query every 10 ms. */
+  async function beside(bulkLength: number, queryLength: number) {
+    const load = startLoad();
+    const texts = Array.from({ length: 1024 }, () => uniqueText(bulkLength));
+    const bulk = load.stand.submit(texts, { batchTextsMax: 1 });
+    await load.clock.advance(20);
+    const queries: TrackedJob[] = [];
+    for (let query = 0; query < 150; query++) {
+      queries.push(load.stand.submit([uniqueText(queryLength)]));
+      await load.clock.advance(10);
+    }
+    await load.clock.advance(1e6);
+    expect([bulk, ...queries].every(hasOwnRows)).toBe(true);
+    return { slowestMs: Math.max(...queries.map(latencyOf)), bulkMs: latencyOf(bulk) };
+  }
+
+  test.each([
+    ['of the same length', 8, 8],
+    ['that are longer', 8, 30],
+    ['that are shorter', 30, 8],
+  ])('holds up no queries %s', async (_what, bulkLength, queryLength) => {
+    const { slowestMs, bulkMs } = await beside(bulkLength, queryLength);
+    // What is in both slots has to end first, a launch each, and then its own runs.
+    expect(slowestMs).toBeLessThan(3 * (LAUNCH_MS + 32 / TOKENS_PER_MS));
+    // Two launches at a time, and one in three or so is led by a query.
+    expect(bulkMs).toBeLessThan((1024 / 2) * (LAUNCH_MS + 32 / TOKENS_PER_MS) * 1.3);
+  });
+
+  test('shares its batches with others of its kind', async () => {
+    const load = startLoad();
+    for (let request = 0; request < 8; request++) {
+      const texts = Array.from({ length: 256 }, () => uniqueText(8));
+      load.stand.submit(texts, { batchTextsMax: 1 });
+    }
+    await load.clock.advance(1e6);
+    expect(load.backend.batches.length).toBeLessThan(256 * 1.1);
+  });
+
+  test('is no hurdle for a document, nor for the texts of its callers that left', async () => {
+    const load = startLoad();
+    const texts = () => Array.from({ length: 1024 }, () => uniqueText(8));
+    const bulk = load.stand.submit(texts(), { batchTextsMax: 1 });
+    const left = load.stand.submit(texts(), { batchTextsMax: 1 });
+    await load.clock.advance(100);
+    left.hangUp();
+    expect(load.stand.batcher.waitingTextCount).toBeLessThanOrEqual(1024);
+    const document = load.stand.submit([uniqueText(4000)]);
+    await load.clock.advance(1e6);
+    expect(latencyOf(document)).toBeLessThan(latencyOf(bulk));
+    expect(load.stand.batcher.waitingTextCount).toBe(0);
+  });
+});

@@ -81,14 +81,14 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: "a request's own limit of texts in a batch is not kept",
     file: 'batcher/waiting-texts.ts',
-    from: 'count >= text.ticket.batchTextsMax',
-    to: 'false',
+    from: 'ticket.waitingCount < ticket.batchTextsMax',
+    to: 'ticket.waitingCount >= 0',
   },
   {
-    name: 'texts that are held back are lost',
+    name: 'texts over the limit of a batch are lost',
     file: 'batcher/waiting-texts.ts',
-    from: 'for (const text of heldBack) this.push(text);',
-    to: '',
+    from: 'for (const text of surplus.splice(0, count)) this.#line(text);',
+    to: 'this.#textCount -= surplus.splice(0).length;',
   },
   {
     name: 'nothing is dispatched when a batch has ended',
