@@ -16,6 +16,7 @@ import { addOpenaiRoutes } from './http/openai.ts';
 import { addOperationsRoutes } from './http/operations.ts';
 import { addPlayground } from './http/playground.ts';
 import { addScoreRoute } from './http/score.ts';
+import { createScoringRoom } from './http/scoring-room.ts';
 import { addSwagger } from './http/swagger.ts';
 import { addTeiRoutes } from './http/tei.ts';
 import { addTokenRoutes } from './http/tokens.ts';
@@ -56,6 +57,7 @@ export function createApp(options: {
     backendName: backend.name,
     heads: () => backend.heads(),
     limits,
+    scoringRoom: createScoringRoom(config),
     callerOf,
     facts,
     clock,

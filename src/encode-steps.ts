@@ -38,9 +38,9 @@ export function refuseWhileDown({ backend, tokenizer }: Parts): void {
 const CHARACTERS_PER_TOKEN = 3;
 
 /**
- * What a request asks of the queue: its tokens are estimated before they are known. A text that will
- * be cut is held and tokenized as a whole, so it takes its whole room, however little the model sees
- * of it.
+ * What a request asks of the queue: its tokens are estimated before they are known. A text that
+ * will be cut is held and tokenized as a whole, so it takes its whole room, however little the
+ * model sees of it.
  */
 export function demandOf({ manifest }: Parts, request: EncodeRequest): Demand {
   let tokenCount = 0;
@@ -57,10 +57,12 @@ export function demandOf({ manifest }: Parts, request: EncodeRequest): Demand {
 /** The texts as the model wants them. */
 export function withPrefix(
   { manifest }: Parts,
-  { texts, inputType }: EncodeRequest,
+  { texts, inputType, firstInputType = inputType }: EncodeRequest,
 ): readonly string[] {
   const prefix = manifest.prefixes[inputType];
-  return prefix === '' ? texts : texts.map((text) => prefix + text);
+  const first = manifest.prefixes[firstInputType];
+  if (prefix === '' && first === '') return texts;
+  return texts.map((text, index) => (index === 0 ? first : prefix) + text);
 }
 
 /** With `truncate: false`, a text over the model's tokens is refused by name. */
@@ -94,7 +96,10 @@ export function refuseMissingHeads({ backend, manifest }: Parts, { heads }: Enco
   );
 }
 
-/** Counts the values of the reply once the tokens are known, and before any is computed. */
+/**
+ * Counts the values of the reply, or of what a follow-up makes it of, once the tokens are known,
+ * and before any is computed.
+ */
 export function refuseLargeReply(
   { manifest }: Parts,
   { heads, valueCountMax }: EncodeRequest,
@@ -109,7 +114,7 @@ export function refuseLargeReply(
   if (valueCount <= valueCountMax) return;
   throw new ServerError(
     'EMB_REPLY_TOO_LARGE',
-    `The reply would carry ${valueCount} numbers, the limit in this format is ${valueCountMax}. ` +
+    `The outputs would be ${valueCount} numbers, the limit for this reply is ${valueCountMax}. ` +
       'Send fewer texts at a time, or ask for fewer outputs.',
     { field: 'outputs', limit: valueCountMax, value: valueCount },
   );

@@ -3,7 +3,7 @@ import type { Demand, Permit } from './admission/admission.ts';
 import { headSet } from './backend/backend.ts';
 import { ServerError } from './base/errors.ts';
 import type { TextOutcome } from './batcher/ticket.ts';
-import { createEncode, type EncodeRequest, type Parts } from './encode.ts';
+import { createEncode, type EncodeRequest, type EncodeResult, type Parts } from './encode.ts';
 import { createFakeBackend } from './testing/fake-backend.ts';
 import { VirtualClock } from './testing/virtual-clock.ts';
 
@@ -12,6 +12,7 @@ function stand(options: { outcome?: TextOutcome; kept?: number } = {}) {
   const { outcome = { dense: new Float32Array(8) }, kept = 5 } = options;
   const demands: Demand[] = [];
   const releases: boolean[] = [];
+  const prefixed: (readonly string[])[] = [];
   const permit: Permit = { release: (isWorked = true) => void releases.push(isWorked) };
   const encode = createEncode({
     admission: {
@@ -22,11 +23,13 @@ function stand(options: { outcome?: TextOutcome; kept?: number } = {}) {
     },
     tokenizer: {
       reason: '',
-      tokenize: async (texts: readonly string[]) =>
-        texts.map((text) => {
+      async tokenize(texts: readonly string[]) {
+        prefixed.push(texts);
+        return texts.map((text) => {
           const isTruncated = text.length > kept;
           return { ids: new Int32Array(kept).fill(5), tokenCount: text.length, isTruncated };
-        }),
+        });
+      },
     },
     batcher: {
       submit: async ({ texts }: { texts: readonly unknown[] }) => ({
@@ -45,7 +48,7 @@ function stand(options: { outcome?: TextOutcome; kept?: number } = {}) {
     clock: new VirtualClock(),
     limits: { requestTimeoutMs: 1000, textCharactersMax: 1e6 },
   } as unknown as Parts);
-  return { encode, demands, releases };
+  return { encode, demands, releases, prefixed };
 }
 
 function request(change: Partial<EncodeRequest> = {}): EncodeRequest {
@@ -94,5 +97,51 @@ describe('what the queue is told of how fast work is done', () => {
     const { encode, releases } = stand(options);
     expect(await codeOf(encode(request(change)))).toBe(code);
     expect(releases).toEqual([false]);
+  });
+});
+
+describe('work on the outputs', () => {
+  test('is asked before any is computed, and done before the place is given back', async () => {
+    const { encode, releases } = stand({ kept: 7 });
+    const done = Promise.withResolvers<void>();
+    const seen: unknown[] = [];
+    const followUp = {
+      plan: (keptCounts: readonly number[]) => void seen.push(keptCounts),
+      async run(result: EncodeResult) {
+        seen.push(result.rows?.length);
+        await done.promise;
+      },
+    };
+    const reply = encode(request({ texts: ['a', 'b'], followUp }));
+    await new VirtualClock().settle();
+    expect(seen).toEqual([[7, 7], 2]);
+    expect(releases).toEqual([]);
+    done.resolve();
+    expect((await reply).rows).toHaveLength(2);
+    expect(releases).toEqual([true]);
+  });
+
+  test('that is refused, or fails, gives the place back as well', async () => {
+    const { encode, releases } = stand();
+    const fail = (): never => {
+      throw new ServerError('EMB_QUEUE_FULL', 'No room.');
+    };
+    const run = async () => undefined;
+    expect(await codeOf(encode(request({ followUp: { plan: fail, run } })))).toBe('EMB_QUEUE_FULL');
+    const plan = () => undefined;
+    const late = { plan, run: async () => fail() };
+    expect(await codeOf(encode(request({ followUp: late })))).toBe('EMB_QUEUE_FULL');
+    // The second was computed: that counts, though nobody got it.
+    expect(releases).toEqual([false, true]);
+  });
+
+  test('has a query first, with a prefix of its own', async () => {
+    const { encode, prefixed } = stand();
+    await encode(request({ texts: ['a', 'b'], inputType: 'passage', firstInputType: 'query' }));
+    await encode(request({ texts: ['a', 'b'], inputType: 'passage' }));
+    expect(prefixed).toEqual([
+      ['q: a', 'p: b'],
+      ['p: a', 'p: b'],
+    ]);
   });
 });

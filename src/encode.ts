@@ -1,7 +1,7 @@
 import type { Admission } from './admission/admission.ts';
 import type { Backend, Head } from './backend/backend.ts';
 import type { Clock } from './base/clock.ts';
-import { createLifetime } from './base/lifetime.ts';
+import { createLifetime, type Lifetime } from './base/lifetime.ts';
 import type { MicroBatcher } from './batcher/micro-batcher.ts';
 import {
   demandOf,
@@ -28,6 +28,8 @@ export interface EncodeRequest {
   readonly heads: readonly Head[];
   /** Which of the model's prefixes stands in front of each text. */
   readonly inputType: 'query' | 'passage';
+  /** That of the first text where it differs: a query that is held against passages. */
+  readonly firstInputType?: 'query' | 'passage';
   /** Whether a text over the model's tokens is cut; otherwise it is an error. */
   readonly truncate: boolean;
   /** Texts of this request in one batch, at most; undefined leaves it to the backend. */
@@ -45,6 +47,16 @@ export interface EncodeRequest {
   readonly caller?: string | undefined;
   /** What the front door calls the texts, so that an error names its field: `query`, `query[3]`. */
   readonly fieldOf: (index: number) => string;
+  /** What the front door makes of the outputs while they still take their place in the queue. */
+  readonly followUp?: FollowUp;
+}
+
+/** Work on the outputs of a request that takes time or memory of its own. */
+export interface FollowUp {
+  /** Asked before any output is computed, with the tokens kept of each text; throws a refusal. */
+  plan(keptCounts: readonly number[]): void;
+  /** Done before the place is given back. Looks itself whether the lifetime has ended. */
+  run(result: EncodeResult, lifetime: Lifetime): Promise<void>;
 }
 
 /**
@@ -96,7 +108,7 @@ export type Encode = (request: EncodeRequest) => Promise<EncodeResult>;
  *
  * It throws ServerError: EMB_HEAD_UNAVAILABLE, EMB_TEXT_TOO_LONG, EMB_REPLY_TOO_LARGE,
  * EMB_QUEUE_FULL, EMB_SHUTTING_DOWN, EMB_TOKENIZER_FAILED, EMB_BACKEND_*, EMB_OUTPUT_INVALID,
- * EMB_DEADLINE_EXCEEDED or EMB_REQUEST_ABORTED.
+ * EMB_DEADLINE_EXCEEDED or EMB_REQUEST_ABORTED; and what a follow-up throws.
  */
 export function createEncode(parts: Parts): Encode {
   const { admission, tokenizer, batcher, clock, limits } = parts;
@@ -105,7 +117,7 @@ export function createEncode(parts: Parts): Encode {
     refuseMissingHeads(parts, request);
     refuseLongTexts(parts, request);
     const permit = admission.admit(demandOf(parts, request));
-    const { signal, heads, truncationSide } = request;
+    const { signal, heads, truncationSide, followUp } = request;
     const timeoutMs = Math.min(request.timeoutMs ?? Infinity, limits.requestTimeoutMs);
     const lifetime = createLifetime({ clock, timeoutMs, signal });
     let isWorked = false;
@@ -117,6 +129,7 @@ export function createEncode(parts: Parts): Encode {
       refuseManyTokens(parts, request, tokenized);
       refuseLargeReply(parts, request, tokenized);
       const texts = tokenized.map((text) => text.ids);
+      followUp?.plan(texts.map((ids) => ids.length));
       const batchTextsMax = request.batchTextsMax ?? Number.POSITIVE_INFINITY;
       const job = await batcher.submit({ texts, heads, batchTextsMax, lifetime });
       const { outcomes, queueMs, inferMs, servedBy } = job;
@@ -124,7 +137,10 @@ export function createEncode(parts: Parts): Encode {
       isWorked = true;
       const isStandIn = servedBy === 'embedded' && parts.backend.name !== 'embedded';
       const standIn = isStandIn ? 'embedded' : undefined;
-      return { ...outputs, servedBy, standIn, timings: { tokenizeMs, queueMs, inferMs } };
+      const timings = { tokenizeMs, queueMs, inferMs };
+      const result: EncodeResult = { ...outputs, servedBy, standIn, timings };
+      if (followUp !== undefined) await followUp.run(result, lifetime);
+      return result;
     } finally {
       lifetime.release();
       permit.release(isWorked);

@@ -90,7 +90,7 @@ export const ERRORS = {
   EMB_REPLY_TOO_LARGE: {
     status: 422,
     retryable: false,
-    meaning: 'The reply would be over the byte limit.',
+    meaning: 'The reply, or the work of scoring, would be over its limit.',
   },
   EMB_QUEUE_FULL: {
     status: 429,

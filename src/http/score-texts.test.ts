@@ -11,7 +11,7 @@ import { scoreTexts } from './score-texts.ts';
 
 const DIMENSION = 32;
 
-/** An encoded text of so many vectors, for each of `count` texts. */
+/** So many texts of so many vectors each; the first is the query. */
 function encoded(count: number, tokenCount: number): EncodeResult {
   const data = new Float32Array(tokenCount * DIMENSION).fill(DIMENSION ** -0.5);
   return {
@@ -48,7 +48,7 @@ const weights = [1];
 test('gives the thread back each million products, also inside one text', async () => {
   const clock = turnByTurn();
   // 512 × 512 rows of 32 numbers: 8.4 million.
-  const work = { query: encoded(1, 512), texts: encoded(1, 512), heads, weights };
+  const work = { encoded: encoded(2, 512), heads, weights };
   let isDone = false;
   const scores = scoreTexts(work, clock).finally(() => {
     isDone = true;
@@ -62,7 +62,7 @@ test('gives the thread back each million products, also inside one text', async 
 
 test('of two requests one goes on in a turn', async () => {
   const clock = turnByTurn();
-  const work = { query: encoded(1, 512), texts: encoded(1, 512), heads, weights };
+  const work = { encoded: encoded(2, 512), heads, weights };
   const both = Promise.all([scoreTexts(work, clock), scoreTexts(work, clock)]);
   const wentOn: number[] = [];
   for (let turn = 0; turn < 30; turn++) wentOn.push(await clock.endTurn());
@@ -75,7 +75,7 @@ test('ends when nobody waits any more, with a score half done', async () => {
   const clock = turnByTurn();
   const reason = new ServerError('EMB_DEADLINE_EXCEEDED', 'Too late.');
   const lifetime = { ended: undefined as ServerError | undefined, whenEnded() {}, release() {} };
-  const work = { query: encoded(1, 512), texts: encoded(9, 512), heads, weights, lifetime };
+  const work = { encoded: encoded(10, 512), heads, weights, lifetime };
   const scores = scoreTexts(work, clock).catch((error) => error);
   await clock.endTurn();
   lifetime.ended = reason;

@@ -5,12 +5,13 @@ import type { Lifetime } from '../base/lifetime.ts';
 import type { EncodeResult } from '../encode.ts';
 import { denseScore, multiVectorScore, sparseScore, weightedScore } from '../model/score.ts';
 import { type Fields, fieldsOf } from './field-checks.ts';
+import { PRODUCTS_PER_MS } from './scoring-room.ts';
 
 /**
- * Multiplications done in one turn of the event loop: about a ms, so that scoring never holds up a
- * short query.
+ * Multiplications done in one turn of the event loop, so that scoring never holds up a short query:
+ * a ms's.
  */
-const PRODUCTS_PER_TURN = 1_000_000;
+const PRODUCTS_PER_TURN = PRODUCTS_PER_MS;
 
 /** Texts scored in one turn, however short: by sparse weights 64 of them take about a ms. */
 const TEXTS_PER_TURN = 64;
@@ -25,13 +26,12 @@ export interface TextScores {
 /**
  * Scores by each head, as FlagEmbedding defines them, in slices between which others get a turn.
  *
- * @param work.query one text, and `work.texts` several, both with all of `heads`; borrowed.
+ * @param work.encoded the query first and the texts after it, with all of `heads`; borrowed.
  * @throws ServerError EMB_DEADLINE_EXCEEDED or EMB_REQUEST_ABORTED, when the lifetime ends first.
  */
 export async function scoreTexts(
   work: {
-    readonly query: EncodeResult;
-    readonly texts: EncodeResult;
+    readonly encoded: EncodeResult;
     readonly heads: readonly Head[];
     /** One for each head. */
     readonly weights: readonly number[];
@@ -40,43 +40,39 @@ export async function scoreTexts(
   },
   clock: Clock,
 ): Promise<TextScores> {
-  const { query, texts, heads, weights, lifetime } = work;
+  const { encoded, heads, weights, lifetime } = work;
   const byHead = new Map<Head, number[]>(heads.map((head) => [head, []]));
   const weighted: number[] = [];
   const nextTurn = async (): Promise<void> => {
     await turnOf(clock);
     if (lifetime?.ended !== undefined) throw lifetime.ended;
   };
-  for (let index = 0; index < texts.tokenCounts.length; index++) {
+  for (let index = 1; index < encoded.tokenCounts.length; index++) {
     const each: number[] = [];
     for (const head of heads) {
-      const steps = scoreBy(head, { query, texts, index });
+      const steps = scoreBy(head, encoded, index);
       let step = steps.next();
       for (; !step.done; step = steps.next()) await nextTurn();
       each.push(step.value);
       byHead.get(head)?.push(step.value);
     }
     weighted.push(weightedScore(each, weights));
-    if (index % TEXTS_PER_TURN === TEXTS_PER_TURN - 1) await nextTurn();
+    if (index % TEXTS_PER_TURN === 0) await nextTurn();
   }
   return { byHead, weighted };
 }
 
-/** One score. Yields each time that it has held the thread for long enough. */
+/** The score of one text against the first. Yields when it has held the thread for long enough. */
 function* scoreBy(
   head: Head,
-  pair: { readonly query: EncodeResult; readonly texts: EncodeResult; readonly index: number },
+  { rows, sparse, multiVectors }: EncodeResult,
+  index: number,
 ): Generator<void, number> {
-  const { query, texts, index } = pair;
-  if (head === 'dense' && query.rows && texts.rows) {
-    return denseScore(query.rows[0], texts.rows[index]);
-  }
-  if (head === 'sparse' && query.sparse && texts.sparse) {
-    return sparseScore(query.sparse[0], texts.sparse[index]);
-  }
-  if (head === 'multi_vector' && query.multiVectors && texts.multiVectors) {
-    const { data, tokenCount } = query.multiVectors[0];
-    const vectors = { query: data, text: texts.multiVectors[index].data };
+  if (head === 'dense' && rows) return denseScore(rows[0], rows[index]);
+  if (head === 'sparse' && sparse) return sparseScore(sparse[0], sparse[index]);
+  if (head === 'multi_vector' && multiVectors) {
+    const { data, tokenCount } = multiVectors[0];
+    const vectors = { query: data, text: multiVectors[index].data };
     const dimension = data.length / tokenCount;
     return yield* multiVectorScore({ ...vectors, dimension }, PRODUCTS_PER_TURN);
   }

@@ -57,23 +57,21 @@ export function encodeTexts(
 export function computeHeaders(
   door: VectorDoor,
   call: DoorCall,
-  work: { readonly texts: readonly string[]; readonly results: readonly EncodeResult[] },
+  work: { readonly texts: readonly string[]; readonly result: EncodeResult },
 ): Record<string, string> {
   const { clock } = door;
-  const most = (msOf: (result: EncodeResult) => number): string =>
-    String(Math.round(Math.max(...work.results.map(msOf))));
+  const { timings } = work.result;
   const totalMs = Math.round(clock.now() - call.startMs);
-  const tokens = work.results.reduce((sum, result) => sum + usedTokenCount(door, result), 0);
   const characters = work.texts.reduce((sum, text) => sum + characterCount(text), 0);
   return {
     'x-compute-type': door.backendName === 'triton' ? 'gpu+optimized' : 'cpu',
     'x-compute-time': String(totalMs),
     'x-compute-characters': String(characters),
-    'x-compute-tokens': String(tokens),
+    'x-compute-tokens': String(usedTokenCount(door, work.result)),
     'x-total-time': String(totalMs),
-    'x-tokenization-time': most(({ timings }) => timings.tokenizeMs),
-    'x-queue-time': most(({ timings }) => timings.queueMs),
-    'x-inference-time': most(({ timings }) => timings.inferMs),
+    'x-tokenization-time': String(Math.round(timings.tokenizeMs)),
+    'x-queue-time': String(Math.round(timings.queueMs)),
+    'x-inference-time': String(Math.round(timings.inferMs)),
   };
 }
 

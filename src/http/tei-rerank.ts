@@ -1,8 +1,8 @@
 import { pack } from 'msgpackr';
 import { HEADS, headSet } from '../backend/backend.ts';
 import { ServerError } from '../base/errors.ts';
-import { createLifetime } from '../base/lifetime.ts';
-import type { EncodeRequest, EncodeResult } from '../encode.ts';
+import type { EncodeResult } from '../encode.ts';
+import { encodeAndScore } from './encode-and-score.ts';
 import { REQUEST_ID_HEADER } from './error-reply.ts';
 import {
   fieldsOf,
@@ -11,9 +11,8 @@ import {
   requiredText,
   requiredTextList,
 } from './field-checks.ts';
-import { timeoutOf } from './request-timeout.ts';
-import { scoreTexts, weightsOf } from './score-texts.ts';
-import { computeHeaders, encodeTexts, promptOf, truncationOf } from './tei-call.ts';
+import { weightsOf } from './score-texts.ts';
+import { computeHeaders, promptOf, truncationOf } from './tei-call.ts';
 import type { DoorCall, VectorDoor } from './vector-door.ts';
 
 /**
@@ -31,14 +30,16 @@ export async function answerSimilarity(door: VectorDoor, call: DoorCall): Promis
   );
   const inputType = promptOf(parameters);
   const heads = headSet(['dense']);
-  const { weighted, results } = await scored(door, call, {
+  const { scores, result } = await encodeAndScore(door, call.request, {
     heads,
     weights: [1],
     ...truncationOf(door, parameters),
-    query: { text: source, field: 'inputs.source_sentence', inputType },
-    texts: { texts: sentences, field: 'inputs.sentences', inputType },
+    query: { text: source, field: 'inputs.source_sentence' },
+    firstInputType: inputType,
+    texts: { texts: sentences, field: 'inputs.sentences' },
+    inputType,
   });
-  return valueReply(door, call, weighted, { texts: [source, ...sentences], results });
+  return valueReply(door, call, scores.weighted, { texts: [source, ...sentences], result });
 }
 
 /**
@@ -55,62 +56,19 @@ export async function answerRerank(door: VectorDoor, call: DoorCall): Promise<Re
   const isTextWanted = optionalBoolean(fields, 'return_text') ?? false;
   const heads = headSet(optionalWords(fields, 'outputs', HEADS) ?? door.heads());
   const weights = weightsOf(fields, heads);
-  const { weighted, results } = await scored(door, call, {
+  const { scores, result } = await encodeAndScore(door, call.request, {
     heads,
     weights,
     ...truncationOf(door, fields),
-    query: { text: query, field: 'query', inputType: 'query' },
-    texts: { texts, field: 'texts', inputType: 'passage' },
+    query: { text: query, field: 'query' },
+    firstInputType: 'query',
+    texts: { texts, field: 'texts' },
+    inputType: 'passage',
   });
-  const ranks = weighted
+  const ranks = scores.weighted
     .map((score, index) => ({ index, ...(isTextWanted ? { text: texts[index] } : {}), score }))
     .sort((a, b) => b.score - a.score || a.index - b.index);
-  return valueReply(door, call, ranks, { texts: [query, ...texts], results });
-}
-
-type Side = 'query' | 'passage';
-
-/** Encodes a text and several beside it, and scores them, all under one deadline. */
-async function scored(
-  door: VectorDoor,
-  call: DoorCall,
-  work: Pick<EncodeRequest, 'heads' | 'truncate' | 'truncationSide'> & {
-    readonly weights: readonly number[];
-    readonly query: { readonly text: string; readonly field: string; readonly inputType: Side };
-    readonly texts: {
-      readonly texts: readonly string[];
-      readonly field: string;
-      readonly inputType: Side;
-    };
-  },
-): Promise<{ weighted: readonly number[]; results: readonly EncodeResult[] }> {
-  const { query: one, texts: several, weights, ...common } = work;
-  const { clock, limits } = door;
-  const { signal } = call.request;
-  const timeoutMs = Math.min(timeoutOf(call.request) ?? Infinity, limits.requestTimeoutMs);
-  // The journey has its own; this one is for what comes after it, of the same budget.
-  const lifetime = createLifetime({ clock, timeoutMs, signal });
-  try {
-    const [query, texts] = await Promise.all([
-      encodeTexts(door, call, {
-        ...common,
-        texts: [one.text],
-        inputType: one.inputType,
-        fieldOf: () => one.field,
-      }),
-      encodeTexts(door, call, {
-        ...common,
-        texts: several.texts,
-        inputType: several.inputType,
-        fieldOf: (index) => `${several.field}[${index}]`,
-      }),
-    ]);
-    const { heads } = common;
-    const { weighted } = await scoreTexts({ query, texts, heads, weights, lifetime }, clock);
-    return { weighted, results: [query, texts] };
-  } finally {
-    lifetime.release();
-  }
+  return valueReply(door, call, ranks, { texts: [query, ...texts], result });
 }
 
 /** Scores have no raw form; said before any work. */
@@ -129,7 +87,7 @@ function valueReply(
   door: VectorDoor,
   call: DoorCall,
   value: unknown,
-  work: { readonly texts: readonly string[]; readonly results: readonly EncodeResult[] },
+  work: { readonly texts: readonly string[]; readonly result: EncodeResult },
 ): Response {
   const isJson = call.format.kind === 'json';
   return new Response(isJson ? JSON.stringify(value) : new Uint8Array(pack(value)), {

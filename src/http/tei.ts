@@ -125,7 +125,7 @@ async function answerVectors(
     format,
     dimension,
     writeBody: (writer) => writeBody(writer, result, format),
-    headers: computeHeaders(door, call, { texts, results: [result] }),
+    headers: computeHeaders(door, call, { texts, result }),
   });
 }
 

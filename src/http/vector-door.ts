@@ -14,6 +14,7 @@ import { REQUEST_ID_HEADER } from './error-reply.ts';
 import { type Fields, fieldsOf } from './field-checks.ts';
 import type { TokenIdPolicy } from './input-texts.ts';
 import { readBody } from './read-body.ts';
+import type { ScoringRoom } from './scoring-room.ts';
 import { SERVED_BY_HEADER } from './served-by.ts';
 import { serverTiming } from './server-timing.ts';
 
@@ -26,6 +27,8 @@ export interface VectorDoor {
   readonly backendName: 'triton' | 'embedded';
   /** What the running model can give. */
   readonly heads: () => readonly Head[];
+  /** For the routes that score. */
+  readonly scoringRoom: ScoringRoom;
   readonly limits: {
     readonly bodyBytesMax: number;
     readonly bodyIntake: BodyIntake;

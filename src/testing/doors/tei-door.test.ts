@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { unpack } from 'msgpackr';
 import { startHeadsServer } from '../clients/heads-server.ts';
+import { scrape } from '../scraped-metrics.ts';
 import type { RunningServer } from '../start-server.ts';
 
 /**
@@ -104,6 +105,26 @@ describe('scores', () => {
     const dense = await ask('/rerank', { query, texts, outputs: ['dense'] });
     const best = Math.max(...(await ask('/score', { query, texts })).scores.dense);
     expect(dense[0].score).toBe(best);
+  });
+});
+
+describe('a request of which one text is refused', () => {
+  const long = 'договор '.repeat(600);
+
+  test.each([
+    ['/rerank', { query: 'а', texts: ['б', long], truncate: false }],
+    ['/score', { query: 'а', texts: ['б', long], truncate: false }],
+  ])('%s computes nothing of it', async (path, body) => {
+    const batchCount = async () => {
+      const samples = [...(await scrape(server.url))];
+      const batches = samples.filter(([name]) => name.startsWith('bge_encoder_batches_total'));
+      return batches.reduce((sum, [, count]) => sum + count, 0);
+    };
+    const before = await batchCount();
+    expect((await send(path, body)).status).toBe(422);
+    // What came after it has run, so what was sent before has run as well.
+    expect((await send('/embed', { inputs: 'в' })).status).toBe(200);
+    expect(await batchCount()).toBe(before + 1);
   });
 });
 

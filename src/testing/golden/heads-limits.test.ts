@@ -108,4 +108,21 @@ describe('a small reply and small batches', () => {
     const dense = await stand.post('/encode', { query, outputs: ['dense'] }, accept);
     expect(dense.status).toBe(200);
   });
+
+  test.each([
+    ['/rerank', { query: 'договор' }, 'texts'],
+    ['/score', { query: 'договор' }, 'texts'],
+  ])(
+    '%s is held to the memory of its vectors, not to the size of a list of them',
+    async (path, body, field) => {
+      const texts = (count: number) =>
+        Array.from({ length: count }, () => `${'договор '.repeat(59)}договор`);
+      // 12 texts of 61 tokens are 23,424 numbers and more: 93,696 bytes, and in JSON three times that.
+      const asked = { ...body, outputs: ['multi_vector'] };
+      expect((await stand.post(path, { ...asked, [field]: texts(12) })).status).toBe(200);
+      const reply = await stand.post(path, { ...asked, [field]: texts(13) });
+      expect(reply.status).toBe(422);
+      expect(await reply.text()).toContain('25000');
+    },
+  );
 });
