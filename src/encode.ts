@@ -1,6 +1,7 @@
 import type { Admission } from './admission/admission.ts';
 import type { Backend, Head } from './backend/backend.ts';
 import type { Clock } from './base/clock.ts';
+import { Deadlines } from './base/deadlines.ts';
 import { createLifetime, type Lifetime } from './base/lifetime.ts';
 import type { MicroBatcher } from './batcher/micro-batcher.ts';
 import {
@@ -112,6 +113,7 @@ export type Encode = (request: EncodeRequest) => Promise<EncodeResult>;
  */
 export function createEncode(parts: Parts): Encode {
   const { admission, tokenizer, batcher, clock, limits } = parts;
+  const deadlines = new Deadlines(clock);
   return async function encode(request) {
     refuseWhileDown(parts);
     refuseMissingHeads(parts, request);
@@ -119,7 +121,7 @@ export function createEncode(parts: Parts): Encode {
     const permit = admission.admit(demandOf(parts, request));
     const { signal, heads, truncationSide, followUp } = request;
     const timeoutMs = Math.min(request.timeoutMs ?? Infinity, limits.requestTimeoutMs);
-    const lifetime = createLifetime({ clock, timeoutMs, signal });
+    const lifetime = createLifetime({ clock: deadlines, timeoutMs, signal });
     let isWorked = false;
     try {
       const startMs = clock.now();

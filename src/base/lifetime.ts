@@ -24,7 +24,7 @@ export interface Lifetime {
  * @param options.signal fires when the caller hangs up.
  */
 export function createLifetime(options: {
-  clock: Clock;
+  clock: Pick<Clock, 'schedule'>;
   timeoutMs: number;
   signal?: AbortSignal | undefined;
 }): Lifetime {

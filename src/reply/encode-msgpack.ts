@@ -14,13 +14,16 @@ export interface MsgpackShape {
   readonly dtype: ReplyDtype;
 }
 
+/** Room for a usual reply's frame. One is enough: a reply is written before the next begins. */
+const FRAME = new Uint8Array(4096);
+
 /**
  * `/encode`'s reply as msgpack: the keys of the JSON reply, as strings, and each matrix as one
  * binary block. A float16 reply has its dense and multi-vector blocks in float16; sparse weights
  * stay float32.
  */
 export function encodeMsgpackReply(reply: EncodeReply, shape: MsgpackShape): EncodedReply {
-  const writer = new MsgpackWriter();
+  const writer = new MsgpackWriter(FRAME);
   const { rows, sparse, multiVectors } = reply;
   const optional = [rows, sparse, multiVectors].filter((head) => head !== undefined).length;
   writer.mapHeader(4 + optional);

@@ -7,6 +7,9 @@ import { bytesOfBlock, copyBlock, type NumberBlock } from './row-bytes.ts';
  */
 const BINARY_BYTES_MAX = 2 ** 32 - 1;
 
+/** Longest part of a frame that is copied byte by byte. */
+const LOOP_BYTES_MAX = 128;
+
 const encoder = new TextEncoder();
 
 /**
@@ -15,11 +18,19 @@ const encoder = new TextEncoder();
  * copied once, to their place in a document of exactly that size.
  */
 export class MsgpackWriter {
-  #frame = new Uint8Array(512);
+  #frame: Uint8Array;
   #length = 0;
   /** Blocks, and after how many bytes of the frame each of them stands. */
   readonly #blocks: { readonly block: NumberBlock; readonly after: number }[] = [];
   #blockBytes = 0;
+
+  /**
+   * @param frame where the frame is gathered, and left behind with; a larger one is made when it is
+   * too small.
+   */
+  constructor(frame: Uint8Array) {
+    this.#frame = frame;
+  }
 
   mapHeader(count: number): void {
     invariant(count < 16, 'A reply has no map of 16 members.');
@@ -80,16 +91,22 @@ export class MsgpackWriter {
     let offset = 0;
     let framed = 0;
     for (const { block, after } of this.#blocks) {
-      document.set(this.#frame.subarray(framed, after), offset);
+      this.#copyFrame(framed, after, document, offset);
       offset = copyBlock(document, offset + after - framed, block);
       framed = after;
     }
-    document.set(this.#frame.subarray(framed, this.#length), offset);
+    this.#copyFrame(framed, this.#length, document, offset);
     invariant(
       offset + this.#length - framed === document.length,
       'A document must be as long as its parts.',
     );
     return document;
+  }
+
+  /** Between two blocks stand some dozen bytes: making a view of them costs more than the loop. */
+  #copyFrame(from: number, to: number, document: Uint8Array, offset: number): void {
+    if (to - from > LOOP_BYTES_MAX) document.set(this.#frame.subarray(from, to), offset);
+    else for (let at = from; at < to; at++) document[offset + at - from] = this.#frame[at];
   }
 
   /** A first byte, then `value` in `width` bytes, big-endian. */
