@@ -9,6 +9,21 @@ import { failed, float, right, rowOf, stand } from '../testing/runner-stand.ts';
  * remembered; a canary that is never asked.
  */
 
+describe('a batch whose rows are all right', () => {
+  test('is done with before its texts are told, once', async () => {
+    const it = stand((texts) => right(texts));
+    await it.run(it.texts(4));
+    expect(it.toldWhenRight).toEqual([0]);
+  });
+
+  test('and no other is: one bad row keeps the slot for its rescue', async () => {
+    const it = stand((texts) => right(texts).map((row, at) => (at === 1 ? [0, 0] : row)));
+    await it.run(it.texts(4));
+    expect(it.toldWhenRight).toEqual([]);
+    expect(it.outcomes.size).toBe(4);
+  });
+});
+
 describe('a batch that fails', () => {
   for (const bad of [0, 3, 30, 31]) {
     test(`text ${bad} of 32 gets the error, the others their rows, in bounded calls`, async () => {

@@ -44,8 +44,13 @@ export interface BatchRun {
 
 /** Runs batches to their end: every text of one gets its output or its own error. */
 export interface BatchRunner<Text extends RunningText> {
-  /** Never rejects. */
-  run(flight: Flight<Text>, limits: BackendLimits): Promise<BatchRun>;
+  /**
+   * Never rejects.
+   *
+   * @param onRight called when every text has come out right at once, before any of them is told:
+   * the backend has done with the batch.
+   */
+  run(flight: Flight<Text>, limits: BackendLimits, onRight: () => void): Promise<BatchRun>;
 }
 
 /** Some texts of a batch, to be run once. */
@@ -56,6 +61,7 @@ interface Part<Text> {
   readonly flight: Flight<Text>;
   readonly avoid?: string | undefined;
   readonly copies?: ReadonlyMap<Text, CopiedRow> | undefined;
+  readonly onRight?: () => void;
 }
 
 /** `<s> </s>`: no request can hold such a text. */
@@ -82,9 +88,13 @@ export function createBatchRunner<Text extends RunningText>(options: {
   const { backend, expected, poison, whenReady, settle } = options;
   const copyGuard = new CopyGuard();
 
-  async function run(flight: Flight<Text>, limits: BackendLimits): Promise<BatchRun> {
+  async function run(
+    flight: Flight<Text>,
+    limits: BackendLimits,
+    onRight: () => void,
+  ): Promise<BatchRun> {
     const { texts } = flight;
-    const failed = await attempt({ texts, isRepeated: false, limits, flight });
+    const failed = await attempt({ texts, isRepeated: false, limits, flight, onRight });
     if (failed.length === 0) return { error: undefined, rescueCallCount: 0 };
     const { error } = failed[0];
     const callsMax = rescueCallsMax(texts.length);
@@ -153,15 +163,15 @@ export function createBatchRunner<Text extends RunningText>(options: {
   ): Promise<FailedGroup<Text>[]> {
     const { texts, isRepeated } = part;
     const copies = copyGuard.find(texts, outputs);
+    const faults = texts.map(({ ids }, at) => faultOfOutput(outputs[at], ids.length, expected));
+    const fault = faults.find((found) => found !== undefined);
+    // Replies take far longer to write than this took to find out.
+    if (fault === undefined && copies === undefined) part.onRight?.();
     const invalid: Text[] = [];
-    let fault: string | undefined;
     for (let index = 0; index < texts.length; index++) {
       const text = texts[index];
-      const faultHere = faultOfOutput(outputs[index], text.ids.length, expected);
-      if (faultHere !== undefined) {
-        invalid.push(text);
-        fault ??= faultHere;
-      } else if (copies?.has(text)) continue;
+      if (faults[index] !== undefined) invalid.push(text);
+      else if (copies?.has(text)) continue;
       else if (part.copies !== undefined && (await isDoubtful(text, outputs[index], part))) {
         settle(text, outputInvalid('is the same for every text', servedBy), servedBy);
       } else settle(text, outputs[index], servedBy);

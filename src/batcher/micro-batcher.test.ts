@@ -13,9 +13,10 @@ import { VirtualClock } from '../testing/virtual-clock.ts';
  * The queue and its slots, one rule at a time.
  *
  * Faults that were planted in the code by hand, and that this suite caught: a slot too many;
- * no dispatch after a batch; a dispatch for each text; a linger for full batches, or none; departed
- * texts in a batch, or left in the queue; a shared batch given up; batch_size forgotten, or its
- * surplus lost; due times that make a request a block, or starve what is long.
+ * no dispatch after a batch, or one behind its replies; a dispatch for each text; a linger for full
+ * batches, or none; departed texts in a batch, or left in the queue; a shared batch given up;
+ * batch_size forgotten, or its surplus lost; due times that make a request a block, or starve what
+ * is long.
  */
 
 let clock: VirtualClock;
@@ -62,6 +63,18 @@ describe('when a batch leaves', () => {
     await finishAll();
     expect(backend.runningMax).toBe(2);
     expect(stand.batcher.batchesInFlight).toBe(0);
+  });
+
+  test('the next batch leaves before anyone of the last one is told', async () => {
+    const events: string[] = [];
+    backend = createFakeBackend({ onBatch: () => events.push('batch') });
+    stand = batcherStand({ backend, clock });
+    const onSettled = () => events.push('told');
+    for (let job = 0; job < 16; job++) stand.submit(texts(1), { onSettled });
+    await clock.settle();
+    backend.running[0].finish();
+    await clock.settle();
+    expect(events).toEqual(['batch', 'batch', ...new Array(8).fill('told')]);
   });
 
   test('what comes while the slots are busy leaves as one batch', async () => {

@@ -188,18 +188,25 @@ export function createMicroBatcher(options: {
   async function send(texts: readonly QueuedText[], limits: BackendLimits): Promise<void> {
     const flight = { texts, abort: new AbortController() };
     const sentMs = clock.now();
+    let inferMs = 0;
+    // The next batch leaves as soon as its slot is free, so that the backend computes while the
+    // replies of this one are written.
+    const land = (): void => {
+      if (!inFlight.delete(flight)) return;
+      inferMs = clock.now() - sentMs;
+      hold.returned(inferMs);
+      dispatch();
+    };
     inFlight.add(flight);
     hold.sent();
     for (const text of texts) text.sentMs = sentMs;
-    const run = await runner.run(flight, limits);
-    inFlight.delete(flight);
-    const report = reportOf(texts, { ...run, ...limits, inferMs: clock.now() - sentMs });
-    hold.returned(report.inferMs);
+    const run = await runner.run(flight, limits, land);
+    land();
+    const report = reportOf(texts, { ...run, ...limits, inferMs });
     if (run.error === undefined) {
       dueTimes.learn(report.paddedLength * texts.length, report.inferMs);
     }
     onBatch?.(report);
-    dispatch();
   }
 
   function close(): void {

@@ -26,7 +26,7 @@ export interface BatcherStand {
   readonly batcher: MicroBatcher;
   submit(
     texts: readonly Int32Array[],
-    options?: { batchTextsMax?: number; timeoutMs?: number },
+    options?: { batchTextsMax?: number; timeoutMs?: number; onSettled?: () => void },
   ): TrackedJob;
 }
 
@@ -42,7 +42,8 @@ export function batcherStand(options: {
   const batcher = createMicroBatcher({ ...shared, lingerMs, tokenCountMax: 8192 });
   return {
     batcher,
-    submit(texts, { batchTextsMax = Number.POSITIVE_INFINITY, timeoutMs = 1e9 } = {}) {
+    submit(texts, options = {}) {
+      const { batchTextsMax = Number.POSITIVE_INFINITY, timeoutMs = 1e9 } = options;
       const controller = new AbortController();
       const lifetime = createLifetime({ clock, timeoutMs, signal: controller.signal });
       const job: TrackedJob = {
@@ -55,6 +56,7 @@ export function batcherStand(options: {
         hangUp: () => controller.abort(),
       };
       const settled = (): void => {
+        options.onSettled?.();
         job.settleCount++;
         job.settledMs = clock.now();
         lifetime.release();

@@ -43,6 +43,8 @@ export type Behave = (texts: readonly Int32Array[], options: InferOptions) => nu
 export function stand(behave: Behave, limits: Partial<BackendLimits> = {}) {
   const calls: { size: number; avoid: string | undefined }[] = [];
   const outcomes = new Map<number, unknown>();
+  /** How many texts had been told each time that a batch was said to be right. */
+  const toldWhenRight: number[] = [];
   let isDown = false;
   const clock = new VirtualClock();
   const poison = new PoisonList(clock);
@@ -72,11 +74,13 @@ export function stand(behave: Behave, limits: Partial<BackendLimits> = {}) {
       return { name, ids, paddedLength: 8, heads: DENSE, ticket: { isSettled: false } };
     });
   const run = (all: readonly TestText[]) =>
-    runner.run({ texts: all, abort: new AbortController() }, { ...LIMITS, ...limits });
+    runner.run({ texts: all, abort: new AbortController() }, { ...LIMITS, ...limits }, () =>
+      toldWhenRight.push(outcomes.size),
+    );
   const goDown = (): void => {
     isDown = true;
   };
-  return { calls, outcomes, poison, texts, run, goDown };
+  return { calls, outcomes, toldWhenRight, poison, texts, run, goDown };
 }
 
 /** The right row of each text. */

@@ -93,8 +93,8 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: 'nothing is dispatched when a batch has ended',
     file: 'batcher/micro-batcher.ts',
-    from: '    onBatch?.(report);\n    dispatch();',
-    to: '    onBatch?.(report);',
+    from: '      hold.returned(inferMs);\n      dispatch();',
+    to: '      hold.returned(inferMs);',
   },
   {
     name: 'a failed batch is not taken apart',
@@ -111,7 +111,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: 'rows are not looked at',
     file: 'batcher/batch-runner.ts',
-    from: 'faultOfOutput(outputs[index], text.ids.length, expected)',
+    from: 'faultOfOutput(outputs[at], ids.length, expected)',
     to: 'undefined as string | undefined',
   },
   {
