@@ -66,7 +66,7 @@ export const SETTINGS = {
     'Threads of each inference worker; of a large model that is the only one, all cores.'),
   tokenizerWorkers: integer('TOKENIZER_WORKERS', 0, [0, 64], 'workers',
     'Tokenizer workers. 0: half the cores, at least two and at most four.'),
-  tokenizerInlineUnits: integer('TOKENIZER_INLINE_UNITS', 1024, [0, 65_536], 'UTF-16 units',
+  tokenizerInlineUnits: integer('TOKENIZER_INLINE_UNITS', 4096, [0, 65_536], 'UTF-16 units',
     'Text that one turn of the event loop tokenizes on the main thread. 0: workers do it all.'),
   workerRestartsMax: integer('WORKER_RESTARTS_MAX', 5, [0, 1000], 'restarts',
     'How often in a row a worker that dies while starting is started again.'),
