@@ -15,6 +15,7 @@ import { createObserver } from './http/observe.ts';
 import { addOpenaiRoutes } from './http/openai.ts';
 import { addOperationsRoutes } from './http/operations.ts';
 import { addPlayground } from './http/playground.ts';
+import { addPathCheck, pathOf, pathOptions, routesAt } from './http/request-path.ts';
 import { addScoreRoute } from './http/score.ts';
 import { createScoringRoom } from './http/scoring-room.ts';
 import { addSwagger } from './http/swagger.ts';
@@ -35,15 +36,19 @@ export function createApp(options: {
   const { metrics, tracing, clock } = parts;
   const { accessLog } = config;
   const observer = createObserver({ metrics, tracing, clock, log, accessLog });
-  const app = new Elysia();
+  const isTls = config.tlsCert !== '';
+  const app = new Elysia({ handler: pathOptions({ isTls }) });
   observer.addTo(app);
   app.onError(({ code, error, request }) => {
-    const known = code === 'NOT_FOUND' ? noSuchRoute(app, request) : toServerError(error);
+    const isUnknown = code === 'NOT_FOUND';
+    const refusal = isUnknown ? access.refusalOf(request) : undefined;
+    const known = refusal ?? (isUnknown ? noSuchRoute(app, request) : toServerError(error));
     const reply = doorErrorReply(known, request, log);
     observer.ended(request, reply);
     return reply;
   });
-  const callerOf = addAccess(app, { config, log, onRefused: observer.ended });
+  const access = addAccess(app, config);
+  addPathCheck(app, { isTls });
   const encode = observer.watching(createEncode(parts));
   const bodyIntake = createBodyIntake({ clock, ...config });
   const limits = { ...config, bodyIntake };
@@ -58,7 +63,7 @@ export function createApp(options: {
     heads: () => backend.heads(),
     limits,
     scoringRoom: createScoringRoom(config),
-    callerOf,
+    callerOf: access.callerOf,
     facts,
     clock,
     log,
@@ -77,9 +82,9 @@ export function createApp(options: {
 
 /** Tells a wrong method from a wrong path. */
 function noSuchRoute(app: Elysia, request: Request): ServerError {
-  const { pathname } = new URL(request.url);
-  const routes = app.routes.filter((route) => isPathOf(route.path, pathname));
-  const path = pathname.slice(0, 100);
+  const asked = pathOf(request);
+  const routes = routesAt(app, asked);
+  const path = asked.slice(0, 100);
   if (routes.length === 0) {
     const message = `There is no route ${path}; GET /swagger lists those there are.`;
     return new ServerError('EMB_ROUTE_UNKNOWN', message, { field: 'path', value: path });
@@ -88,13 +93,4 @@ function noSuchRoute(app: Elysia, request: Request): ServerError {
   const message = `${path} takes ${allow}, not ${request.method}.`;
   const details = { field: 'method', limit: allow, value: request.method, allow };
   return new ServerError('EMB_METHOD_NOT_ALLOWED', message, details);
-}
-
-/** Whether a route's path, in which `:name` stands for one segment, is this one. */
-function isPathOf(pattern: string, pathname: string): boolean {
-  if (!pattern.includes(':')) return pattern === pathname;
-  const [parts, segments] = [pattern.split('/'), pathname.split('/')];
-  const isOne = (part: string, at: number): boolean =>
-    part.startsWith(':') ? segments[at] !== '' : part === segments[at];
-  return parts.length === segments.length && parts.every(isOne);
 }

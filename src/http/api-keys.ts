@@ -3,11 +3,16 @@ import { readFileSync } from 'node:fs';
 import { ServerError } from '../base/errors.ts';
 import { ConfigError } from '../config.ts';
 import { SECRET, SECRET_WANTED } from '../config-kinds.ts';
+import { pathOf } from './request-path.ts';
 
 /** Decides whether a request may pass. */
 export interface ApiKeys {
-  /** Why the request is refused: EMB_KEY_INVALID; undefined when it may pass. */
-  refusalOf(request: Request): ServerError | undefined;
+  /**
+   * Why the request is refused: EMB_KEY_INVALID; undefined when it may pass.
+   *
+   * @param route the one that was matched, as a pattern; undefined when there is none.
+   */
+  refusalOf(request: Request, route: string | undefined): ServerError | undefined;
   /** Whose request it is: `key-1` for the first key; undefined without a key. */
   nameOf(request: Request): string | undefined;
 }
@@ -18,17 +23,13 @@ export interface ApiKeys {
  * A key comes as `Authorization: Bearer …` or as `x-api-key`. It is compared by hash, with every
  * key and to the end, so that the time tells nothing of them.
  *
- * @param takesPost whether there is a route by POST at this path.
  * @throws ConfigError when the file cannot be read, holds no key, or something that is no key.
  */
-export function createApiKeys(
-  config: {
-    readonly apiKeys: readonly string[];
-    readonly apiKeysFile: string;
-    readonly keylessPaths: readonly string[];
-  },
-  takesPost: (path: string) => boolean,
-): ApiKeys | undefined {
+export function createApiKeys(config: {
+  readonly apiKeys: readonly string[];
+  readonly apiKeysFile: string;
+  readonly keylessPaths: readonly string[];
+}): ApiKeys | undefined {
   const { apiKeysFile, keylessPaths } = config;
   const keys = [...config.apiKeys, ...(apiKeysFile === '' ? [] : keysInFile(apiKeysFile))];
   if (keys.length === 0) return undefined;
@@ -38,11 +39,19 @@ export function createApiKeys(
     .filter((path) => path.endsWith('*'))
     .map((path) => path.slice(0, -1));
 
-  function isKeyless({ method, url }: Request): boolean {
-    const { pathname } = new URL(url);
-    const isListed = exact.has(pathname) || prefixes.some((prefix) => pathname.startsWith(prefix));
-    // Work comes by POST, at `/` too. A method that the path does not take is told so, key or not.
-    return isListed && !(method === 'POST' && takesPost(pathname));
+  function isListed(path: string): boolean {
+    return exact.has(path) || prefixes.some((prefix) => path.startsWith(prefix));
+  }
+
+  /**
+   * By the route that will answer, since a path may be spelt in ways that a router reads otherwise.
+   * Work comes by POST, at `/` and below a listed prefix too; only what is read may be open. Where
+   * no route answers, whoever may read there is told so, key or not.
+   */
+  function isKeyless(request: Request, route: string | undefined): boolean {
+    if (route === undefined) return isListed(pathOf(request));
+    const isRead = request.method === 'GET' || request.method === 'HEAD';
+    return isRead && isListed(route.includes(':') ? pathOf(request) : route);
   }
 
   /** Number of the key that the request brings, from 1; 0 when it brings none of ours. */
@@ -62,8 +71,8 @@ export function createApiKeys(
       const number = numberOf(request);
       return number === 0 ? undefined : `key-${number}`;
     },
-    refusalOf(request) {
-      if (numberOf(request) > 0 || isKeyless(request)) return undefined;
+    refusalOf(request, route) {
+      if (numberOf(request) > 0 || isKeyless(request, route)) return undefined;
       const message =
         keysOf(request).length === 0
           ? 'This server wants an API key: Authorization: Bearer KEY, or x-api-key: KEY.'

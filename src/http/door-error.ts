@@ -2,6 +2,7 @@ import type { ServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { errorReply, requestIdOf } from './error-reply.ts';
 import { openaiErrorReply } from './openai-error.ts';
+import { pathOf } from './request-path.ts';
 import { teiErrorReply } from './tei-error.ts';
 
 const OPENAI_PATH = /^\/(v1(\/.*)?|embeddings)$/;
@@ -12,9 +13,9 @@ const TEI_PATH = /^\/(embed|embed_all|embed_sparse|similarity|rerank|tokenize|de
  * client understands its own alone.
  */
 export function doorErrorReply(error: ServerError, request: Request, log: Log): Response {
-  const { pathname } = new URL(request.url);
+  const path = pathOf(request);
   const requestId = requestIdOf(request);
-  if (OPENAI_PATH.test(pathname)) return openaiErrorReply(error, requestId, log);
-  if (TEI_PATH.test(pathname)) return teiErrorReply(error, requestId, log);
+  if (OPENAI_PATH.test(path)) return openaiErrorReply(error, requestId, log);
+  if (TEI_PATH.test(path)) return teiErrorReply(error, requestId, log);
   return errorReply(error, requestId, log);
 }

@@ -12,6 +12,7 @@ import { requiredInputs } from './input-texts.ts';
 import { embeddingsDocument, modelDocument, modelsDocument } from './openai-documents.ts';
 import { openaiErrorReply } from './openai-error.ts';
 import { valueCountMaxOf } from './reply-bounds.ts';
+import { pathOf } from './request-path.ts';
 import { timeoutOf } from './request-timeout.ts';
 import { dimensionOf, shortRows } from './short-rows.ts';
 import {
@@ -42,7 +43,7 @@ export function addOpenaiRoutes(app: Elysia, door: VectorDoor): void {
   app.get(
     '/v1/models/:model',
     answering(door, (_door, request) => {
-      refuseForeignModel(door.manifest, nameIn(request.url));
+      refuseForeignModel(door.manifest, nameIn(request));
       return model;
     }),
     { detail: modelDocument(door.facts) },
@@ -155,8 +156,8 @@ function refuseForeignModel(manifest: ModelManifest, name: string): void {
   });
 }
 
-function nameIn(url: string): string {
-  const last = new URL(url).pathname.slice('/v1/models/'.length);
+function nameIn(request: Request): string {
+  const last = pathOf(request).slice('/v1/models/'.length);
   try {
     return decodeURIComponent(last);
   } catch {

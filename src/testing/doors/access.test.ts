@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startHeadsServer } from '../clients/heads-server.ts';
+import { sendRaw } from '../raw-request.ts';
+import { scrape } from '../scraped-metrics.ts';
 import type { RunningServer } from '../start-server.ts';
 
 /** What stands before every route: keys and CORS. */
@@ -11,27 +13,42 @@ setDefaultTimeout(60_000);
 
 const KEYS = ['first-key', 'second-key', 'key-of-the-file'] as const;
 const ORIGIN = 'https://page.example';
+const TLS = join(import.meta.dir, 'tls');
 
 let dir: string;
 let open: RunningServer;
 let keyed: RunningServer;
+/** With a key too, over TLS; all that GET reads below /v1 is open. */
+let secure: RunningServer;
 
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'access-'));
   writeFileSync(join(dir, 'keys'), `# of the search team\n\n  ${KEYS[2]}  \n`);
-  [open, keyed] = await Promise.all([
-    startHeadsServer(),
+  const certificate = join(TLS, 'test-certificate.pem');
+  const ca = readFileSync(certificate, 'utf8');
+  [open, keyed, secure] = await Promise.all([
+    startHeadsServer({ KEYLESS_PATHS: '/metrics' }),
     startHeadsServer({
       API_KEYS: `${KEYS[0]}, ${KEYS[1]}`,
       API_KEYS_FILE: join(dir, 'keys'),
       CORS_ORIGINS: `${ORIGIN},http://localhost:5173`,
     }),
+    startHeadsServer(
+      {
+        API_KEYS: KEYS[0],
+        KEYLESS_PATHS: '/health,/ready,/playground/*,/v1/*',
+        TLS_CERT: certificate,
+        TLS_KEY: join(TLS, 'test-key.pem'),
+      },
+      { fetch: (url) => fetch(url, { tls: { ca } }) },
+    ),
   ]);
 });
 
 afterAll(async () => {
   await open?.close();
   await keyed?.close();
+  await secure?.close();
   rmSync(dir, { recursive: true, force: true });
 });
 
@@ -112,6 +129,72 @@ describe('keys', () => {
     const path = what === 'no file' ? content : join(dir, 'wrong');
     if (what !== 'no file') writeFileSync(path, `${content}\n`);
     expect(startHeadsServer({ API_KEYS_FILE: path })).rejects.toThrow(says);
+  });
+});
+
+describe('whatever Host says', () => {
+  const BODY = '{"query": "тест", "input": "тест", "inputs": "тест"}';
+  const KEY = `x-api-key: ${KEYS[0]}`;
+  /** Short ones, whose path a router may look for in the wrong place; none, and none that is one. */
+  const HOSTS = [
+    ...[['Host: a'], ['Host: ab'], ['Host: a:1'], ['Host: abcd'], ['Host: [::1']],
+    ...[['Host: '], ['Host: a/v1'], ['Host: /'], ['Host: a b']],
+  ];
+  /** The same request under each Host, and by HTTP/1.0 without one. */
+  const underEach = async (line: string, headers: readonly string[] = []) => {
+    const replies = [];
+    for (const { url } of [keyed, secure]) {
+      for (const host of HOSTS) {
+        replies.push(await sendRaw(url, [`${line} HTTP/1.1`, ...host, ...headers], BODY));
+      }
+      replies.push(await sendRaw(url, [`${line} HTTP/1.0`, ...headers], BODY));
+    }
+    return replies;
+  };
+  const statuses = (replies: readonly { status: number }[]) => [
+    ...new Set(replies.map(({ status }) => status)),
+  ];
+
+  test.each([
+    'POST /playground/encode',
+    'POST /playground/',
+    'POST /playground/x/v1/embeddings',
+    'GET /playground/info',
+    'GET /playground/metrics',
+    'GET /playground/get_vector_dim',
+    'HEAD /playground/info',
+  ])('%s without a key reaches nothing', async (line) => {
+    expect(statuses(await underEach(line))).toEqual([404]);
+  });
+
+  test.each(['POST /v1/embeddings/', 'POST /v1/embeddings', 'POST /encode/', 'GET /info/'])(
+    '%s without a key is refused',
+    async (line) => {
+      // 404 where the path is listed, and the slash at its end is not forgiven.
+      for (const status of statuses(await underEach(line))) expect([401, 404]).toContain(status);
+    },
+  );
+
+  test('open paths are open, and a key opens the others', async () => {
+    expect(statuses(await underEach('GET /health'))).toEqual([200]);
+    expect(statuses(await underEach('HEAD /health'))).toEqual([200]);
+    expect(statuses(await underEach('GET /playground/main.js'))).toEqual([200]);
+    for (const line of ['POST /encode', 'GET /info', 'GET /v1/models/small?x=/y']) {
+      expect([line, statuses(await underEach(line, [KEY]))]).toEqual([line, [200]]);
+    }
+  });
+
+  test('an unknown path is told in our shape, and counted', async () => {
+    const before = await scrape(open.url);
+    for (const { status, body } of await underEach('GET /nowhere/health', [KEY])) {
+      expect(status).toBe(404);
+      const { error } = JSON.parse(body);
+      expect(error).toMatchObject({ code: 'EMB_ROUTE_UNKNOWN', value: '/nowhere/health' });
+    }
+    const { status, body } = await sendRaw(open.url, ['GET /v1/nowhere HTTP/1.0']);
+    expect([status, JSON.parse(body).error.type]).toEqual([404, 'invalid_request_error']);
+    const counted = 'bge_encoder_requests_total{route="none",status="404"}';
+    expect((await scrape(open.url)).get(counted)).toBe((before.get(counted) ?? 0) + 1);
   });
 });
 
