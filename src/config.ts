@@ -123,7 +123,7 @@ export const SETTINGS = {
   unixSocket: text('UNIX_SOCKET', '', 'path',
     'Unix socket to listen on, in place of HOST and PORT.'),
   drainTimeoutMs: integer('DRAIN_TIMEOUT_MS', 20_000, [0, 600_000], 'ms',
-    'How long SIGTERM waits for admitted requests.'),
+    'How long SIGTERM waits for admitted requests and their replies.'),
   serverTiming: onOff('SERVER_TIMING', false,
     'Whether replies carry the time of each stage in a Server-Timing header.'),
   otlpEndpoint: text('OTEL_EXPORTER_OTLP_ENDPOINT', '', 'URL',

@@ -1,6 +1,6 @@
 import packageJson from '../package.json';
 import { createApp } from './app.ts';
-import { systemClock } from './base/clock.ts';
+import { sleep, systemClock } from './base/clock.ts';
 import { createLog, type Log } from './base/log.ts';
 import { type Config, ConfigError, readConfig } from './config.ts';
 import { listen } from './listen.ts';
@@ -10,6 +10,12 @@ import { createParts, type LiveParts } from './parts.ts';
 
 /** Exit statuses, as the README lists them. */
 const EXIT = { drained: 0, settings: 2, port: 3, backend: 4, killed: 130 } as const;
+
+/** How often a server that drains is looked at, in ms: Bun tells nobody of a reply's last byte. */
+const DRAIN_POLL_MS = 5;
+
+/** How long the replies that the end of the parts causes may take to leave, in ms. */
+const LAST_REPLIES_MS = 50;
 
 // A log that cannot be written, on a full disk for instance, must not end the server.
 process.stderr.on('error', () => undefined);
@@ -32,7 +38,7 @@ async function main(): Promise<void> {
     exit(EXIT.port, `Cannot listen on ${where}: ${error.message}. Choose another ${setting}.`);
   });
   say(`${manifest.title} (${manifest.dimension} dimensions) on ${config.backend}, ${address}`);
-  const draining = drainOnSignal({ stop: () => app.server?.stop(), parts, config, log });
+  const draining = drainOnSignal({ server: app.server, parts, config, log });
   await tellWhenReady(parts, draining, log);
 }
 
@@ -47,38 +53,50 @@ async function tellWhenReady(parts: LiveParts, draining: AbortSignal, log: Log):
   log.info('started', { model: parts.manifest.id, backend: parts.backend.name, ready: isReady });
 }
 
+/** What Bun tells of a running server; null before it listens. */
+type Server = ReturnType<typeof createApp>['server'];
+
 /**
- * The first signal drains: no new work, the admitted is finished. A second one ends the process at
- * once.
+ * The first signal drains: no new work, the admitted is finished, and its replies leave. A second
+ * one ends the process at once.
  *
  * @returns aborted from the first signal on.
  */
 function drainOnSignal(running: {
-  stop: () => unknown;
+  server: Server;
   parts: LiveParts;
   config: Config;
   log: Log;
 }): AbortSignal {
-  const { parts, config, log } = running;
+  const { server, parts, config, log } = running;
   const draining = new AbortController();
   const onSignal = async (signal: string): Promise<void> => {
     if (draining.signal.aborted) process.exit(EXIT.killed);
     draining.abort();
     log.info('draining', { signal, texts: parts.admission.admittedTextCount });
-    running.stop();
-    const late = new Promise((resolve) =>
-      systemClock.schedule(config.drainTimeoutMs, () => resolve('late')),
-    );
-    if ((await Promise.race([parts.admission.close(), late])) === 'late') {
-      log.warn('drain-cut-short', { texts: parts.admission.admittedTextCount });
+    // What it returns waits for connections that ask for nothing too, so nobody waits for it.
+    void server?.stop();
+    const finished = parts.admission.close().then(() => repliesLeft(server));
+    const late = sleep(systemClock, config.drainTimeoutMs).then(() => 'late');
+    if ((await Promise.race([finished, late])) === 'late') {
+      const replies = server?.pendingRequests;
+      log.warn('drain-cut-short', { texts: parts.admission.admittedTextCount, replies });
     }
     await parts.close();
-    // The last replies are still on their way from the handlers to the sockets.
-    systemClock.schedule(50, () => process.exit(EXIT.drained));
+    await Promise.race([repliesLeft(server), sleep(systemClock, LAST_REPLIES_MS)]);
+    process.exit(EXIT.drained);
   };
   process.on('SIGTERM', () => void onSignal('SIGTERM'));
   process.on('SIGINT', () => void onSignal('SIGINT'));
   return draining.signal;
+}
+
+/**
+ * Resolves when the system has the last byte of each reply. Requests that are still arriving count
+ * too: their callers are told that the server ends.
+ */
+async function repliesLeft(server: Server): Promise<void> {
+  while (server !== null && server.pendingRequests > 0) await sleep(systemClock, DRAIN_POLL_MS);
 }
 
 function orExit<Value>(make: () => Value): Value {

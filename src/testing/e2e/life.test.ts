@@ -1,8 +1,9 @@
 import { afterEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { SMALL_MODEL, writeModelsFolder } from '../golden/small-heads-stand.ts';
 import { legalTexts } from '../legal-texts.ts';
 import { until } from '../until.ts';
 import { runToEnd, type ServerProcess, startProcess } from './start-process.ts';
@@ -50,6 +51,14 @@ async function startLongRequest(
   return { reply };
 }
 
+/** A connection that sends nothing by itself. */
+async function openSocket({ url }: ServerProcess): Promise<Socket> {
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  await new Promise((resolve) => socket.once('connect', resolve));
+  return socket;
+}
+
 describe('SIGTERM', () => {
   test('drains: the admitted request is answered, new ones are not taken, exit status 0', async () => {
     const server = await startReady();
@@ -75,6 +84,45 @@ describe('SIGTERM', () => {
     const server = await startReady();
     server.signal('SIGTERM');
     expect(await server.exited).toBe(0);
+  });
+
+  test('a large reply reaches a slow reader whole', async () => {
+    const models = mkdtempSync(join(tmpdir(), 'small-model-'));
+    try {
+      writeModelsFolder(models);
+      const server = await startReady({ MODELS_DIR: models, MODEL: SMALL_MODEL });
+      const socket = await openSocket(server);
+      // Some 20 MB: more than all buffers between the two processes hold.
+      const query = Array(100).fill('а '.repeat(600));
+      const body = JSON.stringify({ query, outputs: ['multi_vector'] });
+      const head = `Host: a\r\nContent-Length: ${Buffer.byteLength(body)}`;
+      socket.write(`POST /encode HTTP/1.1\r\n${head}\r\n\r\n${body}`);
+      await new Promise((resolve) => socket.once('readable', resolve));
+      server.signal('SIGTERM');
+      await until('it drains', () => server.stderr().includes('"draining"'));
+      // Reads nothing for as long as another process takes to come and go.
+      await runToEnd({ PORT: 'none' });
+      const reply = Buffer.concat(await Array.fromAsync(socket as AsyncIterable<Buffer>));
+      const bodyStart = reply.indexOf('\r\n\r\n') + 4;
+      const told = /content-length: (\d+)/i.exec(reply.subarray(0, bodyStart).toString())?.[1];
+      expect(Number(told)).toBeGreaterThan(15_000_000);
+      expect(reply.length - bodyStart).toBe(Number(told));
+      expect(await server.exited).toBe(0);
+      expect(server.stderr()).not.toContain('drain-cut-short');
+    } finally {
+      rmSync(models, { recursive: true, force: true });
+    }
+  });
+
+  test('connections that ask for nothing do not hold it up', async () => {
+    const server = await startReady({ DRAIN_TIMEOUT_MS: '600000' });
+    const [silent, half, idle] = await Promise.all([1, 2, 3].map(() => openSocket(server)));
+    half.write('POST /encode HTTP/1.1\r\nHost: a\r\nContent-Le');
+    idle.write('GET /health HTTP/1.1\r\nHost: a\r\n\r\n');
+    await new Promise((resolve) => idle.once('data', resolve));
+    server.signal('SIGTERM');
+    expect(await server.exited).toBe(0);
+    for (const socket of [silent, half, idle]) socket.destroy();
   });
 
   test('past the deadline it ends all the same, and says so', async () => {
