@@ -52,10 +52,11 @@ export function createApp(options: {
   const encode = observer.watching(createEncode(parts));
   const bodyIntake = createBodyIntake({ clock, ...config });
   const limits = { ...config, bodyIntake };
-  const { backend, manifest, tokenizer, vocabulary } = parts;
+  const { admission, backend, manifest, tokenizer, vocabulary } = parts;
   const facts = documentFactsOf(manifest, vocabulary?.vocabularySize, config);
   const door = {
     encode,
+    admission,
     manifest,
     tokenizer,
     vocabulary,

@@ -41,7 +41,9 @@ function answer(tokenizer: TokenizerEngine, job: TokenizerJob): void {
 function run(tokenizer: TokenizerEngine, job: TokenizerJob, transfer: ArrayBuffer[]) {
   if (job.kind === 'explain') {
     if (tokenizer.explain === undefined) throw new Error('this tokenizer gives no offsets');
-    return { explained: tokenizer.explain(job.texts, job.options) };
+    const explained = tokenizer.explain(job.texts, job.options);
+    if (explained.json !== undefined) transfer.push(explained.json.buffer);
+    return { explained };
   }
   const encoded = tokenizer.encode(job.texts, job.options);
   transfer.push(encoded.ids.buffer, encoded.keptCounts.buffer, encoded.fullCounts.buffer);

@@ -80,7 +80,7 @@ export const ERRORS = {
   EMB_TOKEN_IDS_REFUSED: {
     status: 422,
     retryable: false,
-    meaning: 'Token ids in place of a text: not allowed here, or of another vocabulary.',
+    meaning: 'Token ids in place of a text: not allowed here, too many, or of another vocabulary.',
   },
   EMB_HEAD_UNAVAILABLE: {
     status: 422,

@@ -10,6 +10,17 @@ export interface TokenIdPolicy {
   readonly vocabulary: CompiledTokenizer | undefined;
 }
 
+/**
+ * Token ids that one request may bring to be decoded. That is done where requests are answered, and
+ * so many hold everybody up for 20 ms.
+ */
+export const DECODED_IDS_MAX = 65_536;
+
+/** Ids in all rows together; what is no row counts as none. */
+export function idCountOf(rows: readonly unknown[]): number {
+  return rows.reduce<number>((sum, row) => sum + (Array.isArray(row) ? row.length : 0), 0);
+}
+
 /** The usual way in which ids of another vocabulary get here, and the way out. */
 const ADVICE = 'Send texts; in LangChain, set check_embedding_ctx_length=False.';
 
@@ -32,6 +43,7 @@ export function requiredInputs(
   const isOne = isIds && value.every((item) => typeof item === 'number');
   const isTooMany = isIds && !isOne && value.length > textCountMax;
   if (!isIds || isTooMany || value.length === 0) return requiredTexts(fields, field, textCountMax);
+  refuseManyIds(field, isOne ? value.length : idCountOf(value));
   if (isOne) {
     const text = textOfIds(value, field, tokenIds);
     return { ...requiredTexts({ [field]: text }, field, 1), isSingle: true };
@@ -40,6 +52,15 @@ export function requiredInputs(
     Array.isArray(item) ? textOfIds(item, `${field}[${index}]`, tokenIds) : item,
   );
   return requiredTexts({ [field]: texts }, field, textCountMax);
+}
+
+function refuseManyIds(field: string, count: number): void {
+  if (count <= DECODED_IDS_MAX) return;
+  throw new ServerError(
+    'EMB_TOKEN_IDS_REFUSED',
+    `${field} has ${count} token ids, the limit is ${DECODED_IDS_MAX} in one request. ${ADVICE}`,
+    { field, limit: DECODED_IDS_MAX, value: count },
+  );
 }
 
 /** Ids outside the vocabulary are refused first: they are wrong whatever the setting says. */

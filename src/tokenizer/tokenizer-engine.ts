@@ -3,7 +3,8 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { PreTrainedTokenizer } from '@huggingface/transformers';
 import { readCompiledTokenizer } from './compiled-format.ts';
-import { createCompiledTokenizer, type EncodedText } from './compiled-tokenizer.ts';
+import { createCompiledTokenizer } from './compiled-tokenizer.ts';
+import { type ShownTokens, showTokens } from './shown-tokens.ts';
 import { createTokenIds } from './token-ids.ts';
 import type {
   EncodedTexts,
@@ -16,8 +17,8 @@ import type {
 export interface TokenizerEngine {
   readonly facts: TokenizerFacts;
   encode(texts: readonly string[], options: TokenizerOptions): EncodedTexts;
-  /** With offsets; undefined where the tokenizer has none. */
-  readonly explain?: (texts: readonly string[], options: TokenizerOptions) => EncodedText[];
+  /** With offsets, as the bytes of the reply; undefined where the tokenizer has none. */
+  readonly explain?: (texts: readonly string[], options: TokenizerOptions) => ShownTokens;
 }
 
 /** Makes the engine that the greeting names; nothing is fetched. */
@@ -54,7 +55,7 @@ export function createCompiledEngine(tables: SharedArrayBuffer): TokenizerEngine
   return {
     facts: { engine: 'compiled' },
     encode,
-    explain: (texts, options) => texts.map((text) => tokenizer.encodeWithOffsets(text, options)),
+    explain: (texts, options) => showTokens(tokenizer, texts, options),
   };
 }
 

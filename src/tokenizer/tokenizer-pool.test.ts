@@ -222,6 +222,21 @@ describe('a request', () => {
     expect(pool.reason).toBe('');
   });
 
+  test('to look at texts is not sent when its turn comes and nobody waits', async () => {
+    pool.close();
+    await open({ workerCount: 1 });
+    await pool.started;
+    const controller = new AbortController();
+    const most = { tokenCountMax: 9, specialTokens: true };
+    const look = (text: string, life = lifetime()) => pool.explain([text], life, most);
+    // Two are at the worker at once; the third would end it.
+    const sent = [look('а'), look('б')];
+    const left = look(SCRIPTED.kill, lifetime(1e9, controller.signal));
+    controller.abort();
+    expect(await left.catch((error: ServerError) => error.code)).toBe('EMB_REQUEST_ABORTED');
+    await Promise.all([...sent, look('в')]);
+  });
+
   test('after the end is refused, and one in work is told', async () => {
     const inWork = tokenize([SCRIPTED.keep]);
     await clock.settle();

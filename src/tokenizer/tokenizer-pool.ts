@@ -3,7 +3,7 @@ import type { ServerError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
 import type { Lifetime } from '../base/lifetime.ts';
 import type { Log } from '../base/log.ts';
-import type { EncodedText } from './compiled-tokenizer.ts';
+import type { ShownTokens } from './shown-tokens.ts';
 import { type TokenizedText, textsOf } from './tokenized-text.ts';
 import { type Call, type Errand, fail, hand } from './tokenizer-call.ts';
 import { createTokenizerDesk, failure, type TokenizerDesk, unitsOf } from './tokenizer-desk.ts';
@@ -25,12 +25,15 @@ export interface TokenizerPool {
     lifetime: Lifetime,
     truncationSide?: 'left' | 'right',
   ): Promise<TokenizedText[]>;
-  /** Tokenizes whole texts with offsets, for people to look at. Throws as `tokenize`. */
+  /**
+   * Tokenizes whole texts with offsets, for people to look at, unless they have more tokens than
+   * `tokenCountMax` together. Throws as `tokenize`.
+   */
   explain(
     texts: readonly string[],
     lifetime: Lifetime,
-    specialTokens: boolean,
-  ): Promise<readonly EncodedText[]>;
+    options: { readonly tokenCountMax: number; readonly specialTokens: boolean },
+  ): Promise<ShownTokens>;
   /** Empty when a worker runs, otherwise why none does. */
   readonly reason: string;
   readonly facts: TokenizerFacts | undefined;
@@ -185,22 +188,21 @@ export function createTokenizerPool(options: {
   function explain(
     texts: readonly string[],
     lifetime: Lifetime,
-    specialTokens: boolean,
-  ): Promise<readonly EncodedText[]> {
+    most: { readonly tokenCountMax: number; readonly specialTokens: boolean },
+  ): Promise<ShownTokens> {
     const running = desks.filter((desk) => desk.facts !== undefined);
     if (running.length === 0) return Promise.reject(noWorker());
-    // Whole texts: the limit is beyond any that fits a request.
-    const whole = { tokenCountMax: 2 ** 30, truncationSide: 'right', specialTokens } as const;
     return new Promise((resolve, reject) => {
       lifetime.whenEnded(reject);
       idlestOf(running).send(
-        { kind: 'explain', texts, options: whole },
+        { kind: 'explain', texts, options: { ...most, truncationSide: 'right' } },
         {
           done(reply) {
             invariant('explained' in reply, 'a worker answers in the kind of its job');
             resolve(reply.explained);
           },
           failed: reject,
+          isWanted: () => lifetime.ended === undefined,
         },
       );
     });

@@ -1,4 +1,4 @@
-import type { EncodedText } from './compiled-tokenizer.ts';
+import type { ShownTokens } from './shown-tokens.ts';
 
 /**
  * Every message between the main thread and a tokenizer worker. Strings go in, since Bun copies
@@ -26,7 +26,10 @@ export interface TokenizerJob {
 
 /** How texts are tokenized. */
 export interface TokenizerOptions {
-  /** Ids kept for each text, special tokens included. */
+  /**
+   * Ids kept for each text, special tokens included; for `explain`, those of all texts together,
+   * beyond which there is no answer.
+   */
   readonly tokenCountMax: number;
   /** The side of a text that is cut off when it is too long. */
   readonly truncationSide: 'left' | 'right';
@@ -47,6 +50,6 @@ export interface EncodedTexts {
 /** The answer to one job, in its kind, or why there is none. */
 export type TokenizerReply = { readonly jobId: number } & (
   | { readonly encoded: EncodedTexts }
-  | { readonly explained: readonly EncodedText[] }
+  | { readonly explained: ShownTokens }
   | { readonly reason: string }
 );

@@ -141,6 +141,8 @@ const lengthTokenizer = {
       return { ids, tokenCount: text.length + 2, isTruncated: text.length > 30 };
     });
   },
-  explain: async (texts: readonly string[]) =>
-    texts.map(() => ({ ids: [], offsets: [], special: [], pieces: [] })),
+  explain: async (texts: readonly string[]) => ({
+    tokenCount: 0,
+    json: new TextEncoder().encode(JSON.stringify(texts.map(() => []))),
+  }),
 } as unknown as TokenizerPool;

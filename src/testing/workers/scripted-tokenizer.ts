@@ -15,6 +15,8 @@ export const SCRIPTED = { kill: 'KILL', fail: 'FAIL', keep: 'KEEP', who: 'WHO' }
 /** Tells this worker from others. */
 const IDENTITY = crypto.getRandomValues(new Int32Array(1))[0];
 
+const NOTHING_SHOWN = { explained: { tokenCount: 0, json: undefined } };
+
 /**
  * A tokenizer for tests of what holds tokenizers: the ids of a text are its characters between 0
  * and 2. A model named `broken` cannot be loaded.
@@ -33,7 +35,7 @@ self.onmessage = (event: MessageEvent<TokenizerGreeting | TokenizerJob>) => {
   if (has(SCRIPTED.keep)) return;
   const reply: TokenizerReply = has(SCRIPTED.fail)
     ? { jobId: job.jobId, reason: 'a scripted failure' }
-    : { jobId: job.jobId, encoded: encode(job) };
+    : { jobId: job.jobId, ...(job.kind === 'explain' ? NOTHING_SHOWN : { encoded: encode(job) }) };
   self.postMessage(reply);
 };
 
