@@ -22,6 +22,9 @@ const MSGPACK_FORMAT: ReplyFormat = { kind: 'msgpack', layout: 'plain', dtype: '
 const NUMPY_FORMAT: ReplyFormat = { kind: 'msgpack', layout: 'numpy', dtype: 'float32' };
 const RAW_FORMAT: ReplyFormat = { kind: 'raw', dtype: 'float32' };
 
+/** What a wildcard may stand for, our first choice first. */
+const OWN_FORMATS = [JSON_FORMAT, MSGPACK_FORMAT, RAW_FORMAT];
+
 const KNOWN =
   'application/json (encoding=base64), application/msgpack (layout=numpy, dtype=float16) and ' +
   'application/octet-stream (dtype=float16)';
@@ -33,9 +36,9 @@ const KNOWN =
 const SHOWN_CHARS_MAX = 160;
 
 /**
- * Chooses the reply's format from an `Accept` header (RFC 9110, 12.5.1). The highest q wins; among
- * equals the more specific range, then the earlier one. A wildcard means JSON, unless the caller
- * excludes it with `q=0`.
+ * Chooses the reply's format from an `Accept` header (RFC 9110, 12.5.1). A format has the q of the
+ * most specific range that matches it; the highest wins. Among equals the one that is named, then
+ * the earlier; a wildcard means JSON, then msgpack, then raw bytes, of what is not named beside it.
  *
  * @throws ServerError `EMB_ACCEPT_UNSUPPORTED` when no range names a format that we know.
  */
@@ -69,18 +72,20 @@ interface MediaRange {
 
 function negotiateRanges(accept: string): ReplyFormat {
   const ranges = splitOutsideQuotes(accept, ',').flatMap((part) => parseRange(part) ?? []);
-  const refused = new Set(ranges.filter((range) => range.quality === 0).map((range) => range.type));
-  let best: { format: ReplyFormat; quality: number; specificity: number } | undefined;
-  for (const range of ranges) {
-    const format = range.quality > 0 ? formatOf(range, refused) : undefined;
-    if (format === undefined) continue;
-    const specificity = specificityOf(range.type);
-    const better =
-      best === undefined ||
-      range.quality > best.quality ||
-      (range.quality === best.quality && specificity > best.specificity);
-    if (better) best = { format, quality: range.quality, specificity };
+  const named = ranges.flatMap((range) => {
+    const format = formatOf(range);
+    return format === undefined ? [] : { format, quality: range.quality };
+  });
+  // All of ours are of type application: the wider range says nothing beside the narrower.
+  const wildcard = lastOf(ranges, 'application/*') ?? lastOf(ranges, '*/*');
+  const unnamed = OWN_FORMATS.find(
+    (own) => !named.some(({ format }) => Bun.deepEquals(format, own)),
+  );
+  if (wildcard !== undefined && unnamed !== undefined) {
+    named.push({ format: unnamed, quality: wildcard.quality });
   }
+  let best: (typeof named)[number] | undefined;
+  for (const choice of named) if (choice.quality > (best?.quality ?? 0)) best = choice;
   if (best !== undefined) return best.format;
   const shown = accept.length > SHOWN_CHARS_MAX ? `${accept.slice(0, SHOWN_CHARS_MAX)}…` : accept;
   throw new ServerError(
@@ -91,14 +96,11 @@ function negotiateRanges(accept: string): ReplyFormat {
 }
 
 /**
- * The format that a range names, or nothing when it names none of ours. Unknown parameters are
- * ignored.
+ * The format that a range names, or nothing when it is a wildcard or names none of ours. Unknown
+ * parameters are ignored.
  */
-function formatOf(range: MediaRange, refused: ReadonlySet<string>): ReplyFormat | undefined {
+function formatOf(range: MediaRange): ReplyFormat | undefined {
   switch (range.type) {
-    case '*/*':
-    case 'application/*':
-      return wildcardFormat(refused);
     case 'application/json':
       return jsonFormat(range.parameters.get('encoding'));
     case 'application/msgpack':
@@ -127,16 +129,8 @@ function parseDtype(dtype = 'float32'): ReplyDtype | undefined {
   return dtype === 'float32' || dtype === 'float16' ? dtype : undefined;
 }
 
-/** Our first choice among what the caller has not refused by name. */
-function wildcardFormat(refused: ReadonlySet<string>): ReplyFormat | undefined {
-  if (!refused.has('application/json')) return JSON_FORMAT;
-  if (!refused.has('application/msgpack')) return MSGPACK_FORMAT;
-  return refused.has('application/octet-stream') ? undefined : RAW_FORMAT;
-}
-
-function specificityOf(type: string): number {
-  if (type === '*/*') return 0;
-  return type.endsWith('/*') ? 1 : 2;
+function lastOf(ranges: readonly MediaRange[], type: string): MediaRange | undefined {
+  return ranges.findLast((range) => range.type === type);
 }
 
 function parseRange(part: string): MediaRange | undefined {
