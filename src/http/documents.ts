@@ -178,7 +178,7 @@ export const READY_DOCUMENT: DocumentDecoration = {
     503: jsonReplyOf('It would not.', OBJECT, {
       ready: false,
       model: 'bge-m3',
-      reason: 'Triton is down.',
+      reason: 'The backend is down or still loading.',
     }),
   },
 };

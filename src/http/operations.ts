@@ -13,9 +13,15 @@ export interface OperationsDoor {
   readonly version: string;
 }
 
+const BACKEND_DOWN = 'The backend is down or still loading.';
+const TOKENIZER_DOWN = 'No tokenizer is running.';
+
 /**
  * Adds `GET /health` (the process lives), `GET /ready` (a text sent now would be answered) and `GET
  * /info`.
+ *
+ * Anybody may read `/ready`, so it only says what does not work. Why, with Triton's addresses and
+ * words or the paths of files, is for the log and for `/info`.
  */
 export function addOperationsRoutes(app: Elysia, door: OperationsDoor): void {
   const { parts, config, version } = door;
@@ -26,11 +32,13 @@ export function addOperationsRoutes(app: Elysia, door: OperationsDoor): void {
   app.get(
     '/ready',
     ({ set }) => {
-      const { reason } = backend.state();
-      const isReady = reason === '' && tokenizer.reason === '';
+      const said = [
+        ...(backend.state().reason === '' ? [] : [BACKEND_DOWN]),
+        ...(tokenizer.reason === '' ? [] : [TOKENIZER_DOWN]),
+      ];
+      const isReady = said.length === 0;
       set.status = isReady ? 200 : 503;
-      const because = [reason, tokenizer.reason].filter((part) => part !== '').join(' ');
-      return { ready: isReady, model: manifest.id, ...(isReady ? {} : { reason: because }) };
+      return { ready: isReady, model: manifest.id, ...(isReady ? {} : { reason: said.join(' ') }) };
     },
     { detail: READY_DOCUMENT },
   );
@@ -51,8 +59,17 @@ export function addOperationsRoutes(app: Elysia, door: OperationsDoor): void {
         heads: manifest.heads,
         license: manifest.license,
       },
-      backend: { name: backend.name, ready: backend.state().isReady, ...shown(backend.limits()) },
-      tokenizer: { engine: tokenizer.facts?.engine ?? null, workers: config.tokenizerWorkers },
+      backend: {
+        name: backend.name,
+        ready: backend.state().isReady,
+        reason: backend.state().reason,
+        ...shown(backend.limits()),
+      },
+      tokenizer: {
+        engine: tokenizer.facts?.engine ?? null,
+        workers: config.tokenizerWorkers,
+        reason: tokenizer.reason,
+      },
       queue: {
         texts: admission.admittedTextCount,
         tokens: admission.admittedTokenCount,

@@ -88,7 +88,10 @@ test('one that answers otherwise is refused, with the figures', async () => {
   expect(reason()).toMatch(/a cosine of 0\.999\d{3} to .+, at least 0\.9998 is wanted/);
   const reply = await fetch(`${server?.url}/ready`);
   expect(reply.status).toBe(503);
-  expect(await reply.text()).toContain('self-check failed');
+  const told = await reply.json();
+  expect(told).toMatchObject({ reason: 'The backend is down or still loading.' });
+  const info = (await (await fetch(`${server?.url}/info`)).json()) as { backend: object };
+  expect(info.backend).toMatchObject({ ready: false, reason: reason() });
   const encode = await fetch(`${server?.url}/encode`, { method: 'POST', body: '{"query":"a"}' });
   expect(encode.status).toBe(503);
 });
