@@ -37,6 +37,17 @@ describe('a row', () => {
     expect(faultOfRow(rowOf(Number.NaN, 0, 0, 0), free)).toContain('not finite');
   });
 
+  test.each([1, 4, 7, 1024])('of %i components has each of them looked at', (dimension) => {
+    const expected = { dimension, isNormalized: true };
+    for (let place = 0; place < dimension; place++) {
+      const row = new Float32Array(dimension);
+      row[place] = 1;
+      expect(faultOfRow(row, expected)).toBeUndefined();
+      row[place] = Number.NaN;
+      expect(faultOfRow(row, expected)).toContain('not finite');
+    }
+  });
+
   test('whose squares overflow is not taken for a vector', () => {
     const huge = rowOf(3e38, 3e38, 3e38, 3e38);
     expect(faultOfRow(huge, EXPECTED)).toBeDefined();
