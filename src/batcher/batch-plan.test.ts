@@ -6,7 +6,8 @@ import { type LaneView, type PlanLimits, paddedLengthOf, planBatch } from './bat
 /**
  * Faults that were planted in the code by hand, and that this suite caught: a leader that is not
  * due first; limits passed by one; a single long text that never leaves; heads mixed; padding
- * dearer than a launch; the farthest lane first; steps twice as wide.
+ * dearer than a launch; the farthest lane first; steps twice as wide; a document that is joined to
+ * a query; the capacity of the leader's length kept for a longer one.
  */
 
 const DENSE = headSet(['dense']);
@@ -69,6 +70,21 @@ describe('a plan', () => {
     expect(planBatch(dearer, LIMITS).draws).toEqual([{ laneIndex: 1, textCount: 1 }]);
   });
 
+  test('takes longer texts along while the whole batch grows by no more than a launch', () => {
+    const lanes = [lane(8, 2, 1), lane(16, 3, 9), lane(24, 1, 9), lane(32, 1, 9)];
+    // 2 × 8 tokens may become 116: with the second lane they are 80, and 144 with the third.
+    expect(planBatch(lanes, LIMITS)).toEqual({
+      paddedLength: 16,
+      draws: [
+        { laneIndex: 0, textCount: 2 },
+        { laneIndex: 1, textCount: 3 },
+      ],
+    });
+    // A document makes nobody wait, however little its launch would be shared.
+    const document = [lane(8, 1, 1), lane(112, 1, 9)];
+    expect(planBatch(document, LIMITS).draws).toEqual([{ laneIndex: 0, textCount: 1 }]);
+  });
+
   test('leaves a lane alone that fills a batch by itself', () => {
     const lanes = [lane(56, 8, 9), lane(64, 1, 1)];
     const generous = { ...LIMITS, launchTokens: 10_000 };
@@ -101,7 +117,9 @@ function checkPlan(lanes: readonly LaneView[], limits: PlanLimits): void {
 
   // The most urgent text always leaves, and with it as many of its lane as there is room for.
   expect(leader.dueMs).toBe(Math.min(...lanes.map(({ dueMs }) => dueMs)));
-  expect(plan.paddedLength).toBe(leader.paddedLength);
+  expect(plan.paddedLength).toBe(
+    Math.max(...plan.draws.map(({ laneIndex }) => lanes[laneIndex].paddedLength)),
+  );
   expect(leading.textCount).toBeGreaterThan(0);
   if (leading.textCount < leader.textCount) {
     const isFull = leading.textCount === limits.batchTextsMax;
@@ -111,15 +129,23 @@ function checkPlan(lanes: readonly LaneView[], limits: PlanLimits): void {
   // No limit is passed, but by a single text.
   expect(textCount).toBeLessThanOrEqual(limits.batchTextsMax);
   if (textCount > 1) expect(textCount * plan.paddedLength).toBeLessThanOrEqual(tokensMax);
-  // Others are shorter, whole, of the same heads, and cheaper than their own launch.
+  // Others are whole and of the same heads. Longer ones make it no dearer than a launch, and
+  // shorter ones cost less padding than their own.
+  let [longerCount, longest] = [leading.textCount, leader.paddedLength];
   for (const draw of others) {
     const joined = lanes[draw.laneIndex];
-    expect(joined.paddedLength).toBeLessThan(plan.paddedLength);
     expect(joined.heads).toBe(leader.heads);
     expect(draw.textCount).toBe(joined.textCount);
-    const padding = draw.textCount * (plan.paddedLength - joined.paddedLength);
-    expect(padding).toBeLessThanOrEqual(limits.launchTokens);
+    if (joined.paddedLength > leader.paddedLength) {
+      longerCount += draw.textCount;
+      longest = Math.max(longest, joined.paddedLength);
+    } else {
+      const padding = draw.textCount * (plan.paddedLength - joined.paddedLength);
+      expect(padding).toBeLessThanOrEqual(limits.launchTokens);
+    }
   }
+  const growth = longerCount * longest - leading.textCount * leader.paddedLength;
+  expect(growth).toBeLessThanOrEqual(limits.launchTokens);
   const drawn = plan.draws.map(({ laneIndex }) => laneIndex);
   expect(new Set(drawn).size).toBe(drawn.length);
 }

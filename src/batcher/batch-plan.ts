@@ -44,11 +44,12 @@ export function paddedLengthOf(tokenCount: number): number {
 /**
  * Decides the next batch. Pure.
  *
- * The lane whose head is due first leads, so nothing is passed over for ever. The batch fills up
- * from that lane, and then from shorter ones, nearest first, while padding their texts to the
- * leader's length costs less than the launch that it saves. A lane joins whole or not at all, so
- * one that could fill a batch alone is left to do so; texts of other heads are left to another
- * batch.
+ * The lane whose head is due first leads, so nothing is passed over for ever. Where it does not
+ * fill the batch, others join, nearest first, each whole or not at all: a lane that could fill a
+ * batch alone is left to do so, and texts of other heads to another batch. Longer lanes come first,
+ * while they make the whole batch longer by no more than a launch: the most urgent text waits no
+ * longer for them than they would for a batch of their own. Then shorter ones, while padding their
+ * texts costs less than the launch that it saves.
  *
  * @param lanes the lanes that have texts, by ascending `paddedLength`; at least one.
  */
@@ -57,22 +58,40 @@ export function planBatch(lanes: readonly LaneView[], limits: PlanLimits): Batch
   for (let index = 1; index < lanes.length; index++) {
     if (lanes[index].dueMs < lanes[leader].dueMs) leader = index;
   }
-  const { paddedLength, heads, textCount } = lanes[leader];
+  const { heads, textCount } = lanes[leader];
+  let { paddedLength } = lanes[leader];
+  let capacity = capacityOf(paddedLength, heads, limits);
+  let drawnCount = Math.min(capacity, textCount);
+  const draws = [{ laneIndex: leader, textCount: drawnCount }];
+  const join = (laneIndex: number): void => {
+    draws.push({ laneIndex, textCount: lanes[laneIndex].textCount });
+    drawnCount += lanes[laneIndex].textCount;
+  };
+  const tokensMax = drawnCount * paddedLength + limits.launchTokens;
+  for (let index = leader + 1; index < lanes.length && drawnCount < capacity; index++) {
+    const lane = lanes[index];
+    if (lane.heads !== heads) continue;
+    const count = drawnCount + lane.textCount;
+    if (count * lane.paddedLength > tokensMax) break;
+    const capacityThere = capacityOf(lane.paddedLength, heads, limits);
+    if (count > capacityThere) break;
+    join(index);
+    paddedLength = lane.paddedLength;
+    capacity = capacityThere;
+  }
+  for (let index = leader - 1; index >= 0 && drawnCount < capacity; index--) {
+    const lane = lanes[index];
+    if (lane.heads !== heads || drawnCount + lane.textCount > capacity) continue;
+    const padding = lane.textCount * (paddedLength - lane.paddedLength);
+    if (padding <= limits.launchTokens) join(index);
+  }
+  return { paddedLength, draws };
+}
+
+/** Texts that fit a batch of this padded length; one always does. */
+function capacityOf(paddedLength: number, heads: readonly Head[], limits: PlanLimits): number {
   const tokensMax = heads.includes('multi_vector')
     ? Math.min(limits.batchTokensMax, limits.multiVectorTokensMax)
     : limits.batchTokensMax;
-  const capacityByTokens = Math.max(1, Math.floor(tokensMax / paddedLength));
-  const capacity = Math.min(limits.batchTextsMax, capacityByTokens);
-  const draws = [{ laneIndex: leader, textCount: Math.min(capacity, textCount) }];
-  let room = capacity - draws[0].textCount;
-  for (let index = leader - 1; index >= 0 && room > 0; index--) {
-    const lane = lanes[index];
-    if (lane.heads !== heads) continue;
-    const paddingEach = paddedLength - lane.paddedLength;
-    const savesLaunch = lane.textCount * paddingEach <= limits.launchTokens;
-    if (lane.textCount > room || !savesLaunch) continue;
-    draws.push({ laneIndex: index, textCount: lane.textCount });
-    room -= lane.textCount;
-  }
-  return { paddedLength, draws };
+  return Math.min(limits.batchTextsMax, Math.max(1, Math.floor(tokensMax / paddedLength)));
 }
