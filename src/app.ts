@@ -22,17 +22,28 @@ import { addSwagger } from './http/swagger.ts';
 import { addTeiRoutes } from './http/tei.ts';
 import { addTokenRoutes } from './http/tokens.ts';
 
+/** The other processes of the same server, as this one knows them. */
+export interface Siblings {
+  /** Which of them this one is, from 0. */
+  readonly index: number;
+  /** The text for Prometheus, over all of them. */
+  scrape(): Promise<string>;
+}
+
 /**
  * Parts in, application out; it never listens. A test calls `handle` on it, with absolute URLs of
  * `http://localhost/`.
+ *
+ * @param options.siblings undefined when this process is the whole server.
  */
 export function createApp(options: {
   parts: Parts & { readonly metrics: Metrics; readonly tracing: Tracing | undefined };
   config: Config;
   version: string;
   log: Log;
+  siblings?: Siblings | undefined;
 }): Elysia {
-  const { parts, config, version, log } = options;
+  const { parts, config, version, log, siblings } = options;
   const { metrics, tracing, clock } = parts;
   const { accessLog } = config;
   const observer = createObserver({ metrics, tracing, clock, log, accessLog });
@@ -74,8 +85,8 @@ export function createApp(options: {
   addTokenRoutes(app, door);
   addOpenaiRoutes(app, door);
   addTeiRoutes(app, door);
-  addOperationsRoutes(app, { parts, config, facts, version });
-  addMetricsRoute(app, { metrics, parts, version, facts });
+  addOperationsRoutes(app, { parts, config, processIndex: siblings?.index ?? 0, facts, version });
+  addMetricsRoute(app, { metrics, scrape: siblings?.scrape, parts, version, facts });
   addPlayground(app);
   addSwagger(app, { version, facts });
   return app;

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { ConfigError, readConfig, SETTINGS } from './config.ts';
+import { planTokenizerWorkers } from './config-fit.ts';
 import type { Setting } from './config-kinds.ts';
 
 const all = Object.entries<Setting>(SETTINGS);
@@ -71,7 +72,9 @@ describe('numbers', () => {
     const { name, variable, range } = number;
     // The largest request and body must fit with others, whatever is tried here.
     const texts = { QUEUE_TEXTS_MAX: '10000000', REQUEST_TEXTS_MAX: '1' };
-    const roomy = { ...texts, BODIES_BYTES_MAX: '1073741824', BODY_BYTES_MAX: '64' };
+    const bodies = { BODIES_BYTES_MAX: '1073741824', BODY_BYTES_MAX: '64' };
+    // Several processes share what is not embedded.
+    const roomy = { ...texts, ...bodies, BACKEND: 'triton' };
     for (const value of range) {
       const config = readConfig({ ...roomy, [variable]: String(value) });
       if (value !== 0) expect(Reflect.get(config, name)).toBe(value);
@@ -120,6 +123,18 @@ describe('what is chosen', () => {
     expect(readConfig(told)).toMatchObject({ backend: 'embedded' });
     expect(read({ BACKEND: 'triton', MODEL: 'other' }, 'model')).toBe('other');
   });
+
+  test.each([
+    [1, 1, 2],
+    [8, 1, 4],
+    [64, 1, 4],
+    [2, 2, 1],
+    [16, 2, 4],
+    [16, 8, 1],
+    [64, 16, 2],
+  ])('on %d cores, each of %d processes has %d tokenizer workers', (cores, count, workers) => {
+    expect(planTokenizerWorkers(cores, { serverProcesses: count })).toBe(workers);
+  });
 });
 
 describe('problems', () => {
@@ -137,5 +152,20 @@ describe('problems', () => {
     const problems = problemsOf({ [part]: '100', [whole]: '99' });
     expect(problems).toHaveLength(1);
     for (const said of [part, '100', whole, '99']) expect(problems[0]).toContain(said);
+  });
+
+  test.each([
+    ['BACKEND', { BACKEND: 'embedded', TRITON_URL: 'http://a:8000' }],
+    ['BACKEND', {}],
+    ['FALLBACK', { TRITON_URL: 'http://a:8000', FALLBACK: 'embedded' }],
+    ['UNIX_SOCKET', { TRITON_URL: 'http://a:8000', UNIX_SOCKET: 'here.sock' }],
+  ])('that several processes cannot share are told: %s, %j', (variable, settings) => {
+    const problems = problemsOf({ ...settings, SERVER_PROCESSES: '3' });
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toStartWith('SERVER_PROCESSES (3)');
+    expect(problems[0]).toContain(variable);
+    expect(problemsOf({ ...settings, SERVER_PROCESSES: '1' })).toEqual([]);
+    const shared = { TRITON_URL: 'http://a:8000', SERVER_PROCESSES: '3' };
+    expect(problemsOf(shared)).toEqual([]);
   });
 });

@@ -1,4 +1,4 @@
-import { availableParallelism } from 'node:os';
+import { backendOf, fitToMachine } from './config-fit.ts';
 import {
   choice,
   integer,
@@ -34,6 +34,8 @@ export const SETTINGS = {
     'Address to listen on.'),
   port: integer('PORT', 8080, [0, 65_535], 'port',
     'Port to listen on; 0 takes a free one.'),
+  serverProcesses: integer('SERVER_PROCESSES', 1, [1, 64], 'processes',
+    'Server processes on that port, for a machine with many cores; triton only. Limits are for each.'),
   backend: choice('BACKEND', ['auto', 'triton', 'embedded'],
     'Where the model runs. auto: triton when TRITON_URL is set, otherwise embedded.'),
   model: text('MODEL', '', 'name',
@@ -65,13 +67,13 @@ export const SETTINGS = {
   embeddedThreads: integer('EMBEDDED_THREADS', 1, [1, 256], 'threads',
     'Threads of each inference worker; of a large model that is the only one, all cores.'),
   tokenizerWorkers: integer('TOKENIZER_WORKERS', 0, [0, 64], 'workers',
-    'Tokenizer workers. 0: half the cores, at least two and at most four.'),
+    'Tokenizer workers. 0: half the cores, at least two and at most four; shared by all processes.'),
   tokenizerInlineUnits: integer('TOKENIZER_INLINE_UNITS', 4096, [0, 65_536], 'UTF-16 units',
     'Text that one turn of the event loop tokenizes on the main thread. 0: workers do it all.'),
   workerRestartsMax: integer('WORKER_RESTARTS_MAX', 5, [0, 1000], 'restarts',
-    'How often in a row a worker that dies while starting is started again.'),
+    'How often in a row a worker or process that dies while starting is started again.'),
   workerStartMs: integer('WORKER_START_MS', 60_000, [100, 600_000], 'ms',
-    'How long a worker may take to load its model or tokenizer.'),
+    'How long a worker or process may take to load its model or tokenizer.'),
   batchTextsMax: integer('BATCH_TEXTS_MAX', 32, [1, 4096], 'texts',
     'Texts in one batch; the backend may allow fewer.'),
   batchTokensMax: integer('BATCH_TOKENS_MAX', 16_384, [16, 1_048_576], 'tokens',
@@ -140,6 +142,9 @@ export const SETTINGS = {
     'Least important event that is logged.'),
 } as const satisfies Record<string, Setting>;
 
+/** Variables by name, as a process has them. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
 type ValueOf<S> = S extends Setting<infer Value> ? Value : never;
 
 /** All settings, checked and frozen. */
@@ -155,7 +160,7 @@ export class ConfigError extends Error {
  *
  * @throws ConfigError that lists each variable that is wrong, with its bounds and its value.
  */
-export function readConfig(environment: Record<string, string | undefined>): Config {
+export function readConfig(environment: Environment): Config {
   const problems: string[] = [];
   const values: Record<string, unknown> = {};
   for (const [name, setting] of Object.entries<Setting>(SETTINGS)) {
@@ -167,7 +172,7 @@ export function readConfig(environment: Record<string, string | undefined>): Con
     }
     values[name] = value;
   }
-  if (problems.length === 0) problems.push(...contradictions(values as Config));
+  if (problems.length === 0) problems.push(...contradictions(values as Config, environment));
   if (problems.length > 0) throw new ConfigError(problems.join('\n'));
   return Object.freeze(fitToMachine(values as Config, environment));
 }
@@ -176,7 +181,7 @@ export function readConfig(environment: Record<string, string | undefined>): Con
 const HEADER_PAIR = /^[\w!#$&'*+.^`|~-]+=(?:[^%]|%[\da-f]{2})+$/i;
 
 /** Settings that are right alone and wrong together, or wrong as a whole. */
-function contradictions(config: Config): string[] {
+function contradictions(config: Config, environment: Environment): string[] {
   const problems: string[] = [];
   if (config.requestTextsMax > config.queueTextsMax) {
     problems.push(
@@ -199,6 +204,27 @@ function contradictions(config: Config): string[] {
   if ((config.tlsCert === '') !== (config.tlsKey === '')) {
     problems.push('TLS_CERT and TLS_KEY must be set together: one is of no use without the other.');
   }
+  if (config.serverProcesses > 1) problems.push(...unshareable(config, environment));
+  return problems;
+}
+
+/** What several processes cannot have in common, and none should have for itself. */
+function unshareable(config: Config, environment: Environment): string[] {
+  const told = `SERVER_PROCESSES (${config.serverProcesses}) above 1`;
+  const problems: string[] = [];
+  if (backendOf(config, environment) === 'embedded') {
+    problems.push(
+      `${told} needs BACKEND triton: embedded, each process would load the model for itself ` +
+        'and compute on the same cores; EMBEDDED_SLOTS shares them out.',
+    );
+  } else if (config.fallback === 'embedded') {
+    problems.push(
+      `${told} needs FALLBACK none: each process would load the embedded model for itself.`,
+    );
+  }
+  if (config.unixSocket !== '') {
+    problems.push(`${told} needs HOST and PORT: a UNIX_SOCKET has one listener.`);
+  }
   return problems;
 }
 
@@ -209,18 +235,4 @@ export function shownConfig(config: Config): Readonly<Record<string, unknown>> {
     if (setting.isSecret) shown[name] = `${(shown[name] as readonly string[]).length} hidden`;
   }
   return shown;
-}
-
-/** Replaces the zeros and empty words that stand for "choose". */
-function fitToMachine(config: Config, environment: Record<string, string | undefined>): Config {
-  const cores = availableParallelism();
-  const chosen = environment.TRITON_URL ? 'triton' : 'embedded';
-  const backend = config.backend === 'auto' ? chosen : config.backend;
-  const half = Math.min(4, Math.max(2, Math.floor(cores / 2)));
-  return {
-    ...config,
-    backend,
-    model: config.model || (backend === 'triton' ? 'bge-m3' : 'multilingual-e5-small'),
-    tokenizerWorkers: config.tokenizerWorkers || half,
-  };
 }

@@ -19,7 +19,7 @@ const IDLE_TIMEOUT_S = 255;
  */
 export async function listen(
   app: Elysia,
-  config: Pick<Config, 'host' | 'port' | 'unixSocket' | 'tlsCert' | 'tlsKey'>,
+  config: Pick<Config, 'host' | 'port' | 'unixSocket' | 'tlsCert' | 'tlsKey' | 'serverProcesses'>,
 ): Promise<string> {
   const { host, port, unixSocket, tlsCert, tlsKey } = config;
   const isUnix = unixSocket !== '';
@@ -32,8 +32,9 @@ export async function listen(
     // come first.
     maxRequestBodySize: Number.MAX_SAFE_INTEGER,
     development: false,
-    // Two servers on one port would answer in turns, and nobody would know which.
-    reusePort: false,
+    // Two servers on one port would answer in turns, and nobody would know which: only processes
+    // of one server share it.
+    reusePort: config.serverProcesses > 1,
   } as const;
   const address = isUnix ? { unix: unixSocket } : { hostname: host, port };
   try {

@@ -29,6 +29,18 @@ export const systemClock: Clock = {
   },
 };
 
+/**
+ * Keeps the process alive, which scheduled actions do not: for one that only waits for others. The
+ * returned function lets it end.
+ */
+export function stayAlive(): () => void {
+  const timer = setInterval(() => undefined, STAY_ALIVE_MS);
+  return () => clearInterval(timer);
+}
+
+/** The longest that a timer of the system can wait. */
+const STAY_ALIVE_MS = 2 ** 31 - 1;
+
 /** Resolves after `delayMs` of `clock`'s time. */
 export function sleep(clock: Clock, delayMs: number): Promise<void> {
   return new Promise((resolve) => {

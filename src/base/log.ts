@@ -14,14 +14,22 @@ export interface Log {
 
 const LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 
-/** A log that drops events below `level` and hands each line, newline included, to `write`. */
-export function createLog(options: { level: LogLevel; write: (line: string) => void }): Log {
+/**
+ * A log that drops events below `level` and hands each line, newline included, to `write`.
+ *
+ * @param options.always fields of every line.
+ */
+export function createLog(options: {
+  level: LogLevel;
+  write: (line: string) => void;
+  always?: LogFields;
+}): Log {
   const threshold = LEVELS.indexOf(options.level);
   const at =
     (level: LogLevel) =>
     (event: string, fields: LogFields = {}): void => {
       if (LEVELS.indexOf(level) < threshold) return;
-      const line = { time: new Date().toISOString(), level, event, ...fields };
+      const line = { time: new Date().toISOString(), level, event, ...options.always, ...fields };
       options.write(`${JSON.stringify(line)}\n`);
     };
   return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };

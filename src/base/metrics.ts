@@ -5,6 +5,7 @@ import {
   createMetricBook,
   Family,
   type MetricBook,
+  type MetricNumbers,
   type MetricOptions,
   RunningCounter,
   type RunningHistogram,
@@ -30,6 +31,8 @@ export interface Metrics {
   counting(log: Log): Log;
   /** The exposition format, and its Content-Type. */
   text(): Promise<string>;
+  /** The same as data, to be added to that of other processes. */
+  numbers(): Promise<readonly MetricNumbers[]>;
   readonly contentType: string;
 }
 
@@ -94,7 +97,8 @@ export function createMetrics(): Metrics {
         Array.from(read(), ([key, value]) => ({ labels: { [options.label]: key }, value })),
       );
     },
-    facts: (options, labels) => book.scraped(options, 'gauge', () => [{ labels, value: 1 }]),
+    facts: (options, labels) =>
+      book.scraped({ ...options, together: 'first' }, 'gauge', () => [{ labels, value: 1 }]),
     counting: (log) => ({
       ...log,
       error(event, fields) {
@@ -103,6 +107,8 @@ export function createMetrics(): Metrics {
       },
     }),
     text: () => registry.metrics(),
+    // The library's type says less than what it gives: each has its samples.
+    numbers: async () => (await registry.getMetricsAsJSON()) as unknown as MetricNumbers[],
     contentType: registry.contentType,
   };
 }

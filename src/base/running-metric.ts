@@ -1,7 +1,7 @@
 import type { Metric, Registry } from 'prom-client';
 
 /** One line of a scrape, as prom-client's registry prints it. */
-interface Sample {
+export interface Sample {
   readonly labels: Readonly<Record<string, string | number>>;
   readonly value: number;
   readonly metricName?: string;
@@ -12,6 +12,21 @@ export interface MetricOptions {
   /** With its unit, by Prometheus custom: `_seconds`, `_total`. */
   readonly name: string;
   readonly help: string;
+  /** What several processes of one server say together; the sum unless told. */
+  readonly together?: Together;
+}
+
+/** How the samples of several processes become one. */
+export type Together = 'sum' | 'max' | 'min' | 'first';
+
+/** A metric with its samples, as it travels between processes: plain data. */
+export interface MetricNumbers {
+  readonly name: string;
+  readonly help: string;
+  readonly type: string;
+  /** How prom-client adds it up: one of ours, or of the library's own. */
+  readonly aggregator: string;
+  readonly values: readonly Sample[];
 }
 
 /**
@@ -106,8 +121,9 @@ export interface MetricBook {
  * its own metrics do.
  */
 export function createMetricBook(registry: Registry): MetricBook {
-  const scraped: MetricBook['scraped'] = ({ name, help }, type, samples) => {
-    const get = async () => ({ name, help, type, aggregator: 'sum', values: samples() });
+  const scraped: MetricBook['scraped'] = ({ name, help, together }, type, samples) => {
+    const aggregator = together ?? 'sum';
+    const get = async () => ({ name, help, type, aggregator, values: samples() });
     // The library's type names its own classes; it uses `name`, `get` and `reset` alone.
     registry.registerMetric({ name, get, reset: () => undefined } as unknown as Metric);
   };

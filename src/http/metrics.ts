@@ -1,26 +1,37 @@
 import type { DocumentDecoration, Elysia } from 'elysia';
 import type { Metrics } from '../base/metrics.ts';
+import type { Together } from '../base/running-metric.ts';
 import type { Parts } from '../encode.ts';
 import type { DocumentFacts } from './document-parts.ts';
 import { keyRefusal } from './error-documents.ts';
 
-/** Adds `GET /metrics`, in the text format of Prometheus. */
+/**
+ * Adds `GET /metrics`, in the text format of Prometheus.
+ *
+ * @param door.scrape where the text comes from, when not from this process alone.
+ */
 export function addMetricsRoute(
   app: Elysia,
-  door: { metrics: Metrics; parts: Parts; version: string; facts: DocumentFacts },
+  door: {
+    metrics: Metrics;
+    scrape?: (() => Promise<string>) | undefined;
+    parts: Parts;
+    version: string;
+    facts: DocumentFacts;
+  },
 ): void {
-  const { metrics } = door;
+  const { metrics, scrape = metrics.text } = door;
   addGauges(door);
   const headers = { 'content-type': metrics.contentType };
-  const answer = async (): Promise<Response> => new Response(await metrics.text(), { headers });
+  const answer = async (): Promise<Response> => new Response(await scrape(), { headers });
   app.get('/metrics', answer, { detail: metricsDocument(door.facts) });
 }
 
 /** What is read off the parts at each scrape. */
 function addGauges({ metrics, parts, version }: Parameters<typeof addMetricsRoute>[1]): void {
   const { admission, batcher, backend, tokenizer, manifest } = parts;
-  const gauge = (name: string, help: string, read: () => number): void =>
-    metrics.gauge({ name: `bge_encoder_${name}`, help }, read);
+  const gauge = (name: string, help: string, read: () => number, together?: Together): void =>
+    metrics.gauge({ name: `bge_encoder_${name}`, help, ...(together && { together }) }, read);
 
   gauge('queue_texts', 'Texts admitted and not yet answered.', () => admission.admittedTextCount);
   gauge(
@@ -33,17 +44,22 @@ function addGauges({ metrics, parts, version }: Parameters<typeof addMetricsRout
     'oldest_waiting_text_age_seconds',
     'Age of the text that has waited longest for a batch; 0 when none waits.',
     () => batcher.oldestWaitMs / 1000,
+    'max',
   );
   gauge('batches_in_flight', 'Batches at the backend.', () => batcher.batchesInFlight);
   gauge('batch_slots', 'Batches that the backend takes at once.', () => backend.limits().slotCount);
-  gauge('ready', '1 when a text sent now would be answered.', () =>
-    backend.state().isReady && tokenizer.reason === '' ? 1 : 0,
+  gauge(
+    'ready',
+    '1 when a text sent now would be answered.',
+    () => (backend.state().isReady && tokenizer.reason === '' ? 1 : 0),
+    'min',
   );
   metrics.gauges(
     {
       name: 'bge_encoder_backend_endpoint_up',
       help: '1 while the endpoint of the backend answers.',
       label: 'endpoint',
+      together: 'min',
     },
     () => (backend.endpoints?.() ?? []).map(({ url, reason }) => [url, reason === '' ? 1 : 0]),
   );

@@ -56,7 +56,11 @@ export function createObserver(options: {
     () => encoding.size,
   );
   metrics.gauge(
-    { name: 'bge_encoder_oldest_encode_age_seconds', help: 'Age of the oldest of them.' },
+    {
+      name: 'bge_encoder_oldest_encode_age_seconds',
+      help: 'Age of the oldest of them.',
+      together: 'max',
+    },
     () => {
       for (const { startMs } of encoding) return (clock.now() - startMs) / 1000;
       return 0;

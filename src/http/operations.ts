@@ -9,6 +9,8 @@ import { teiInfo } from './tei-info.ts';
 export interface OperationsDoor {
   readonly parts: Parts;
   readonly config: Config;
+  /** Which of the server's processes this is, from 0. */
+  readonly processIndex: number;
   readonly facts: DocumentFacts;
   readonly version: string;
 }
@@ -70,6 +72,7 @@ export function addOperationsRoutes(app: Elysia, door: OperationsDoor): void {
         workers: config.tokenizerWorkers,
         reason: tokenizer.reason,
       },
+      processes: { count: config.serverProcesses, index: door.processIndex },
       queue: {
         texts: admission.admittedTextCount,
         tokens: admission.admittedTokenCount,

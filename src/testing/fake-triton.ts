@@ -11,6 +11,8 @@ import { type RawHttpServer, type RawRequest, startRawHttpServer } from './raw-h
 /** What the fake does with one infer request that it has read whole. */
 export type FakeBehaviour =
   | { readonly kind: 'answer' }
+  /** Answers, but not before this has come true. */
+  | { readonly kind: 'hold'; readonly until: Promise<void> }
   /** Says nothing, and keeps the connection: a half-open socket, a process that hangs. */
   | { readonly kind: 'stall' }
   /** Sends the first bytes of a status line, and no more. */
@@ -157,6 +159,9 @@ function misbehave(behaviour: FakeBehaviour, reply: FakeReply, socket: Socket): 
   switch (behaviour.kind) {
     case 'answer':
       sendReply(socket, reply);
+      break;
+    case 'hold':
+      void behaviour.until.then(() => sendReply(socket, reply));
       break;
     case 'lie':
       behaviour.change(reply);

@@ -84,7 +84,7 @@ function profileFlags(profileDir: string | undefined): readonly string[] {
 async function untilReady(log: () => string, hasEnded: () => boolean): Promise<string> {
   const deadlineMs = performance.now() + READY_MS_MAX;
   for (;;) {
-    const port = /http:\/\/[^\s/]+:(\d+)/.exec(log())?.[1];
+    const port = /^[^{\n]*http:\/\/[^\s/]+:(\d+)/m.exec(log())?.[1];
     const url = `http://127.0.0.1:${port}`;
     if (port !== undefined && (await isReady(url))) return url;
     if (hasEnded()) throw new Error(`The server ended before it was ready:\n${lastLines(log())}`);

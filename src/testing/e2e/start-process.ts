@@ -29,13 +29,14 @@ export interface EndedProcess {
  */
 export async function startProcess(environment: Record<string, string>): Promise<ServerProcess> {
   const { child, stderr } = spawn({ PORT: '0', ...environment });
-  const address = /http:\/\/127\.0\.0\.1:\d+/;
+  // In the banner: a line of the log may hold another.
+  const address = /^[^{\n]*(https?:\/\/127\.0\.0\.1:\d+)/m;
   await until('the server says where it listens', () => {
     if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}: ${stderr()}`);
     return address.test(stderr());
   });
   return {
-    url: address.exec(stderr())?.[0] ?? '',
+    url: address.exec(stderr())?.[1] ?? '',
     pid: child.pid,
     stderr,
     signal: (name) => child.kill(name),

@@ -22,7 +22,13 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   'app.ts': ['base', 'encode', 'http', 'config'],
   'listen.ts': ['base', 'config'],
-  'main.ts': ['base', 'model', 'app.ts', 'parts.ts', 'listen.ts', 'config'],
+  'exit-status.ts': ['model', 'config'],
+  processes: ['base', 'config', 'exit-status.ts'],
+  'serve.ts': [
+    ...['base', 'model', 'app.ts', 'parts.ts', 'listen.ts', 'exit-status.ts', 'processes'],
+    'config',
+  ],
+  'main.ts': ['base', 'config', 'exit-status.ts', 'processes', 'serve.ts'],
 };
 
 /**

@@ -1,0 +1,35 @@
+import { availableParallelism } from 'node:os';
+import type { Config, Environment } from './config.ts';
+
+/** Replaces the zeros and empty words that stand for "choose". */
+export function fitToMachine(config: Config, environment: Environment): Config {
+  const backend = backendOf(config, environment);
+  return {
+    ...config,
+    backend,
+    model: config.model || (backend === 'triton' ? 'bge-m3' : 'multilingual-e5-small'),
+    tokenizerWorkers:
+      config.tokenizerWorkers || planTokenizerWorkers(availableParallelism(), config),
+  };
+}
+
+/** Where the model runs: `auto` is settled by whether an endpoint was named. */
+export function backendOf(
+  { backend }: Pick<Config, 'backend'>,
+  environment: Environment,
+): 'triton' | 'embedded' {
+  if (backend !== 'auto') return backend;
+  return environment.TRITON_URL ? 'triton' : 'embedded';
+}
+
+/**
+ * Tokenizer workers of one process. Together the processes have half the cores; a process that is
+ * alone has two at least, so that a long text does not stand before all others.
+ */
+export function planTokenizerWorkers(
+  coreCount: number,
+  { serverProcesses }: Pick<Config, 'serverProcesses'>,
+): number {
+  const share = Math.floor(coreCount / 2 / serverProcesses);
+  return Math.min(4, Math.max(serverProcesses === 1 ? 2 : 1, share));
+}
