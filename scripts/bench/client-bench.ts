@@ -36,7 +36,7 @@ const MEMORY_LOOKS = 50;
 /** How far memory may be from the first half of a turn to the second, and still be called flat. */
 const GROWTH_MAX = 0.05;
 
-/** A row in so many is compared with the right one, to the last bit: all would be the bottleneck. */
+/** A row in so many is compared, to the last bit: comparing all would be the bottleneck. */
 const CHECKED_STEP = 97;
 
 const CONNECTIONS = 8;
