@@ -1,4 +1,5 @@
 import type { AddedToken } from './tokenizer-json.ts';
+import { countRun, mayBeRun, RUN_STEP } from './word-codes.ts';
 
 /** An added token found in a text, with the white space that it takes along. */
 export interface AddedMatch {
@@ -37,13 +38,26 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
   /** Where, from `position` on, a token with this initial may start; or -1. */
   function seek(index: number, position: number): number {
     const initial = initials[index];
-    for (let at = position; ; at++) {
+    // In locals, because what a closure captures is read anew at every use.
+    const whole = text;
+    const seconds = isSecond;
+    let at = position;
+    let unit = whole.charCodeAt(at);
+    let pause = at + RUN_STEP;
+    while (true) {
       // In a run of them, looking at the next character is cheaper than a search.
-      if (text.charCodeAt(at) !== initial) {
-        at = text.indexOf(initialTexts[index], at);
+      if (unit !== initial) {
+        at = whole.indexOf(initialTexts[index], at);
         if (at === -1) return -1;
       }
-      if (at + 1 === text.length || isSecond[text.charCodeAt(at + 1)] === 1) return at;
+      at++;
+      if (at >= pause) {
+        if (mayBeRun(whole, at) && seconds[initial] === 0) at += countRun(whole, at, whole.length);
+        pause = at + RUN_STEP;
+      }
+      if (at === whole.length) return at - 1;
+      unit = whole.charCodeAt(at);
+      if (seconds[unit] === 1) return at - 1;
     }
   }
 

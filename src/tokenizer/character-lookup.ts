@@ -6,6 +6,12 @@ import { ROUTE, SPECIAL } from './route.ts';
 /** What a lone surrogate reaches the reference as. */
 const REPLACEMENT_CHARACTER = 0xfffd;
 
+/** No character before this one clings to what stands before it. */
+const MARK_FIRST = 0x300;
+
+/** No character before this one makes the next one cling to it. */
+const PREPEND_FIRST = 0x600;
+
 /**
  * What is known of characters and of the clusters that they form. All positions are UTF-16 units in
  * a text.
@@ -29,6 +35,11 @@ export interface CharacterLookup {
    * and the cluster has marks. Otherwise where its first character ends.
    */
   endOfShortCluster(text: string, index: number, end: number): number;
+  /**
+   * Whether the unit before `index` and the mark there are plainly a cluster of five bytes at most.
+   * False where that takes a closer look.
+   */
+  isLonePair(text: string, index: number, start: number, end: number): boolean;
   /** Whether the character at `index` belongs to the cluster of the one before it. */
   isAttached(text: string, index: number, start: number): boolean;
 }
@@ -112,6 +123,19 @@ export function createCharacterLookup(tables: TokenizerTables): CharacterLookup 
     nextOf,
     previousOf,
     flagsOf,
+    isLonePair(text, index, start, end) {
+      const first = text.charCodeAt(index - 1);
+      if (first >= 0x800 || text.charCodeAt(index) >= 0x800) return false;
+      if (graphemeOf(tables, first) !== 0) return false;
+      const before = index - 1 === start ? 0 : text.charCodeAt(index - 2);
+      const next = index + 1 === end ? 0 : text.charCodeAt(index + 1);
+      // The table is asked only of what lies beyond the letters and marks of Europe.
+      if (before >= PREPEND_FIRST) {
+        if (isSurrogate(before) || graphemeOf(tables, before) & GRAPHEME.prepend) return false;
+      }
+      if (next < MARK_FIRST) return true;
+      return !isSurrogate(next) && (graphemeOf(tables, next) & GRAPHEME.attaches) === 0;
+    },
     isAttached(text, index, start) {
       if (index <= start) return false;
       const before = previousOf(text, index, start);
@@ -147,6 +171,10 @@ function isHighSurrogate(unit: number): boolean {
 
 function isLowSurrogate(unit: number): boolean {
   return (unit & 0xfc00) === 0xdc00;
+}
+
+function isSurrogate(unit: number): boolean {
+  return (unit & 0xf800) === 0xd800;
 }
 
 /** UTF-8 bytes of one character. */

@@ -3,8 +3,10 @@ import { countCharacters, createCharacterLookup } from './character-lookup.ts';
 import type { TokenizerTables } from './compiled-format.ts';
 import { findPair } from './pair-table.ts';
 import { ROUTE, SPECIAL } from './route.ts';
+import { createShortCuts, NONE } from './short-cuts.ts';
 import type { TokenIds } from './token-ids.ts';
 import { createUnigramSearch } from './unigram-search.ts';
+import { CODES, findRun, longerCodes, OPENED, putRun } from './word-codes.ts';
 
 /** Turns stretches of text that hold no added token into ids. */
 export interface SegmentEncoder {
@@ -15,14 +17,6 @@ export interface SegmentEncoder {
   /** Frees what a very long word left behind. */
   shrink(): void;
 }
-
-/**
- * How the current word began. A word that began by itself and has nothing in it yet does not exist.
- */
-const OPENED = { byItself: 0, bySpace: 1, byMark: 2 } as const;
-
-/** Codes of one word before the array grows, and how many are kept after use: 128 kB. */
-const CODES = { usual: 4096, kept: 65_536 } as const;
 
 /**
  * The reference works in passes: it normalizes the text (cluster by cluster through the charsmap,
@@ -46,6 +40,7 @@ export function createSegmentEncoder(
   const { unitRoutes, specialFlags, specialCodes, specialSpans, replacements } = tables;
   const { markCode, wideSpaceRoute } = tables.meta;
   const lookup = createCharacterLookup(tables);
+  const shortCuts = createShortCuts(tables, lookup);
   const search = createUnigramSearch(tables, options);
   const alignment = createAlignment();
 
@@ -72,10 +67,7 @@ export function createSegmentEncoder(
   }
 
   function reserveCodes(count: number): void {
-    if (count <= codes.length) return;
-    const grown = new Uint16Array(count * 2);
-    grown.set(codes);
-    codes = grown;
+    if (count > codes.length) codes = longerCodes(codes, count);
   }
 
   function finishWord(): void {
@@ -192,44 +184,52 @@ export function createSegmentEncoder(
       let word = codes;
       let count = 1;
       for (let index = from; index < to; ) {
-        const unit = source.charCodeAt(index);
-        const route = routes[unit];
-        if (route < ROUTE.special) {
-          word[count++] = route;
-          index++;
-          continue;
-        }
-        const isSpace =
-          route === ROUTE.space ||
-          route === ROUTE.blank ||
-          (route === wideSpaceRoute && (index + 1 === to || !lookup.attaches(source, index + 1)));
-        if (isSpace) {
-          if (count > 1 || opened === OPENED.byMark) search.appendPieces(word, count, target, null);
-          count = 1;
-          opened = OPENED.bySpace;
-          index++;
-          continue;
-        }
-        if (route === ROUTE.surrogate) {
-          const whole = lookup.routeAt(source, index, to);
-          if (whole < ROUTE.special) {
-            word[count++] = whole;
-            index = lookup.nextOf(source, index, to);
-            continue;
-          }
-        } else if (specialFlags[route - ROUTE.special] === SPECIAL.second) {
-          // What comes first in a pair has a plain route.
-          const before = index === from ? 0 : source.charCodeAt(index - 1);
-          if (routes[before] >= ROUTE.special || findPair(tables, before, unit) === -1) {
-            word[count++] = specialCodes[route - ROUTE.special];
+        const stop = findRun(source, index, to);
+        while (index < stop) {
+          const unit = source.charCodeAt(index);
+          const route = routes[unit];
+          if (route < ROUTE.special) {
+            word[count++] = route;
             index++;
             continue;
           }
+          const isSpace =
+            route === ROUTE.space ||
+            route === ROUTE.blank ||
+            (route === wideSpaceRoute && (index + 1 === to || !lookup.attaches(source, index + 1)));
+          if (isSpace) {
+            if (count > 1 || opened === OPENED.byMark)
+              search.appendPieces(word, count, target, null);
+            count = 1;
+            opened = OPENED.bySpace;
+            index++;
+            continue;
+          }
+          if (route === ROUTE.surrogate) {
+            const whole = lookup.routeAt(source, index, to);
+            if (whole < ROUTE.special) {
+              word[count++] = whole;
+              index = lookup.nextOf(source, index, to);
+              continue;
+            }
+          } else if (route < ROUTE.surrogate) {
+            const code = shortCuts.codeAt(source, index, from, to);
+            if (code !== NONE) {
+              if (code >= 0) word[count++] = code;
+              else word[count - 1] = ~code;
+              index++;
+              continue;
+            }
+          }
+          length = count;
+          index = putAny(index);
+          word = codes;
+          count = length;
         }
-        length = count;
-        index = putAny(index);
-        word = codes;
-        count = length;
+        if (index === to) break;
+        const at = index;
+        index = putRun(tables, source, { at, to }, { codes: word, count });
+        count += index - at;
       }
       length = count;
       if (length > 1 || opened !== OPENED.byItself) finishWord();

@@ -1,5 +1,6 @@
 import type { TokenizerTables } from './compiled-format.ts';
 import { PIECE_BITS, PIECE_NONE } from './route.ts';
+import { createRunSearch } from './run-search.ts';
 import { reserveTokenIds, type TokenIds } from './token-ids.ts';
 import { createWordCache } from './word-cache.ts';
 
@@ -40,16 +41,15 @@ export function createUnigramSearch(
   const best = new Float64Array(2 ** Math.ceil(Math.log2(pieceLengthMax + 1)));
   best.fill(Number.NEGATIVE_INFINITY);
   let steps = new Int32Array(WORD_LENGTH_USUAL);
-  /** A shorter run is not worth looking up. */
-  const runLengthMin = pieceLengthMax * 4;
+  const runs = createRunSearch(tables);
 
   /** Fills `steps`. Leaves `best` as it found it: every entry minus infinity. */
   function search(codes: Uint16Array, count: number): void {
     best[0] = 0;
     for (let from = 0; from < count; ) {
-      const run = count > runLengthMin ? startOfRun(codes, from, count) : count;
-      advance(codes, from, run, count);
-      from = run === count ? count : advanceInRun(codes, run, count);
+      const start = runs.startOf(codes, from, count);
+      advance(codes, from, start, count);
+      from = start === count ? count : runs.advance({ codes, start, count, best, steps });
     }
     best[count & (best.length - 1)] = Number.NEGATIVE_INFINITY;
   }
@@ -98,92 +98,47 @@ export function createUnigramSearch(
     }
   }
 
-  /** Where the next long run of one code begins, or `count`. */
-  function startOfRun(codes: Uint16Array, from: number, count: number): number {
-    let start = from;
-    for (let index = from + 1; index < count; index++) {
-      if (codes[index] !== codes[start]) start = index;
-      else if (index - start >= runLengthMin) return start;
-    }
-    return count;
-  }
-
   /**
-   * As `advance`, through the run that begins at `start`, as far as no piece leaves it: the pieces
-   * that follow are the same everywhere, and looked up once. @returns where it stopped.
-   */
-  function advanceInRun(codes: Uint16Array, start: number, count: number): number {
-    let stop = start;
-    while (stop < count && codes[stop] === codes[start]) stop++;
-    stop -= pieceLengthMax;
-    const pieces = piecesOfRun(codes[start]);
-    const costs = Float64Array.from(pieces, ({ cost }) => cost);
-    const marks = Int32Array.from(pieces, ({ length, id }) => (length << PIECE_BITS) | id);
-    const reached = best;
-    const ring = best.length - 1;
-    const taken = steps;
-    for (let from = start; from < stop; from++) {
-      const here = reached[from & ring];
-      reached[from & ring] = Number.NEGATIVE_INFINITY;
-      for (let index = 0; index < marks.length; index++) {
-        const to = from + (marks[index] >>> PIECE_BITS);
-        const total = here + costs[index];
-        if (total > reached[to & ring]) {
-          reached[to & ring] = total;
-          taken[to] = marks[index];
-        }
-      }
-    }
-    return stop;
-  }
-
-  /** The pieces that are one code over and over, and the unknown one if the code alone is none. */
-  function piecesOfRun(code: number): { length: number; id: number; cost: number }[] {
-    const pieces: { length: number; id: number; cost: number }[] = [];
-    let base = 0;
-    for (let length = 1; length === 1 || base !== 0; length++) {
-      const slot = (base + code) << 1;
-      const word = trie[slot + 1];
-      if (word >>> PIECE_BITS !== code) break;
-      const id = word & PIECE_NONE;
-      if (id !== PIECE_NONE) pieces.push({ length, id, cost: scores[id] });
-      base = trie[slot];
-    }
-    if (pieces[0]?.length !== 1) pieces.push({ length: 1, id: unknownId, cost: unknownScore });
-    return pieces;
-  }
-
-  /**
-   * Appends the pieces that `steps` tells, read from the word's end, adjacent unknown ones as one.
+   * Appends the pieces that `steps` tells, adjacent unknown ones as one. They are read from the
+   * word's end, and moved together there on the way: each step frees the places that it covers.
    */
   function appendSteps(count: number, out: TokenIds, lengths: TokenIds | null): void {
     const taken = steps;
-    let idCount = 0;
+    let first = count;
+    let fusedCount = 0;
     let isUnknown = false;
+    // What ends the word's way: no step is 0.
+    taken[0] = 0;
     for (let to = count; to > 0; ) {
       const step = taken[to];
       const wasUnknown = isUnknown;
       isUnknown = (step & PIECE_NONE) === unknownId;
-      if (!(isUnknown && wasUnknown)) idCount++;
-      to -= step >>> PIECE_BITS;
+      if (isUnknown && wasUnknown) fusedCount++;
+      const length = step >>> PIECE_BITS;
+      // Equal steps in a row need not wait for one another.
+      taken[first--] = step;
+      to -= length;
+      while (taken[to] === step) {
+        if (isUnknown) fusedCount++;
+        taken[first--] = step;
+        to -= length;
+      }
     }
+    const idCount = count - first - fusedCount;
     reserveTokenIds(out, idCount);
     const ids = out.ids;
-    let at = out.length + idCount;
-    out.length = at;
-    if (lengths !== null) reserveTokenIds(lengths, at);
+    let at = out.length - 1;
+    out.length += idCount;
+    if (lengths !== null) reserveTokenIds(lengths, out.length);
     isUnknown = false;
-    for (let to = count; to > 0; ) {
-      const step = taken[to];
-      const id = step & PIECE_NONE;
-      const length = step >>> PIECE_BITS;
+    for (let index = first + 1; index <= count; index++) {
+      const id = taken[index] & PIECE_NONE;
       const isFused = isUnknown && id === unknownId;
       isUnknown = id === unknownId;
-      if (!isFused) ids[--at] = id;
+      if (!isFused) ids[++at] = id;
       if (lengths !== null) {
-        lengths.ids[at] = length + (isFused ? lengths.ids[at] : 0);
+        lengths.ids[at] = (taken[index] >>> PIECE_BITS) + (isFused ? lengths.ids[at] : 0);
       }
-      to -= length;
     }
   }
 
