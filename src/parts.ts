@@ -188,14 +188,14 @@ function createBackend(options: BackendParts): { backend: Backend; started: Prom
 function embedded({ config, manifest, clock, log }: BackendParts): EmbeddedBackend {
   const { dimension, padId, outputs } = manifest;
   const modelPath = modelPathOf(config, manifest);
-  const { slotCount, threadCount, wideThreadCount } = planEmbedded({
+  const { threadCount, wideThreadCount, ...spread } = planEmbedded({
     modelBytes: modelBytesOf(modelPath),
     slotCount: config.embeddedSlots,
     threadCount: config.embeddedThreads,
     coreCount: availableParallelism(),
   });
   return createEmbeddedBackend({
-    slotCount,
+    ...spread,
     workerUrl: INFERENCE_WORKER,
     greeting: { modelPath, threadCount, wideThreadCount, outputs, dimension },
     padId,

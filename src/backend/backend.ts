@@ -111,7 +111,10 @@ export interface BackendLimits {
   readonly endpointCount: number;
   /** Texts in one batch. */
   readonly batchTextsMax: number;
-  /** Padded tokens (longest × texts) in one batch; one text alone may exceed it. */
+  /**
+   * Padded tokens (longest × texts) in one batch, or the sum of all its texts' where each is
+   * computed by itself; one text alone may exceed it.
+   */
   readonly batchTokensMax: number;
   /** The same for a batch that asks for a vector a token: those are what fills memory. */
   readonly multiVectorTokensMax: number;
@@ -120,8 +123,11 @@ export interface BackendLimits {
    * sent as one.
    */
   readonly launchTokens: number;
-  /** Pads to the exact longest text instead of the shared lengths of `paddedLengthOf`. */
-  readonly isExactLength: boolean;
+  /**
+   * Computes each text of a batch by itself and without padding: a batch spares messages, not work,
+   * so that what waits is best spread over all slots.
+   */
+  readonly isOneByOne: boolean;
 }
 
 /** Ready, or what stands in the way. */

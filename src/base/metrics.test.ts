@@ -32,7 +32,7 @@ describe('the metrics', () => {
 
   test('padding is what batches carry beyond their tokens', async () => {
     const metrics = createMetrics();
-    const shape = { textCount: 4, paddedLength: 16, tokenCount: 50, inferMs: 8 };
+    const shape = { textCount: 4, computedTokenCount: 64, tokenCount: 50, inferMs: 8 };
     metrics.batch({ ...shape, error: undefined, rescueCallCount: 0 });
     metrics.batch({ ...shape, error: { code: 'EMB_BACKEND_FAILED' }, rescueCallCount: 3 });
     const sample = parseScrape(await metrics.text());

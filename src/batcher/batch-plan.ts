@@ -90,8 +90,13 @@ export function planBatch(lanes: readonly LaneView[], limits: PlanLimits): Batch
 
 /** Texts that fit a batch of this padded length; one always does. */
 function capacityOf(paddedLength: number, heads: readonly Head[], limits: PlanLimits): number {
-  const tokensMax = heads.includes('multi_vector')
+  const fitting = Math.max(1, Math.floor(tokensMaxOf(heads, limits) / paddedLength));
+  return Math.min(limits.batchTextsMax, fitting);
+}
+
+/** Padded tokens that a batch with these heads may have. */
+export function tokensMaxOf(heads: readonly Head[], limits: PlanLimits): number {
+  return heads.includes('multi_vector')
     ? Math.min(limits.batchTokensMax, limits.multiVectorTokensMax)
     : limits.batchTokensMax;
-  return Math.min(limits.batchTextsMax, Math.max(1, Math.floor(tokensMax / paddedLength)));
 }

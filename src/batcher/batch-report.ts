@@ -4,6 +4,8 @@ import type { ServerError } from '../base/errors.ts';
 export interface BatchReport {
   readonly textCount: number;
   readonly paddedLength: number;
+  /** Tokens that were computed, padding included. */
+  readonly computedTokenCount: number;
   /** Tokens that were not padding. */
   readonly tokenCount: number;
   readonly inferMs: number;
@@ -24,21 +26,25 @@ export function reportOf(
     readonly sentMs: number;
   }[],
   run: {
-    readonly isExactLength: boolean;
+    readonly isOneByOne: boolean;
     readonly inferMs: number;
     readonly error: ServerError | undefined;
     readonly rescueCallCount: number;
   },
 ): BatchReport {
-  const { isExactLength, inferMs, error, rescueCallCount } = run;
+  const { isOneByOne, inferMs, error, rescueCallCount } = run;
   let paddedLength = 0;
   let tokenCount = 0;
   let queueMsMax = 0;
   for (const { ids, paddedLength: shared, arrivedMs, sentMs } of texts) {
-    paddedLength = Math.max(paddedLength, isExactLength ? ids.length : shared);
+    paddedLength = Math.max(paddedLength, isOneByOne ? ids.length : shared);
     tokenCount += ids.length;
     queueMsMax = Math.max(queueMsMax, sentMs - arrivedMs);
   }
   const textCount = texts.length;
-  return { textCount, paddedLength, tokenCount, inferMs, queueMsMax, error, rescueCallCount };
+  const computedTokenCount = isOneByOne ? tokenCount : textCount * paddedLength;
+  return {
+    ...{ textCount, paddedLength, tokenCount, computedTokenCount },
+    ...{ inferMs, queueMsMax, error, rescueCallCount },
+  };
 }

@@ -216,7 +216,7 @@ export function createBatchRunner<Text extends RunningText>(options: {
 function batchOf(texts: readonly RunningText[], limits: BackendLimits): TokenBatch {
   let paddedLength = 0;
   for (const text of texts) {
-    const length = limits.isExactLength ? text.ids.length : text.paddedLength;
+    const length = limits.isOneByOne ? text.ids.length : text.paddedLength;
     if (length > paddedLength) paddedLength = length;
   }
   return { texts: texts.map((text) => text.ids), paddedLength, heads: texts[0].heads };

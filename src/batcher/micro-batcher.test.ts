@@ -116,7 +116,7 @@ describe('when a batch leaves', () => {
 });
 
 describe('what a batch holds', () => {
-  test('texts of one padded length, padded to it; an exact backend gets the longest', async () => {
+  test('texts of one padded length, padded to it; to the longest where each is alone', async () => {
     stand.submit([...texts(1, 9), ...texts(1, 13), ...texts(1, 100)]);
     await finishAll();
     const shapes = () =>
@@ -125,10 +125,10 @@ describe('what a batch holds', () => {
       [1, 104],
       [2, 16],
     ]);
-    backend.changeLimits({ isExactLength: true });
-    stand.submit([...texts(1, 9), ...texts(1, 13)]);
+    backend.changeLimits({ isOneByOne: true });
+    stand.submit([...texts(1, 9), ...texts(1, 13), ...texts(2, 9)]);
     await finishAll();
-    expect(shapes().at(-1)).toEqual([2, 13]);
+    expect(shapes()[2]).toEqual([2, 13]);
   });
 
   test('no more tokens than allowed, but for one text alone', async () => {

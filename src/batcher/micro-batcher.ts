@@ -83,6 +83,7 @@ export function createMicroBatcher(options: {
   } = options;
   const waiting = new WaitingTexts<QueuedText>();
   const inFlight = new Set<Flight<QueuedText>>();
+  let runningTextCount = 0;
   const dueTimes = new DueTimes();
   const hold = new BatchHold({ clock, share: holdShare });
   const poison = new PoisonList(clock);
@@ -176,7 +177,7 @@ export function createMicroBatcher(options: {
       const isBusy = inFlight.size >= limits.endpointCount;
       const isPartial = waiting.textCount < limits.batchTextsMax;
       if (isBusy && isPartial && !hold.isDue(dispatch)) return;
-      const texts = waiting.draw(limits);
+      const texts = waiting.draw(limits, runningTextCount);
       if (texts.length > 0) void send(texts, limits);
     }
   }
@@ -193,18 +194,20 @@ export function createMicroBatcher(options: {
     // replies of this one are written.
     const land = (): void => {
       if (!inFlight.delete(flight)) return;
+      runningTextCount -= texts.length;
       inferMs = clock.now() - sentMs;
       hold.returned(inferMs);
       dispatch();
     };
     inFlight.add(flight);
+    runningTextCount += texts.length;
     hold.sent();
     for (const text of texts) text.sentMs = sentMs;
     const run = await runner.run(flight, limits, land);
     land();
     const report = reportOf(texts, { ...run, ...limits, inferMs });
     if (run.error === undefined) {
-      dueTimes.learn(report.paddedLength * texts.length, report.inferMs);
+      dueTimes.learn(report.computedTokenCount, report.inferMs);
     }
     onBatch?.(report);
   }

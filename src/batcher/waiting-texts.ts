@@ -1,5 +1,5 @@
 import type { Head } from '../backend/backend.ts';
-import { type PlanLimits, planBatch } from './batch-plan.ts';
+import { type PlanLimits, planBatch, tokensMaxOf } from './batch-plan.ts';
 import { type Due, Lane } from './lane.ts';
 
 /** A text that waits for a batch. */
@@ -21,6 +21,12 @@ export interface WaitingTicket {
   readonly batchTextsMax: number;
   /** How many of its texts stand in lanes; the queue keeps it. */
   waitingCount: number;
+}
+
+/** What a batch may not exceed, and how it is computed; a part of `BackendLimits`. */
+export interface DrawLimits extends PlanLimits {
+  readonly slotCount: number;
+  readonly isOneByOne: boolean;
 }
 
 /**
@@ -105,8 +111,58 @@ export class WaitingTexts<Text extends WaitingText> {
   /**
    * Takes the next batch out. Texts that nobody waits for are dropped on the way; the result may be
    * empty.
+   *
+   * @param runningCount texts of the batches that run.
    */
-  draw(limits: PlanLimits): Text[] {
+  draw(limits: DrawLimits, runningCount: number): Text[] {
+    const drawn = limits.isOneByOne
+      ? this.#drawInTurn(limits, runningCount)
+      : this.#drawPlanned(limits);
+    if (this.#surplus.size > 0) for (const { ticket } of drawn) this.#lineUp(ticket);
+    this.#dropEmptyLanes();
+    return drawn;
+  }
+
+  /**
+   * Texts that are computed by themselves: the most urgent first, whatever their lengths, and as
+   * many as leave the next batch waiting. Fewer would be more messages than need be; more would let
+   * the slot that is free next wait for work.
+   */
+  #drawInTurn(limits: DrawLimits, runningCount: number): Text[] {
+    const drawn: Text[] = [];
+    const share = Math.floor((this.#textCount + runningCount) / (limits.slotCount + 1));
+    const textCountMax = Math.min(limits.batchTextsMax, Math.max(1, share));
+    let tokenCount = 0;
+    while (drawn.length < textCountMax && !drawn[0]?.isAlone) {
+      const laneIndex = this.#mostUrgentLane(drawn[0]?.heads);
+      if (laneIndex === -1) break;
+      const { paddedLength, heads } = this.#lanes[laneIndex];
+      if (drawn.length > 0 && tokenCount + paddedLength > tokensMaxOf(heads, limits)) break;
+      const text = this.#take(laneIndex);
+      if (text === undefined || text.ticket.isSettled) continue;
+      if (text.isAlone && drawn.length > 0) {
+        this.push(text);
+        break;
+      }
+      drawn.push(text);
+      tokenCount += paddedLength;
+    }
+    return drawn;
+  }
+
+  /** Of those with these heads, or of all; -1 when there is none. */
+  #mostUrgentLane(heads: readonly Head[] | undefined): number {
+    let found = -1;
+    let dueMs = Number.POSITIVE_INFINITY;
+    for (const [index, lane] of this.#lanes.entries()) {
+      if (lane.dueMs >= dueMs || (heads !== undefined && lane.heads !== heads)) continue;
+      found = index;
+      dueMs = lane.dueMs;
+    }
+    return found;
+  }
+
+  #drawPlanned(limits: PlanLimits): Text[] {
     const drawn: Text[] = [];
     const passedOver: Text[] = [];
     const passedOverMax = limits.batchTextsMax * PASSED_OVER_FACTOR;
@@ -126,8 +182,6 @@ export class WaitingTexts<Text extends WaitingText> {
       }
     }
     for (const text of passedOver) this.push(text);
-    if (this.#surplus.size > 0) for (const { ticket } of drawn) this.#lineUp(ticket);
-    this.#dropEmptyLanes();
     return drawn;
   }
 

@@ -56,7 +56,7 @@ export function createFakeBackend(
     batchTokensMax: 1024,
     multiVectorTokensMax: 1024,
     launchTokens: 0,
-    isExactLength: false,
+    isOneByOne: false,
     ...options.limits,
   };
 

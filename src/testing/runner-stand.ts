@@ -21,7 +21,7 @@ const LIMITS: BackendLimits = {
   batchTokensMax: 1000,
   multiVectorTokensMax: 1000,
   launchTokens: 0,
-  isExactLength: true,
+  isOneByOne: true,
 };
 
 /** A text that a runner is given. */

@@ -11,7 +11,7 @@ import { LoadTally } from './load-tally.ts';
 const TICK_MS = 1;
 
 /** A closed load runs on its replies alone; it only has to see when its time is over. */
-const CLOSED_TICK_MS = 10;
+const CLOSED_TICK_MS = 50;
 
 /** Connections that an open load has ready before it starts. */
 const WARM_CONNECTIONS = 32;

@@ -10,6 +10,8 @@ const LIMITS = {
   batchTokensMax: 16_384,
   multiVectorTokensMax: 16_384,
   launchTokens: 480,
+  slotCount: 2,
+  isOneByOne: false,
 };
 
 /** A queue under load: as many texts as a few dozen clients leave waiting. */
@@ -38,7 +40,7 @@ export function batchingTasks(): MicroGroup {
     const waiting = new WaitingTexts<WaitingText>();
     for (const text of texts) waiting.push(text);
     let batchCount = 0;
-    for (; waiting.textCount > 0; batchCount++) waiting.draw(LIMITS);
+    for (; waiting.textCount > 0; batchCount++) waiting.draw(LIMITS, 0);
     return batchCount;
   }
 

@@ -45,10 +45,15 @@ const READY = { isReady: true, reason: '' } as const;
  * Runs an ONNX model in worker threads, one session in each.
  *
  * A CPU is no GPU: sessions of one thread side by side, one text at a time, were the fastest layout
- * measured, and a text's vector cannot depend on batch neighbours that it does not have.
+ * measured, and a text's vector cannot depend on batch neighbours that it does not have. Several
+ * short texts ride in one message all the same: each wakes the main thread, and a thread that wakes
+ * beside an inference finds its code and data gone from the caches.
  */
 export function createEmbeddedBackend(options: {
   slotCount: number;
+  /** Texts that ride in one message to a worker, and tokens of them together. */
+  messageTextsMax: number;
+  messageTokensMax: number;
   workerUrl: URL;
   greeting: InferenceGreeting;
   padId: number;
@@ -64,11 +69,11 @@ export function createEmbeddedBackend(options: {
   let limits: BackendLimits = {
     slotCount: 1,
     endpointCount: 1,
-    batchTextsMax: 1,
-    batchTokensMax: 1,
-    multiVectorTokensMax: 1,
+    batchTextsMax: options.messageTextsMax,
+    batchTokensMax: options.messageTokensMax,
+    multiVectorTokensMax: options.messageTokensMax,
     launchTokens: 0,
-    isExactLength: true,
+    isOneByOne: true,
   };
   let nextJobId = 1;
 
@@ -102,8 +107,8 @@ export function createEmbeddedBackend(options: {
     if (running.length === 0) return Promise.reject(unavailable(slots[0].host.reason));
     const idlest = running.reduce((best, slot) => (slot.jobs.size < best.jobs.size ? slot : best));
     // The first slot has a session over all cores, for a text that has them to itself.
-    const isAlone = slots.every((slot) => slot.jobs.size === 0);
     const textCount = batch.texts.length;
+    const isAlone = textCount === 1 && slots.every((slot) => slot.jobs.size === 0);
     const wordCount = textCount * batch.paddedLength * 2;
     const ids = new Int32Array(wordCount);
     const mask = new Int32Array(wordCount);

@@ -4,25 +4,27 @@ import { planEmbedded } from './embedded-plan.ts';
 const MACHINE = { slotCount: 0, threadCount: 1, coreCount: 8 };
 const SMALL = 80 * 2 ** 20;
 const LARGE = 2.3e9;
+const MANY = { messageTextsMax: 16, messageTokensMax: 320 };
+const ONE = { messageTextsMax: 1, messageTokensMax: 1 };
 
 test('a small model has a worker for each core, and one session over all of them', () => {
   const plan = planEmbedded({ ...MACHINE, modelBytes: SMALL });
-  expect(plan).toEqual({ slotCount: 8, threadCount: 1, wideThreadCount: 8 });
+  expect(plan).toEqual({ slotCount: 8, threadCount: 1, wideThreadCount: 8, ...MANY });
   const alone = planEmbedded({ ...MACHINE, coreCount: 1, modelBytes: SMALL });
-  expect(alone).toEqual({ slotCount: 1, threadCount: 1, wideThreadCount: 0 });
+  expect(alone).toEqual({ slotCount: 1, threadCount: 1, wideThreadCount: 0, ...MANY });
 });
 
 test('a large model is loaded once, over all cores', () => {
   const plan = planEmbedded({ ...MACHINE, modelBytes: LARGE });
-  expect(plan).toEqual({ slotCount: 1, threadCount: 8, wideThreadCount: 0 });
+  expect(plan).toEqual({ slotCount: 1, threadCount: 8, wideThreadCount: 0, ...ONE });
 });
 
 test('what the settings say holds', () => {
   const told = { slotCount: 2, threadCount: 4, coreCount: 8 };
   const large = planEmbedded({ ...told, modelBytes: LARGE });
-  expect(large).toEqual({ slotCount: 2, threadCount: 4, wideThreadCount: 0 });
+  expect(large).toEqual({ slotCount: 2, threadCount: 4, wideThreadCount: 0, ...ONE });
   const small = planEmbedded({ ...told, modelBytes: SMALL });
-  expect(small).toEqual({ slotCount: 2, threadCount: 4, wideThreadCount: 8 });
+  expect(small).toEqual({ slotCount: 2, threadCount: 4, wideThreadCount: 8, ...MANY });
   const threads = planEmbedded({ ...MACHINE, threadCount: 3, modelBytes: LARGE });
-  expect(threads).toEqual({ slotCount: 1, threadCount: 3, wideThreadCount: 0 });
+  expect(threads).toEqual({ slotCount: 1, threadCount: 3, wideThreadCount: 0, ...ONE });
 });

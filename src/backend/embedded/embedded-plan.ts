@@ -7,7 +7,19 @@ export interface EmbeddedPlan {
   readonly threadCount: number;
   /** Threads of one more session, for a text that has the machine to itself; 0 for none. */
   readonly wideThreadCount: number;
+  /** Texts that ride in one message to a worker, and tokens of them together. */
+  readonly messageTextsMax: number;
+  readonly messageTokensMax: number;
 }
+
+/**
+ * Some 50 ms of a small model's work on one core. A text that is computed alone takes up to twice
+ * that, so nothing waits behind a message for longer than it may wait anyway.
+ */
+const SMALL_MESSAGE = { messageTextsMax: 16, messageTokensMax: 320 } as const;
+
+/** Against a second of inference a message is nothing. */
+const LARGE_MESSAGE = { messageTextsMax: 1, messageTokensMax: 1 } as const;
 
 /**
  * A model from this size on is loaded once: each session keeps weights of its own, and BGE-M3's are
@@ -34,11 +46,13 @@ export function planEmbedded(options: {
   const isLarge = modelBytes >= LARGE_BYTES;
   if (isLarge && options.slotCount === 0) {
     const isTold = threadCount > 1;
-    return { slotCount: 1, threadCount: isTold ? threadCount : coreCount, wideThreadCount: 0 };
+    const threads = { threadCount: isTold ? threadCount : coreCount, wideThreadCount: 0 };
+    return { slotCount: 1, ...threads, ...LARGE_MESSAGE };
   }
   const slotCount = options.slotCount || coreCount;
   const wideThreadCount = slotCount > 1 && !isLarge ? slotCount * threadCount : 0;
-  return { slotCount, threadCount, wideThreadCount };
+  const message = isLarge ? LARGE_MESSAGE : SMALL_MESSAGE;
+  return { slotCount, threadCount, wideThreadCount, ...message };
 }
 
 /** Bytes of a graph and of the weights beside it; 0 when it is not there. */

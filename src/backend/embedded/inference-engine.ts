@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import type { Head } from '../backend.ts';
+import { type Head, valuesPerText } from '../backend.ts';
 import type {
   InferenceFacts,
   InferenceGreeting,
@@ -49,8 +49,9 @@ export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<
 
   const takesMask = session.inputNames.includes('attention_mask');
 
-  async function runTogether(job: InferenceJob): Promise<InferenceOutputs> {
-    const shape = [job.textCount, job.paddedLength];
+  /** @param job of one text, without padding. */
+  async function runText(job: InferenceJob): Promise<InferenceOutputs> {
+    const shape = [1, job.paddedLength];
     const feeds: Record<string, Tensor> = {
       input_ids: new Tensor('int64', new BigInt64Array(job.ids.buffer), shape),
     };
@@ -70,14 +71,11 @@ export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<
     return arrays;
   }
 
-  /** A graph without a mask takes texts one at a time, each without its padding. */
+  /** One text after the other, each without padding: none has neighbours that could change it. */
   async function run(job: InferenceJob): Promise<InferenceOutputs> {
-    if (takesMask) return runTogether(job);
-    const alone = textsOf(job);
-    if (alone.length === 1) return runTogether(alone[0]);
     const parts: InferenceOutputs[] = [];
-    for (const text of alone) parts.push(await runTogether(text));
-    return joinOutputs(job, parts);
+    for (const text of textsOf(job)) parts.push(await runText(text));
+    return parts.length === 1 ? parts[0] : joinOutputs(job, parts, greeting.dimension);
   }
 
   const facts = { outputNames: session.outputNames };
@@ -130,16 +128,16 @@ function textsOf(job: InferenceJob): InferenceJob[] {
 const WORDS_PER_VALUE = 2;
 
 /** Puts the outputs of texts that ran alone where a padded batch would have them. */
-function joinOutputs(job: InferenceJob, parts: readonly InferenceOutputs[]): InferenceOutputs {
+function joinOutputs(
+  job: InferenceJob,
+  parts: readonly InferenceOutputs[],
+  dimension: number,
+): InferenceOutputs {
   const joined: { -readonly [H in Head]?: Float32Array<ArrayBuffer> } = {};
   for (const head of job.heads) {
-    const rows = parts.map((part) => part[head] ?? new Float32Array());
-    if (head !== 'dense') throw new Error(`A graph without a mask gives no ${head} output.`);
-    const dimension = rows[0].length;
-    const all = new Float32Array(dimension * rows.length);
-    rows.forEach((row, index) => {
-      all.set(row, index * dimension);
-    });
+    const each = valuesPerText(head, { dimension, paddedLength: job.paddedLength });
+    const all = new Float32Array(each * parts.length);
+    for (const [index, part] of parts.entries()) all.set(part[head] ?? [], index * each);
     joined[head] = all;
   }
   return joined;

@@ -89,7 +89,7 @@ export function createTritonBackend(options: {
       batchTokensMax: options.batchTokensMax,
       multiVectorTokensMax: options.multiVectorTokensMax,
       launchTokens: LAUNCH_TOKENS,
-      isExactLength: false,
+      isOneByOne: false,
     };
     return limits;
   }

@@ -186,8 +186,8 @@ export function describeBackendContract(subject: BackendCase): void {
  */
 function batchOf(backend: Backend, texts: readonly Int32Array[], extraLength: number): TokenBatch {
   const longest = Math.max(...texts.map((text) => text.length));
-  const { isExactLength } = backend.limits();
-  const paddedLength = isExactLength ? longest : longest + extraLength;
+  const { isOneByOne } = backend.limits();
+  const paddedLength = isOneByOne ? longest : longest + extraLength;
   return { texts, paddedLength, heads: DENSE };
 }
 

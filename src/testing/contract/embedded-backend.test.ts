@@ -23,6 +23,8 @@ for (const file of ['onnx/model.onnx', 'onnx/model-int8.onnx']) {
     async open() {
       const backend = createEmbeddedBackend({
         slotCount: 2,
+        messageTextsMax: 16,
+        messageTokensMax: 320,
         workerUrl: new URL('../../../workers/inference-worker.ts', import.meta.url),
         greeting: {
           modelPath: join(MODELS, manifest.id, file),

@@ -114,7 +114,7 @@ function instantBackend(): Backend {
       batchTokensMax: 16_384,
       multiVectorTokensMax: 4096,
       launchTokens: 480,
-      isExactLength: false,
+      isOneByOne: false,
     }),
     heads: () => ['dense'],
     state: () => ({ isReady: true, reason: '' }),

@@ -18,25 +18,32 @@ interface Load {
   readonly stand: ReturnType<typeof batcherStand>;
 }
 
-function startLoad(slotCount = 2): Load {
+function startLoad(slotCount = 2, isOneByOne = false): Load {
   const clock = new VirtualClock();
   const onBatch = (batch: FakeBatch): void => {
-    const tokenCount = batch.texts.length * batch.paddedLength;
+    const tokenCount = isOneByOne ? tokensOf(batch.texts) : batch.texts.length * batch.paddedLength;
     clock.schedule(LAUNCH_MS + tokenCount / TOKENS_PER_MS, batch.finish);
   };
-  const limits = { slotCount, batchTextsMax: 32, batchTokensMax: 16_384, launchTokens: 480 };
+  const limits = isOneByOne
+    ? { slotCount, batchTextsMax: 16, batchTokensMax: 320, isOneByOne }
+    : { slotCount, batchTextsMax: 32, batchTokensMax: 16_384, launchTokens: 480 };
   const backend = createFakeBackend({ limits, onBatch });
   return { clock, backend, stand: batcherStand({ backend, clock }) };
 }
+
+const tokensOf = (texts: readonly Int32Array[]): number =>
+  texts.reduce((sum, ids) => sum + ids.length, 0);
 
 const latencyOf = ({ submittedMs, settledMs }: TrackedJob): number =>
   (settledMs ?? Number.POSITIVE_INFINITY) - submittedMs;
 
 describe('a mixed load', () => {
-  for (let seed = 1; seed <= 12; seed++) {
-    test(`each text is answered once, with its own row, seed ${seed}`, async () => {
+  for (let seed = 1; seed <= 24; seed++) {
+    const isOneByOne = seed > 12;
+    const how = isOneByOne ? 'one by one' : 'together';
+    test(`each text is answered once, with its own row, ${how}, seed ${seed}`, async () => {
       const random = seededRandom(seed);
-      const load = startLoad(random.between(1, 4));
+      const load = startLoad(random.between(1, 4), isOneByOne);
       const jobs: TrackedJob[] = [];
       const departed = new Set<TrackedJob>();
       for (let step = 0; step < 120; step++) {
@@ -72,10 +79,11 @@ function submitRandom({ stand }: Load, random: SeededRandom): TrackedJob {
 }
 
 function checkBatch({ texts, paddedLength }: FakeBatch, { backend }: Load): void {
-  const { batchTextsMax, batchTokensMax } = backend.limits();
+  const { batchTextsMax, batchTokensMax, isOneByOne } = backend.limits();
   expect(texts.length).toBeLessThanOrEqual(batchTextsMax);
   if (texts.length > 1) {
-    expect(texts.length * paddedLength).toBeLessThanOrEqual(batchTokensMax);
+    const tokenCount = isOneByOne ? tokensOf(texts) : texts.length * paddedLength;
+    expect(tokenCount).toBeLessThanOrEqual(batchTokensMax);
   }
   expect(Math.max(...texts.map((ids) => ids.length))).toBeLessThanOrEqual(paddedLength);
   expect(new Set(texts).size).toBe(texts.length);

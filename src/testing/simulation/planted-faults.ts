@@ -75,7 +75,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: 'padded tokens are not bounded',
     file: 'batcher/batch-plan.ts',
-    from: 'Math.min(limits.batchTextsMax, Math.max(1, Math.floor(tokensMax / paddedLength)))',
+    from: 'Math.min(limits.batchTextsMax, fitting)',
     to: 'limits.batchTextsMax',
   },
   {
