@@ -55,7 +55,7 @@ const MASKED_SCORE = -3e38;
 const DIVISOR_MIN = 1e-9;
 
 /** Adds the word embedding, four-bit; its output is `word`, float32 `[batch, sequence, hidden]`. */
-export function addWordEmbedding({ graph, weights }: GraphContext): void {
+function addWordEmbedding({ graph, weights }: GraphContext): void {
   const { hiddenSize, vocabularySize } = weights;
   const { values, scales } = weights.quantized('emb.word');
   // This operator takes signed values: flipping the top bit of each half turns value + 8 into two's

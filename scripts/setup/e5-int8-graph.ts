@@ -1,5 +1,5 @@
 import type { E5Container } from './e5-container.ts';
-import { addWordEmbedding } from './e5-graph.ts';
+import { addPackedEmbedding } from './e5-int8-embedding.ts';
 import { addInt8Layer } from './e5-int8-layer.ts';
 import { addLayerNorm, type GraphContext, ORT_DOMAIN } from './e5-layer.ts';
 import { OnnxGraph } from './onnx-writer.ts';
@@ -19,7 +19,7 @@ import { OnnxGraph } from './onnx-writer.ts';
 export function buildE5Int8Model(weights: E5Container): readonly Uint8Array[] {
   const graph = new OnnxGraph();
   const context: GraphContext = { graph, weights };
-  addWordEmbedding(context);
+  addPackedEmbedding(context);
   let states = addPositions(context);
   for (let layer = 0; layer < weights.layerCount; layer++) {
     states = addInt8Layer(context, { prefix: `l${layer}.`, states });

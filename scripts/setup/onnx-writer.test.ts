@@ -41,3 +41,23 @@ test('ONNX Runtime loads and computes what the graph says', async () => {
   expect(sum?.dims).toEqual([2]);
   expect(sum?.data).toEqual(Float32Array.of(-2, -2));
 });
+
+test('an attribute may be a string', async () => {
+  const graph = new OnnxGraph();
+  graph.constant('places', { type: 'uint8', dimensions: [], bytes: Uint8Array.of(4) });
+  graph.node({
+    operator: 'BitShift',
+    inputs: ['x', 'places'],
+    outputs: ['shifted'],
+    attributes: { direction: 'RIGHT' },
+  });
+  const parts = graph.toModel({
+    ...{ name: 'test', producer: 'test', operatorSets: { '': 21 }, metadata: {} },
+    inputs: [{ name: 'x', type: 'uint8', dimensions: [2] }],
+    outputs: [{ name: 'shifted', type: 'uint8', dimensions: [2] }],
+  });
+  const session = await InferenceSession.create(Buffer.concat([...parts]));
+  const { shifted } = await session.run({ x: new Tensor('uint8', Uint8Array.of(0x5a, 0xf3), [2]) });
+  await session.release();
+  expect(shifted?.data).toEqual(Uint8Array.of(0x05, 0x0f));
+});

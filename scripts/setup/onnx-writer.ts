@@ -13,8 +13,8 @@ export const ONNX_TYPES = {
 /** An element type by name. */
 export type OnnxType = keyof typeof ONNX_TYPES;
 
-/** A node's attribute: an integer, a list of integers, or a float when wrapped. */
-export type OnnxAttribute = number | readonly number[] | { readonly float: number };
+/** A node's attribute: an integer, a string, a list of integers, or a float when wrapped. */
+export type OnnxAttribute = number | string | readonly number[] | { readonly float: number };
 
 /** A graph's input or output; a dimension by name is dynamic. */
 export interface OnnxValue {
@@ -126,11 +126,13 @@ const IR_VERSION = 10;
 // `AttributeProto.AttributeType`.
 const ATTRIBUTE_FLOAT = 1;
 const ATTRIBUTE_INT = 2;
+const ATTRIBUTE_STRING = 3;
 const ATTRIBUTE_INTS = 7;
 
 function encodeAttribute(name: string, value: OnnxAttribute): ProtobufWriter {
   const message = new ProtobufWriter().string(1, name);
   if (typeof value === 'number') return message.integer(3, value).integer(20, ATTRIBUTE_INT);
+  if (typeof value === 'string') return message.string(4, value).integer(20, ATTRIBUTE_STRING);
   if ('float' in value) return message.float(2, value.float).integer(20, ATTRIBUTE_FLOAT);
   for (const item of value) message.integer(8, item);
   return message.integer(20, ATTRIBUTE_INTS);
