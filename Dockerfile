@@ -23,6 +23,9 @@ FROM bun AS models
 RUN apt-get update \
   && apt-get install --yes --no-install-recommends python3-pip \
   && rm -rf /var/lib/apt/lists/*
+# ONNX Runtime packs the weights for the processor that builds the image; on another one the server
+# packs them itself as it starts.
+COPY --from=dependencies /app/node_modules ./node_modules
 COPY models ./models
 COPY scripts ./scripts
 COPY src ./src

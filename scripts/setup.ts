@@ -10,9 +10,11 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { createLog } from '../src/base/log.ts';
 import { ModelFileError } from '../src/model/files.ts';
+import type { ModelManifest } from '../src/model/manifest.ts';
 import { ManifestError } from '../src/model/manifest-field.ts';
 import { openTokenizer } from '../src/tokenizer/open-tokenizer.ts';
 import { ensureModel } from './setup/ensure-model.ts';
+import { ensureMappedCopy } from './setup/mapped-copy.ts';
 import { StepError } from './setup/step-error.ts';
 
 const USAGE =
@@ -49,6 +51,13 @@ async function exportGraphs(model: { modelsDir: string; name: string }): Promise
   throw new StepError(`the files of ${model.name} could not be had: the line above says why.`);
 }
 
+/** Imported when it is wanted: a tokenizer is set up without any dependency installed. */
+const importWriter = () => import('./setup/write-mapped-copy.ts');
+
+function adaptToMachine(model: { manifest: ModelManifest; folder: string }) {
+  return ensureMappedCopy({ ...model, importWriter, log: say });
+}
+
 /** Done once here, so that no start of the server has to. */
 async function compileTokenizer(model: { modelsDir: string; name: string }): Promise<void> {
   const write = (line: string): void => {
@@ -69,7 +78,7 @@ async function main(): Promise<number> {
   }
   const startMs = performance.now();
   try {
-    await ensureModel({ ...options, log: say, exportGraphs });
+    await ensureModel({ ...options, log: say, exportGraphs, adaptToMachine });
     await compileTokenizer(options);
   } catch (error) {
     const isExpected =

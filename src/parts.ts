@@ -8,7 +8,7 @@ import {
   type EmbeddedBackend,
 } from './backend/embedded/embedded-backend.ts';
 import { modelBytesOf, planEmbedded } from './backend/embedded/embedded-plan.ts';
-import { hasInt8DotProduct } from './backend/embedded/processor.ts';
+import { chooseModelFile } from './backend/embedded/model-file.ts';
 import { createFallbackBackend } from './backend/fallback-backend.ts';
 import { createTritonBackend } from './backend/triton/triton-backend.ts';
 import { createTritonCall } from './backend/triton/triton-call.ts';
@@ -187,9 +187,14 @@ function createBackend(options: BackendParts): { backend: Backend; started: Prom
 
 function embedded({ config, manifest, clock, log }: BackendParts): EmbeddedBackend {
   const { dimension, padId, outputs } = manifest;
-  const modelPath = modelPathOf(config, manifest);
+  const paths = chooseModelFile({
+    folder: resolve(config.modelsDir, manifest.id),
+    files: manifest.files,
+    named: config.embeddedModelFile,
+    runtimeVersion: packageJson.dependencies['onnxruntime-node'],
+  });
   const { threadCount, wideThreadCount, ...spread } = planEmbedded({
-    modelBytes: modelBytesOf(modelPath),
+    modelBytes: modelBytesOf(paths.modelPath),
     slotCount: config.embeddedSlots,
     threadCount: config.embeddedThreads,
     coreCount: availableParallelism(),
@@ -197,23 +202,11 @@ function embedded({ config, manifest, clock, log }: BackendParts): EmbeddedBacke
   return createEmbeddedBackend({
     ...spread,
     workerUrl: INFERENCE_WORKER,
-    greeting: { modelPath, threadCount, wideThreadCount, outputs, dimension },
+    greeting: { ...paths, threadCount, wideThreadCount, outputs, dimension },
     padId,
     startMsMax: config.workerStartMs,
     restartsMax: config.workerRestartsMax,
     clock,
     log,
   });
-}
-
-/**
- * The first model file of the manifest that this processor can use well, unless a setting names
- * one.
- */
-function modelPathOf(config: Config, manifest: ModelManifest): string {
-  const usable = manifest.files.find(
-    ({ role, processor }) => role === 'model' && (processor === undefined || hasInt8DotProduct()),
-  );
-  const file = config.embeddedModelFile || usable?.path || 'onnx/model.onnx';
-  return resolve(config.modelsDir, manifest.id, file);
 }

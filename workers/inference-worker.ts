@@ -1,7 +1,4 @@
-import {
-  type InferenceEngine,
-  loadInferenceEngine,
-} from '../src/backend/embedded/inference-engine.ts';
+import type { InferenceEngine } from '../src/backend/embedded/inference-engine.ts';
 import type {
   InferenceFacts,
   InferenceGreeting,
@@ -9,7 +6,7 @@ import type {
   InferenceMessage,
   InferenceReply,
 } from '../src/backend/embedded/inference-protocol.ts';
-import { proveEngine } from '../src/backend/embedded/prove-engine.ts';
+import { openEngine } from '../src/backend/embedded/open-engine.ts';
 import { describeError } from '../src/base/log.ts';
 import type { WorkerGreeting } from '../src/base/worker-host.ts';
 
@@ -30,9 +27,7 @@ async function handle(message: InferenceGreeting | InferenceMessage): Promise<vo
   }
   if (engine !== undefined) return answer(engine, message as InferenceJob);
   try {
-    const loaded = await loadInferenceEngine(message as InferenceGreeting);
-    await proveEngine(loaded, message as InferenceGreeting);
-    engine = loaded;
+    engine = await openEngine(message as InferenceGreeting);
     greet({ kind: 'ready', facts: engine.facts });
   } catch (error) {
     greet({ kind: 'failed', reason: `The model cannot be loaded: ${describeError(error)}` });

@@ -4,9 +4,10 @@
  * also says which rows are right.
  */
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { hasInt8DotProduct } from '../../src/backend/embedded/processor.ts';
+import packageJson from '../../package.json';
+import { chooseModelFile, usableModelFile } from '../../src/backend/embedded/model-file.ts';
 import { loadManifest, type ModelManifest } from '../../src/model/manifest.ts';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
 import type { BarePlan } from './bare/bare-plan.ts';
@@ -117,11 +118,20 @@ async function main(): Promise<void> {
 
 /** As the server chooses: the first that suits this processor. */
 function chosenFile({ files }: ModelManifest): string {
-  const suits = files.find(
-    ({ role, processor }) => role === 'model' && (processor === undefined || hasInt8DotProduct()),
-  );
+  const suits = usableModelFile(files);
   if (suits === undefined) throw new Error('The manifest names no model file.');
   return suits.path;
+}
+
+/** What the server loads for a file: its mapped copy, where there is one. */
+function loadedPath(manifest: ModelManifest, file: string): string {
+  const { modelPath, mappedPath } = chooseModelFile({
+    folder: resolve(MODELS_DIR, manifest.id),
+    files: manifest.files,
+    named: file,
+    runtimeVersion: packageJson.dependencies['onnxruntime-node'],
+  });
+  return mappedPath ?? modelPath;
 }
 
 /** One figure of each contender in each round. */
@@ -186,7 +196,7 @@ async function textSet(bench: Bench, name: SetName): Promise<TextSet> {
   const ids = whole.map((row) => cutToTokens(row, manifest.tokenCountMax));
   const { warmUpMs, measureMs } = times;
   const bare = {
-    modelPath: join(MODELS_DIR, manifest.id, file),
+    modelPath: loadedPath(manifest, file),
     output: manifest.outputs.dense ?? 'sentence_embedding',
     texts: ids,
     warmUpMs,

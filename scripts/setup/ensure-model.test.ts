@@ -53,6 +53,13 @@ async function stage(): Promise<string> {
   return modelsDir;
 }
 
+/** Stands for what is written for this machine: a file beside the model's own. */
+async function adaptToMachine({ folder }: { folder: string }): Promise<readonly string[]> {
+  const path = join(folder, 'adapted.bin');
+  await Bun.write(path, 'adapted');
+  return [path];
+}
+
 function ensure(modelsDir: string, name: string, scope: SetupScope, lines: string[] = []) {
   const exportGraphs = async () => {
     lines.push('export');
@@ -60,7 +67,8 @@ function ensure(modelsDir: string, name: string, scope: SetupScope, lines: strin
     await Bun.write(join(modelsDir, name, 'onnx/model.onnx'), WEIGHTS);
     await Bun.write(join(modelsDir, name, 'onnx/model.onnx_data'), WEIGHTS);
   };
-  return ensureModel({ modelsDir, name, scope, log: (line) => lines.push(line), exportGraphs });
+  const log = (line: string) => lines.push(line);
+  return ensureModel({ modelsDir, name, scope, log, exportGraphs, adaptToMachine });
 }
 
 test('a model that is there is verified and stamped as stat prints its files', async () => {
@@ -68,7 +76,8 @@ test('a model that is there is verified and stamped as stat prints its files', a
   const lines: string[] = [];
   await ensure(modelsDir, 'first', 'all', lines);
   expect(lines).toEqual([]);
-  const paths = ['first.json', 'first/tokenizer.json', 'first/onnx/model.onnx'];
+  const files = ['first.json', 'first/tokenizer.json', 'first/onnx/model.onnx'];
+  const paths = [...files, 'first/adapted.bin'];
   const stat = Bun.spawnSync([
     ...['stat', '-c', '%s %Y %n'],
     ...paths.map((path) => join(modelsDir, path)),
@@ -94,6 +103,7 @@ test('a tokenizer alone comes from the model that has the same one', async () =>
   await ensure(modelsDir, 'second', 'tokenizer');
   expect(await Bun.file(join(modelsDir, 'second/tokenizer.json')).text()).toBe(TOKENIZER);
   expect(await Bun.file(join(modelsDir, 'second/onnx/model.onnx')).exists()).toBe(false);
+  expect(await Bun.file(join(modelsDir, 'second/adapted.bin')).exists()).toBe(false);
   const allStamp = stampPathOf({ modelsDir, name: 'second', scope: 'all' });
   expect(await Bun.file(allStamp).exists()).toBe(false);
 });

@@ -25,6 +25,14 @@ export interface SetupOptions {
   readonly log: Log;
   /** Writes the graphs and the tokenizer of a model that comes from a hub. Throws a StepError. */
   readonly exportGraphs: (model: { modelsDir: string; name: string }) => Promise<void>;
+  /**
+   * Writes what depends on this machine, once all files are there; called for all of a model only.
+   * Returns the paths that are stamped with the rest.
+   */
+  readonly adaptToMachine: (model: {
+    manifest: ModelManifest;
+    folder: string;
+  }) => Promise<readonly string[]>;
 }
 
 /**
@@ -58,9 +66,11 @@ export async function ensureModel(options: SetupOptions): Promise<void> {
   } else if (missing.length > 0) {
     await obtain({ options, manifest, folder, missing });
   }
+  const adapted = scope === 'all' ? await options.adaptToMachine({ manifest, folder }) : [];
   await writeStamp(stampPathOf(options), [
     join(modelsDir, `${name}.json`),
     ...paths.map((path) => join(folder, path)),
+    ...adapted,
   ]);
 }
 

@@ -123,7 +123,9 @@ test('leftovers of dead processes go, those of a living one stay', async () => {
   for (const name of [living, dead, 'model.onnx', 'download.partial']) {
     writeFileSync(join(place, name), 'x');
   }
-  expect(await removeStalePartials(place)).toEqual([dead]);
+  const deadFolder = `c.${child.pid}.partial`;
+  await writeFileAtomic(join(place, deadFolder, 'model.onnx'), ABC);
+  expect((await removeStalePartials(place)).sort()).toEqual([dead, deadFolder]);
   expect(readdirSync(place).sort()).toEqual([living, 'download.partial', 'model.onnx']);
   expect(await removeStalePartials(join(place, 'nowhere'))).toEqual([]);
 });

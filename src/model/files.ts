@@ -112,10 +112,10 @@ export async function verifyFile(options: { readonly path: string } & FileFacts)
 }
 
 /**
- * Removes what killed set-ups left in `folder`: `.partial` files whose process is no longer alive.
- * A folder that does not exist has none.
+ * Removes what killed set-ups left in `folder`: `.partial` files and folders whose process is no
+ * longer alive. A folder that does not exist has none.
  *
- * @returns the names of the removed files.
+ * @returns the names of what was removed.
  */
 export async function removeStalePartials(folder: string): Promise<string[]> {
   const names = await readdir(folder).catch(() => [] as string[]);
@@ -123,7 +123,7 @@ export async function removeStalePartials(folder: string): Promise<string[]> {
     const writer = /\.(\d+)\.partial$/.exec(name)?.[1];
     return writer !== undefined && !isAlive(Number(writer));
   });
-  await Promise.all(stale.map((name) => rm(join(folder, name), { force: true })));
+  await Promise.all(stale.map((name) => rm(join(folder, name), { recursive: true, force: true })));
   return stale;
 }
 
@@ -159,7 +159,7 @@ async function writeFully(file: Awaited<ReturnType<typeof open>>, part: Uint8Arr
  * After a power cut, a rename counts only once its folder has reached the disk. Not every file
  * system can do that.
  */
-async function syncFolder(folder: string): Promise<void> {
+export async function syncFolder(folder: string): Promise<void> {
   try {
     const handle = await open(folder, 'r');
     await handle.sync().finally(() => handle.close());

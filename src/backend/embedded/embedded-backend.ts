@@ -152,6 +152,13 @@ export function createEmbeddedBackend(options: {
     for (const job of open) job.reject(error);
   }
 
+  /** Once for all workers: they read the same file. */
+  function tellRefusal(): void {
+    const refused = slots.find((slot) => slot.host.facts?.mappedRefusal !== undefined);
+    const reason = refused?.host.facts?.mappedRefusal;
+    if (reason !== undefined) options.log.warn('mapped-weights-refused', { reason });
+  }
+
   return {
     name: 'embedded',
     limits() {
@@ -166,7 +173,7 @@ export function createEmbeddedBackend(options: {
       return runningCount() > 0 ? READY : { isReady: false, reason: slots[0].host.reason };
     },
     infer,
-    started: Promise.all(slots.map((slot) => slot.host.started)).then(() => undefined),
+    started: Promise.all(slots.map((slot) => slot.host.started)).then(tellRefusal),
     async close() {
       for (const slot of slots) {
         slot.host.close();

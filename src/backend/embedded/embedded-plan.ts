@@ -22,8 +22,8 @@ const SMALL_MESSAGE = { messageTextsMax: 16, messageTokensMax: 320 } as const;
 const LARGE_MESSAGE = { messageTextsMax: 1, messageTokensMax: 1 } as const;
 
 /**
- * A model from this size on is loaded once: each session keeps weights of its own, and BGE-M3's are
- * 2.3 GB. The small default has 0.07 to 0.12 GB.
+ * A model from this size on is loaded once, and its weights are not mapped: BGE-M3's are 2.3 GB,
+ * and a copy of them would be as large. The small default has 0.07 to 0.12 GB.
  */
 const LARGE_BYTES = 512 * 2 ** 20;
 
@@ -43,7 +43,7 @@ export function planEmbedded(options: {
   readonly coreCount: number;
 }): EmbeddedPlan {
   const { modelBytes, coreCount, threadCount } = options;
-  const isLarge = modelBytes >= LARGE_BYTES;
+  const isLarge = isLargeModel(modelBytes);
   if (isLarge && options.slotCount === 0) {
     const isTold = threadCount > 1;
     const threads = { threadCount: isTold ? threadCount : coreCount, wideThreadCount: 0 };
@@ -53,6 +53,11 @@ export function planEmbedded(options: {
   const wideThreadCount = slotCount > 1 && !isLarge ? slotCount * threadCount : 0;
   const message = isLarge ? LARGE_MESSAGE : SMALL_MESSAGE;
   return { slotCount, threadCount, wideThreadCount, ...message };
+}
+
+/** Whether a model of so many bytes is loaded once, and not for each core. Pure. */
+export function isLargeModel(modelBytes: number): boolean {
+  return modelBytes >= LARGE_BYTES;
 }
 
 /** Bytes of a graph and of the weights beside it; 0 when it is not there. */

@@ -8,6 +8,8 @@ import type { Head } from '../backend.ts';
 export interface InferenceGreeting {
   /** The ONNX file. */
   readonly modelPath: string;
+  /** A copy of it whose weights are mapped: tried first. */
+  readonly mappedPath?: string;
   readonly threadCount: number;
   /** Threads of a second session, for a text that has the machine to itself; 0 for none. */
   readonly wideThreadCount: number;
@@ -19,6 +21,8 @@ export interface InferenceGreeting {
 /** What a worker found in the graph. */
 export interface InferenceFacts {
   readonly outputNames: readonly string[];
+  /** Why the mapped copy is not what runs, although there is one. */
+  readonly mappedRefusal?: string;
 }
 
 /** What a worker may be told after the greeting: to compute, or to end once it has. */

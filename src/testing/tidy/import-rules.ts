@@ -56,7 +56,7 @@ export function wrongImports(files: readonly SourceFile[]): readonly string[] {
 }
 
 function mayImport(path: string, target: string): boolean {
-  // The version is all that anybody wants of it; workers are started, not imported.
+  // Versions are all that anybody wants of it; workers are started, not imported.
   if (target === 'package.json' || target.startsWith('workers/')) return true;
   if (!target.startsWith('src/')) return false;
   const own = partOf(path);

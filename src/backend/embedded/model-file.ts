@@ -1,0 +1,71 @@
+import { existsSync, statSync } from 'node:fs';
+import { join, parse, resolve } from 'node:path';
+import { hasInt8DotProduct } from './processor.ts';
+
+/** What a manifest tells of a file, as far as it matters here. */
+export interface ListedFile {
+  /** Relative to the model's folder. */
+  readonly path: string;
+  readonly bytes: number;
+  readonly sha256: string;
+  readonly role: string;
+  readonly processor?: 'int8-dot-product';
+}
+
+/** Which files a model is loaded from. */
+export interface ModelPaths {
+  /** The ONNX file as it was published or built. */
+  readonly modelPath: string;
+  /** The copy whose weights are mapped, where set-up left one. */
+  readonly mappedPath?: string;
+}
+
+/**
+ * Chooses the file that `named` says, or else the first of the manifest that this processor can use
+ * well; and its mapped copy, where it is the manifest's file and the copy is that of this runtime.
+ *
+ * @param options.folder of the model.
+ * @param options.named relative to the folder; empty for none.
+ */
+export function chooseModelFile(options: {
+  readonly folder: string;
+  readonly files: readonly ListedFile[];
+  readonly named: string;
+  readonly runtimeVersion: string;
+}): ModelPaths {
+  const { folder, files, named, runtimeVersion } = options;
+  const modelPath = resolve(folder, named || usableModelFile(files)?.path || 'onnx/model.onnx');
+  const file = files.find(
+    ({ path, role }) => role === 'model' && resolve(folder, path) === modelPath,
+  );
+  if (file === undefined) return { modelPath };
+  // A copy of the manifest's file must not stand in for another one that was put in its place.
+  if (statSync(modelPath, { throwIfNoEntry: false })?.size !== file.bytes) return { modelPath };
+  const mappedPath = mappedPathOf(modelPath, { sha256: file.sha256, runtimeVersion });
+  return existsSync(mappedPath) ? { modelPath, mappedPath } : { modelPath };
+}
+
+/** The first model file that this processor can use well; undefined where none is listed. */
+export function usableModelFile<File extends ListedFile>(files: readonly File[]): File | undefined {
+  return files.find(
+    ({ role, processor }) => role === 'model' && (processor === undefined || hasInt8DotProduct()),
+  );
+}
+
+/**
+ * Where the mapped copy of a model file lies: in a folder beside it, whose name has what decides
+ * whether it can be read, so that what an upgrade leaves behind is not found.
+ */
+export function mappedPathOf(
+  modelPath: string,
+  from: { readonly sha256: string; readonly runtimeVersion: string },
+): string {
+  const { dir } = parse(modelPath);
+  const made = [from.runtimeVersion, process.platform, process.arch, from.sha256.slice(0, 12)];
+  return join(dir, mappedPrefixOf(modelPath) + made.join('-'), 'model.onnx');
+}
+
+/** What the folders of all mapped copies of a model file begin with. */
+export function mappedPrefixOf(modelPath: string): string {
+  return `${parse(modelPath).name}.mapped-`;
+}
