@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
+import { retryAfterMsOf } from '../base/retry-after.ts';
 import { DrainRate } from './drain-rate.ts';
 import { Holdings, shareOf } from './fair-share.ts';
 
@@ -57,13 +58,6 @@ export interface Admission {
   /** Admits nothing more. Resolves when the last permit is back. */
   close(): Promise<void>;
 }
-
-/**
- * Bounds of Retry-After, in ms: below, clients would hammer; above, they would give up on a queue
- * that has long drained.
- */
-const RETRY_MS_MIN = 50;
-const RETRY_MS_MAX = 30_000;
 
 /** The part of a deadline that waiting may take; the rest is for the work itself and the reply. */
 const WAIT_SHARE = 0.5;
@@ -201,7 +195,7 @@ export function createAdmission(options: {
     refusedTokens = Math.min(refusedTokens + work, workTokenCount);
     const spread = 1 + SPREAD * (((++refusedCount * GOLDEN) % 1) - 0.5);
     const waitMs = (aheadTokens / drainRate.tokensPerMs) * spread;
-    const retryAfterMs = Math.ceil(Math.min(RETRY_MS_MAX, Math.max(RETRY_MS_MIN, waitMs)));
+    const retryAfterMs = retryAfterMsOf(waitMs);
     return new ServerError(
       'EMB_QUEUE_FULL',
       `The queue is full: ${value} ${unit} would wait, the limit is ${limit}. ` +

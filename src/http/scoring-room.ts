@@ -1,4 +1,5 @@
 import { ServerError } from '../base/errors.ts';
+import { retryAfterMsOf } from '../base/retry-after.ts';
 
 /**
  * Multiplications of multi-vectors in a ms: 0.8 to 1.02 million were measured with rows of 1,024
@@ -11,10 +12,6 @@ export const PRODUCTS_PER_MS = 1_000_000;
  * the thread has to do between two slices.
  */
 const SCORING_SHARE = 0.5;
-
-/** Bounds of Retry-After, in ms: those of a full queue. */
-const RETRY_MS_MIN = 50;
-const RETRY_MS_MAX = 30_000;
 
 /** What scoring a request takes. */
 export interface ScoringWork {
@@ -94,8 +91,7 @@ function full(
   unit: string,
   { limit, value, productCount }: { limit: number; value: number; productCount: number },
 ): ServerError {
-  const waitMs = Math.ceil(productCount / PRODUCTS_PER_MS / 2);
-  const retryAfterMs = Math.min(RETRY_MS_MAX, Math.max(RETRY_MS_MIN, waitMs));
+  const retryAfterMs = retryAfterMsOf(productCount / PRODUCTS_PER_MS / 2);
   return new ServerError(
     'EMB_QUEUE_FULL',
     `Too much is being scored: ${value} ${unit}, the limit is ${limit}. ` +

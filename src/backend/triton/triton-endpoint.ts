@@ -32,7 +32,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   let batchesInFlight = 0;
   let outstandingTokens = 0;
   let isDraining = false;
-  let onDrained: (() => void) | undefined;
+  const whenDrained: (() => void)[] = [];
   let cancelProbe: () => void = () => undefined;
   let verifying: Promise<boolean> | undefined;
   let answeredMs = 0;
@@ -128,7 +128,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     } finally {
       batchesInFlight--;
       outstandingTokens -= tokens;
-      if (batchesInFlight === 0) onDrained?.();
+      if (batchesInFlight === 0) for (const resolve of whenDrained.splice(0)) resolve();
     }
   };
 
@@ -211,9 +211,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
       isDraining = true;
       options.onChange();
       if (batchesInFlight === 0) return Promise.resolve();
-      return new Promise((resolve) => {
-        onDrained = resolve;
-      });
+      return new Promise((resolve) => whenDrained.push(resolve));
     },
     resume() {
       isDraining = false;

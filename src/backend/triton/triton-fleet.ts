@@ -43,6 +43,8 @@ export function createTritonFleet(options: {
   endpoint: Omit<EndpointOptions, 'url' | 'host' | 'onChange'>;
 }): TritonFleet {
   let endpoints: readonly TritonEndpoint[] = [];
+  /** Whose addresses are gone, until their last batch is back. */
+  const retiring = new Set<TritonEndpoint>();
   let summary = summarize();
 
   function onChange(): void {
@@ -81,7 +83,7 @@ export function createTritonFleet(options: {
     const byUrl = new Map(addresses.map((address) => [address.url, address]));
     for (const endpoint of endpoints) {
       if (!byUrl.has(endpoint.url)) void retire(endpoint);
-      else if (endpoint.isDraining) endpoint.resume();
+      else if (retiring.delete(endpoint)) endpoint.resume();
     }
     const known = new Set(endpoints.map((endpoint) => endpoint.url));
     const added = [...byUrl.values()].filter((address) => !known.has(address.url));
@@ -95,10 +97,11 @@ export function createTritonFleet(options: {
   }
 
   async function retire(endpoint: TritonEndpoint): Promise<void> {
-    if (endpoint.isDraining) return;
+    if (retiring.has(endpoint)) return;
+    retiring.add(endpoint);
     await endpoint.drain();
     // Its address may have come back meanwhile.
-    if (!endpoint.isDraining) return;
+    if (!retiring.delete(endpoint)) return;
     endpoints = endpoints.filter((other) => other !== endpoint);
     endpoint.close();
   }

@@ -111,6 +111,15 @@ describe('which one', () => {
     await Promise.all(Array.from({ length: 6 }, () => rowsOf(both)));
     expect(batchCount(one)).toBeGreaterThan(before);
   });
+
+  test('each of those who drain an endpoint is told when it is empty', async () => {
+    const both = await onBoth();
+    const running = [rowsOf(both), rowsOf(both)];
+    expect(both.endpoints().map(({ batchesInFlight }) => batchesInFlight)).toEqual([1, 1]);
+    const told = [one, one, two, two].map(({ url }) => both.drain(url));
+    await Promise.all(running);
+    expect(await Promise.all(told)).toEqual([true, true, true, true]);
+  });
 });
 
 describe('which model', () => {
