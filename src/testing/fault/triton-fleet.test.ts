@@ -194,54 +194,47 @@ describe('one that fails', () => {
 });
 
 describe('names', () => {
+  /** Endpoints by the addresses that a name has. */
+  async function onName(resolve: (name: string) => Promise<string[]>) {
+    const urls = [`http://triton.test:${new URL(one.url).port}`];
+    const shared = { model: MODEL, dimension: DIMENSION, clock };
+    const named = tritonBackendOn({ ...shared, urls, resolveMs: 500, resolve });
+    backend = named;
+    await until('its address is up', () => named.state().isReady);
+    return named;
+  }
+
   test('each address is an endpoint, and they follow the name', async () => {
-    const port = new URL(one.url).port;
     let addresses = ['127.0.0.1'];
     let hosts: (string | undefined)[] = [];
-    backend = tritonBackendOn({
-      urls: [`http://triton.test:${port}`],
-      model: MODEL,
-      dimension: DIMENSION,
-      clock,
-      resolveMs: 500,
-      resolve: async (name) => {
-        hosts = [...hosts, name];
-        return addresses;
-      },
+    const named = await onName(async (name) => {
+      hosts = [...hosts, name];
+      return addresses;
     });
-    const named = backend;
-    await until('its address is up', () => named.state().isReady);
     expect(named.endpoints().map(({ url }) => url)).toEqual([one.url]);
+    expect(await named.drain(one.url)).toBe(true);
     addresses = ['127.0.0.1', '127.0.0.2'];
     await until('the second address is known', async () => {
       await clock.advance(500);
       return named.endpoints().length === 2;
     });
+    // What an operator drained stays so, whatever else the name says.
+    expect(named.endpoints().map(({ isDraining }) => isDraining)).toEqual([true, false]);
     addresses = ['127.0.0.2'];
     await until('the first is gone', async () => {
       await clock.advance(500);
       return named.endpoints().length === 1;
     });
-    expect(named.endpoints()[0].url).toBe(`http://127.0.0.2:${port}`);
+    expect(named.endpoints()[0].url).toBe(one.url.replace('127.0.0.1', '127.0.0.2'));
     expect(new Set(hosts)).toEqual(new Set(['triton.test']));
   });
 
   test('a name that is lost keeps the addresses it had', async () => {
-    const port = new URL(one.url).port;
     let isLost = false;
-    backend = tritonBackendOn({
-      urls: [`http://triton.test:${port}`],
-      model: MODEL,
-      dimension: DIMENSION,
-      clock,
-      resolveMs: 500,
-      resolve: async () => {
-        if (isLost) throw new Error('no such name');
-        return ['127.0.0.1'];
-      },
+    const named = await onName(async () => {
+      if (isLost) throw new Error('no such name');
+      return ['127.0.0.1'];
     });
-    const named = backend;
-    await until('it is up', () => named.state().isReady);
     isLost = true;
     for (let round = 0; round < 5; round++) await clock.advance(500);
     expect(await rowsOf(named)).toEqual(RIGHT[0]);
