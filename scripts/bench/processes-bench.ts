@@ -6,6 +6,7 @@
 import { parseArgs } from 'node:util';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
 import { wholeNumber } from './bench-options.ts';
+import { medianOf } from './load/latencies.ts';
 import { planRequests } from './load/plan-requests.ts';
 import { type MeasureTimes, measureLoad } from './measure.ts';
 import { say } from './progress.ts';
@@ -114,9 +115,8 @@ function report(found: readonly Measured[]): string {
   const medians = counts.map((count) => {
     const rates = found
       .filter(({ processCount }) => processCount === count)
-      .map(({ point }) => requestsPerSecond(point))
-      .sort((a, b) => a - b);
-    return `${count}: ${short(rates[Math.floor(rates.length / 2)])} requests/s in the middle`;
+      .map(({ point }) => requestsPerSecond(point));
+    return `${count}: ${short(medianOf(rates))} requests/s in the middle`;
   });
   return [
     textTable([...head, ...cpu, 'server MB'], rows),

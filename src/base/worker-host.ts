@@ -1,5 +1,6 @@
 import type { Clock } from './clock.ts';
 import { describeError, type Log } from './log.ts';
+import { restartDelayMs } from './restart-delay.ts';
 
 /**
  * What every worker of ours says first: that it is up, with facts about what it loaded, or why it
@@ -27,12 +28,6 @@ export interface WorkerHost<Job, Facts> {
   send(job: Job, transfer?: ArrayBuffer[]): void;
   close(): void;
 }
-
-/**
- * Wait before a worker that died is started again, times the deaths in a row: a model that cannot
- * load must not spin.
- */
-const RESTART_DELAY_MS = 100;
 
 /**
  * Starts a worker and keeps it running.
@@ -125,7 +120,7 @@ export function createWorkerHost<Greeting, Job, Reply, Facts>(options: {
       settleStart();
       return;
     }
-    clock.schedule(RESTART_DELAY_MS * (deathsInARow - 1), () => {
+    clock.schedule(restartDelayMs(deathsInARow), () => {
       if (!isClosed) start();
     });
   }

@@ -3,7 +3,6 @@ import type { ServerError } from '../base/errors.ts';
 /** What became of a batch, for the log and the metrics. */
 export interface BatchReport {
   readonly textCount: number;
-  readonly paddedLength: number;
   /** Tokens that were computed, padding included. */
   readonly computedTokenCount: number;
   /** Tokens that were not padding. */
@@ -37,14 +36,14 @@ export function reportOf(
   let tokenCount = 0;
   let queueMsMax = 0;
   for (const { ids, paddedLength: shared, arrivedMs, sentMs } of texts) {
-    paddedLength = Math.max(paddedLength, isOneByOne ? ids.length : shared);
+    paddedLength = Math.max(paddedLength, shared);
     tokenCount += ids.length;
     queueMsMax = Math.max(queueMsMax, sentMs - arrivedMs);
   }
   const textCount = texts.length;
   const computedTokenCount = isOneByOne ? tokenCount : textCount * paddedLength;
   return {
-    ...{ textCount, paddedLength, tokenCount, computedTokenCount },
+    ...{ textCount, tokenCount, computedTokenCount },
     ...{ inferMs, queueMsMax, error, rescueCallCount },
   };
 }

@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import { describeError, type Log } from '../base/log.ts';
+import { restartDelayMs } from '../base/restart-delay.ts';
 import { EXIT } from '../exit-status.ts';
 import { type Counting, createNumberGathering } from './number-gathering.ts';
 import { ownNumbers } from './own-numbers.ts';
@@ -29,9 +30,6 @@ export interface SupervisorOptions {
   /** Called once, when all processes listen, with the banner of the last. */
   readonly onListening: (banner: string) => void;
 }
-
-/** The same delay as between the starts of a worker: what cannot start must not spin. */
-const RESTART_DELAY_MS = 100;
 
 /** Statuses with which a process says that no start of it can work. */
 const HOPELESS: ReadonlySet<number | null> = new Set([EXIT.settings, EXIT.port, EXIT.backend]);
@@ -164,7 +162,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     const isOpen = places.every((each) => each.hasEverStarted);
     const isHopeless = !isOpen && HOPELESS.has(how.status);
     if (!isHopeless && deathsInARow <= options.restartsMax) {
-      clock.schedule(RESTART_DELAY_MS * (deathsInARow - 1), () => {
+      clock.schedule(restartDelayMs(deathsInARow), () => {
         if (endStatus === undefined) start(place);
       });
       return;
