@@ -186,7 +186,7 @@ function createBackend(options: BackendParts): { backend: Backend; started: Prom
 }
 
 function embedded({ config, manifest, clock, log }: BackendParts): EmbeddedBackend {
-  const { dimension, padId, outputs } = manifest;
+  const { dimension, outputs } = manifest;
   const paths = chooseModelFile({
     folder: resolve(config.modelsDir, manifest.id),
     files: manifest.files,
@@ -203,7 +203,6 @@ function embedded({ config, manifest, clock, log }: BackendParts): EmbeddedBacke
     ...spread,
     workerUrl: INFERENCE_WORKER,
     greeting: { ...paths, threadCount, wideThreadCount, outputs, dimension },
-    padId,
     startMsMax: config.workerStartMs,
     restartsMax: config.workerRestartsMax,
     clock,

@@ -1,9 +1,11 @@
 import { join, relative } from 'node:path';
-import { env, InferenceSession } from 'onnxruntime-node';
+import { env } from 'onnxruntime-node';
 import type { Head } from '../../src/backend/backend.ts';
-import { loadInferenceEngine } from '../../src/backend/embedded/inference-engine.ts';
-import type { InferenceOutputs } from '../../src/backend/embedded/inference-protocol.ts';
-import { disableRuntimeTelemetry } from '../../src/backend/embedded/runtime-telemetry.ts';
+import { loadInferenceEngine, openSession } from '../../src/backend/embedded/inference-engine.ts';
+import {
+  type InferenceOutputs,
+  tokensOfJob,
+} from '../../src/backend/embedded/inference-protocol.ts';
 
 /** A model as a manifest describes its outputs. */
 export interface MappedModel {
@@ -33,13 +35,7 @@ export async function writeMappedCopy(
 ): Promise<void> {
   const { modelPath, folder } = options;
   const mappedPath = join(folder, 'model.onnx');
-  disableRuntimeTelemetry();
-  const session = await InferenceSession.create(modelPath, {
-    intraOpNumThreads: 1,
-    interOpNumThreads: 1,
-    graphOptimizationLevel: 'all',
-    // It would warn that the result is for this machine alone.
-    logSeverityLevel: 3,
+  const session = await openSession(modelPath, 1, {
     optimizedModelFilePath: mappedPath,
     extra: { session: MAPPED_SESSION },
   });
@@ -67,10 +63,7 @@ async function rowsOf(model: MappedModel & { modelPath: string }): Promise<Infer
   try {
     return await engine.run({
       jobId: 0,
-      textCount: 1,
-      paddedLength: TOKEN_COUNT,
-      ids: Int32Array.from({ length: TOKEN_COUNT * 2 }, (_, i) => (i % 2 === 0 ? i / 2 : 0)),
-      mask: Int32Array.from({ length: TOKEN_COUNT * 2 }, (_, i) => (i + 1) % 2),
+      ...tokensOfJob([Array.from({ length: TOKEN_COUNT }, (_, id) => id)]),
       heads: Object.keys(model.outputs) as Head[],
       isAlone: true,
     });

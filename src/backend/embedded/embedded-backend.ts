@@ -13,12 +13,12 @@ import {
   valuesPerText,
 } from '../backend.ts';
 import { FloatBlock } from '../float-block.ts';
-import { writeTokenTensors } from '../token-tensors.ts';
-import type {
-  InferenceFacts,
-  InferenceGreeting,
-  InferenceMessage,
-  InferenceReply,
+import {
+  type InferenceFacts,
+  type InferenceGreeting,
+  type InferenceMessage,
+  type InferenceReply,
+  tokensOfJob,
 } from './inference-protocol.ts';
 
 /** The embedded backend, and the promise of its first start. */
@@ -56,13 +56,12 @@ export function createEmbeddedBackend(options: {
   messageTokensMax: number;
   workerUrl: URL;
   greeting: InferenceGreeting;
-  padId: number;
   startMsMax: number;
   restartsMax: number;
   clock: Clock;
   log: Log;
 }): EmbeddedBackend {
-  const { greeting, padId } = options;
+  const { greeting } = options;
   const { dimension } = greeting;
   const slots: Slot[] = [];
   const heads = Object.keys(greeting.outputs) as Head[];
@@ -106,19 +105,15 @@ export function createEmbeddedBackend(options: {
     const running = slots.filter((slot) => slot.host.facts !== undefined);
     if (running.length === 0) return Promise.reject(unavailable(slots[0].host.reason));
     const idlest = running.reduce((best, slot) => (slot.jobs.size < best.jobs.size ? slot : best));
-    // The first slot has a session over all cores, for a text that has them to itself.
     const textCount = batch.texts.length;
+    // The first slot has a session over all cores, for a text that has them to itself.
     const isAlone = textCount === 1 && slots.every((slot) => slot.jobs.size === 0);
-    const wordCount = textCount * batch.paddedLength * 2;
-    const ids = new Int32Array(wordCount);
-    const mask = new Int32Array(wordCount);
-    writeTokenTensors(batch, { padId, wordsPerValue: 2, ids, mask });
+    const tokens = tokensOfJob(batch.texts);
     const jobId = nextJobId++;
     return new Promise((resolve, reject) => {
       const { paddedLength, heads } = batch;
       idlest.jobs.set(jobId, { batch: { textCount, paddedLength }, heads, resolve, reject });
-      const job = { jobId, textCount, paddedLength, ids, mask, heads, isAlone };
-      idlest.host.send(job, [ids.buffer, mask.buffer]);
+      idlest.host.send({ jobId, ...tokens, heads, isAlone }, [tokens.ids.buffer]);
     });
   }
 

@@ -49,14 +49,11 @@ export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<
 
   const takesMask = session.inputNames.includes('attention_mask');
 
-  /** @param job of one text, without padding. */
-  async function runText(job: InferenceJob): Promise<InferenceOutputs> {
-    const shape = [1, job.paddedLength];
-    const feeds: Record<string, Tensor> = {
-      input_ids: new Tensor('int64', new BigInt64Array(job.ids.buffer), shape),
-    };
+  async function runText(ids: BigInt64Array, job: InferenceJob): Promise<InferenceOutputs> {
+    const shape = [1, ids.length];
+    const feeds: Record<string, Tensor> = { input_ids: new Tensor('int64', ids, shape) };
     if (takesMask) {
-      const mask = new BigInt64Array(job.mask.buffer);
+      const mask = new BigInt64Array(ids.length).fill(1n);
       feeds.attention_mask = new Tensor('int64', mask, shape);
     }
     const chosen = job.isAlone && wide !== undefined ? wide : session;
@@ -73,8 +70,13 @@ export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<
 
   /** One text after the other, each without padding: none has neighbours that could change it. */
   async function run(job: InferenceJob): Promise<InferenceOutputs> {
+    const ids = new BigInt64Array(job.ids.buffer);
     const parts: InferenceOutputs[] = [];
-    for (const text of textsOf(job)) parts.push(await runText(text));
+    let start = 0;
+    for (const count of job.tokenCounts) {
+      parts.push(await runText(ids.subarray(start, start + count), job));
+      start += count;
+    }
     return parts.length === 1 ? parts[0] : joinOutputs(job, parts, greeting.dimension);
   }
 
@@ -93,7 +95,12 @@ export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<
   };
 }
 
-function openSession(modelPath: string, threadCount: number): Promise<InferenceSession> {
+/** @param more options beyond those that every session has. */
+export function openSession(
+  modelPath: string,
+  threadCount: number,
+  more: InferenceSession.SessionOptions = {},
+): Promise<InferenceSession> {
   disableRuntimeTelemetry();
   return InferenceSession.create(modelPath, {
     intraOpNumThreads: threadCount,
@@ -101,31 +108,9 @@ function openSession(modelPath: string, threadCount: number): Promise<InferenceS
     executionMode: 'sequential',
     graphOptimizationLevel: 'all',
     logSeverityLevel: 3,
+    ...more,
   });
 }
-
-/** Each text of a padded batch as a batch of its own, without padding. */
-function textsOf(job: InferenceJob): InferenceJob[] {
-  const wordsPerRow = job.paddedLength * WORDS_PER_VALUE;
-  return Array.from({ length: job.textCount }, (_, row) => {
-    const start = row * wordsPerRow;
-    const mask = job.mask.subarray(start, start + wordsPerRow);
-    let tokenCount = 0;
-    while (tokenCount < job.paddedLength && mask[tokenCount * WORDS_PER_VALUE] === 1) tokenCount++;
-    const end = start + tokenCount * WORDS_PER_VALUE;
-    const ids = job.ids.slice(start, end);
-    return {
-      ...job,
-      textCount: 1,
-      paddedLength: tokenCount,
-      ids,
-      mask: job.mask.slice(start, end),
-    };
-  });
-}
-
-/** An int64 is two 32-bit words. */
-const WORDS_PER_VALUE = 2;
 
 /** Puts the outputs of texts that ran alone where a padded batch would have them. */
 function joinOutputs(
@@ -133,9 +118,10 @@ function joinOutputs(
   parts: readonly InferenceOutputs[],
   dimension: number,
 ): InferenceOutputs {
+  const paddedLength = Math.max(...job.tokenCounts);
   const joined: { -readonly [H in Head]?: Float32Array<ArrayBuffer> } = {};
   for (const head of job.heads) {
-    const each = valuesPerText(head, { dimension, paddedLength: job.paddedLength });
+    const each = valuesPerText(head, { dimension, paddedLength });
     const all = new Float32Array(each * parts.length);
     for (const [index, part] of parts.entries()) all.set(part[head] ?? [], index * each);
     joined[head] = all;

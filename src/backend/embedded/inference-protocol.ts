@@ -28,21 +28,37 @@ export interface InferenceFacts {
 /** What a worker may be told after the greeting: to compute, or to end once it has. */
 export type InferenceMessage = InferenceJob | 'end';
 
-/** One padded batch. */
-export interface InferenceJob {
-  readonly jobId: number;
-  readonly textCount: number;
-  readonly paddedLength: number;
-  /** `[textCount, paddedLength]` as int64, little-endian, low word first. */
+/** The token ids of some texts. */
+export interface JobTokens {
+  /** Of all texts, one after the other, as int64: little-endian, low word first. */
   readonly ids: Int32Array<ArrayBuffer>;
-  /** The same shape and form: 1 for a token, 0 for padding. */
-  readonly mask: Int32Array<ArrayBuffer>;
+  /** One for each text. */
+  readonly tokenCounts: readonly number[];
+}
+
+/** Texts to be computed one by one. */
+export interface InferenceJob extends JobTokens {
+  readonly jobId: number;
   readonly heads: readonly Head[];
   /** Nothing else is being computed: the wide session may have all cores. */
   readonly isAlone: boolean;
 }
 
-/** One array for each head that was asked for, in the shapes of `BatchOutput`. */
+/** Puts texts into the form of a job. No BigInt is made for any token: an id fits its low word. */
+export function tokensOfJob(texts: readonly ArrayLike<number>[]): JobTokens {
+  const tokenCounts = texts.map(({ length }) => length);
+  const ids = new Int32Array(2 * tokenCounts.reduce((sum, count) => sum + count, 0));
+  let at = 0;
+  for (const text of texts) {
+    for (let index = 0; index < text.length; index++, at += 2) ids[at] = text[index];
+  }
+  return { ids, tokenCounts };
+}
+
+/**
+ * One array for each head that was asked for, in the shapes of `BatchOutput`; the padded length is
+ * that of the longest text.
+ */
 export type InferenceOutputs = { readonly [H in Head]?: Float32Array<ArrayBuffer> };
 
 /** The answer to one job, or why there is none. */

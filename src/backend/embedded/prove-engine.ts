@@ -1,6 +1,6 @@
 import { type Head, headSet, valuesPerText } from '../backend.ts';
 import type { InferenceEngine } from './inference-engine.ts';
-import type { InferenceGreeting } from './inference-protocol.ts';
+import { type InferenceGreeting, tokensOfJob } from './inference-protocol.ts';
 
 /**
  * Runs `<s> </s>` through a model that was just loaded: what loads need not compute, and only a
@@ -16,10 +16,7 @@ export async function proveEngine(
   const heads = headSet(Object.keys(greeting.outputs) as Head[]);
   const outputs = await engine.run({
     jobId: 0,
-    textCount: 1,
-    paddedLength: size.paddedLength,
-    ids: Int32Array.of(0, 0, 2, 0),
-    mask: Int32Array.of(1, 0, 1, 0),
+    ...tokensOfJob([[0, 2]]),
     heads,
     isAlone: false,
   });

@@ -33,7 +33,6 @@ for (const file of ['onnx/model.onnx', 'onnx/model-int8.onnx']) {
           outputs: manifest.outputs,
           dimension: manifest.dimension,
         },
-        padId: manifest.padId,
         startMsMax: 60_000,
         restartsMax: 0,
         clock: systemClock,

@@ -37,15 +37,8 @@ afterAll(async () => {
 async function rowOf(engine: InferenceEngine, text: string): Promise<Float32Array> {
   const [{ ids }] = await tokenizer.encode([text], { specialTokens: true });
   const words = Int32Array.from(ids.flatMap((id) => [id, 0]));
-  const mask = Int32Array.from(ids.flatMap(() => [1, 0]));
-  const size = { jobId: 1, textCount: 1, paddedLength: ids.length };
-  const { dense } = await engine.run({
-    ...size,
-    ids: words,
-    mask,
-    heads: ['dense'],
-    isAlone: false,
-  });
+  const tokens = { ids: words, tokenCounts: [ids.length] };
+  const { dense } = await engine.run({ jobId: 1, ...tokens, heads: ['dense'], isAlone: false });
   return dense ?? new Float32Array();
 }
 
