@@ -123,6 +123,21 @@ test('an open load does not wait for replies', async () => {
   expect(result.sendLag?.count).toBe(20);
 });
 
+test('no more are counted than asked for, however many are under way', async () => {
+  // All sixteen connections are answered at once: the count ends in the middle of them.
+  const waiting: (() => void)[] = [];
+  const answer = (count: number): Promise<Response> =>
+    new Promise((resolve) => {
+      waiting.push(() => resolve(new Response(RIGHT)));
+      if (count >= 16) for (const release of waiting.splice(0)) release();
+    });
+  const result = await load(serve(answer), {
+    arrival: { kind: 'fixed', requestsPerSecond: 1000 },
+    requestCountMax: 10,
+  });
+  expect(result).toMatchObject({ requestCount: 10, failed: { count: 0 } });
+});
+
 test('a reply is put together from any pieces', async () => {
   const reply = encode(
     `HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: ${RIGHT.length}\r\n\r\n${RIGHT}`,

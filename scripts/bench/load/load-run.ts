@@ -178,9 +178,12 @@ class LoadRun {
     // An open load is judged by what was due in the window, however late it came; a closed one by
     // what came back in it.
     const atMs = this.#isClosed ? endMs : dueMs;
-    if (reply.status === 200 && atMs >= this.#fromMs && atMs < this.#toMs) {
+    const { requestCountMax } = this.#plan;
+    // On a machine that stalls, more may be under way than are still to be counted.
+    const isWanted = reply.status === 200 && this.#tally.requestCount < requestCountMax;
+    if (isWanted && atMs >= this.#fromMs && atMs < this.#toMs) {
       this.#tally.count(reply, { dueMs, sentMs, endMs });
-      if (this.#tally.requestCount >= this.#plan.requestCountMax) {
+      if (this.#tally.requestCount === requestCountMax) {
         this.#toMs = endMs;
         this.#isOver = true;
       }
