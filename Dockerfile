@@ -27,10 +27,9 @@ RUN apt-get update \
 # packs them itself as it starts.
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY models ./models
-COPY scripts ./scripts
 COPY src ./src
-RUN bun scripts/setup.ts --model multilingual-e5-small --scope all \
-  && bun scripts/setup.ts --model bge-m3 --scope tokenizer
+RUN bun src/provision/setup.ts --model multilingual-e5-small --scope all \
+  && bun src/provision/setup.ts --model bge-m3 --scope tokenizer
 
 # --- The image: no compiler, no package manager's leftovers, no right to write.
 FROM bun

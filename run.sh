@@ -196,7 +196,7 @@ ensure_model() {
   if is_stamp_current "$models_dir/$1/.setup-$2"; then return; fi
   lock
   # It says itself, in one line, what failed and what to do.
-  bun scripts/setup.ts --model "$1" --scope "$2" --models-dir "$models_dir" || exit "$EXIT_MODEL"
+  bun src/provision/setup.ts --model "$1" --scope "$2" --models-dir "$models_dir" || exit "$EXIT_MODEL"
 }
 
 # --- Backend --------------------------------------------------------------------------------------
@@ -319,12 +319,12 @@ serve_with_compose() {
   # A second export would end the containers of the first.
   lock
   # The check says in one line why an engine is not right for this GPU, image or configuration.
-  if ! bun scripts/export.ts --check --model "$model"; then
+  if ! bun src/provision/export.ts --check --model "$model"; then
     # A Triton that serves the old engine holds the memory that the build needs.
     step 'stopping the containers that serve' docker compose stop ||
       fail "$EXIT_DOCKER" "Compose could not stop what serves: $(reason)."
     say "exporting $model to a TensorRT engine, which takes a while"
-    bun scripts/export.ts --model "$model" || exit "$EXIT_EXPORT"
+    bun src/provision/export.ts --model "$model" || exit "$EXIT_EXPORT"
     # To Compose nothing has changed: it would start the old containers again.
     up+=(--force-recreate)
   fi
@@ -358,12 +358,12 @@ run_tests() {
   ensure_model multilingual-e5-small all
   ensure_model bge-m3 tokenizer
   lock
-  bun scripts/triton-setup.ts || exit "$EXIT_TRITON"
-  bun scripts/test-programs.ts || exit "$EXIT_DEPENDENCIES"
-  bun scripts/clients-setup.ts || exit "$EXIT_DEPENDENCIES"
+  bun scripts/ci/triton-setup.ts || exit "$EXIT_TRITON"
+  bun scripts/ci/test-programs.ts || exit "$EXIT_DEPENDENCIES"
+  bun scripts/ci/clients-setup.ts || exit "$EXIT_DEPENDENCIES"
   unlock
   # Not `bun run check`, which is the same but adds a line after the totals when something failed.
-  exec bun scripts/check.ts "$@"
+  exec bun scripts/ci/check.ts "$@"
 }
 
 # run_script SCRIPT SCOPE ARGUMENTS...
@@ -384,7 +384,7 @@ run_export() {
     *' --help '* | *' -h '*) ;;
     *) lock ;;
   esac
-  exec bun scripts/export.ts "$@"
+  exec bun src/provision/export.ts "$@"
 }
 
 read_serve_flags() {
@@ -437,7 +437,7 @@ main() {
     triton)
       ensure_bun
       ensure_dependencies production
-      bun scripts/triton-setup.ts || exit "$EXIT_TRITON"
+      bun scripts/ci/triton-setup.ts || exit "$EXIT_TRITON"
       run_script scripts/triton.ts production "$@"
       ;;
     help) usage ;;

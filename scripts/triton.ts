@@ -6,10 +6,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { StepError } from '../src/provision/setup/step-error.ts';
 import { startTriton } from '../src/testing/triton/start-triton.ts';
 import { writeRepository } from '../src/testing/triton/write-repository.ts';
-import { StepError } from './setup/step-error.ts';
-import { setUpTritonVenv } from './triton-setup.ts';
+import { setUpTritonVenv } from './ci/triton-setup.ts';
 
 const HELP = `Starts a real Triton on the CPU, with a stand-in for the model, until Ctrl-C.
 

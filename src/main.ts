@@ -1,7 +1,7 @@
 import { createLog } from './base/log.ts';
-import { readConfig } from './config.ts';
-import { orExit } from './exit-status.ts';
-import { processIndexOf } from './processes/process-handle.ts';
+import { readConfig } from './config/config.ts';
+import { orExit } from './serve/exit-status.ts';
+import { processIndexOf } from './serve/processes/process-handle.ts';
 
 // A log that cannot be written, on a full disk for instance, must not end the server.
 process.stderr.on('error', () => undefined);
@@ -21,10 +21,10 @@ async function main(): Promise<void> {
     ...(index === undefined ? {} : { always: { process: index } }),
   });
   if (config.serverProcesses > 1 && index === undefined) {
-    const { supervise } = await import('./processes/supervise.ts');
+    const { supervise } = await import('./serve/processes/supervise.ts');
     const entry = import.meta.path;
     process.exit(await supervise({ entry, environment: process.env, config, log }));
   }
-  const { serve } = await import('./serve.ts');
+  const { serve } = await import('./serve/serve.ts');
   await serve({ config, log, index });
 }

@@ -1,12 +1,12 @@
-import type { InferenceEngine } from '../src/backend/embedded/inference-engine.ts';
+import type { InferenceEngine } from '../src/backend/local/inference-engine.ts';
 import type {
   InferenceFacts,
   InferenceGreeting,
   InferenceJob,
   InferenceMessage,
   InferenceReply,
-} from '../src/backend/embedded/inference-protocol.ts';
-import { openEngine } from '../src/backend/embedded/open-engine.ts';
+} from '../src/backend/local/inference-protocol.ts';
+import { openEngine } from '../src/backend/local/open-engine.ts';
 import { describeError } from '../src/base/log.ts';
 import type { WorkerGreeting } from '../src/base/worker-host.ts';
 

@@ -1,12 +1,15 @@
 import { describeError } from '../src/base/log.ts';
 import type { WorkerGreeting } from '../src/base/worker-host.ts';
-import { loadTokenizerEngine, type TokenizerEngine } from '../src/tokenizer/tokenizer-engine.ts';
+import {
+  loadTokenizerEngine,
+  type TokenizerEngine,
+} from '../src/tokenizer/pool/tokenizer-engine.ts';
 import type {
   TokenizerFacts,
   TokenizerGreeting,
   TokenizerJob,
   TokenizerReply,
-} from '../src/tokenizer/tokenizer-protocol.ts';
+} from '../src/tokenizer/pool/tokenizer-protocol.ts';
 
 declare const self: Worker;
 

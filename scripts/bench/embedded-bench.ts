@@ -7,7 +7,7 @@ import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import packageJson from '../../package.json';
-import { chooseModelFile, usableModelFile } from '../../src/backend/embedded/model-file.ts';
+import { chooseModelFile, usableModelFile } from '../../src/backend/local/model-file.ts';
 import { loadManifest, type ModelManifest } from '../../src/model/manifest.ts';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
 import type { BarePlan } from './bare/bare-plan.ts';

@@ -11,10 +11,10 @@ import { parseArgs } from 'node:util';
 import { legalProse, legalQueries } from '../../src/testing/legal-prose.ts';
 import { createReferenceTokenizer } from '../../src/testing/reference-tokenizer.ts';
 import { compareTokenizers } from '../../src/testing/tokenizer-comparison.ts';
-import { compileTokenizer } from '../../src/tokenizer/compile-tokenizer.ts';
-import { createCompiledTokenizer } from '../../src/tokenizer/compiled-tokenizer.ts';
-import { createTokenIds } from '../../src/tokenizer/token-ids.ts';
-import { openCompiledTokenizer } from '../../src/tokenizer/tokenizer-file.ts';
+import { compileTokenizer } from '../../src/tokenizer/compiler/compile-tokenizer.ts';
+import { openCompiledTokenizer } from '../../src/tokenizer/compiler/tokenizer-file.ts';
+import { createCompiledTokenizer } from '../../src/tokenizer/xlmr/compiled-tokenizer.ts';
+import { createTokenIds } from '../../src/tokenizer/xlmr/token-ids.ts';
 import { verdict } from './run-script.ts';
 import {
   createOurs,

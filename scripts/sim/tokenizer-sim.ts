@@ -10,9 +10,9 @@ import { parseArgs } from 'node:util';
 import { createReferenceTokenizer } from '../../src/testing/reference-tokenizer.ts';
 import { compareTokenizers } from '../../src/testing/tokenizer-comparison.ts';
 import { createRandom, randomText } from '../../src/testing/tokenizer-texts.ts';
-import { compileTokenizer } from '../../src/tokenizer/compile-tokenizer.ts';
-import { readCompiledTokenizer } from '../../src/tokenizer/compiled-format.ts';
-import { createCompiledTokenizer } from '../../src/tokenizer/compiled-tokenizer.ts';
+import { compileTokenizer } from '../../src/tokenizer/compiler/compile-tokenizer.ts';
+import { readCompiledTokenizer } from '../../src/tokenizer/xlmr/compiled-format.ts';
+import { createCompiledTokenizer } from '../../src/tokenizer/xlmr/compiled-tokenizer.ts';
 
 /** Texts that the reference gets in one call. */
 const BATCH_SIZE = 2_000;

@@ -1,4 +1,4 @@
-import type { FloatBlock } from './float-block.ts';
+import type { FloatBlock } from '../vectors/float-block.ts';
 
 /**
  * What the batcher and the journey know of a backend. Both backends, and every fake, pass

@@ -30,6 +30,17 @@ export const systemClock: Clock = {
 };
 
 /**
+ * The same clock for a program that runs to an end: a scheduled action keeps the process alive.
+ */
+export const foregroundClock: Clock = {
+  ...systemClock,
+  schedule(delayMs, action) {
+    const timer = setTimeout(action, delayMs);
+    return () => clearTimeout(timer);
+  },
+};
+
+/**
  * Keeps the process alive, which scheduled actions do not: for one that only waits for others. The
  * returned function lets it end.
  */

@@ -1,4 +1,4 @@
-import { faultOfRow, faultOfRows, faultOfWeights } from '../backend/output-guard.ts';
+import { faultOfRow, faultOfRows, faultOfWeights } from '../vectors/output-guard.ts';
 import type { TextOutput } from './text-output.ts';
 
 /** What the model's rows must be. */

@@ -1,6 +1,6 @@
 import { type BatchOutput, type Head, type TokenBatch, valuesPerText } from '../backend/backend.ts';
-import type { FloatBlock } from '../backend/float-block.ts';
 import { invariant } from '../base/invariant.ts';
+import type { FloatBlock } from '../vectors/float-block.ts';
 
 /**
  * What one text got: the heads that were asked for, without padding. Views of its batch's output,

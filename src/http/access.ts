@@ -1,7 +1,7 @@
 import { cors } from '@elysiajs/cors';
 import type { Elysia } from 'elysia';
 import type { ServerError } from '../base/errors.ts';
-import type { Config } from '../config.ts';
+import type { Config } from '../config/config.ts';
 import { createApiKeys } from './api-keys.ts';
 
 /** Says whose request it is; undefined where that is not known, as on a Unix socket. */

@@ -1,8 +1,8 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { ServerError } from '../base/errors.ts';
-import { ConfigError } from '../config.ts';
-import { SECRET, SECRET_WANTED } from '../config-kinds.ts';
+import { ConfigError } from '../config/config.ts';
+import { SECRET, SECRET_WANTED } from '../config/setting-kinds.ts';
 import { pathOf } from './request-path.ts';
 
 /** Decides whether a request may pass. */

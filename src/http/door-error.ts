@@ -1,9 +1,9 @@
 import type { ServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { errorReply, requestIdOf } from './error-reply.ts';
-import { openaiErrorReply } from './openai-error.ts';
+import { openaiErrorReply } from './openai/openai-error.ts';
 import { pathOf } from './request-path.ts';
-import { teiErrorReply } from './tei-error.ts';
+import { teiErrorReply } from './tei/tei-error.ts';
 
 const OPENAI_PATH = /^\/(v1(\/.*)?|embeddings)$/;
 const TEI_PATH = /^\/(embed|embed_all|embed_sparse|similarity|rerank|tokenize|decode)?$/;

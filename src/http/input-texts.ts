@@ -1,5 +1,5 @@
 import { ServerError } from '../base/errors.ts';
-import type { CompiledTokenizer } from '../tokenizer/compiled-tokenizer.ts';
+import type { CompiledTokenizer } from '../tokenizer/xlmr/compiled-tokenizer.ts';
 import { type Fields, requiredTexts, type Texts } from './field-checks.ts';
 
 /** What a door that may be given token ids does with them. */

@@ -1,20 +1,20 @@
 import type { Head } from '../backend/backend.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
-import type { Encode, EncodeResult } from '../encode.ts';
+import type { Encode, EncodeResult } from '../encode/encode.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import { type ByteWriter, writeJson } from '../reply/byte-writer.ts';
 import { encodeReply } from '../reply/encode-reply.ts';
 import { negotiateFormat, type ReplyFormat } from '../reply/reply-format.ts';
-import type { CompiledTokenizer } from '../tokenizer/compiled-tokenizer.ts';
+import type { CompiledTokenizer } from '../tokenizer/xlmr/compiled-tokenizer.ts';
 import type { CallerOf } from './access.ts';
 import type { BodyIntake } from './body-intake.ts';
 import type { DocumentFacts } from './document-parts.ts';
 import { REQUEST_ID_HEADER } from './error-reply.ts';
 import { type Fields, fieldsOf } from './field-checks.ts';
 import type { TokenIdPolicy } from './input-texts.ts';
+import type { ScoringRoom } from './native/scoring-room.ts';
 import { readBody } from './read-body.ts';
-import type { ScoringRoom } from './scoring-room.ts';
 import { SERVED_BY_HEADER } from './served-by.ts';
 import { serverTiming } from './server-timing.ts';
 

@@ -5,8 +5,8 @@ import type {
   InferOptions,
   TokenBatch,
 } from '../backend/backend.ts';
-import { FloatBlock } from '../backend/float-block.ts';
 import type { ServerError } from '../base/errors.ts';
+import { FloatBlock } from '../vectors/float-block.ts';
 import { deterministicEmbedding } from './triton/deterministic-embedding.ts';
 
 /** A batch that the fake was given; it runs until the test ends it. */

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { withTables } from '../../scripts/readme-tables.ts';
+import { withTables } from '../../scripts/ci/readme-tables.ts';
 import { ERRORS } from '../base/errors.ts';
 import * as client from '../client/api-encoder.ts';
-import { SETTINGS } from '../config.ts';
-import type { Setting } from '../config-kinds.ts';
+import { SETTINGS } from '../config/config.ts';
+import type { Setting } from '../config/setting-kinds.ts';
 import { type FakeTriton, startFakeTriton } from './fake-triton.ts';
 import { type RunningServer, startServer } from './start-server.ts';
 
@@ -75,7 +75,7 @@ describe('the public surface', () => {
 });
 
 describe('the README', () => {
-  test('has the settings and the error codes that the code has: bun scripts/readme-tables.ts', () => {
+  test('has the settings and the error codes that the code has: bun scripts/ci/readme-tables.ts', () => {
     expect(README).toBe(withTables(README));
   });
 

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
+import { openCompiledTokenizer } from '../tokenizer/compiler/tokenizer-file.ts';
 import {
   type CompiledTokenizer,
   createCompiledTokenizer,
-} from '../tokenizer/compiled-tokenizer.ts';
-import { openCompiledTokenizer } from '../tokenizer/tokenizer-file.ts';
+} from '../tokenizer/xlmr/compiled-tokenizer.ts';
 import { createReferenceTokenizer, type ReferenceTokenizer } from './reference-tokenizer.ts';
 
 /** The tokenizer of the default model and the reference, over one `tokenizer.json`. */

@@ -7,10 +7,10 @@ import {
   type InferOptions,
   type TokenBatch,
 } from '../backend/backend.ts';
-import { FloatBlock } from '../backend/float-block.ts';
 import { ServerError } from '../base/errors.ts';
 import { createBatchRunner, type RunningText } from '../batcher/batch-runner.ts';
 import { PoisonList } from '../batcher/poison-list.ts';
+import { FloatBlock } from '../vectors/float-block.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 const DENSE = headSet(['dense']);

@@ -1,11 +1,11 @@
 import { join } from 'node:path';
-import { createApp } from '../app.ts';
 import { systemClock } from '../base/clock.ts';
 import { createLog } from '../base/log.ts';
-import { type Config, readConfig } from '../config.ts';
-import { listen } from '../listen.ts';
+import { type Config, readConfig } from '../config/config.ts';
 import { loadManifest } from '../model/manifest.ts';
-import { createParts, type LiveParts } from '../parts.ts';
+import { createApp } from '../serve/app.ts';
+import { listen } from '../serve/listen.ts';
+import { createParts, type LiveParts } from '../serve/parts.ts';
 
 const MODELS = join(import.meta.dir, '../../models');
 

@@ -1,7 +1,7 @@
 import { createLog } from '../base/log.ts';
-import type { ProcessEnd, ProcessHandle } from '../processes/process-handle.ts';
-import type { FromProcess, FromSupervisor } from '../processes/process-protocol.ts';
-import { createSupervisor, type SupervisorOptions } from '../processes/supervisor.ts';
+import type { ProcessEnd, ProcessHandle } from '../serve/processes/process-handle.ts';
+import type { FromProcess, FromSupervisor } from '../serve/processes/process-protocol.ts';
+import { createSupervisor, type SupervisorOptions } from '../serve/processes/supervisor.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 /** A process that does what the test says, and records what it is told. */

@@ -1,5 +1,5 @@
-import type { CompiledTokenizer } from '../tokenizer/compiled-tokenizer.ts';
-import { createTokenIds } from '../tokenizer/token-ids.ts';
+import type { CompiledTokenizer } from '../tokenizer/xlmr/compiled-tokenizer.ts';
+import { createTokenIds } from '../tokenizer/xlmr/token-ids.ts';
 import type { ReferenceOptions, ReferenceTokenizer } from './reference-tokenizer.ts';
 
 /** More than any test text has. */

@@ -1,8 +1,8 @@
 import { systemClock } from '../../../src/base/clock.ts';
 import type { Lifetime } from '../../../src/base/lifetime.ts';
 import { createLog } from '../../../src/base/log.ts';
-import { openTokenizer } from '../../../src/tokenizer/open-tokenizer.ts';
-import { createTokenizerPool } from '../../../src/tokenizer/tokenizer-pool.ts';
+import { openTokenizer } from '../../../src/tokenizer/pool/open-tokenizer.ts';
+import { createTokenizerPool } from '../../../src/tokenizer/pool/tokenizer-pool.ts';
 import { benchTexts } from '../bench-texts.ts';
 import type { MicroGroup } from './micro-task.ts';
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { startTriton } from '../../../src/testing/triton/start-triton.ts';
 import type { TritonStatistics } from '../../../src/testing/triton/triton-statistics.ts';
 import { writeRepository } from '../../../src/testing/triton/write-repository.ts';
-import { setUpTritonVenv } from '../../triton-setup.ts';
+import { setUpTritonVenv } from '../../ci/triton-setup.ts';
 
 /** Name of the model inside Triton, as the manifest of BGE-M3 has it. */
 export const TRITON_MODEL = 'bge_model';

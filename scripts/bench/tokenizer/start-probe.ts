@@ -1,6 +1,6 @@
-import { createCompiledTokenizer } from '../../../src/tokenizer/compiled-tokenizer.ts';
-import { createTokenIds } from '../../../src/tokenizer/token-ids.ts';
-import { openCompiledTokenizer } from '../../../src/tokenizer/tokenizer-file.ts';
+import { openCompiledTokenizer } from '../../../src/tokenizer/compiler/tokenizer-file.ts';
+import { createCompiledTokenizer } from '../../../src/tokenizer/xlmr/compiled-tokenizer.ts';
+import { createTokenIds } from '../../../src/tokenizer/xlmr/token-ids.ts';
 
 /**
  * Opens the compiled tokenizer and encodes one text in a process that has done neither before, and

@@ -1,4 +1,4 @@
-import { faultOfRow } from '../output-guard.ts';
+import { faultOfRow } from '../../vectors/output-guard.ts';
 
 /**
  * How alike two rows of one text are when one model made them, as a cosine. Engines of one model in

@@ -1,7 +1,7 @@
 import { ServerError } from '../../base/errors.ts';
 import { invariant } from '../../base/invariant.ts';
+import { FloatBlock } from '../../vectors/float-block.ts';
 import { type BatchOutput, type Head, type TokenBatch, valuesPerText } from '../backend.ts';
-import { FloatBlock } from '../float-block.ts';
 import { writeTokenTensors } from '../token-tensors.ts';
 
 /**

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 
 /**
- * Where the Python clients of the tests stand. Git-ignored; `scripts/clients-setup.ts` fills it.
+ * Where the Python clients of the tests stand. Git-ignored; `scripts/ci/clients-setup.ts` fills it.
  */
 export const CLIENTS_VENV_DIRECTORY = join(import.meta.dir, '../../../.tools/clients-venv');
 

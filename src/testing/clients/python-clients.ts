@@ -25,7 +25,7 @@ interface Answer {
 export function startPythonClients(): PythonClients {
   if (!existsSync(clientsPython())) {
     throw new Error(
-      'The Python clients are missing: run `./run.sh test` or `bun scripts/clients-setup.ts`.',
+      'The Python clients are missing: run `./run.sh test` or `bun scripts/ci/clients-setup.ts`.',
     );
   }
   const child = Bun.spawn([clientsPython(), join(import.meta.dir, 'clients.py')], {

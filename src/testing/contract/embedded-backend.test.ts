@@ -1,6 +1,6 @@
 import { setDefaultTimeout } from 'bun:test';
 import { join } from 'node:path';
-import { createEmbeddedBackend } from '../../backend/embedded/embedded-backend.ts';
+import { createEmbeddedBackend } from '../../backend/local/embedded-backend.ts';
 import { systemClock } from '../../base/clock.ts';
 import { createLog } from '../../base/log.ts';
 import { loadManifest } from '../../model/manifest.ts';

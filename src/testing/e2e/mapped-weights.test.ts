@@ -13,9 +13,9 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { ensureMappedCopy } from '../../../scripts/setup/mapped-copy.ts';
-import { usableModelFile } from '../../backend/embedded/model-file.ts';
+import { usableModelFile } from '../../backend/local/model-file.ts';
 import { loadManifest } from '../../model/manifest.ts';
+import { ensureMappedCopy } from '../../provision/mapped/mapped-copy.ts';
 import { until } from '../until.ts';
 import { startProcess } from './start-process.ts';
 
@@ -46,7 +46,7 @@ beforeAll(async () => {
   }
   [mappedPath = '', weightsPath = ''] = await ensureMappedCopy({
     ...{ manifest, folder, log: () => undefined },
-    importWriter: () => import('../../../scripts/setup/write-mapped-copy.ts'),
+    importWriter: () => import('../../provision/mapped/write-mapped-copy.ts'),
   });
 });
 

@@ -5,13 +5,13 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { withGraph } from '../../../scripts/export/graph/graph-edit.ts';
-import { prepareGraphs } from '../../../scripts/export/graph/prepare-graph.ts';
-import { readModel } from '../../../scripts/export/onnx/read-model.ts';
-import { floatTensor, loadFloats, type Tensor } from '../../../scripts/export/onnx/tensor.ts';
-import { writeModel } from '../../../scripts/export/onnx/write-model.ts';
-import { readLinearLayer } from '../../../scripts/export/torch-file.ts';
 import { decodeSelfCheckRow, readPlanRecord } from '../../model/plan-record.ts';
+import { withGraph } from '../../provision/export/graph/graph-edit.ts';
+import { prepareGraphs } from '../../provision/export/graph/prepare-graph.ts';
+import { readLinearLayer } from '../../provision/export/torch-file.ts';
+import { readModel } from '../../provision/onnx/read-model.ts';
+import { floatTensor, loadFloats, type Tensor } from '../../provision/onnx/tensor.ts';
+import { writeModel } from '../../provision/onnx/write-model.ts';
 import { loadGolden, SMALL_MODEL_FOLDER } from '../golden/xlmr-small.ts';
 import { createExportFixture, type ExportFixture, HUB_FILES, REVISION } from './export-fixture.ts';
 

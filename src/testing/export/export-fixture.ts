@@ -39,7 +39,7 @@ export interface ExportFixture {
   readonly hub: LoopbackHub;
   /** Calls of the stand-in `docker`, argument by argument. */
   dockerCalls(): string[][];
-  /** Starts `scripts/export.ts`; without a signal, `kill` ends it as a crash would. */
+  /** Starts `src/provision/export.ts`; without a signal, `kill` ends it as a crash would. */
   start(options?: { flags?: readonly string[]; environment?: Readonly<Record<string, string>> }): {
     ended: Promise<ExportRun>;
     kill(signal?: NodeJS.Signals): void;
@@ -83,7 +83,7 @@ export async function createExportFixture(
         .filter(Boolean)
         .map((line) => JSON.parse(line)),
     start({ flags = [], environment = {} } = {}) {
-      const script = join(import.meta.dir, '../../../scripts/export.ts');
+      const script = join(import.meta.dir, '../../provision/export.ts');
       const line = ['--hub', hub.url, '--models-dir', modelsDir, '--model', 'small', ...flags];
       const child = Bun.spawn([process.execPath, script, ...line], {
         env: {

@@ -4,7 +4,7 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { createOnnxSession } from '../../../scripts/export/onnx-session.ts';
+import { createOnnxSession } from '../../provision/onnx/onnx-session.ts';
 import { loadGolden, SMALL_MODEL_FOLDER } from '../golden/xlmr-small.ts';
 import { until } from '../until.ts';
 import { createExportFixture, type ExportFixture, HUB_FILES, REVISION } from './export-fixture.ts';

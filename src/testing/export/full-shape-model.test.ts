@@ -2,12 +2,12 @@ import { expect, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { prepareGraphs } from '../../../scripts/export/graph/prepare-graph.ts';
-import { readModel } from '../../../scripts/export/onnx/read-model.ts';
-import { loadFloats } from '../../../scripts/export/onnx/tensor.ts';
-import { writeModel } from '../../../scripts/export/onnx/write-model.ts';
-import { createOnnxSession } from '../../../scripts/export/onnx-session.ts';
-import { readLinearLayer } from '../../../scripts/export/torch-file.ts';
+import { prepareGraphs } from '../../provision/export/graph/prepare-graph.ts';
+import { readLinearLayer } from '../../provision/export/torch-file.ts';
+import { createOnnxSession } from '../../provision/onnx/onnx-session.ts';
+import { readModel } from '../../provision/onnx/read-model.ts';
+import { loadFloats } from '../../provision/onnx/tensor.ts';
+import { writeModel } from '../../provision/onnx/write-model.ts';
 import { writeEncoderModel } from './full-shape-model.ts';
 
 /** The full shape in small: the same code, in milliseconds. */

@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Attribute, GraphNode, OnnxModel } from '../../../scripts/export/onnx/model.ts';
-import { createNode } from '../../../scripts/export/onnx/model.ts';
+import type { Attribute, GraphNode, OnnxModel } from '../../provision/onnx/model.ts';
+import { createNode } from '../../provision/onnx/model.ts';
 import {
   ELEMENT,
   elementCountOf,
@@ -10,8 +10,8 @@ import {
   intTensor,
   memoryData,
   type Tensor,
-} from '../../../scripts/export/onnx/tensor.ts';
-import { writeModel } from '../../../scripts/export/onnx/write-model.ts';
+} from '../../provision/onnx/tensor.ts';
+import { writeModel } from '../../provision/onnx/write-model.ts';
 import { encodeLinearLayer } from './write-linear-layer.ts';
 
 /** The sizes of an XLM-RoBERTa. */

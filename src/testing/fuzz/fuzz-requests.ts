@@ -1,16 +1,16 @@
 import { join } from 'node:path';
 import { pack } from 'msgpackr';
 import { createAdmission } from '../../admission/admission.ts';
-import { createApp } from '../../app.ts';
 import type { Backend, TokenBatch } from '../../backend/backend.ts';
-import { FloatBlock } from '../../backend/float-block.ts';
 import { systemClock } from '../../base/clock.ts';
 import { createLog } from '../../base/log.ts';
-import { createMetrics } from '../../base/metrics.ts';
 import { createMicroBatcher } from '../../batcher/micro-batcher.ts';
-import { readConfig } from '../../config.ts';
+import { readConfig } from '../../config/config.ts';
 import { loadManifest } from '../../model/manifest.ts';
-import type { TokenizerPool } from '../../tokenizer/tokenizer-pool.ts';
+import { createMetrics } from '../../observe/metrics.ts';
+import { createApp } from '../../serve/app.ts';
+import type { TokenizerPool } from '../../tokenizer/pool/tokenizer-pool.ts';
+import { FloatBlock } from '../../vectors/float-block.ts';
 import { type SeededRandom, seededRandom } from '../seeded-random.ts';
 import { misfit, mutate } from './mutate.ts';
 

@@ -1,12 +1,12 @@
 import { expect, setDefaultTimeout, test } from 'bun:test';
-import { compileTokenizer } from '../../tokenizer/compile-tokenizer.ts';
-import { readCompiledTokenizer } from '../../tokenizer/compiled-format.ts';
-import { createCompiledTokenizer } from '../../tokenizer/compiled-tokenizer.ts';
-import { createTokenIds } from '../../tokenizer/token-ids.ts';
+import { compileTokenizer } from '../../tokenizer/compiler/compile-tokenizer.ts';
 import {
   TokenizerInvalidError,
   TokenizerUnsupportedError,
 } from '../../tokenizer/tokenizer-error.ts';
+import { readCompiledTokenizer } from '../../tokenizer/xlmr/compiled-format.ts';
+import { createCompiledTokenizer } from '../../tokenizer/xlmr/compiled-tokenizer.ts';
+import { createTokenIds } from '../../tokenizer/xlmr/token-ids.ts';
 import { createSmallTokenizer } from '../small-tokenizer.ts';
 import { createRandom, randomText } from '../tokenizer-texts.ts';
 

@@ -1,9 +1,6 @@
 import { afterAll, expect, setDefaultTimeout, test } from 'bun:test';
 import { join } from 'node:path';
-import {
-  type InferenceEngine,
-  loadInferenceEngine,
-} from '../../backend/embedded/inference-engine.ts';
+import { type InferenceEngine, loadInferenceEngine } from '../../backend/local/inference-engine.ts';
 import { loadManifest } from '../../model/manifest.ts';
 import { LEGAL_PAIRS } from '../legal-pairs.ts';
 import { createReferenceTokenizer } from '../reference-tokenizer.ts';

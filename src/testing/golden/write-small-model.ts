@@ -1,8 +1,8 @@
 import { join } from 'node:path';
-import { prepareGraphs } from '../../../scripts/export/graph/prepare-graph.ts';
-import { readModel } from '../../../scripts/export/onnx/read-model.ts';
-import { writeModel } from '../../../scripts/export/onnx/write-model.ts';
-import { readLinearLayer } from '../../../scripts/export/torch-file.ts';
+import { prepareGraphs } from '../../provision/export/graph/prepare-graph.ts';
+import { readLinearLayer } from '../../provision/export/torch-file.ts';
+import { readModel } from '../../provision/onnx/read-model.ts';
+import { writeModel } from '../../provision/onnx/write-model.ts';
 import { SMALL_MODEL_FOLDER } from './xlmr-small.ts';
 
 /** What Triton's configuration says of the small model's outputs, beside the batch. */

@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../../base/clock.ts';
-import { type DownloadSettings, downloadHubFile } from '../../model/hub-download.ts';
+import { type DownloadSettings, downloadHubFile } from '../../provision/hub/hub-download.ts';
 import { type LoopbackHub, startLoopbackHub } from './loopback-hub.ts';
 
 export const REPOSITORY = 'someone/model';

@@ -10,7 +10,7 @@ export interface Program {
   readonly environment: Readonly<Record<string, string>>;
 }
 
-/** Where `scripts/test-programs.ts` unpacks what the machine itself lacks. */
+/** Where `scripts/ci/test-programs.ts` unpacks what the machine itself lacks. */
 export const PROGRAMS_FOLDER = join(import.meta.dir, '../../../.tools/programs');
 
 /** Every name that a distribution gives the program. */
@@ -41,7 +41,7 @@ export function lookForProgram(name: ProgramName): Program | undefined {
 export function findProgram(name: ProgramName): Program {
   const program = lookForProgram(name);
   if (program !== undefined) return program;
-  throw new Error(`There is no ${name}: bun scripts/test-programs.ts installs it.`);
+  throw new Error(`There is no ${name}: bun scripts/ci/test-programs.ts installs it.`);
 }
 
 /** Libraries and fonts that were unpacked beside a program. */

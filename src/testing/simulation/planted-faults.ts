@@ -20,7 +20,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   },
   {
     name: 'a permit is not given back when the request fails',
-    file: 'encode.ts',
+    file: 'encode/encode.ts',
     from: '      permit.release(isWorked);',
     to: '      if (isWorked) permit.release();',
   },
@@ -140,7 +140,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   },
   {
     name: 'the deadline of a request is not kept',
-    file: 'encode.ts',
+    file: 'encode/encode.ts',
     from: 'Math.min(request.timeoutMs ?? Infinity, limits.requestTimeoutMs)',
     to: 'limits.requestTimeoutMs',
   },

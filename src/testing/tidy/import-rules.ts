@@ -1,44 +1,35 @@
 import { importsOf, type SourceFile } from './source-tree.ts';
 
+/** The stages that a request passes through, before the journey strings them together. */
+const STAGES = ['tokenizer', 'admission', 'model', 'reply', 'backend', 'batcher'];
+
 /**
  * What a part of `src` may import, beside itself. The stages stand side by side; `encode` strings
- * them together, the front doors know `encode`, and nobody knows the front doors but `app`.
+ * them together, the APIs know `encode`, and nobody knows the APIs but `serve`.
  */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   base: [],
-  backend: ['base'],
-  batcher: ['backend', 'base'],
-  tokenizer: ['base'],
-  admission: ['base'],
-  model: ['base'],
-  reply: ['base'],
+  config: ['base'],
+  vectors: ['base'],
+  observe: ['base'],
+  tokenizer: ['base', 'observe'],
+  admission: ['base', 'observe'],
+  model: ['base', 'observe', 'vectors'],
+  reply: ['base', 'vectors'],
+  backend: ['base', 'observe', 'vectors', 'model'],
+  batcher: ['base', 'observe', 'vectors', 'backend'],
   client: ['reply', 'base/errors.ts'],
-  config: [],
-  encode: ['base', 'backend', 'batcher', 'tokenizer', 'admission', 'model', 'reply'],
-  http: ['base', 'backend', 'tokenizer', 'model', 'reply', 'encode', 'config'],
-  'parts.ts': [
-    ...['base', 'backend', 'batcher', 'tokenizer', 'admission', 'model', 'reply', 'encode'],
-    'config',
-  ],
-  'app.ts': ['base', 'encode', 'http', 'config'],
-  'listen.ts': ['base', 'config'],
-  'exit-status.ts': ['model', 'config'],
-  processes: ['base', 'config', 'exit-status.ts'],
-  'serve.ts': [
-    ...['base', 'model', 'app.ts', 'parts.ts', 'listen.ts', 'exit-status.ts', 'processes'],
-    'config',
-  ],
-  'main.ts': ['base', 'config', 'exit-status.ts', 'processes', 'serve.ts'],
+  encode: ['base', 'observe', 'vectors', ...STAGES],
+  http: ['base', 'observe', 'vectors', ...STAGES, 'encode', 'config'],
+  provision: ['base', 'observe', 'vectors', 'model', 'tokenizer', 'backend'],
+  serve: ['base', 'observe', 'vectors', ...STAGES, 'encode', 'http', 'config', 'provision'],
+  'main.ts': ['base', 'observe', 'config', 'serve'],
 };
 
-/**
- * The part that a path belongs to: its folder, or the file itself. The steps of the journey belong
- * to `encode`, the kinds of settings to `config`.
- */
+/** The part that a path belongs to: its folder, or the file itself. */
 function partOf(path: string): string {
   const [, part = ''] = path.split('/');
-  if (part.startsWith('encode')) return 'encode';
-  return part.startsWith('config') ? 'config' : part;
+  return part;
 }
 
 function isProductive({ path }: SourceFile): boolean {
@@ -91,6 +82,8 @@ export function unusedFiles(files: readonly SourceFile[]): readonly string[] {
 /** Where programs and packages start. */
 const ENTRIES: ReadonlySet<string> = new Set([
   'src/main.ts',
+  'src/provision/setup.ts',
+  'src/provision/export.ts',
   'src/client/api-encoder.ts',
   'src/client/progress-bar.ts',
 ]);

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 /**
  * Where the Python of the tests, and the real Triton in it, stand. Git-ignored;
- * `scripts/triton-setup.ts` fills it.
+ * `scripts/ci/triton-setup.ts` fills it.
  */
 export const TRITON_VENV_DIRECTORY = join(import.meta.dir, '../../../.tools/triton-venv');
 
@@ -57,7 +57,7 @@ export function readTritonVenvStamp(directory: string): TritonVenvStamp | undefi
 }
 
 /**
- * The venv that `scripts/triton-setup.ts` made.
+ * The venv that `scripts/ci/triton-setup.ts` made.
  *
  * @throws Error that says what to run, when it was not made yet.
  */
@@ -65,7 +65,7 @@ export function tritonVenv(): TritonVenv {
   const stamp = readTritonVenvStamp(TRITON_VENV_DIRECTORY);
   if (stamp === undefined) {
     throw new Error(
-      'The Triton of the tests is missing: run `./run.sh test` or `bun scripts/triton-setup.ts`.',
+      'The Triton of the tests is missing: run `./run.sh test` or `bun scripts/ci/triton-setup.ts`.',
     );
   }
   return tritonVenvLayout(TRITON_VENV_DIRECTORY, stamp);

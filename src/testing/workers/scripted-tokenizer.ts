@@ -5,7 +5,7 @@ import type {
   TokenizerGreeting,
   TokenizerJob,
   TokenizerReply,
-} from '../../tokenizer/tokenizer-protocol.ts';
+} from '../../tokenizer/pool/tokenizer-protocol.ts';
 
 declare const self: Worker;
 

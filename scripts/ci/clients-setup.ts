@@ -1,0 +1,181 @@
+/**
+ * Makes the Python venv of the clients that the tests call the server with, and of schemathesis.
+ * Does nothing, in milliseconds, where the venv stands already. `bun scripts/ci/clients-setup.ts`
+ */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { findPython } from '../../src/provision/setup/find-python.ts';
+import { makePinnedVenv } from '../../src/provision/setup/pinned-venv.ts';
+import { runToEnd } from '../../src/provision/setup/run-to-end.ts';
+import { StepError } from '../../src/provision/setup/step-error.ts';
+import { CLIENTS_VENV_DIRECTORY, clientsPython } from '../../src/testing/clients/clients-venv.ts';
+
+/** What the tests use. langchain-huggingface 1.2.1 is the last that takes a server's address. */
+const CLIENTS = [
+  'schemathesis==4.30.1',
+  'openai==3.54.0',
+  'langchain-openai==1.7.3',
+  'langchain-huggingface==1.2.1',
+  'llama-index-embeddings-text-embeddings-inference==0.6.0',
+] as const;
+
+/**
+ * What those need, by version too: a set-up next year installs the same. Left out is what they
+ * name and none of our calls touches: a third of the bytes.
+ */
+const DEPENDENCIES = [
+  'aiohappyeyeballs==2.7.1',
+  'aiohttp==3.14.5',
+  'aiosignal==1.4.0',
+  'annotated-types==0.8.0',
+  'anyio==4.16.0',
+  'attrs==26.1.0',
+  'banks==2.5.1',
+  'certifi==2026.10.18',
+  'charset-normalizer==3.5.2',
+  'click==8.5.1',
+  'dataclasses-json==0.6.7',
+  'Deprecated==1.3.1',
+  'dirtyjson==1.0.8',
+  'distro==1.9.0',
+  'filelock==4.1.0',
+  'filetype==1.2.0',
+  'frozenlist==1.8.0',
+  'fsspec==2026.9.0',
+  'graphql-core==3.3.2',
+  'griffe==2.3.0',
+  'griffelib==2.3.0',
+  'h11==0.16.0',
+  'harfile==0.6.0',
+  'httpcore2==2.14.0',
+  'httpcore==1.0.9',
+  'httpx2==2.14.0',
+  'httpx==0.28.1',
+  'huggingface_hub==0.36.2',
+  'hypothesis-graphql==0.13.5',
+  'hypothesis==6.168.5',
+  'idna==3.20',
+  'iniconfig==2.3.1',
+  'Jinja2==3.1.6',
+  'jiter==0.18.0',
+  'jsonpatch==1.46',
+  'jsonpointer==3.12',
+  'jsonschema_rs==0.58.6',
+  'langchain-core==1.7.2',
+  'langchain-protocol==0.0.20',
+  'langsmith==0.14.17',
+  'llama-index-core==0.14.25',
+  'llama-index-instrumentation==0.6.0',
+  'llama-index-utils-huggingface==0.4.1',
+  'llama-index-workflows==2.26.1',
+  'markdown-it-py==4.3.0',
+  'MarkupSafe==3.0.4',
+  'marshmallow==3.26.2',
+  'mdurl==0.1.2',
+  'multidict==7.1.0',
+  'msgpack==1.1.0',
+  'msgpack-numpy==0.4.8',
+  'mypy_extensions==1.2.0',
+  'nest-asyncio==1.6.0',
+  'numpy==2.2.6',
+  'orjson==3.13.0',
+  'packaging==26.3',
+  'pillow==12.3.0',
+  'platformdirs==4.12.4',
+  'pluggy==1.7.0',
+  'propcache==0.5.4',
+  'pydantic==2.14.3',
+  'pydantic_core==2.50.4',
+  'Pygments==2.21.0',
+  'pyrate-limiter==4.5.1',
+  'pytest==9.2.0',
+  'PyYAML==6.0.3',
+  'regex==2026.9.29',
+  'requests-toolbelt==1.0.0',
+  'requests==2.34.2',
+  'rich==15.0.0',
+  'sniffio==1.3.1',
+  'sortedcontainers==2.4.0',
+  'SQLAlchemy==2.0.58',
+  'tenacity==9.2.1',
+  'tiktoken==0.14.0',
+  'tinytag==2.3.2',
+  'tokenizers==0.23.3',
+  'tqdm==4.70.1',
+  'truststore==0.10.5',
+  'typing-inspect==0.9.0',
+  'typing-inspection==0.4.5',
+  'typing_extensions==4.16.0',
+  'urllib3==2.8.0',
+  'uuid_utils==0.19.0',
+  'Werkzeug==3.1.9',
+  'wrapt==2.5.2',
+  'xxhash==4.1.0',
+  'yarl==1.25.1',
+] as const;
+
+/** What Python 3.10 lacks. */
+const BACKPORTS = ['async-timeout==5.0.1', 'exceptiongroup==1.3.0', 'tomli==2.2.1'] as const;
+
+const VERSIONS = ['3.10', '3.11', '3.12', '3.13'] as const;
+
+const started = performance.now();
+
+function say(line: string): void {
+  console.log(`clients-setup: ${line}`);
+}
+
+interface Stamp {
+  readonly pins: readonly string[];
+  readonly pythonVersion: string;
+}
+
+const stampOf = (directory: string): string => join(directory, 'stamp.json');
+
+const pinsFor = (version: string): readonly string[] => [
+  ...CLIENTS,
+  ...DEPENDENCIES,
+  ...(version === '3.10' ? BACKPORTS : []),
+];
+
+function isReady(): boolean {
+  const file = stampOf(CLIENTS_VENV_DIRECTORY);
+  if (!existsSync(file)) return false;
+  const stamp = JSON.parse(readFileSync(file, 'utf8')) as Stamp;
+  const isSame = stamp.pins.join() === pinsFor(stamp.pythonVersion).join();
+  return isSame && existsSync(clientsPython());
+}
+
+function finish(directory: string, version: string): void {
+  const modules =
+    'langchain_openai, langchain_huggingface.embeddings, schemathesis, ' +
+    'llama_index.embeddings.text_embeddings_inference';
+  const imported = runToEnd([join(directory, 'bin/python'), '-c', `import ${modules}`]);
+  if (imported.exitCode !== 0) {
+    const why = imported.errors.trim().split('\n').at(-1);
+    throw new StepError(`the installed packages do not import: ${why}`);
+  }
+  const stamp: Stamp = { pins: pinsFor(version), pythonVersion: version };
+  writeFileSync(stampOf(directory), JSON.stringify(stamp, null, 2));
+}
+
+try {
+  if (!isReady()) {
+    const python = findPython({ versions: VERSIONS });
+    const pins = pinsFor(python.version);
+    say(`installing ${pins.length} pinned packages, 235 MB on the disk: ${CLIENTS.join(' ')} …`);
+    makePinnedVenv({
+      directory: CLIENTS_VENV_DIRECTORY,
+      python,
+      pins,
+      finish: (directory) => finish(directory, python.version),
+      isReady,
+      say,
+    });
+    say(`ready in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+  }
+} catch (error) {
+  if (!(error instanceof StepError)) throw error;
+  console.error(`clients-setup: ${error.message}`);
+  process.exit(1);
+}

@@ -1,0 +1,164 @@
+import type { Demand } from '../admission/admission.ts';
+import { valuesPerText } from '../backend/backend.ts';
+import { ServerError } from '../base/errors.ts';
+import type { TextOutcome } from '../batcher/ticket.ts';
+import type { TokenizedText } from '../tokenizer/pool/tokenized-text.ts';
+import { joinTokenWeights, type SparseWeights } from '../vectors/sparse.ts';
+import type { EncodeRequest, EncodeResult, Parts } from './encode.ts';
+
+/** Characters past which no text can fit, refused before a single one is tokenized. */
+export function refuseLongTexts({ limits }: Parts, request: EncodeRequest): void {
+  if (request.truncate) return;
+  for (let index = 0; index < request.texts.length; index++) {
+    const { length } = request.texts[index];
+    if (length <= limits.textCharactersMax) continue;
+    const field = request.fieldOf(index);
+    throw new ServerError(
+      'EMB_TEXT_TOO_LONG',
+      `${field} has ${length} characters, the limit is ${limits.textCharactersMax} with truncate: false.`,
+      { field, limit: limits.textCharactersMax, value: length },
+    );
+  }
+}
+
+/** What is down is told at once, not after a wait in the queue. */
+export function refuseWhileDown({ backend, tokenizer }: Parts): void {
+  const reason = backend.state().reason || tokenizer.reason;
+  if (reason === '') return;
+  throw new ServerError('EMB_BACKEND_UNAVAILABLE', 'The backend is down or still loading.', {
+    retryAfterMs: 1000,
+    cause: new Error(reason),
+  });
+}
+
+/**
+ * Characters of a token, on the low side for Russian and English prose, so that tokens are
+ * over-estimated.
+ */
+const CHARACTERS_PER_TOKEN = 3;
+
+/**
+ * What a request asks of the queue: its tokens are estimated before they are known. A text that
+ * will be cut is held and tokenized as a whole, so it takes its whole room, however little the
+ * model sees of it.
+ */
+export function demandOf({ manifest }: Parts, request: EncodeRequest): Demand {
+  let tokenCount = 0;
+  let workTokenCount = 0;
+  for (const text of request.texts) {
+    const estimate = 2 + Math.ceil(text.length / CHARACTERS_PER_TOKEN);
+    tokenCount += estimate;
+    workTokenCount += Math.min(manifest.tokenCountMax, estimate);
+  }
+  const { caller, timeoutMs } = request;
+  return { textCount: request.texts.length, tokenCount, workTokenCount, caller, timeoutMs };
+}
+
+/** The texts as the model wants them. */
+export function withPrefix(
+  { manifest }: Parts,
+  { texts, inputType, firstInputType = inputType }: EncodeRequest,
+): readonly string[] {
+  const prefix = manifest.prefixes[inputType];
+  const first = manifest.prefixes[firstInputType];
+  if (prefix === '' && first === '') return texts;
+  return texts.map((text, index) => (index === 0 ? first : prefix) + text);
+}
+
+/** With `truncate: false`, a text over the model's tokens is refused by name. */
+export function refuseManyTokens(
+  { manifest }: Parts,
+  request: EncodeRequest,
+  tokenized: readonly TokenizedText[],
+): void {
+  if (request.truncate) return;
+  const index = tokenized.findIndex((text) => text.isTruncated);
+  if (index < 0) return;
+  const field = request.fieldOf(index);
+  const { tokenCount } = tokenized[index];
+  throw new ServerError(
+    'EMB_TEXT_TOO_LONG',
+    `${field} has ${tokenCount} tokens, the limit of ${manifest.id} is ${manifest.tokenCountMax}.`,
+    { field, limit: manifest.tokenCountMax, value: tokenCount },
+  );
+}
+
+/** A head that the running model lacks is refused before the work. */
+export function refuseMissingHeads({ backend, manifest }: Parts, { heads }: EncodeRequest): void {
+  const available = backend.heads();
+  const missing = heads.find((head) => !available.includes(head));
+  if (missing === undefined) return;
+  const known = available.join(', ');
+  throw new ServerError(
+    'EMB_HEAD_UNAVAILABLE',
+    `${manifest.id} on ${backend.name} has no output "${missing}"; it has ${known}.`,
+    { field: 'outputs', limit: known, value: missing },
+  );
+}
+
+/**
+ * Counts the values of the reply, or of what a follow-up makes it of, once the tokens are known,
+ * and before any is computed.
+ */
+export function refuseLargeReply(
+  { manifest }: Parts,
+  { heads, valueCountMax }: EncodeRequest,
+  tokenized: readonly TokenizedText[],
+): void {
+  const { dimension } = manifest;
+  let valueCount = 0;
+  for (const { ids } of tokenized) {
+    for (const head of heads)
+      valueCount += valuesPerText(head, { dimension, paddedLength: ids.length });
+  }
+  if (valueCount <= valueCountMax) return;
+  throw new ServerError(
+    'EMB_REPLY_TOO_LARGE',
+    `The outputs would be ${valueCount} numbers, the limit for this reply is ${valueCountMax}. ` +
+      'Send fewer texts at a time, or ask for fewer outputs.',
+    { field: 'outputs', limit: valueCountMax, value: valueCount },
+  );
+}
+
+/**
+ * Puts the outputs together as the caller asked for them. The batcher has held each against what
+ * the model promises; a text that got an error instead is named by its field.
+ */
+export function joinOutputs(
+  request: EncodeRequest,
+  work: { tokenized: readonly TokenizedText[]; outcomes: readonly TextOutcome[] },
+): Omit<EncodeResult, 'timings' | 'servedBy'> {
+  const rows: Float32Array[] = [];
+  const sparse: SparseWeights[] = [];
+  const multiVectors: { tokenCount: number; data: Float32Array }[] = [];
+  for (let index = 0; index < work.outcomes.length; index++) {
+    const outcome = work.outcomes[index];
+    if (outcome instanceof ServerError) throw named(outcome, request.fieldOf(index));
+    const { ids } = work.tokenized[index];
+    if (outcome.dense !== undefined) rows.push(outcome.dense);
+    if (outcome.sparse !== undefined) sparse.push(joinTokenWeights(ids, outcome.sparse));
+    if (outcome.multi_vector !== undefined) {
+      multiVectors.push({ tokenCount: ids.length - 1, data: outcome.multi_vector });
+    }
+  }
+  return {
+    ...(request.heads.includes('dense') ? { rows } : {}),
+    ...(request.heads.includes('sparse') ? { sparse } : {}),
+    ...(request.heads.includes('multi_vector') ? { multiVectors } : {}),
+    tokenCounts: work.tokenized.map((text) => text.tokenCount),
+    truncated: work.tokenized.map((text) => text.isTruncated),
+  };
+}
+
+/** Errors that are a text's own; others are the backend's and name no field. */
+const OF_A_TEXT: ReadonlySet<string> = new Set([
+  'EMB_BACKEND_FAILED',
+  'EMB_OUTPUT_INVALID',
+  'EMB_TEXT_REFUSED',
+]);
+
+function named(error: ServerError, field: string): ServerError {
+  if (!OF_A_TEXT.has(error.code)) return error;
+  const { details, cause } = error;
+  return new ServerError(error.code, `${field}: ${error.message}`, { ...details, field, cause });
+}

@@ -1,0 +1,147 @@
+import { describe, expect, test } from 'bun:test';
+import type { Demand, Permit } from '../admission/admission.ts';
+import { headSet } from '../backend/backend.ts';
+import { ServerError } from '../base/errors.ts';
+import type { TextOutcome } from '../batcher/ticket.ts';
+import { createFakeBackend } from '../testing/fake-backend.ts';
+import { VirtualClock } from '../testing/virtual-clock.ts';
+import { createEncode, type EncodeRequest, type EncodeResult, type Parts } from './encode.ts';
+
+/** The journey over parts that the test holds in its hands; what it tells the queue is recorded. */
+function stand(options: { outcome?: TextOutcome; kept?: number } = {}) {
+  const { outcome = { dense: new Float32Array(8) }, kept = 5 } = options;
+  const demands: Demand[] = [];
+  const releases: boolean[] = [];
+  const prefixed: (readonly string[])[] = [];
+  const permit: Permit = { release: (isWorked = true) => void releases.push(isWorked) };
+  const encode = createEncode({
+    admission: {
+      admit(demand: Demand) {
+        demands.push(demand);
+        return permit;
+      },
+    },
+    tokenizer: {
+      reason: '',
+      async tokenize(texts: readonly string[]) {
+        prefixed.push(texts);
+        return texts.map((text) => {
+          const isTruncated = text.length > kept;
+          return { ids: new Int32Array(kept).fill(5), tokenCount: text.length, isTruncated };
+        });
+      },
+    },
+    batcher: {
+      submit: async ({ texts }: { texts: readonly unknown[] }) => ({
+        outcomes: texts.map(() => outcome),
+        queueMs: 0,
+        inferMs: 0,
+      }),
+    },
+    backend: createFakeBackend(),
+    manifest: {
+      id: 'm',
+      dimension: 8,
+      tokenCountMax: 50,
+      prefixes: { query: 'q: ', passage: 'p: ' },
+    },
+    clock: new VirtualClock(),
+    limits: { requestTimeoutMs: 1000, textCharactersMax: 1e6 },
+  } as unknown as Parts);
+  return { encode, demands, releases, prefixed };
+}
+
+function request(change: Partial<EncodeRequest> = {}): EncodeRequest {
+  return {
+    texts: ['a'],
+    heads: headSet(['dense']),
+    inputType: 'query',
+    truncate: true,
+    batchTextsMax: undefined,
+    valueCountMax: 1e9,
+    signal: undefined,
+    fieldOf: () => 'query',
+    ...change,
+  };
+}
+
+const codeOf = (promise: Promise<unknown>): Promise<string | undefined> =>
+  promise.then(
+    () => undefined,
+    (error: ServerError) => error.code,
+  );
+
+test('a long text asks for all of its tokens, and for the work of those that are kept', async () => {
+  const { encode, demands } = stand();
+  await encode(request({ texts: ['a'.repeat(3000), 'a'] }));
+  expect(demands[0]).toMatchObject({ textCount: 2, tokenCount: 1005, workTokenCount: 53 });
+});
+
+describe('what the queue is told of how fast work is done', () => {
+  test('a request that was answered was work', async () => {
+    const { encode, releases } = stand();
+    await encode(request());
+    expect(releases).toEqual([true]);
+  });
+
+  test.each<[string, Parameters<typeof stand>[0], Partial<EncodeRequest>, string]>([
+    ['refused for its tokens', {}, { texts: ['abcdef'], truncate: false }, 'EMB_TEXT_TOO_LONG'],
+    ['refused for its reply', {}, { valueCountMax: 7 }, 'EMB_REPLY_TOO_LARGE'],
+    [
+      'failed by the backend',
+      { outcome: new ServerError('EMB_BACKEND_TIMEOUT', 'Too late.') },
+      {},
+      'EMB_BACKEND_TIMEOUT',
+    ],
+  ])('one that was %s was none', async (_what, options, change, code) => {
+    const { encode, releases } = stand(options);
+    expect(await codeOf(encode(request(change)))).toBe(code);
+    expect(releases).toEqual([false]);
+  });
+});
+
+describe('work on the outputs', () => {
+  test('is asked before any is computed, and done before the place is given back', async () => {
+    const { encode, releases } = stand({ kept: 7 });
+    const done = Promise.withResolvers<void>();
+    const seen: unknown[] = [];
+    const followUp = {
+      plan: (keptCounts: readonly number[]) => void seen.push(keptCounts),
+      async run(result: EncodeResult) {
+        seen.push(result.rows?.length);
+        await done.promise;
+      },
+    };
+    const reply = encode(request({ texts: ['a', 'b'], followUp }));
+    await new VirtualClock().settle();
+    expect(seen).toEqual([[7, 7], 2]);
+    expect(releases).toEqual([]);
+    done.resolve();
+    expect((await reply).rows).toHaveLength(2);
+    expect(releases).toEqual([true]);
+  });
+
+  test('that is refused, or fails, gives the place back as well', async () => {
+    const { encode, releases } = stand();
+    const fail = (): never => {
+      throw new ServerError('EMB_QUEUE_FULL', 'No room.');
+    };
+    const run = async () => undefined;
+    expect(await codeOf(encode(request({ followUp: { plan: fail, run } })))).toBe('EMB_QUEUE_FULL');
+    const plan = () => undefined;
+    const late = { plan, run: async () => fail() };
+    expect(await codeOf(encode(request({ followUp: late })))).toBe('EMB_QUEUE_FULL');
+    // The second was computed: that counts, though nobody got it.
+    expect(releases).toEqual([false, true]);
+  });
+
+  test('has a query first, with a prefix of its own', async () => {
+    const { encode, prefixed } = stand();
+    await encode(request({ texts: ['a', 'b'], inputType: 'passage', firstInputType: 'query' }));
+    await encode(request({ texts: ['a', 'b'], inputType: 'passage' }));
+    expect(prefixed).toEqual([
+      ['q: a', 'p: b'],
+      ['p: a', 'p: b'],
+    ]);
+  });
+});

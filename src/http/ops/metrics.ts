@@ -1,0 +1,96 @@
+import type { DocumentDecoration, Elysia } from 'elysia';
+import type { Parts } from '../../encode/encode.ts';
+import type { Metrics } from '../../observe/metrics.ts';
+import type { Together } from '../../observe/running-metric.ts';
+import type { DocumentFacts } from '../document-parts.ts';
+import { keyRefusal } from '../error-documents.ts';
+
+/**
+ * Adds `GET /metrics`, in the text format of Prometheus.
+ *
+ * @param door.scrape where the text comes from, when not from this process alone.
+ */
+export function addMetricsRoute(
+  app: Elysia,
+  door: {
+    metrics: Metrics;
+    scrape?: (() => Promise<string>) | undefined;
+    parts: Parts;
+    version: string;
+    facts: DocumentFacts;
+  },
+): void {
+  const { metrics, scrape = metrics.text } = door;
+  addGauges(door);
+  const headers = { 'content-type': metrics.contentType };
+  const answer = async (): Promise<Response> => new Response(await scrape(), { headers });
+  app.get('/metrics', answer, { detail: metricsDocument(door.facts) });
+}
+
+/** What is read off the parts at each scrape. */
+function addGauges({ metrics, parts, version }: Parameters<typeof addMetricsRoute>[1]): void {
+  const { admission, batcher, backend, tokenizer, manifest } = parts;
+  const gauge = (name: string, help: string, read: () => number, together?: Together): void =>
+    metrics.gauge({ name: `bge_encoder_${name}`, help, ...(together && { together }) }, read);
+
+  gauge('queue_texts', 'Texts admitted and not yet answered.', () => admission.admittedTextCount);
+  gauge(
+    'queue_tokens',
+    'Tokens admitted and not yet answered, estimated from lengths.',
+    () => admission.admittedTokenCount,
+  );
+  gauge('waiting_texts', 'Texts that wait for a batch.', () => batcher.waitingTextCount);
+  gauge(
+    'oldest_waiting_text_age_seconds',
+    'Age of the text that has waited longest for a batch; 0 when none waits.',
+    () => batcher.oldestWaitMs / 1000,
+    'max',
+  );
+  gauge('batches_in_flight', 'Batches at the backend.', () => batcher.batchesInFlight);
+  gauge('batch_slots', 'Batches that the backend takes at once.', () => backend.limits().slotCount);
+  gauge(
+    'ready',
+    '1 when a text sent now would be answered.',
+    () => (backend.state().isReady && tokenizer.reason === '' ? 1 : 0),
+    'min',
+  );
+  metrics.gauges(
+    {
+      name: 'bge_encoder_backend_endpoint_up',
+      help: '1 while the endpoint of the backend answers.',
+      label: 'endpoint',
+      together: 'min',
+    },
+    () => (backend.endpoints?.() ?? []).map(({ url, reason }) => [url, reason === '' ? 1 : 0]),
+  );
+  metrics.gauges(
+    {
+      name: 'bge_encoder_backend_endpoint_batches_in_flight',
+      help: 'Batches at the endpoint of the backend.',
+      label: 'endpoint',
+    },
+    () => (backend.endpoints?.() ?? []).map(({ url, batchesInFlight }) => [url, batchesInFlight]),
+  );
+  metrics.facts(
+    { name: 'bge_encoder_build_info', help: 'What runs here; always 1.' },
+    { version, model: manifest.id, backend: backend.name },
+  );
+}
+
+/** `GET /metrics`. */
+const metricsDocument = (facts: DocumentFacts): DocumentDecoration => ({
+  summary: 'Metrics for Prometheus',
+  tags: ['operations'],
+  responses: {
+    200: {
+      description: 'The text format of Prometheus, version 0.0.4.',
+      content: {
+        'text/plain': {
+          schema: { type: 'string' },
+          example: '# TYPE bge_encoder_texts_total counter\nbge_encoder_texts_total 42\n',
+        },
+      },
+    },
+    ...keyRefusal(facts),
+  },
+});

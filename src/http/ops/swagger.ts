@@ -1,0 +1,70 @@
+import { swagger } from '@elysiajs/swagger';
+import type { Elysia } from 'elysia';
+import type { DocumentFacts } from '../document-parts.ts';
+
+/** Draws the OpenAPI document with Swagger UI, from files of this server alone. */
+const SCRIPT = `
+const style = document.createElement('link');
+style.rel = 'stylesheet';
+style.href = '/swagger/swagger-ui.css';
+const root = document.createElement('div');
+const bundle = document.createElement('script');
+bundle.src = '/swagger/swagger-ui-bundle.js';
+bundle.onload = () => SwaggerUIBundle({ url: '/swagger/json', domNode: root, validatorUrl: null });
+document.head.append(style, bundle);
+document.body.append(root);
+`;
+
+/** Either of the two ways to bring a key, where one is needed. */
+const SECURITY = {
+  components: {
+    securitySchemes: {
+      bearer: { type: 'http' as const, scheme: 'bearer' },
+      header: { type: 'apiKey' as const, in: 'header', name: 'x-api-key' },
+    },
+  },
+  security: [{ bearer: [] }, { header: [] }],
+};
+
+/** Files of Swagger UI, from the package that is installed beside the server. */
+const ASSETS = [
+  { name: 'swagger-ui.css', type: 'text/css; charset=utf-8' },
+  { name: 'swagger-ui-bundle.js', type: 'text/javascript; charset=utf-8' },
+] as const;
+
+/**
+ * Adds the OpenAPI document at `/swagger/json` and its page at `/swagger`. Left to itself the
+ * plugin's page loads its script from an outside host; here that one script is ours, and nothing
+ * else is loaded.
+ */
+export function addSwagger(
+  app: Elysia,
+  { version, facts }: { version: string; facts: DocumentFacts },
+): void {
+  const info = {
+    title: 'BGE-M3 encoder',
+    version,
+    description: 'Embedding server: text in over HTTP, vectors out.',
+  };
+  app.use(
+    swagger({
+      path: '/swagger',
+      specPath: '/swagger/json',
+      exclude: /^\/swagger/,
+      scalarCDN: '/swagger/page.js',
+      scalarConfig: { customCss: '' },
+      documentation: { info, ...(facts.isKeyNeeded ? SECURITY : {}) },
+    }),
+  );
+  const hidden = { detail: { hide: true } };
+  const script = 'text/javascript; charset=utf-8';
+  app.get('/swagger/page.js', () => fileReply(SCRIPT, script), hidden);
+  for (const { name, type } of ASSETS) {
+    const path = Bun.resolveSync(`swagger-ui-dist/${name}`, import.meta.dir);
+    app.get(`/swagger/${name}`, () => fileReply(Bun.file(path), type), hidden);
+  }
+}
+
+function fileReply(body: string | Blob, type: string): Response {
+  return new Response(body, { headers: { 'content-type': type } });
+}

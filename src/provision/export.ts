@@ -1,0 +1,50 @@
+/**
+ * From BGE-M3's published weights to a verified TensorRT engine: `./run.sh export --help`.
+ *
+ * Exit status 0 when all that this machine can do is done, 1 with one line on what failed, 2 when
+ * called wrongly.
+ */
+import { foregroundClock as clock } from '../base/clock.ts';
+import { ModelFileError } from '../model/files.ts';
+import { ManifestError } from '../model/manifest-field.ts';
+import { ExportError } from './export/export-error.ts';
+import { type ExportSettings, parseExportSettings, USAGE } from './export/export-settings.ts';
+import { checkEngine, runExport } from './export/run-export.ts';
+import { HubError } from './hub/hub-request.ts';
+
+function say(line: string): void {
+  process.stderr.write(`export: ${line}\n`);
+}
+
+async function main(): Promise<number> {
+  if (process.argv.includes('--help') || process.argv.includes('-h')) {
+    process.stdout.write(`${USAGE}\n`);
+    return 0;
+  }
+  let settings: ExportSettings;
+  try {
+    settings = parseExportSettings(process.argv.slice(2), process.env);
+  } catch (error) {
+    say(`${error instanceof Error ? error.message : error}\n${USAGE}`);
+    return 2;
+  }
+  try {
+    if (settings.check) {
+      const reason = await checkEngine(settings);
+      say(reason === undefined ? 'the engine is current' : `the engine is not current: ${reason}`);
+      return reason === undefined ? 0 : 1;
+    }
+    await runExport(settings, { clock, say });
+    return 0;
+  } catch (error) {
+    const isExpected =
+      error instanceof ExportError ||
+      error instanceof HubError ||
+      error instanceof ModelFileError ||
+      error instanceof ManifestError;
+    say(isExpected ? error.message : `a fault of the export itself: ${Bun.inspect(error)}`);
+    return 1;
+  }
+}
+
+process.exitCode = await main();

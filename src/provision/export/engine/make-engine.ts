@@ -1,0 +1,167 @@
+import { copyFile, mkdir, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../../../base/clock.ts';
+import type { Fidelity } from '../../../model/fidelity.ts';
+import { sha256OfFile, writeFileAtomic } from '../../../model/files.ts';
+import type { ModelManifest } from '../../../model/manifest.ts';
+import {
+  encodeSelfCheckRow,
+  type PlanRecord,
+  planRecordPath,
+  RECORD_FORMAT,
+} from '../../../model/plan-record.ts';
+import { createOnnxSession, type ModelRunner } from '../../onnx/onnx-session.ts';
+import { demand, ExportError } from '../export-error.ts';
+import { sayWhile } from '../progress.ts';
+import { gateTextIds, runGate } from '../run-gate.ts';
+import { createTritonSession } from '../triton-session.ts';
+import type { WrittenGraphs } from '../write-graphs.ts';
+import { type BuiltEngine, buildEngine } from './build-engine.ts';
+import { withContainers } from './containers.ts';
+import { serveCandidate } from './serve-candidate.ts';
+import { planProfile } from './trtexec.ts';
+
+/** Everything that making an engine needs. */
+export interface EngineJob {
+  readonly manifest: ModelManifest;
+  readonly source: PlanRecord['source'];
+  readonly graphs: WrittenGraphs;
+  readonly modelsDir: string;
+  /** Triton's name for the model: the folder that has config.pbtxt. */
+  readonly tritonModel: string;
+  readonly image: string;
+  /** The GPU to build on, as `nvidia-smi` counts it, and its name. */
+  readonly device: string;
+  readonly gpu: string;
+  readonly batchMax: number;
+  readonly tokensMax: number;
+  readonly clock: Clock;
+  readonly say: (line: string) => void;
+}
+
+/**
+ * Builds an engine, serves it by itself, holds it against the exported model, and only then puts it
+ * where Triton looks, with a record beside it. A refused engine leaves nothing but its log.
+ *
+ * @returns the plan's path and the verdict.
+ * @throws ExportError with the figures when the engine is refused.
+ */
+export async function makeEngine(job: EngineJob): Promise<{ plan: string; gate: Fidelity }> {
+  const repository = join(job.modelsDir, `${job.tritonModel}.candidate`);
+  const cleanUp = () => rm(repository, { recursive: true, force: true });
+  try {
+    return await withContainers({ work: () => buildAndJudge(job, repository), cleanUp });
+  } finally {
+    await cleanUp();
+  }
+}
+
+async function buildAndJudge(job: EngineJob, repository: string) {
+  const { modelsDir, tritonModel, batchMax, tokensMax, say } = job;
+  const modelFolder = join(modelsDir, tritonModel);
+  const candidate = join(repository, tritonModel);
+  const candidatePlan = join(candidate, '1', 'model.plan');
+  const cacheFolder = join(modelsDir, job.manifest.id, 'engine');
+  await rm(repository, { recursive: true, force: true });
+  await mkdir(join(candidate, '1'), { recursive: true });
+  await copyFile(join(modelFolder, 'config.pbtxt'), join(candidate, 'config.pbtxt'));
+  const built = await buildEngine({
+    ...job,
+    halfGraph: job.graphs.half.path,
+    plan: candidatePlan,
+    cacheFolder,
+    profile: planProfile({ batchMax, tokensMax }),
+    inputs: job.graphs.inputs,
+  });
+  const { gate, selfCheck } = await judgeEngine(job, { repository, logFolder: cacheFolder });
+  for (const line of describeGate(gate)) say(line);
+  if (!gate.passed) throw new ExportError(`The engine is refused. ${gate.reasons.join(' ')}`);
+  const record = await recordOf({ job, built, gate, selfCheck, plan: candidatePlan });
+  const plan = join(modelFolder, '1', 'model.plan');
+  await mkdir(join(modelFolder, '1'), { recursive: true });
+  // The old record goes first: a crash between the two leaves a plan without a record, which is
+  // built anew.
+  await rm(planRecordPath(plan), { force: true });
+  await rename(candidatePlan, plan);
+  const text = `${JSON.stringify(record, null, 2)}\n`;
+  await writeFileAtomic(planRecordPath(plan), new TextEncoder().encode(text));
+  return { plan, gate };
+}
+
+/** A line of figures for each head. */
+export function describeGate(gate: Fidelity): string[] {
+  return Object.entries(gate.heads).map(([head, figures]) => {
+    const cosine = figures.cosineMin.toFixed(7);
+    const difference = figures.differenceMax.toExponential(2);
+    return `gate: ${head}: least cosine ${cosine}, largest difference ${difference}`;
+  });
+}
+
+async function judgeEngine(job: EngineJob, folders: { repository: string; logFolder: string }) {
+  const { tritonModel, graphs, tokensMax, clock, say } = job;
+  say('gate: loading the exported model on the CPU, and the engine in Triton');
+  const reference = await createOnnxSession(graphs.exact.path);
+  try {
+    const triton = await sayWhile({ clock, say, words: 'loading the engine' }, () =>
+      serveCandidate({ ...job, ...folders, model: tritonModel }),
+    );
+    try {
+      const candidate = createTritonSession({
+        url: triton.url,
+        model: tritonModel,
+        outputs: graphs.outputs,
+      });
+      const gate = await runGate({
+        reference,
+        candidate,
+        outputs: graphs.outputs,
+        tokensMax,
+        onText: (done, of) => say(`gate: ${done} of ${of}`),
+      });
+      return { gate, selfCheck: await selfCheckOf(reference, graphs.outputs[0]) };
+    } finally {
+      await triton.stop();
+    }
+  } finally {
+    await reference.close();
+  }
+}
+
+async function selfCheckOf(reference: ModelRunner, output = ''): Promise<PlanRecord['selfCheck']> {
+  const [ids] = gateTextIds(Number.MAX_SAFE_INTEGER);
+  demand(ids !== undefined, 'The gate has no texts.');
+  const row = (await reference.run([ids])).get(output)?.values;
+  demand(row !== undefined, `The exported model has no output ${output}.`);
+  return { ids, dense: encodeSelfCheckRow(row) };
+}
+
+async function recordOf(options: {
+  job: EngineJob;
+  built: BuiltEngine;
+  gate: Fidelity;
+  selfCheck: PlanRecord['selfCheck'];
+  plan: string;
+}): Promise<PlanRecord> {
+  const { job, built, gate, selfCheck, plan } = options;
+  const { exact, half } = job.graphs;
+  return {
+    format: RECORD_FORMAT,
+    model: job.manifest.id,
+    madeAt: new Date().toISOString(),
+    source: job.source,
+    graphs: {
+      exact: { model: exact.model, data: exact.data },
+      half: { model: half.model, data: half.data },
+    },
+    engine: {
+      ...built,
+      image: job.image,
+      batchMax: job.batchMax,
+      tokensMax: job.tokensMax,
+      bytes: Bun.file(plan).size,
+      sha256: await sha256OfFile(plan),
+    },
+    gate,
+    selfCheck,
+  };
+}

@@ -1,0 +1,95 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { demand, ExportError } from './export-error.ts';
+
+/** What an export does, and with what. */
+export interface ExportSettings {
+  readonly model: string;
+  readonly modelsDir: string;
+  /** The hub's address. */
+  readonly hub: string;
+  /** A local folder with the model's files, instead of the hub. */
+  readonly from: string | undefined;
+  /** Triton's image: what will serve builds. */
+  readonly image: string;
+  /** The GPU that builds, proves and will serve: an index or a UUID of `nvidia-smi`. */
+  readonly device: string;
+  /** Stop after the graphs, GPU or not. */
+  readonly graphOnly: boolean;
+  /** Only say whether the engine that stands can serve here. */
+  readonly check: boolean;
+}
+
+/** What `--help` prints. */
+export const USAGE = `usage: ./run.sh export [FLAGS]
+
+  --model NAME        a manifest under models/ that comes from a hub (bge-m3)
+  --hub URL           the hub's address (HF_ENDPOINT, or https://huggingface.co)
+  --from FOLDER       take the model's files from a folder instead
+  --image IMAGE       Triton's image, which builds and serves (TRITON_IMAGE, or that of compose.yml)
+  --gpu GPU           the GPU that builds and serves, an index or UUID of nvidia-smi (TRITON_GPU, or
+                      0); Compose reads TRITON_GPU
+  --graph-only        stop once the graphs are written; needs neither GPU nor Docker
+  --check             only say whether the engine that stands can serve here: exit status 0 or 1
+  --models-dir DIR    where manifests and models lie (models)
+
+The largest batch is max_batch_size of config.pbtxt, the longest text tokenCountMax of the manifest.`;
+
+const PUBLIC_HUB = 'https://huggingface.co';
+
+/**
+ * Reads the command line and the environment variables that other tools of this kind, Compose and
+ * the server share.
+ *
+ * @throws ExportError naming what is wrong.
+ */
+export function parseExportSettings(
+  argv: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): ExportSettings {
+  const { values } = readArguments(argv);
+  const hub = values.hub ?? environment.HF_ENDPOINT ?? PUBLIC_HUB;
+  demand(/^https?:\/\//.test(hub), `--hub must be an http address, not "${hub}".`);
+  // Compose takes an empty variable for one that is not set.
+  const device = values.gpu ?? (environment.TRITON_GPU || '0');
+  demand(/^[\w-]+$/.test(device), `--gpu must be one index or UUID of a GPU, not "${device}".`);
+  return {
+    model: values.model ?? 'bge-m3',
+    modelsDir: values['models-dir'] ?? environment.MODELS_DIR ?? 'models',
+    hub,
+    from: values.from,
+    image: values.image ?? (environment.TRITON_IMAGE || imageOfCompose()),
+    device,
+    graphOnly: values['graph-only'] ?? false,
+    check: values.check ?? false,
+  };
+}
+
+function readArguments(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      options: {
+        model: { type: 'string' },
+        'models-dir': { type: 'string' },
+        hub: { type: 'string' },
+        from: { type: 'string' },
+        image: { type: 'string' },
+        gpu: { type: 'string' },
+        'graph-only': { type: 'boolean' },
+        check: { type: 'boolean' },
+      },
+    });
+  } catch (error) {
+    throw new ExportError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** The one place that names the image is compose.yml, which serves with it. */
+function imageOfCompose(): string {
+  const path = join(import.meta.dir, '../../../compose.yml');
+  const image = /\$\{TRITON_IMAGE:-([^}]+)\}/.exec(readFileSync(path, 'utf8'))?.[1];
+  demand(image !== undefined, `${path} names no Triton image: give --image.`);
+  return image;
+}

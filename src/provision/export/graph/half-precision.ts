@@ -1,0 +1,169 @@
+import type { GraphNode, OnnxModel } from '../../onnx/model.ts';
+import { ELEMENT, elementCountOf, halfData, loadFloats, type Tensor } from '../../onnx/tensor.ts';
+import { HEADS_PREFIX } from './append-heads.ts';
+import { withGraph } from './graph-edit.ts';
+import { inferFloats } from './infer-floats.ts';
+
+/** Matrix products: nearly all of the work, and safe in float16, as they sum in float32 inside. */
+const PRODUCTS = new Set(['MatMul', 'Gemm']);
+/** They only move numbers: they stay in whatever precision these came in. */
+const MOVES = new Set(
+  'Reshape Transpose Squeeze Unsqueeze Slice Split Identity Expand Concat Flatten'.split(' '),
+);
+/**
+ * One number in, one number out, about as large as it: biases and activation functions follow their
+ * product.
+ */
+const POINTWISE = new Set('Add Sub Mul Div Erf Tanh Relu Gelu Neg Sigmoid'.split(' '));
+/**
+ * Constants beyond this size belong to masks, not to activation functions; float16 ends at 65,504.
+ */
+const FOLLOWING_CONSTANT_MAX = 1_024;
+/**
+ * Larger constants are not searched for their largest number: biases of a layer have some
+ * thousands.
+ */
+const FOLLOWING_CONSTANT_ELEMENTS_MAX = 65_536;
+
+type Precision = 'half' | 'float';
+
+/**
+ * Writes the precision into the graph, as strongly typed engines read it: matrix products and what
+ * follows them run in float16, embedding tables and matrices are stored in it, and everything whose
+ * squares or exponentials could leave its range stays in float32: layer norms, softmax, masks,
+ * residual sums, pooling, normalisation and the sparse head. Inputs and outputs keep their types.
+ * Explicit casts stand wherever the precision changes.
+ *
+ * @param model constants hoisted, heads appended. Its weights are converted when they are written.
+ */
+export function toHalfPrecision(model: OnnxModel): OnnxModel {
+  const pass = new PrecisionPass(model);
+  for (const node of model.graph.nodes) pass.convert(node);
+  return withGraph(model, { nodes: pass.nodes, constants: pass.usedConstants() });
+}
+
+class PrecisionPass {
+  readonly nodes: GraphNode[] = [];
+  readonly #model: OnnxModel;
+  readonly #isFloat: (name: string) => boolean;
+  /** In which precision the node that makes a tensor gives it. */
+  readonly #native = new Map<string, Precision>();
+  /** Casts that stand already: name of the tensor to name of its copy in the other precision. */
+  readonly #casts = new Map<string, string>();
+  readonly #constants: Map<string, Tensor>;
+  readonly #outputs: ReadonlySet<string>;
+
+  constructor(model: OnnxModel) {
+    this.#model = model;
+    this.#isFloat = inferFloats(model.graph);
+    this.#constants = new Map(model.graph.constants);
+    this.#outputs = new Set(model.graph.outputs.map((output) => output.name));
+  }
+
+  convert(node: GraphNode): void {
+    if (this.#isTableLookup(node)) {
+      this.#convertLookup(node);
+      return;
+    }
+    const precision = this.#precisionOf(node);
+    this.nodes.push({
+      ...node,
+      inputs: node.inputs.map((name) => (this.#isFloat(name) ? this.#as(name, precision) : name)),
+    });
+    for (const output of node.outputs) {
+      if (this.#isFloat(output)) this.#native.set(output, precision);
+    }
+  }
+
+  /** Constants that some node or output still reads. */
+  usedConstants(): Map<string, Tensor> {
+    const used = new Set(this.nodes.flatMap((node) => node.inputs));
+    return new Map([...this.#constants].filter(([name]) => used.has(name)));
+  }
+
+  #precisionOf(node: GraphNode): Precision {
+    // The graph's outputs keep their type, so what makes them does.
+    if (node.domain !== '' || node.outputs.some((output) => this.#outputs.has(output))) {
+      return 'float';
+    }
+    if (PRODUCTS.has(node.op)) return isFloatHead(node) ? 'float' : 'half';
+    const follows = MOVES.has(node.op) || POINTWISE.has(node.op);
+    if (!follows) return 'float';
+    const floats = node.inputs.filter((name) => this.#isFloat(name));
+    const variable = floats.filter((name) => !this.#model.graph.constants.has(name));
+    const allHalf = variable.every((name) => this.#native.get(name) === 'half');
+    const constantsFit = floats.every((name) => this.#fits(this.#model.graph.constants.get(name)));
+    return variable.length > 0 && allHalf && constantsFit ? 'half' : 'float';
+  }
+
+  #fits(tensor: Tensor | undefined): boolean {
+    if (!tensor) return true;
+    if (elementCountOf(tensor.dims) > FOLLOWING_CONSTANT_ELEMENTS_MAX) return false;
+    return loadFloats(tensor).every((value) => Math.abs(value) <= FOLLOWING_CONSTANT_MAX);
+  }
+
+  #isTableLookup(node: GraphNode): boolean {
+    const table = this.#model.graph.constants.get(node.inputs[0] ?? '');
+    return node.op === 'Gather' && table?.elementType === ELEMENT.float && table.dims.length === 2;
+  }
+
+  /**
+   * A table in float16 takes half of the disk and memory; the sum of its rows is in float32 at
+   * once.
+   */
+  #convertLookup(node: GraphNode): void {
+    const [table = '', ...rest] = node.inputs;
+    const output = node.outputs[0] ?? '';
+    const half = `${output}/half`;
+    this.nodes.push({ ...node, inputs: [this.#as(table, 'half'), ...rest], outputs: [half] });
+    this.nodes.push(castNode({ input: half, output, precision: 'float' }));
+    this.#native.set(output, 'float');
+  }
+
+  /**
+   * The name under which a float tensor is had in `precision`; adds the cast when it is the first
+   * to ask.
+   */
+  #as(name: string, precision: Precision): string {
+    const native = this.#native.get(name) ?? 'float';
+    if (native === precision) return name;
+    const known = this.#casts.get(name);
+    if (known) return known;
+    const copy = `${name}/${precision}`;
+    this.#casts.set(name, copy);
+    const constant = this.#constants.get(name);
+    if (constant) this.#constants.set(copy, halfTensor(constant, copy));
+    else this.nodes.push(castNode({ input: name, output: copy, precision }));
+    return copy;
+  }
+}
+
+/**
+ * The sparse head's product has one column, so float32 costs nothing, and its zeros decide which
+ * ids are named.
+ */
+function isFloatHead(node: GraphNode): boolean {
+  return node.name.startsWith(`${HEADS_PREFIX}sparse/`);
+}
+
+function halfTensor(tensor: Tensor, name: string): Tensor {
+  return {
+    name,
+    dims: tensor.dims,
+    elementType: ELEMENT.float16,
+    data: halfData(tensor.data, tensor.name),
+  };
+}
+
+function castNode(options: { input: string; output: string; precision: Precision }): GraphNode {
+  const { input, output, precision } = options;
+  const to = BigInt(precision === 'half' ? ELEMENT.float16 : ELEMENT.float);
+  return {
+    name: `${output}/Cast`,
+    op: 'Cast',
+    domain: '',
+    inputs: [input],
+    outputs: [output],
+    attributes: new Map([['to', { kind: 'int', value: to }]]),
+  };
+}

@@ -1,0 +1,139 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../../base/clock.ts';
+import { loadManifest, type ModelManifest } from '../../model/manifest.ts';
+import { readPlanRecord, whyPlanIsStale } from '../../model/plan-record.ts';
+import { checkDocker, findImageId } from './engine/docker-image.ts';
+import { checkGpu, findGpu, type Gpu } from './engine/gpu.ts';
+import { makeEngine } from './engine/make-engine.ts';
+import { demand } from './export-error.ts';
+import type { ExportSettings } from './export-settings.ts';
+import { fetchSource } from './fetch-source.ts';
+import { createProgress } from './progress.ts';
+import { writeGraphs } from './write-graphs.ts';
+
+/** What an export needs beside its settings. */
+export interface ExportTools {
+  readonly clock: Clock;
+  readonly say: (line: string) => void;
+}
+
+/**
+ * A hub that is slow to answer or a network that comes and goes: eight tries, up to half a minute
+ * apart.
+ */
+const DOWNLOAD = {
+  attemptCountMax: 8,
+  backoffMsMin: 1_000,
+  backoffMsMax: 30_000,
+  stallMsMax: 60_000,
+};
+
+/**
+ * From published weights to an engine that has proved itself, or as far as this machine can.
+ *
+ * @throws ExportError, HubError, ModelFileError, ManifestError
+ */
+export async function runExport(settings: ExportSettings, tools: ExportTools): Promise<void> {
+  const { clock, say } = tools;
+  const manifest = await loadManifest({ modelsDir: settings.modelsDir, name: settings.model });
+  const { source } = manifest;
+  demand(source.kind === 'hub', `${manifest.title} does not come from a hub: ./run.sh sets it up.`);
+  const limits = await readLimits(settings, manifest);
+  const isForTriton = limits.tritonModel !== undefined && !settings.graphOnly;
+  const gpu = isForTriton ? await findUsableGpu(settings, say) : undefined;
+  const folder = join(settings.modelsDir, manifest.id);
+  const progress = createProgress({ clock, say });
+  const files = await fetchSource({
+    source,
+    hub: settings.hub,
+    from: settings.from,
+    folder: join(folder, 'downloads'),
+    settings: {
+      ...DOWNLOAD,
+      clock,
+      onProgress: progress.onBytes,
+      onRetry: (reason, delayMs) => say(`${reason} Again in ${delayMs / 1000} s.`),
+    },
+    onFile: progress.onFile,
+  });
+  say('writing the graphs');
+  const graphs = await writeGraphs({ manifest, files, folder });
+  say(`wrote ${graphs.exact.path} and ${graphs.half.path}: ${graphs.outputs.join(', ')}`);
+  if (limits.tritonModel === undefined) return;
+  if (gpu === undefined) {
+    const why = settings.graphOnly ? 'as asked' : 'no NVIDIA GPU here';
+    say(`no engine built (${why}): run ./run.sh export on a machine with one; what lies in`);
+    say(`  ${folder} by then is not downloaded again`);
+    return;
+  }
+  const { plan } = await makeEngine({
+    ...settings,
+    ...limits,
+    tritonModel: limits.tritonModel,
+    manifest,
+    graphs,
+    gpu: gpu.name,
+    clock,
+    say,
+    source: {
+      from: settings.from ?? settings.hub,
+      repository: source.repository,
+      revision: source.revision,
+      files: Object.fromEntries(files.map((file) => [file.path, file.sha256])),
+    },
+  });
+  say(`${plan} is built, verified and in place`);
+}
+
+/**
+ * Says why the engine that stands cannot serve here; undefined when it can.
+ *
+ * @throws ManifestError
+ */
+export async function checkEngine(settings: ExportSettings): Promise<string | undefined> {
+  const manifest = await loadManifest({ modelsDir: settings.modelsDir, name: settings.model });
+  const { tritonModel, batchMax, tokensMax } = await readLimits(settings, manifest);
+  const plan = join(settings.modelsDir, tritonModel ?? '', '1', 'model.plan');
+  if (!existsSync(plan)) return `${plan} is not there`;
+  const gpu = (await findGpu(settings.device))?.name;
+  if (gpu === undefined) return `there is no GPU ${settings.device} to run it`;
+  const imageId = await findImageId(settings.image);
+  const bytes = Bun.file(plan).size;
+  const use = { gpu, image: settings.image, imageId, batchMax, tokensMax, bytes };
+  return whyPlanIsStale(await readPlanRecord(plan), use);
+}
+
+/** What will not do is told before gigabytes are downloaded for it. */
+async function findUsableGpu(
+  settings: ExportSettings,
+  say: (line: string) => void,
+): Promise<Gpu | undefined> {
+  const gpu = await findGpu(settings.device);
+  if (gpu === undefined) return undefined;
+  const warning = checkGpu(gpu, settings.image);
+  if (warning !== undefined) say(`warning: ${warning}`);
+  await checkDocker();
+  return gpu;
+}
+
+interface Limits {
+  readonly tritonModel: string | undefined;
+  readonly batchMax: number;
+  readonly tokensMax: number;
+}
+
+/**
+ * The limits stand where the server and Triton read them, so that nothing can disagree with them.
+ */
+async function readLimits(settings: ExportSettings, manifest: ModelManifest): Promise<Limits> {
+  const { tritonModel, tokenCountMax: tokensMax } = manifest;
+  if (tritonModel === undefined) return { tritonModel, batchMax: 1, tokensMax };
+  const path = join(settings.modelsDir, tritonModel, 'config.pbtxt');
+  const config = await readFile(path, 'utf8').catch(() => undefined);
+  demand(config !== undefined, `${path} is not there: it says how Triton serves the engine.`);
+  const batchMax = Number(/^max_batch_size:\s*(\d+)/m.exec(config)?.[1] ?? 0);
+  demand(batchMax >= 1, `${path} must have a max_batch_size of at least 1.`);
+  return { tritonModel, batchMax, tokensMax };
+}

@@ -1,0 +1,194 @@
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { demand } from '../export/export-error.ts';
+
+/** Random access to bytes that need not all be in memory. */
+export interface ByteSource {
+  readonly byteCount: number;
+  /** Bytes `[start, end)`; borrowed, valid until the next call. */
+  slice(start: number, end: number): Uint8Array;
+}
+
+/** One field of a protobuf message: a number, or the place of its bytes in the source. */
+export interface ProtoField {
+  readonly number: number;
+  readonly wire: number;
+  /** The value of a varint; zero for the other wire types. */
+  readonly varint: bigint;
+  /** Where the payload of the other wire types starts and ends. */
+  readonly start: number;
+  readonly end: number;
+}
+
+const VARINT = 0;
+const FIXED64 = 1;
+const LENGTH_DELIMITED = 2;
+const FIXED32 = 5;
+/** A varint of 64 bits has at most this many bytes, and a tag with its length two of them. */
+const VARINT_BYTES_MAX = 10;
+/** Enough to walk thousands of small fields between two reads of the file. */
+const WINDOW_BYTES = 65_536;
+
+/** Bytes that are in memory already. Borrows them. */
+export function createMemorySource(bytes: Uint8Array): ByteSource {
+  return { byteCount: bytes.length, slice: (start, end) => bytes.subarray(start, end) };
+}
+
+/**
+ * A file, read in windows: a model of gigabytes is walked without being loaded. `close` gives the
+ * descriptor back.
+ *
+ * @throws ExportError when the file ends early.
+ */
+export function createFileSource(path: string): ByteSource & { close(): void } {
+  const descriptor = openSync(path, 'r');
+  const byteCount = fstatSync(descriptor).size;
+  let window = new Uint8Array(0);
+  let windowStart = 0;
+  return {
+    byteCount,
+    slice(start, end) {
+      if (start < windowStart || end > windowStart + window.length) {
+        const length = Math.min(Math.max(end - start, WINDOW_BYTES), byteCount - start);
+        window = new Uint8Array(length);
+        windowStart = start;
+        const read = readSync(descriptor, window, 0, length, start);
+        demand(read === length && end <= start + read, `${path} ends at byte ${start + read}.`);
+      }
+      return window.subarray(start - windowStart, end - windowStart);
+    },
+    close: () => closeSync(descriptor),
+  };
+}
+
+/**
+ * Walks the fields of the message that fills `[start, end)`. Payloads are not read, only their
+ * places are.
+ *
+ * @throws ExportError when the bytes are no protobuf message.
+ */
+export function* protoFields(
+  source: ByteSource,
+  start = 0,
+  end = source.byteCount,
+): Generator<ProtoField> {
+  let at = start;
+  while (at < end) {
+    const head = readVarint(source, at, end);
+    const number = Number(head.value >> 3n);
+    const wire = Number(head.value & 7n);
+    at = head.end;
+    if (wire === VARINT) {
+      const body = readVarint(source, at, end);
+      at = body.end;
+      yield { number, wire, varint: body.value, start: at, end: at };
+      continue;
+    }
+    let length = wire === FIXED64 ? 8 : wire === FIXED32 ? 4 : -1;
+    if (wire === LENGTH_DELIMITED) {
+      const prefix = readVarint(source, at, end);
+      at = prefix.end;
+      length = Number(prefix.value);
+    }
+    demand(length >= 0 && at + length <= end, `Not a protobuf message at byte ${at}.`);
+    yield { number, wire, varint: 0n, start: at, end: at + length };
+    at += length;
+  }
+}
+
+/**
+ * The numbers of a repeated varint field, packed or one by one. Unsigned, as they stand on the
+ * wire.
+ */
+export function readVarints(source: ByteSource, field: ProtoField): bigint[] {
+  if (field.wire === VARINT) return [field.varint];
+  const values: bigint[] = [];
+  let at = field.start;
+  while (at < field.end) {
+    const { value, end } = readVarint(source, at, field.end);
+    values.push(value);
+    at = end;
+  }
+  return values;
+}
+
+/** The payload of a field as text. */
+export function readText(source: ByteSource, field: ProtoField): string {
+  return new TextDecoder().decode(source.slice(field.start, field.end));
+}
+
+/** The payload of a field; owned by the caller. */
+export function readBytes(source: ByteSource, field: ProtoField): Uint8Array {
+  return source.slice(field.start, field.end).slice();
+}
+
+function readVarint(source: ByteSource, start: number, end: number) {
+  const bytes = source.slice(start, Math.min(start + VARINT_BYTES_MAX, end));
+  let value = 0n;
+  for (let index = 0; index < bytes.length; index += 1) {
+    const byte = bytes[index] ?? 0;
+    value |= BigInt(byte & 127) << BigInt(7 * index);
+    if (byte < 128) return { value: BigInt.asUintN(64, value), end: start + index + 1 };
+  }
+  demand(false, `Not a protobuf message at byte ${start}.`);
+}
+
+/**
+ * Builds one protobuf message in memory. Parts are borrowed until `finish`, which copies them once.
+ */
+export class ProtoWriter {
+  readonly #parts: Uint8Array[] = [];
+  #byteCount = 0;
+
+  varint(number: number, value: bigint | number): this {
+    return this.#tag(number, VARINT).#push(varintBytes(BigInt.asUintN(64, BigInt(value))));
+  }
+
+  float(number: number, value: number): this {
+    return this.#tag(number, FIXED32).#push(new Uint8Array(Float32Array.of(value).buffer));
+  }
+
+  bytes(number: number, value: Uint8Array): this {
+    return this.#tag(number, LENGTH_DELIMITED)
+      .#push(varintBytes(BigInt(value.length)))
+      .#push(value);
+  }
+
+  text(number: number, value: string): this {
+    return this.bytes(number, new TextEncoder().encode(value));
+  }
+
+  message(number: number, value: ProtoWriter): this {
+    return this.bytes(number, value.finish());
+  }
+
+  finish(): Uint8Array {
+    const out = new Uint8Array(this.#byteCount);
+    let at = 0;
+    for (const part of this.#parts) {
+      out.set(part, at);
+      at += part.length;
+    }
+    return out;
+  }
+
+  #tag(number: number, wire: number): this {
+    return this.#push(varintBytes(BigInt(number * 8 + wire)));
+  }
+
+  #push(part: Uint8Array): this {
+    this.#parts.push(part);
+    this.#byteCount += part.length;
+    return this;
+  }
+}
+
+function varintBytes(value: bigint): Uint8Array {
+  const out: number[] = [];
+  let rest = value;
+  while (rest > 127n) {
+    out.push(Number(rest & 127n) | 128);
+    rest >>= 7n;
+  }
+  out.push(Number(rest));
+  return Uint8Array.from(out);
+}

@@ -1,0 +1,160 @@
+import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs';
+import { basename } from 'node:path';
+import { invariant } from '../../base/invariant.ts';
+import type { Attribute, GraphNode, GraphValue, OnnxModel } from './model.ts';
+import { ProtoWriter } from './protobuf.ts';
+import { loadData, type Tensor } from './tensor.ts';
+
+/**
+ * Constants of at most this many bytes stay in the model file, where shape inference and people can
+ * see them.
+ */
+const INNER_BYTES_MAX = 1_024;
+/**
+ * Pages can be mapped only from a multiple of the page size; runtimes map weights instead of
+ * copying them.
+ */
+const ALIGNMENT_BYTES = 4_096;
+
+/**
+ * Writes a model, its weights into one file beside it named `<model>_data`. Weights stream from
+ * where they are to where they go, one piece in memory at a time. Both files appear under their
+ * names only when they are whole.
+ *
+ * @returns sha256 of both files.
+ */
+export function writeModel(model: OnnxModel, path: string): { model: string; data: string } {
+  const dataPath = `${path}_data`;
+  const writer = createDataWriter(`${dataPath}.partial`);
+  const graph = new ProtoWriter();
+  try {
+    for (const node of model.graph.nodes) graph.message(1, writeNode(node));
+    graph.text(2, model.graph.name);
+    for (const tensor of model.graph.constants.values()) {
+      const isInner = tensor.data.byteCount <= INNER_BYTES_MAX;
+      const place = isInner ? undefined : { location: basename(dataPath), ...writer.add(tensor) };
+      graph.message(5, writeTensor(tensor, place));
+    }
+  } finally {
+    writer.close();
+  }
+  for (const input of model.graph.inputs) graph.message(11, writeValue(input));
+  for (const output of model.graph.outputs) graph.message(12, writeValue(output));
+  const bytes = writeModelProto(model, graph).finish();
+  const descriptor = openSync(`${path}.partial`, 'w');
+  try {
+    writeFully(descriptor, bytes);
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+  renameSync(`${dataPath}.partial`, dataPath);
+  renameSync(`${path}.partial`, path);
+  return {
+    model: new Bun.CryptoHasher('sha256').update(bytes).digest('hex'),
+    data: writer.sha256(),
+  };
+}
+
+function createDataWriter(path: string) {
+  const descriptor = openSync(path, 'w');
+  const hasher = new Bun.CryptoHasher('sha256');
+  let at = 0;
+  const put = (bytes: Uint8Array): void => {
+    writeFully(descriptor, bytes);
+    hasher.update(bytes);
+    at += bytes.length;
+  };
+  return {
+    add(tensor: Tensor): { start: number; byteCount: number } {
+      put(new Uint8Array((ALIGNMENT_BYTES - (at % ALIGNMENT_BYTES)) % ALIGNMENT_BYTES));
+      const start = at;
+      for (const chunk of tensor.data.chunks()) put(chunk);
+      invariant(at - start === tensor.data.byteCount, `${tensor.name} gave another byte count.`);
+      return { start, byteCount: at - start };
+    },
+    close(): void {
+      fsyncSync(descriptor);
+      closeSync(descriptor);
+    },
+    sha256: () => hasher.digest('hex'),
+  };
+}
+
+function writeFully(descriptor: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; ) at += writeSync(descriptor, bytes, at);
+}
+
+function writeModelProto(model: OnnxModel, graph: ProtoWriter): ProtoWriter {
+  const out = new ProtoWriter()
+    .varint(1, model.irVersion)
+    .text(2, 'bge-m3-encoder')
+    .message(7, graph);
+  for (const [domain, version] of model.opsets) {
+    out.message(8, new ProtoWriter().text(1, domain).varint(2, version));
+  }
+  for (const [key, value] of model.metadata) {
+    out.message(14, new ProtoWriter().text(1, key).text(2, value));
+  }
+  return out;
+}
+
+function writeNode(node: GraphNode): ProtoWriter {
+  const out = new ProtoWriter();
+  for (const input of node.inputs) out.text(1, input);
+  for (const output of node.outputs) out.text(2, output);
+  out.text(3, node.name).text(4, node.op);
+  for (const [name, attribute] of node.attributes) out.message(5, writeAttribute(name, attribute));
+  return node.domain === '' ? out : out.text(7, node.domain);
+}
+
+function writeAttribute(name: string, attribute: Attribute): ProtoWriter {
+  const out = new ProtoWriter().text(1, name);
+  switch (attribute.kind) {
+    case 'float':
+      return out.float(2, attribute.value).varint(20, 1);
+    case 'int':
+      return out.varint(3, attribute.value).varint(20, 2);
+    case 'string':
+      return out.text(4, attribute.value).varint(20, 3);
+    case 'tensor':
+      return out.message(5, writeTensor(attribute.value, undefined)).varint(20, 4);
+    case 'floats':
+      for (const value of attribute.value) out.float(7, value);
+      return out.varint(20, 6);
+    case 'ints':
+      for (const value of attribute.value) out.varint(8, value);
+      return out.varint(20, 7);
+  }
+}
+
+function writeTensor(
+  tensor: Tensor,
+  place: { location: string; start: number; byteCount: number } | undefined,
+): ProtoWriter {
+  const out = new ProtoWriter();
+  for (const dim of tensor.dims) out.varint(1, dim);
+  out.varint(2, tensor.elementType).text(8, tensor.name);
+  if (!place) return out.bytes(9, loadData(tensor.data));
+  const entry = (key: string, value: string | number) =>
+    out.message(13, new ProtoWriter().text(1, key).text(2, String(value)));
+  entry('location', place.location);
+  entry('offset', place.start);
+  entry('length', place.byteCount);
+  return out.varint(14, 1);
+}
+
+function writeValue(value: GraphValue): ProtoWriter {
+  const tensor = new ProtoWriter().varint(1, value.elementType);
+  if (value.dims) {
+    const shape = new ProtoWriter();
+    for (const dim of value.dims) {
+      const out = new ProtoWriter();
+      if (typeof dim === 'number') out.varint(1, dim);
+      if (typeof dim === 'string') out.text(2, dim);
+      shape.message(1, out);
+    }
+    tensor.message(2, shape);
+  }
+  return new ProtoWriter().text(1, value.name).message(2, new ProtoWriter().message(1, tensor));
+}

@@ -1,0 +1,33 @@
+import { ConfigError } from '../config/config.ts';
+import { ManifestError } from '../model/manifest-field.ts';
+
+/** Exit statuses, as `src/README.md` lists them. */
+export const EXIT = { drained: 0, settings: 2, port: 3, backend: 4, killed: 130 } as const;
+
+/** Says why, and ends the process. */
+export function exit(status: number, message: string): never {
+  say(message);
+  process.exit(status);
+}
+
+/** Passes a value on; wrong settings and models end the process, in their own words alone. */
+export function orExit<Value>(make: () => Value): Value {
+  try {
+    return make();
+  } catch (error) {
+    return exitOnKnown(error);
+  }
+}
+
+/** Ends the process on wrong settings and models. @throws whatever else the error is. */
+export function exitOnKnown(error: unknown): never {
+  if (error instanceof ConfigError || error instanceof ManifestError) {
+    exit(EXIT.settings, error.message);
+  }
+  throw error;
+}
+
+/** A line for people, on standard error. */
+export function say(message: string): void {
+  process.stderr.write(`${message}\n`);
+}

@@ -1,0 +1,79 @@
+import { readFileSync, rmSync, statSync } from 'node:fs';
+import { connect } from 'node:net';
+import type { Elysia } from 'elysia';
+import { type Config, ConfigError } from '../config/config.ts';
+
+/**
+ * Bun closes a connection that is silent for so long, in s. Its largest value; our own deadline
+ * comes first.
+ */
+const IDLE_TIMEOUT_S = 255;
+
+/**
+ * Listens where the settings say: on HOST and PORT or on UNIX_SOCKET, in HTTP or, with TLS_CERT and
+ * TLS_KEY, in HTTPS.
+ *
+ * @returns the address to be told to people: `http://host:port`, `https://…` or `unix:/path`.
+ * @throws ConfigError when a certificate or a key cannot be read or used; Error when the address is
+ *   taken or not ours.
+ */
+export async function listen(
+  app: Elysia,
+  config: Pick<Config, 'host' | 'port' | 'unixSocket' | 'tlsCert' | 'tlsKey' | 'serverProcesses'>,
+): Promise<string> {
+  const { host, port, unixSocket, tlsCert, tlsKey } = config;
+  const isUnix = unixSocket !== '';
+  const tls = tlsCert === '' ? {} : { tls: readTls(tlsCert, tlsKey) };
+  if (isUnix) await removeAbandonedSocket(unixSocket);
+  const common = {
+    ...tls,
+    idleTimeout: IDLE_TIMEOUT_S,
+    // The limit is checked by the routes, which answer in our own shape; this one only must not
+    // come first.
+    maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+    development: false,
+    // Two servers on one port would answer in turns, and nobody would know which: only processes
+    // of one server share it.
+    reusePort: config.serverProcesses > 1,
+  } as const;
+  const address = isUnix ? { unix: unixSocket } : { hostname: host, port };
+  try {
+    // Elysia hands them to Bun as they are; its types know of no socket.
+    app.listen({ ...address, ...common } as Parameters<Elysia['listen']>[0]);
+  } catch (error) {
+    const message = (error as Error).message;
+    // BoringSSL's words for a certificate that is none, or a key of another one.
+    if (tlsCert !== '' && /PEM|X509|TLS|SSL|key values/i.test(message)) {
+      throw new ConfigError(`TLS_CERT and TLS_KEY cannot be used: ${message}`);
+    }
+    throw error;
+  }
+  if (isUnix) return `unix:${unixSocket}`;
+  return `http${tlsCert === '' ? '' : 's'}://${host}:${app.server?.port ?? port}`;
+}
+
+function readTls(certificate: string, key: string): { cert: string; key: string } {
+  return { cert: readPem('TLS_CERT', certificate), key: readPem('TLS_KEY', key) };
+}
+
+function readPem(setting: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new ConfigError(`${setting} cannot be read: ${(error as Error).message}`);
+  }
+}
+
+/** A server that was killed leaves its socket's file behind, at which nobody answers. */
+async function removeAbandonedSocket(path: string): Promise<void> {
+  if (!statSync(path, { throwIfNoEntry: false })?.isSocket()) return;
+  const isAbandoned = await new Promise<boolean>((resolve) => {
+    const socket = connect(path);
+    socket.on('connect', () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'));
+  });
+  if (isAbandoned) rmSync(path);
+}

@@ -1,0 +1,208 @@
+import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
+import packageJson from '../../package.json';
+import { createAdmission } from '../admission/admission.ts';
+import type { Backend } from '../backend/backend.ts';
+import { createFallbackBackend } from '../backend/fallback-backend.ts';
+import { createEmbeddedBackend, type EmbeddedBackend } from '../backend/local/embedded-backend.ts';
+import { modelBytesOf, planEmbedded } from '../backend/local/embedded-plan.ts';
+import { chooseModelFile } from '../backend/local/model-file.ts';
+import { createTritonBackend } from '../backend/triton/triton-backend.ts';
+import { createTritonCall } from '../backend/triton/triton-call.ts';
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import { createMicroBatcher } from '../batcher/micro-batcher.ts';
+import type { Config } from '../config/config.ts';
+import type { Parts } from '../encode/encode.ts';
+import { createPartsTracer, type PartsTracer } from '../encode/encode-tracing.ts';
+import type { ModelManifest } from '../model/manifest.ts';
+import { readSelfCheck, type SelfCheck } from '../model/self-check.ts';
+import { createMetrics, type Metrics } from '../observe/metrics.ts';
+import { createTracing, type Tracing } from '../observe/tracing.ts';
+import { openTokenizer } from '../tokenizer/pool/open-tokenizer.ts';
+import { createTokenizerPool, type TokenizerPool } from '../tokenizer/pool/tokenizer-pool.ts';
+
+const TOKENIZER_WORKER = new URL('../../workers/tokenizer-worker.ts', import.meta.url);
+const INFERENCE_WORKER = new URL('../../workers/inference-worker.ts', import.meta.url);
+
+/**
+ * Characters of a text with `truncate: false`, for each token of the model: no vocabulary has
+ * pieces that long.
+ */
+const CHARACTERS_PER_TOKEN_MAX = 250;
+
+/** All live parts of a server. */
+export interface LiveParts extends Parts {
+  /** What they count; the routes count on. */
+  readonly metrics: Metrics;
+  /** Undefined unless a collector is set. */
+  readonly tracing: Tracing | undefined;
+  /** Settles when everything has started, or has failed for good; `backend.state` says which. */
+  readonly started: Promise<void>;
+  /** Lets go of workers and sockets; what still waits fails with EMB_SHUTTING_DOWN. */
+  close(): Promise<void>;
+}
+
+/**
+ * Builds the parts that `config` asks for. The tokenizer is opened first, which takes some tens of
+ * ms once it is compiled; workers start in the background.
+ */
+export async function createParts(options: {
+  config: Config;
+  manifest: ModelManifest;
+  clock: Clock;
+  log: Log;
+}): Promise<LiveParts> {
+  const { config, manifest, clock } = options;
+  const metrics = createMetrics();
+  const log = metrics.counting(options.log);
+  const tracing = await tracingOf(config, clock, log);
+  const tracer = tracing && createPartsTracer({ tracing, clock });
+  const { tokenCountMax } = manifest;
+  const { modelsDir } = config;
+  const opened = await openTokenizer({ modelsDir, modelId: manifest.id, log });
+  const isChecked = config.backend === 'triton' && config.selfCheck;
+  const selfCheck = isChecked ? await readSelfCheck({ modelsDir, manifest, log }) : undefined;
+  const { backend, started } = createBackend({ ...options, selfCheck, tracer, log });
+  const tokenizer = createTokenizer({ config, tokenCountMax, clock, log }, opened);
+  const batcher = createMicroBatcher({
+    backend: tracer?.backend(backend) ?? backend,
+    expected: { dimension: manifest.dimension, isNormalized: manifest.normalized },
+    clock,
+    lingerMs: config.lingerUs / 1000,
+    holdShare: config.batchHoldPercent / 100,
+    graceMs: config.backendGraceMs,
+    tokenCountMax,
+    onBatch: metrics.batch,
+  });
+  const admission = createAdmission({
+    clock,
+    textCountMax: config.queueTextsMax,
+    tokenCountMax: config.queueTokensMax,
+    timeoutMs: config.requestTimeoutMs,
+    backlog: batcher,
+  });
+  return {
+    admission,
+    tokenizer: tracer?.tokenizer(tokenizer) ?? tokenizer,
+    vocabulary: opened.vocabulary,
+    batcher: tracer?.batcher(batcher) ?? batcher,
+    backend,
+    manifest,
+    metrics,
+    tracing,
+    clock,
+    limits: {
+      requestTimeoutMs: config.requestTimeoutMs,
+      textCharactersMax: config.textCharactersMax || tokenCountMax * CHARACTERS_PER_TOKEN_MAX,
+    },
+    started: Promise.all([tokenizer.started, started]).then(() => undefined),
+    async close() {
+      batcher.close();
+      tokenizer.close();
+      await backend.close();
+      await tracing?.close();
+    },
+  };
+}
+
+async function tracingOf(config: Config, clock: Clock, log: Log): Promise<Tracing | undefined> {
+  if (config.otlpEndpoint === '') return undefined;
+  return await createTracing({
+    endpoint: config.otlpEndpoint,
+    headers: Object.fromEntries(config.otlpHeaders.map(headerOf)),
+    serviceName: config.otlpServiceName,
+    version: packageJson.version,
+    samplePercent: config.tracePercent,
+    clock,
+    log,
+  });
+}
+
+/** `name=value`, percent-encoded, as OpenTelemetry writes headers in a variable. */
+function headerOf(pair: string): [name: string, value: string] {
+  const at = pair.indexOf('=');
+  return [decodeURIComponent(pair.slice(0, at)), decodeURIComponent(pair.slice(at + 1))];
+}
+
+function createTokenizer(
+  options: { config: Config; tokenCountMax: number; clock: Clock; log: Log },
+  { greeting }: Pick<Awaited<ReturnType<typeof openTokenizer>>, 'greeting'>,
+): TokenizerPool {
+  const { config, tokenCountMax, clock, log } = options;
+  return createTokenizerPool({
+    workerCount: config.tokenizerWorkers,
+    workerUrl: TOKENIZER_WORKER,
+    greeting,
+    tokenCountMax,
+    inlineUnitsMax: config.tokenizerInlineUnits,
+    startMsMax: config.workerStartMs,
+    restartsMax: config.workerRestartsMax,
+    clock,
+    log,
+  });
+}
+
+/** What backends are made of. */
+interface BackendParts {
+  readonly config: Config;
+  readonly manifest: ModelManifest;
+  /** What an engine must answer; undefined where nobody knows, or nobody is to ask. */
+  readonly selfCheck: SelfCheck | undefined;
+  readonly tracer: PartsTracer | undefined;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+function createBackend(options: BackendParts): { backend: Backend; started: Promise<void> } {
+  const { config, manifest, tracer, clock, log } = options;
+  const { dimension, padId, heads, outputs } = manifest;
+  if (config.backend === 'triton') {
+    const triton = createTritonBackend({
+      urls: config.tritonUrls,
+      modelName: config.tritonModel || manifest.tritonModel || manifest.id,
+      expected: { dimension, padId, heads, outputs },
+      selfCheck: options.selfCheck,
+      timeoutMs: config.tritonTimeoutMs,
+      probeMs: config.tritonProbeMs,
+      resolveMs: config.tritonResolveMs,
+      batchesInFlight: config.tritonBatchesInFlight,
+      batchTextsMax: config.batchTextsMax,
+      batchTokensMax: config.batchTokensMax,
+      multiVectorTokensMax: Math.floor(config.multiVectorBytesMax / (4 * dimension)),
+      ...(tracer === undefined ? {} : { call: tracer.tritonCall(createTritonCall(clock)) }),
+      clock,
+      log,
+    });
+    if (config.fallback === 'none') return { backend: triton, started: Promise.resolve() };
+    const backend = createFallbackBackend({ primary: triton, standIn: embedded(options), log });
+    return { backend, started: Promise.resolve() };
+  }
+  const backend = embedded(options);
+  return { backend, started: backend.started };
+}
+
+function embedded({ config, manifest, clock, log }: BackendParts): EmbeddedBackend {
+  const { dimension, outputs } = manifest;
+  const paths = chooseModelFile({
+    folder: resolve(config.modelsDir, manifest.id),
+    files: manifest.files,
+    named: config.embeddedModelFile,
+    runtimeVersion: packageJson.dependencies['onnxruntime-node'],
+  });
+  const { threadCount, wideThreadCount, ...spread } = planEmbedded({
+    modelBytes: modelBytesOf(paths.modelPath),
+    slotCount: config.embeddedSlots,
+    threadCount: config.embeddedThreads,
+    coreCount: availableParallelism(),
+  });
+  return createEmbeddedBackend({
+    ...spread,
+    workerUrl: INFERENCE_WORKER,
+    greeting: { ...paths, threadCount, wideThreadCount, outputs, dimension },
+    startMsMax: config.workerStartMs,
+    restartsMax: config.workerRestartsMax,
+    clock,
+    log,
+  });
+}

@@ -1,0 +1,117 @@
+import type { Clock } from '../../base/clock.ts';
+import { countersOf, type ProcessNumbers, sumMetrics, sumNumbers } from './sum-metrics.ts';
+
+/** A process that can be asked for its numbers. */
+export interface Counting {
+  /** Asks it to answer `told` with this id. */
+  askNumbers(id: number): void;
+}
+
+/** The numbers of all processes, and of those that were. */
+export interface NumberGathering {
+  /** Asks every process and adds up. Who asks while others are served shares the next turn. */
+  scrape(): Promise<string>;
+  /** A process has answered. */
+  told(from: Counting, id: number, numbers: ProcessNumbers): void;
+  /** A process has ended; what it had counted, as far as it was told, still counts. */
+  left(from: Counting): void;
+}
+
+/**
+ * How long a scrape waits for a process, in ms. One that is well answers within a few; Prometheus
+ * itself gives up after ten seconds unless told.
+ */
+const ANSWER_MS_MAX = 2000;
+
+/** One turn of asking. */
+interface Turn {
+  readonly id: number;
+  readonly waiting: Set<Counting>;
+  readonly answered: Set<Counting>;
+  readonly finish: () => void;
+}
+
+/**
+ * Gathers numbers. A process that does not answer in time is left out with its gauges; its counters
+ * stand as it last told them, since Prometheus takes a counter that falls for one that began anew.
+ *
+ * @param options.processes those that run now.
+ * @param options.own what is known here, given how many processes have answered.
+ */
+export function createNumberGathering(options: {
+  clock: Clock;
+  processes: () => readonly Counting[];
+  own: (answeredCount: number) => ProcessNumbers;
+}): NumberGathering {
+  const { clock, own } = options;
+  const last = new Map<Counting, ProcessNumbers>();
+  const departed: ProcessNumbers[] = [];
+  let turn: Turn | undefined;
+  let turnCount = 0;
+  let running: Promise<string> | undefined;
+  let following: Promise<string> | undefined;
+
+  function begin(): Promise<string> {
+    following = undefined;
+    const mine = gather().finally(() => {
+      if (running === mine) running = undefined;
+    });
+    running = mine;
+    return mine;
+  }
+
+  async function gather(): Promise<string> {
+    const answered = await askAll();
+    const gone = departed.splice(0);
+    if (gone.length > 0) departed.push(await sumNumbers(gone));
+    const parts = Array.from(last, ([from, numbers]) =>
+      answered.has(from) ? numbers : countersOf(numbers),
+    );
+    const answeredCount = [...last.keys()].filter((from) => answered.has(from)).length;
+    return await sumMetrics([...parts, ...departed, own(answeredCount)]);
+  }
+
+  function askAll(): Promise<ReadonlySet<Counting>> {
+    const { promise, resolve } = Promise.withResolvers<ReadonlySet<Counting>>();
+    const waiting = new Set(options.processes());
+    const answered = new Set<Counting>();
+    const finish = (): void => {
+      cancelDeadline();
+      turn = undefined;
+      resolve(answered);
+    };
+    const cancelDeadline = clock.schedule(ANSWER_MS_MAX, finish);
+    const id = ++turnCount;
+    turn = { id, waiting, answered, finish };
+    for (const process of [...waiting]) process.askNumbers(id);
+    finishWhenDone();
+    return promise;
+  }
+
+  function finishWhenDone(): void {
+    if (turn?.waiting.size === 0) turn.finish();
+  }
+
+  return {
+    scrape() {
+      if (running === undefined) return begin();
+      following ??= running.then(begin, begin);
+      return following;
+    },
+    told(from, id, numbers) {
+      if (!options.processes().includes(from)) return;
+      // What comes late is still the newest that is known of it.
+      last.set(from, numbers);
+      if (turn?.id !== id || !turn.waiting.delete(from)) return;
+      turn.answered.add(from);
+      finishWhenDone();
+    },
+    left(from) {
+      const numbers = last.get(from);
+      last.delete(from);
+      if (numbers !== undefined) departed.push(countersOf(numbers));
+      turn?.waiting.delete(from);
+      finishWhenDone();
+    },
+  };
+}

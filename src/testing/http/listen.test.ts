@@ -1,0 +1,120 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Elysia } from 'elysia';
+import { ConfigError, readConfig } from '../../config/config.ts';
+import { listen } from '../../serve/listen.ts';
+import { startHeadsServer } from '../clients/heads-server.ts';
+
+/**
+ * Where the server listens: TLS and a Unix socket. The certificate is for this test and nothing
+ * else.
+ */
+
+setDefaultTimeout(60_000);
+
+const TLS = join(import.meta.dir, 'tls');
+const CERTIFICATE = join(TLS, 'test-certificate.pem');
+const KEY = join(TLS, 'test-key.pem');
+
+let dir: string;
+
+beforeAll(() => {
+  dir = mkdtempSync(join(tmpdir(), 'listen-'));
+});
+
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+function app(): Elysia {
+  const made = new Elysia();
+  made.get('/', () => 'here');
+  return made;
+}
+
+/** What `listen` needs, from the settings. */
+const settings = (environment: Record<string, string>) => ({
+  ...readConfig(environment),
+  host: '127.0.0.1',
+  port: 0,
+});
+
+describe('TLS', () => {
+  test('the whole server answers over HTTPS, to who trusts its certificate', async () => {
+    const ca = readFileSync(CERTIFICATE, 'utf8');
+    const server = await startHeadsServer(
+      { TLS_CERT: CERTIFICATE, TLS_KEY: KEY },
+      { fetch: (url) => fetch(url, { tls: { ca } }) },
+    );
+    try {
+      expect(server.url).toStartWith('https://127.0.0.1:');
+      const init = { method: 'POST', body: '{"query":"тест"}', tls: { ca } };
+      expect((await fetch(`${server.url}/encode`, init)).status).toBe(200);
+      const untrusting = await fetch(`${server.url}/health`).catch((error) => error.code);
+      expect(untrusting).toBe('DEPTH_ZERO_SELF_SIGNED_CERT');
+      const plain = server.url.replace('https', 'http');
+      expect(await fetch(`${plain}/health`).catch(() => 'refused')).toBe('refused');
+    } finally {
+      await server.close();
+    }
+  });
+
+  test('one file without the other is refused', () => {
+    expect(() => readConfig({ TLS_CERT: CERTIFICATE })).toThrow('TLS_KEY');
+    expect(() => readConfig({ TLS_KEY: KEY })).toThrow('TLS_CERT');
+  });
+
+  test.each([
+    ['no certificate', join(TLS, 'nowhere.pem'), KEY, 'TLS_CERT cannot be read'],
+    ['no key', CERTIFICATE, join(TLS, 'nowhere.pem'), 'TLS_KEY cannot be read'],
+    ['a key that is none', CERTIFICATE, import.meta.path, 'cannot be used'],
+    ['the key of another', CERTIFICATE, join(TLS, 'other-key.pem'), 'cannot be used'],
+  ])('%s ends the start', async (_what, certificate, key, says) => {
+    const config = settings({ TLS_CERT: certificate, TLS_KEY: key });
+    const error = await listen(app(), config).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(ConfigError);
+    expect((error as Error).message).toContain(says);
+  });
+});
+
+describe('a Unix socket', () => {
+  const ask = (path: string) =>
+    fetch('http://encoder/', { unix: path }).then((reply) => reply.text());
+
+  test('takes the place of the port, and is gone at the end', async () => {
+    const path = join(dir, 'encoder.sock');
+    const one = app();
+    expect(await listen(one, settings({ UNIX_SOCKET: path }))).toBe(`unix:${path}`);
+    expect(await ask(path)).toBe('here');
+    const second = listen(app(), settings({ UNIX_SOCKET: path }));
+    expect((await second.catch((error) => error)).message).toContain('EADDRINUSE');
+    expect(await ask(path)).toBe('here');
+    await one.server?.stop(true);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test('one that a killed server left is taken over; another file is not', async () => {
+    const path = join(dir, 'left.sock');
+    // Ends without closing what it listens on.
+    const script = `Bun.listen({ unix: ${JSON.stringify(path)}, socket: { data() {} } }); process.kill(process.pid, 'SIGKILL');`;
+    await Bun.spawn([process.execPath, '-e', script]).exited;
+    expect(statSync(path).isSocket()).toBe(true);
+    const next = app();
+    await listen(next, settings({ UNIX_SOCKET: path }));
+    expect(await ask(path)).toBe('here');
+    await next.server?.stop(true);
+    const file = join(dir, 'file');
+    writeFileSync(file, 'mine');
+    expect(listen(app(), settings({ UNIX_SOCKET: file }))).rejects.toThrow();
+    expect(readFileSync(file, 'utf8')).toBe('mine');
+  });
+});
+
+test('a port that is taken is not shared', async () => {
+  const one = app();
+  await listen(one, settings({}));
+  const port = one.server?.port ?? 0;
+  const second = await listen(app(), { ...settings({}), port }).catch((error) => error);
+  expect(second.message).toContain('in use');
+  await one.server?.stop(true);
+});

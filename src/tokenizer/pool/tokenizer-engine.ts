@@ -1,0 +1,104 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { PreTrainedTokenizer } from '@huggingface/transformers';
+import { readCompiledTokenizer } from '../xlmr/compiled-format.ts';
+import { createCompiledTokenizer } from '../xlmr/compiled-tokenizer.ts';
+import { type ShownTokens, showTokens } from '../xlmr/shown-tokens.ts';
+import { createTokenIds } from '../xlmr/token-ids.ts';
+import type {
+  EncodedTexts,
+  TokenizerFacts,
+  TokenizerGreeting,
+  TokenizerOptions,
+} from './tokenizer-protocol.ts';
+
+/** Turns texts into token ids, on the thread that calls it. */
+export interface TokenizerEngine {
+  readonly facts: TokenizerFacts;
+  encode(texts: readonly string[], options: TokenizerOptions): EncodedTexts;
+  /** With offsets, as the bytes of the reply; undefined where the tokenizer has none. */
+  readonly explain?: (texts: readonly string[], options: TokenizerOptions) => ShownTokens;
+}
+
+/** Makes the engine that the greeting names; nothing is fetched. */
+export async function loadTokenizerEngine(greeting: TokenizerGreeting): Promise<TokenizerEngine> {
+  if (greeting.kind === 'compiled') return createCompiledEngine(greeting.tables);
+  return createTransformersEngine(await loadTransformersTokenizer(greeting));
+}
+
+/** Ids kept between calls: as many as a large message holds, so that a usual one grows nothing. */
+const ID_CAPACITY = 16_384;
+
+/** @param tables a verified compiled tokenizer; shared, never written. */
+export function createCompiledEngine(tables: SharedArrayBuffer): TokenizerEngine {
+  const verified = readCompiledTokenizer(tables, { verifiesChecksum: false });
+  const tokenizer = createCompiledTokenizer(verified);
+  let out = createTokenIds(ID_CAPACITY);
+
+  function encode(texts: readonly string[], options: TokenizerOptions): EncodedTexts {
+    const keptCounts = new Int32Array(texts.length);
+    const fullCounts = new Int32Array(texts.length);
+    out.length = 0;
+    const each = { ...options, out };
+    for (let index = 0; index < texts.length; index++) {
+      const { keptCount, fullCount } = tokenizer.encode(texts[index], each);
+      keptCounts[index] = keptCount;
+      fullCounts[index] = fullCount;
+    }
+    const ids = out.ids.slice(0, out.length) as Int32Array<ArrayBuffer>;
+    // A book leaves a large buffer behind; the next message seldom needs it.
+    if (out.ids.length > ID_CAPACITY * 16) out = createTokenIds(ID_CAPACITY);
+    return { ids, keptCounts, fullCounts };
+  }
+
+  return {
+    facts: { engine: 'compiled' },
+    encode,
+    explain: (texts, options) => showTokens(tokenizer, texts, options),
+  };
+}
+
+/** For tokenizers of other families. */
+function createTransformersEngine(tokenizer: PreTrainedTokenizer): TokenizerEngine {
+  function encode(texts: readonly string[], options: TokenizerOptions): EncodedTexts {
+    const keptCounts = new Int32Array(texts.length);
+    const fullCounts = new Int32Array(texts.length);
+    const kept: (readonly number[])[] = [];
+    for (let index = 0; index < texts.length; index++) {
+      const full: number[] = tokenizer.encode(texts[index]);
+      const ids = cut(full, options);
+      kept.push(ids);
+      keptCounts[index] = ids.length;
+      fullCounts[index] = full.length;
+    }
+    return { ids: Int32Array.from(kept.flat()), keptCounts, fullCounts };
+  }
+
+  return { facts: { engine: 'transformers.js' }, encode };
+}
+
+/** Keeps the opening and the closing special token, as the reference does. */
+function cut(full: readonly number[], options: TokenizerOptions): readonly number[] {
+  const { tokenCountMax, truncationSide } = options;
+  if (full.length <= tokenCountMax) return full;
+  if (truncationSide === 'left') return [full[0], ...full.slice(full.length - tokenCountMax + 1)];
+  return [...full.slice(0, tokenCountMax - 1), full[full.length - 1]];
+}
+
+async function loadTransformersTokenizer(greeting: {
+  readonly modelsDir: string;
+  readonly modelId: string;
+}): Promise<PreTrainedTokenizer> {
+  const transformers = await import('@huggingface/transformers');
+  const folder = resolve(greeting.modelsDir, greeting.modelId);
+  if (!existsSync(join(folder, 'tokenizer_config.json'))) {
+    // A model that runs on Triton is set up with its tokenizer.json alone, which says all that is
+    // needed.
+    const json = JSON.parse(await readFile(join(folder, 'tokenizer.json'), 'utf8'));
+    return new transformers.PreTrainedTokenizer(json, {});
+  }
+  transformers.env.allowRemoteModels = false;
+  transformers.env.localModelPath = resolve(greeting.modelsDir);
+  return transformers.AutoTokenizer.from_pretrained(greeting.modelId);
+}

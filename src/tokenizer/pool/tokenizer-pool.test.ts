@@ -1,0 +1,250 @@
+import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
+import type { ServerError } from '../../base/errors.ts';
+import { createLifetime, type Lifetime } from '../../base/lifetime.ts';
+import { createLog } from '../../base/log.ts';
+import { seededRandom } from '../../testing/seeded-random.ts';
+import { until } from '../../testing/until.ts';
+import { VirtualClock } from '../../testing/virtual-clock.ts';
+import { SCRIPTED, scriptedIds } from '../../testing/workers/scripted-tokenizer.ts';
+import { createTokenizerPool, type TokenizerPool } from './tokenizer-pool.ts';
+
+/**
+ * The pool over real workers whose tokenizer does what a text tells it. Restarts and deadlines are
+ * on a virtual clock.
+ *
+ * Faults that were planted in the code by hand, and that this suite caught: rows given in the
+ * order of the message; the wrong side cut; work for the busiest; a load that never falls; a death
+ * or an end that nobody is told of; texts sent that nobody waits for.
+ */
+
+const WORKER = new URL('../../testing/workers/scripted-tokenizer.ts', import.meta.url);
+const TOKEN_COUNT_MAX = 50;
+
+let clock: VirtualClock;
+let pool: TokenizerPool;
+
+async function open(options: { workerCount?: number; modelId?: string } = {}): Promise<void> {
+  pool = createTokenizerPool({
+    workerCount: options.workerCount ?? 2,
+    workerUrl: WORKER,
+    greeting: { kind: 'transformers.js', modelsDir: '', modelId: options.modelId ?? 'good' },
+    tokenCountMax: TOKEN_COUNT_MAX,
+    inlineUnitsMax: 0,
+    startMsMax: 10_000,
+    restartsMax: 2,
+    clock,
+    log: createLog({ level: 'error', write: () => undefined }),
+  });
+}
+
+beforeEach(async () => {
+  clock = new VirtualClock();
+  await open();
+  await pool.started;
+});
+
+afterEach(() => pool.close());
+
+function lifetime(timeoutMs = 1e9, signal?: AbortSignal): Lifetime {
+  return createLifetime({ clock, timeoutMs, signal });
+}
+
+type Outcome = readonly (readonly number[])[] | string;
+
+/** The ids of each text, or the error's code. */
+function tokenize(texts: readonly string[], life = lifetime()): Promise<Outcome> {
+  return pool.tokenize(texts, life).then(
+    (tokenized) => tokenized.map(({ ids }) => [...ids]),
+    (error: ServerError) => error.code,
+  );
+}
+
+/** Lets the turn end, so that what was gathered leaves. */
+async function settled<Value>(promise: Promise<Value>): Promise<Value> {
+  await clock.settle();
+  return await promise;
+}
+
+/** Lets time pass until there is an outcome. */
+async function inTime<Value>(promise: Promise<Value>): Promise<Value> {
+  let isOver = false;
+  void promise.finally(() => {
+    isOver = true;
+  });
+  await until('it has an outcome', async () => {
+    await clock.advance(10);
+    return isOver;
+  });
+  return await promise;
+}
+
+async function untilUp(): Promise<void> {
+  await until('a worker runs', async () => {
+    await clock.advance(10);
+    return pool.reason === '';
+  });
+}
+
+describe('texts', () => {
+  test('of many requests in one turn get their own ids, in their own order', async () => {
+    const random = seededRandom(6);
+    const requests = Array.from({ length: 60 }, (_, request) =>
+      Array.from({ length: random.between(1, 9) }, (_text, index) =>
+        `${request}.${index} `.repeat(random.between(1, 5)),
+      ),
+    );
+    const outcomes = await settled(Promise.all(requests.map((texts) => tokenize(texts))));
+    const right = requests.map((texts) =>
+      texts.map((text) => scriptedIds(text).slice(0, TOKEN_COUNT_MAX)),
+    );
+    expect(outcomes).toEqual(right);
+  });
+
+  test('that are cut say so, at the side that was asked for', async () => {
+    const text = 'а'.repeat(30) + 'б'.repeat(30);
+    const [end, start, short] = await settled(
+      Promise.all([
+        pool.tokenize([text], lifetime()),
+        pool.tokenize([text], lifetime(), 'left'),
+        pool.tokenize(['в'], lifetime()),
+      ]),
+    );
+    expect(end[0]).toMatchObject({ tokenCount: 62, isTruncated: true });
+    expect([...end[0].ids]).toEqual(scriptedIds(text).slice(0, TOKEN_COUNT_MAX));
+    expect([...start[0].ids]).toEqual(scriptedIds(text).slice(-TOKEN_COUNT_MAX));
+    expect(short[0]).toMatchObject({ tokenCount: 3, isTruncated: false });
+  });
+
+  test('longer than a message go through, beside short ones', async () => {
+    const texts = ['x'.repeat(200_000), 'y', 'z'.repeat(70_000), ''];
+    const outcome = await settled(tokenize(texts));
+    const right = texts.map((text) => scriptedIds(text).slice(0, TOKEN_COUNT_MAX));
+    expect(outcome).toEqual(right);
+  });
+});
+
+describe('work', () => {
+  /** Which worker tokenized a text of so many units. */
+  async function whoTakes(units: number): Promise<number | undefined> {
+    const [{ ids }] = await settled(pool.tokenize([SCRIPTED.who.padEnd(units)], lifetime()));
+    return ids[1];
+  }
+
+  test('goes to the worker with the least of it', async () => {
+    const kept = tokenize([SCRIPTED.keep.repeat(100)]);
+    await clock.settle();
+    const takers: (number | undefined)[] = [];
+    for (let text = 0; text < 6; text++) takers.push(await whoTakes(300));
+    expect(new Set(takers).size).toBe(1);
+    pool.close();
+    expect(await kept).toBe('EMB_TOKENIZER_FAILED');
+  });
+
+  test('of one turn is shared, also by one that has died in between', async () => {
+    const killed = tokenize([SCRIPTED.kill.repeat(1000)]);
+    expect(await inTime(killed)).toBe('EMB_TOKENIZER_FAILED');
+    await untilUp();
+    await until('both run again', async () => {
+      await clock.advance(10);
+      const pair = await settled(pool.tokenize([SCRIPTED.who, SCRIPTED.who], lifetime()));
+      return pair[0].ids[1] !== pair[1].ids[1];
+    });
+  });
+});
+
+describe('a worker that dies', () => {
+  test('of a text takes nobody along: the others are tokenized by another', async () => {
+    pool.close();
+    await open({ workerCount: 1 });
+    await pool.started;
+    const killed = tokenize([SCRIPTED.kill]);
+    const others = ['б', 'вв'].map((text) => tokenize([text]));
+    expect(await inTime(Promise.all(others))).toEqual([[scriptedIds('б')], [scriptedIds('вв')]]);
+    expect(await inTime(killed)).toBe('EMB_TOKENIZER_FAILED');
+    await untilUp();
+    expect(await settled(tokenize(['а']))).toEqual([scriptedIds('а')]);
+  });
+
+  test('with all its fellows is told by the pool, until one is back', async () => {
+    pool.close();
+    await open({ workerCount: 1 });
+    await pool.started;
+    const killed = tokenize([SCRIPTED.kill]);
+    expect(await inTime(killed)).toBe('EMB_TOKENIZER_FAILED');
+    expect(pool.reason).not.toBe('');
+    expect(await inTime(tokenize(['а']))).toEqual([scriptedIds('а')]);
+    expect(pool.reason).toBe('');
+    expect(await settled(tokenize(['а']))).toEqual([scriptedIds('а')]);
+  });
+
+  test('as it starts is not started for ever, and the reason says why', async () => {
+    pool.close();
+    await open({ modelId: 'broken' });
+    await until('the pool gives up', async () => {
+      await clock.advance(100);
+      return pool.reason.includes('was started');
+    });
+    await pool.started;
+    expect(pool.reason).toContain('tokenizer.json is broken');
+    expect(pool.facts).toBeUndefined();
+    expect(await inTime(tokenize(['а']))).toBe('EMB_TOKENIZER_FAILED');
+  });
+});
+
+describe('a request', () => {
+  test('whose texts fail in a worker that lives is told, and others are not', async () => {
+    // Sent one after the other: texts of one turn share a message, and its fate.
+    const failed = await settled(tokenize(['а', SCRIPTED.fail]));
+    expect(failed).toBe('EMB_TOKENIZER_FAILED');
+    expect(await settled(tokenize(['б']))).toEqual([scriptedIds('б')]);
+  });
+
+  test('that nobody waits for is let go at once, at its deadline or when its caller leaves', async () => {
+    const late = tokenize([SCRIPTED.keep], lifetime(50));
+    const controller = new AbortController();
+    const left = tokenize([SCRIPTED.keep], lifetime(1e9, controller.signal));
+    await clock.advance(49);
+    controller.abort();
+    expect(await left).toBe('EMB_REQUEST_ABORTED');
+    await clock.advance(1);
+    expect(await late).toBe('EMB_DEADLINE_EXCEEDED');
+  });
+
+  test('that was over before its turn ended is never sent', async () => {
+    pool.close();
+    await open({ workerCount: 1 });
+    await pool.started;
+    const controller = new AbortController();
+    const left = tokenize([SCRIPTED.kill], lifetime(1e9, controller.signal));
+    controller.abort();
+    expect(await settled(left)).toBe('EMB_REQUEST_ABORTED');
+    expect(await settled(tokenize(['а']))).toEqual([scriptedIds('а')]);
+    expect(pool.reason).toBe('');
+  });
+
+  test('to look at texts is not sent when its turn comes and nobody waits', async () => {
+    pool.close();
+    await open({ workerCount: 1 });
+    await pool.started;
+    const controller = new AbortController();
+    const most = { tokenCountMax: 9, specialTokens: true };
+    const look = (text: string, life = lifetime()) => pool.explain([text], life, most);
+    // Two are at the worker at once; the third would end it.
+    const sent = [look('а'), look('б')];
+    const left = look(SCRIPTED.kill, lifetime(1e9, controller.signal));
+    controller.abort();
+    expect(await left.catch((error: ServerError) => error.code)).toBe('EMB_REQUEST_ABORTED');
+    await Promise.all([...sent, look('в')]);
+  });
+
+  test('after the end is refused, and one in work is told', async () => {
+    const inWork = tokenize([SCRIPTED.keep]);
+    await clock.settle();
+    const gathered = tokenize(['а']);
+    pool.close();
+    expect(await inWork).toBe('EMB_TOKENIZER_FAILED');
+    expect(await settled(gathered)).toBe('EMB_TOKENIZER_FAILED');
+    expect(await settled(tokenize(['а']))).toBe('EMB_TOKENIZER_FAILED');
+    expect(pool.reason).toContain('closed');
+  });
+});
