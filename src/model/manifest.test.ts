@@ -2,8 +2,7 @@ import { afterAll, expect, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { listManifests, loadManifest, parseManifest } from './manifest.ts';
-import { ManifestError } from './manifest-field.ts';
+import { listManifests, loadManifest, ManifestError, parseManifest } from './manifest.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'manifests-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

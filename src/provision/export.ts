@@ -6,7 +6,7 @@
  */
 import { foregroundClock as clock } from '../base/clock.ts';
 import { ModelFileError } from '../model/files.ts';
-import { ManifestError } from '../model/manifest-field.ts';
+import { ManifestError } from '../model/manifest.ts';
 import { ExportError } from './export/export-error.ts';
 import { type ExportSettings, parseExportSettings, USAGE } from './export/export-settings.ts';
 import { checkEngine, runExport } from './export/run-export.ts';

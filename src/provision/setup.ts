@@ -12,7 +12,7 @@ import { systemClock } from '../base/clock.ts';
 import { createLog } from '../base/log.ts';
 import { ModelFileError } from '../model/files.ts';
 import type { ModelManifest } from '../model/manifest.ts';
-import { ManifestError } from '../model/manifest-field.ts';
+import { ManifestError } from '../model/manifest.ts';
 import { openTokenizer } from '../tokenizer/pool/open-tokenizer.ts';
 import { ensureMappedCopy } from './mapped/mapped-copy.ts';
 import { ensureModel } from './setup/ensure-model.ts';

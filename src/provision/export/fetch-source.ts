@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, posix } from 'node:path';
 import { sha256OfFile, verifyFile, writeFileAtomic } from '../../model/files.ts';
-import type { HubFile, HubSource } from '../../model/manifest-source.ts';
+import type { HubFile, HubSource } from '../../model/manifest.ts';
 import { type DownloadSettings, downloadHubFile } from '../hub/hub-download.ts';
 import { readExternalFiles } from '../onnx/read-model.ts';
 import { demand } from './export-error.ts';

@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
+import { readEngineRecord, whyEngineIsStale } from '../../model/engine-record.ts';
 import { loadManifest, type ModelManifest } from '../../model/manifest.ts';
-import { readPlanRecord, whyPlanIsStale } from '../../model/plan-record.ts';
 import { checkDocker, findImageId } from './engine/docker-image.ts';
 import { checkGpu, findGpu, type Gpu } from './engine/gpu.ts';
 import { makeEngine } from './engine/make-engine.ts';
@@ -102,7 +102,7 @@ export async function checkEngine(settings: ExportSettings): Promise<string | un
   const imageId = await findImageId(settings.image);
   const bytes = Bun.file(plan).size;
   const use = { gpu, image: settings.image, imageId, batchMax, tokensMax, bytes };
-  return whyPlanIsStale(await readPlanRecord(plan), use);
+  return whyEngineIsStale(await readEngineRecord(plan), use);
 }
 
 /** What will not do is told before gigabytes are downloaded for it. */

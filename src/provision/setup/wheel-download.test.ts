@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { chmod } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Wheel } from '../../model/manifest-source.ts';
+import type { Wheel } from '../../model/manifest.ts';
 import { StepError } from './step-error.ts';
 import { downloadWheels } from './wheel-download.ts';
 

@@ -2,7 +2,7 @@ import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { foregroundClock } from '../../base/clock.ts';
 import { verifyFile, writeFileAtomic } from '../../model/files.ts';
-import type { Wheel } from '../../model/manifest-source.ts';
+import type { Wheel } from '../../model/manifest.ts';
 import { type Log, StepError } from './step-error.ts';
 
 /**

@@ -5,7 +5,7 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { decodeSelfCheckRow, readPlanRecord } from '../../model/plan-record.ts';
+import { decodeSelfCheckRow, readEngineRecord } from '../../model/engine-record.ts';
 import { withGraph } from '../../provision/export/graph/graph-edit.ts';
 import { prepareGraphs } from '../../provision/export/graph/prepare-graph.ts';
 import { readLinearLayer } from '../../provision/export/torch-file.ts';
@@ -36,7 +36,7 @@ describe('with a GPU', () => {
     const { exitCode, errors } = await fixture.start({ flags: ['--image', 'triton:1'] }).ended;
     expect(errors).toMatch(/gate: dense_vecs: least cosine 0.99999/);
     expect(exitCode).toBe(0);
-    const record = await readPlanRecord(plan());
+    const record = await readEngineRecord(plan());
     expect(record).toMatchObject({
       model: 'small',
       source: { revision: REVISION },
@@ -73,7 +73,7 @@ describe('with a GPU', () => {
   test('TensorRT 11 gets its own command line', async () => {
     const environment = { STAND_IN_TENSORRT: '110100' };
     expect((await fixture.start({ environment }).ended).exitCode).toBe(0);
-    expect((await readPlanRecord(plan()))?.engine.tensorrt).toBe('11.1.0');
+    expect((await readEngineRecord(plan()))?.engine.tensorrt).toBe('11.1.0');
   });
 
   test('an engine that answers something else is refused with the figures', async () => {
@@ -100,7 +100,7 @@ describe('with a GPU', () => {
   test('another GPU is named once, and builds, proves and is recorded', async () => {
     const { exitCode } = await fixture.start({ environment: { TRITON_GPU: '1' } }).ended;
     expect(exitCode).toBe(0);
-    expect((await readPlanRecord(plan()))?.engine.gpu).toBe('NVIDIA T4');
+    expect((await readEngineRecord(plan()))?.engine.gpu).toBe('NVIDIA T4');
     const runs = fixture.dockerCalls().filter(([verb]) => verb === 'run');
     expect(runs.map((call) => call[call.indexOf('--gpus') + 1])).toEqual([
       'device=1',

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from 
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { encodeSelfCheckRow, RECORD_FORMAT } from '../../model/plan-record.ts';
+import { encodeSelfCheckRow, RECORD_FORMAT } from '../../model/engine-record.ts';
 import { type RunningServer, startServer } from '../start-server.ts';
 import { type RunningTriton, startTriton } from '../triton/start-triton.ts';
 import { until } from '../until.ts';

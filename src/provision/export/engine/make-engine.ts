@@ -1,15 +1,15 @@
 import { copyFile, mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../../base/clock.ts';
+import {
+  type EngineRecord,
+  encodeSelfCheckRow,
+  engineRecordPath,
+  RECORD_FORMAT,
+} from '../../../model/engine-record.ts';
 import type { Fidelity } from '../../../model/fidelity.ts';
 import { sha256OfFile, writeFileAtomic } from '../../../model/files.ts';
 import type { ModelManifest } from '../../../model/manifest.ts';
-import {
-  encodeSelfCheckRow,
-  type PlanRecord,
-  planRecordPath,
-  RECORD_FORMAT,
-} from '../../../model/plan-record.ts';
 import { createOnnxSession, type ModelRunner } from '../../onnx/onnx-session.ts';
 import { demand, ExportError } from '../export-error.ts';
 import { sayWhile } from '../progress.ts';
@@ -24,7 +24,7 @@ import { planProfile } from './trtexec.ts';
 /** Everything that making an engine needs. */
 export interface EngineJob {
   readonly manifest: ModelManifest;
-  readonly source: PlanRecord['source'];
+  readonly source: EngineRecord['source'];
   readonly graphs: WrittenGraphs;
   readonly modelsDir: string;
   /** Triton's name for the model: the folder that has config.pbtxt. */
@@ -81,10 +81,10 @@ async function buildAndJudge(job: EngineJob, repository: string) {
   await mkdir(join(modelFolder, '1'), { recursive: true });
   // The old record goes first: a crash between the two leaves a plan without a record, which is
   // built anew.
-  await rm(planRecordPath(plan), { force: true });
+  await rm(engineRecordPath(plan), { force: true });
   await rename(candidatePlan, plan);
   const text = `${JSON.stringify(record, null, 2)}\n`;
-  await writeFileAtomic(planRecordPath(plan), new TextEncoder().encode(text));
+  await writeFileAtomic(engineRecordPath(plan), new TextEncoder().encode(text));
   return { plan, gate };
 }
 
@@ -127,7 +127,10 @@ async function judgeEngine(job: EngineJob, folders: { repository: string; logFol
   }
 }
 
-async function selfCheckOf(reference: ModelRunner, output = ''): Promise<PlanRecord['selfCheck']> {
+async function selfCheckOf(
+  reference: ModelRunner,
+  output = '',
+): Promise<EngineRecord['selfCheck']> {
   const [ids] = gateTextIds(Number.MAX_SAFE_INTEGER);
   demand(ids !== undefined, 'The gate has no texts.');
   const row = (await reference.run([ids])).get(output)?.values;
@@ -139,9 +142,9 @@ async function recordOf(options: {
   job: EngineJob;
   built: BuiltEngine;
   gate: Fidelity;
-  selfCheck: PlanRecord['selfCheck'];
+  selfCheck: EngineRecord['selfCheck'];
   plan: string;
-}): Promise<PlanRecord> {
+}): Promise<EngineRecord> {
   const { job, built, gate, selfCheck, plan } = options;
   const { exact, half } = job.graphs;
   return {

@@ -1,10 +1,14 @@
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Log } from '../base/log.ts';
 import type { Fidelity } from './fidelity.ts';
+import { COSINE_MIN, cosineOf } from './fidelity.ts';
+import type { ModelManifest } from './manifest.ts';
 
 /**
- * What stands beside an engine's plan: where it comes from, what it runs on, and how well it did.
+ * The record beside a TensorRT engine: where it comes from, what it runs on, how well it did.
  */
-export interface PlanRecord {
+export interface EngineRecord {
   readonly format: typeof RECORD_FORMAT;
   /** Id of the model's manifest. */
   readonly model: string;
@@ -45,42 +49,43 @@ export interface PlanRecord {
 }
 
 /** What an engine must have been built for, to be of use here. */
-export interface PlanUse {
+export interface EngineUse {
   readonly gpu: string;
   readonly image: string;
   /** Undefined when Docker does not have the image yet. */
   readonly imageId?: string | undefined;
   readonly batchMax?: number;
   readonly tokensMax?: number;
-  /** Length of the plan on disk. */
+  /** Length of the engine's file. */
   readonly bytes?: number;
 }
 
 /** Another number for every change that an older reader would misread. */
 export const RECORD_FORMAT = 1;
 
-/** Where the record of a plan lies. */
-export function planRecordPath(planPath: string): string {
-  return `${planPath}.json`;
+/** Where the record of an engine lies. */
+export function engineRecordPath(enginePath: string): string {
+  return `${enginePath}.json`;
 }
 
-/** The record beside a plan; undefined when there is none, or one of another format. */
-export async function readPlanRecord(planPath: string): Promise<PlanRecord | undefined> {
+/** The record beside an engine; undefined when there is none, or one of another format. */
+export async function readEngineRecord(enginePath: string): Promise<EngineRecord | undefined> {
   try {
-    const record = JSON.parse(await readFile(planRecordPath(planPath), 'utf8'));
+    const record = JSON.parse(await readFile(engineRecordPath(enginePath), 'utf8'));
     return record?.format === RECORD_FORMAT ? record : undefined;
   } catch {
     return undefined;
   }
 }
 
-/** Whether a plan can serve here. A plan runs only under the TensorRT and the GPU that built it. */
-export function planIsCurrent(record: PlanRecord | undefined, use: PlanUse): boolean {
-  return whyPlanIsStale(record, use) === undefined;
-}
-
-/** Why a plan must be built anew, as one clause; undefined when it need not be. */
-export function whyPlanIsStale(record: PlanRecord | undefined, use: PlanUse): string | undefined {
+/**
+ * Why an engine must be built anew, as one clause; undefined when it need not be. It runs only under
+ * the TensorRT and on the GPU that built it.
+ */
+export function whyEngineIsStale(
+  record: EngineRecord | undefined,
+  use: EngineUse,
+): string | undefined {
   if (!record) return 'there is no record of how it was built';
   const { engine } = record;
   if (!record.gate.passed) return 'it did not pass the fidelity gate';
@@ -109,4 +114,51 @@ export function encodeSelfCheckRow(row: Float32Array): string {
 /** The inverse of `encodeSelfCheckRow`; owned by the caller. */
 export function decodeSelfCheckRow(text: string): Float32Array {
   return new Float32Array(Uint8Array.from(Buffer.from(text, 'base64')).buffer);
+}
+
+/** One text, and what the exported model answers to it. */
+export interface SelfCheck {
+  /** Special tokens included. */
+  readonly ids: Int32Array;
+  /**
+   * @param row `[dimension]`, the engine's dense row of that text; borrowed. @returns what is
+   * wrong, with the figures, or nothing.
+   */
+  faultOf(row: Float32Array): string | undefined;
+}
+
+/**
+ * Reads the self-check out of the record beside the engine, the same gate as after the export on one
+ * text: an engine may have been damaged, replaced, or moved to another GPU since.
+ *
+ * @returns undefined where no record is within reach; what one lacks is logged.
+ */
+export async function readSelfCheck(options: {
+  modelsDir: string;
+  manifest: ModelManifest;
+  log: Log;
+}): Promise<SelfCheck | undefined> {
+  const { modelsDir, manifest, log } = options;
+  if (manifest.tritonModel === undefined) return undefined;
+  const engine = join(modelsDir, manifest.tritonModel, '1', 'model.plan');
+  const record = await readEngineRecord(engine);
+  if (record === undefined) return undefined;
+  const ids = Int32Array.from(record.selfCheck?.ids ?? []);
+  const wanted = decodeSelfCheckRow(record.selfCheck?.dense ?? '');
+  const isUsable = record.model === manifest.id && ids.length > 0;
+  if (!isUsable || wanted.length !== manifest.dimension) {
+    log.warn('self-check-unusable', { plan: engine, model: record.model, values: wanted.length });
+    return undefined;
+  }
+  return { ids, faultOf: (row) => faultOf(row, wanted) };
+}
+
+function faultOf(row: Float32Array, wanted: Float32Array): string | undefined {
+  const cosine = cosineOf(row, wanted);
+  // Written so that NaN is a fault.
+  if (cosine >= COSINE_MIN) return undefined;
+  return (
+    `the self-check failed: its row has a cosine of ${cosine.toFixed(6)} to that of the exported ` +
+    `model, at least ${COSINE_MIN} is wanted (run ./run.sh export, or set SELF_CHECK=off).`
+  );
 }

@@ -4,15 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   decodeSelfCheckRow,
+  type EngineRecord,
   encodeSelfCheckRow,
-  type PlanRecord,
-  planIsCurrent,
-  planRecordPath,
-  readPlanRecord,
-  whyPlanIsStale,
-} from './plan-record.ts';
+  engineRecordPath,
+  readEngineRecord,
+  whyEngineIsStale,
+} from './engine-record.ts';
 
-const record: PlanRecord = {
+const record: EngineRecord = {
   format: 1,
   model: 'bge-m3',
   madeAt: '2026-11-23T12:00:00.000Z',
@@ -41,18 +40,17 @@ const use = {
   bytes: 1_000,
 };
 
-describe('a plan', () => {
+describe('an engine', () => {
   test('is current where it was built for just this', () => {
-    expect(whyPlanIsStale(record, use)).toBeUndefined();
-    expect(planIsCurrent(record, use)).toBe(true);
+    expect(whyEngineIsStale(record, use)).toBeUndefined();
   });
 
   test('is current where nothing more is known than GPU and image', () => {
-    expect(planIsCurrent(record, { gpu: use.gpu, image: use.image })).toBe(true);
+    expect(whyEngineIsStale(record, { gpu: use.gpu, image: use.image })).toBeUndefined();
   });
 
   test('for longer texts than are needed is current', () => {
-    expect(planIsCurrent(record, { ...use, tokensMax: 512 })).toBe(true);
+    expect(whyEngineIsStale(record, { ...use, tokensMax: 512 })).toBeUndefined();
   });
 
   test.each([
@@ -63,26 +61,25 @@ describe('a plan', () => {
     [{ tokensMax: 9_000 }, 'it takes 8192 tokens, the manifest says 9000'],
     [{ bytes: 999 }, 'it has 999 bytes, the record says 1000'],
   ])('is stale with %p', (change, reason) => {
-    expect(whyPlanIsStale(record, { ...use, ...change })).toBe(reason);
-    expect(planIsCurrent(record, { ...use, ...change })).toBe(false);
+    expect(whyEngineIsStale(record, { ...use, ...change })).toBe(reason);
   });
 
   test('is stale without a record, or when it did not pass the gate', () => {
-    expect(whyPlanIsStale(undefined, use)).toContain('no record');
+    expect(whyEngineIsStale(undefined, use)).toContain('no record');
     const refused = { ...record, gate: { ...record.gate, passed: false } };
-    expect(whyPlanIsStale(refused, use)).toContain('fidelity gate');
+    expect(whyEngineIsStale(refused, use)).toContain('fidelity gate');
   });
 });
 
 test('a record is read back, and anything else is no record', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'record-test-'));
-  const plan = join(folder, 'model.plan');
-  expect(await readPlanRecord(plan)).toBeUndefined();
-  await Bun.write(planRecordPath(plan), JSON.stringify(record));
-  expect(await readPlanRecord(plan)).toEqual(record);
+  const path = join(folder, 'model.plan');
+  expect(await readEngineRecord(path)).toBeUndefined();
+  await Bun.write(engineRecordPath(path), JSON.stringify(record));
+  expect(await readEngineRecord(path)).toEqual(record);
   for (const text of ['', '{', 'null', '[]', '{"format":2}']) {
-    await Bun.write(planRecordPath(plan), text);
-    expect(await readPlanRecord(plan)).toBeUndefined();
+    await Bun.write(engineRecordPath(path), text);
+    expect(await readEngineRecord(path)).toBeUndefined();
   }
   await rm(folder, { recursive: true });
 });
