@@ -1,4 +1,5 @@
 import type { FloatBlock } from '../vectors/float-block.ts';
+import type { Head } from '../vectors/head.ts';
 
 /**
  * What the batcher and the journey know of a backend. Both backends, and every fake, pass
@@ -82,24 +83,6 @@ export class BackendFault extends Error {
   }
 }
 
-/** What a model can give: one vector a text, one weight a token, one vector a token. */
-export type Head = 'dense' | 'sparse' | 'multi_vector';
-
-/** Every head, in the order in which sets of them are kept. */
-export const HEADS = ['dense', 'sparse', 'multi_vector'] as const satisfies readonly Head[];
-
-/**
- * The seven sets that are not empty, by bit mask: heads are compared by identity on the hot path.
- */
-const HEAD_SETS: readonly (readonly Head[])[] = Array.from({ length: 8 }, (_, mask) =>
-  HEADS.filter((_head, bit) => (mask & (1 << bit)) !== 0),
-);
-
-/** The one array that stands for a set of heads, in the order dense, sparse, multi-vector. */
-export function headSet(heads: readonly Head[]): readonly Head[] {
-  return HEAD_SETS[heads.reduce((mask, head) => mask | (1 << HEADS.indexOf(head)), 0)];
-}
-
 /** What a backend likes to be given. */
 export interface BackendLimits {
   /** Batches that may be in flight at once. */
@@ -160,14 +143,4 @@ export interface BatchOutput {
   readonly sparse?: FloatBlock;
   /** `[textCount, paddedLength - 1, dimension]`: a vector for each token but the first. */
   readonly multi_vector?: FloatBlock;
-}
-
-/** How many float32 values a head has for one text of a batch. */
-export function valuesPerText(
-  head: Head,
-  size: { dimension: number; paddedLength: number },
-): number {
-  if (head === 'dense') return size.dimension;
-  if (head === 'sparse') return size.paddedLength;
-  return (size.paddedLength - 1) * size.dimension;
 }

@@ -1,7 +1,8 @@
 import { expect, test } from 'bun:test';
 import { ServerError } from '../base/errors.ts';
 import { createLog } from '../base/log.ts';
-import { type Backend, headSet } from './backend.ts';
+import { headSet } from '../vectors/head.ts';
+import type { Backend } from './backend.ts';
 import { createFallbackBackend } from './fallback-backend.ts';
 
 /**

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { InvariantError } from '../base/invariant.ts';
 import { seededRandom } from '../testing/seeded-random.ts';
-import { headSet } from './backend.ts';
+import { headSet } from '../vectors/head.ts';
 import { writeTokenTensors } from './token-tensors.ts';
 
 const HEADS = headSet(['dense']);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
-import { headSet } from '../backend/backend.ts';
 import { type SeededRandom, seededRandom } from '../testing/seeded-random.ts';
+import { headSet } from '../vectors/head.ts';
 import { type LaneView, type PlanLimits, paddedLengthOf, planBatch } from './batch-plan.ts';
 
 /**

@@ -1,4 +1,4 @@
-import type { Head } from '../backend/backend.ts';
+import type { Head } from '../vectors/head.ts';
 
 /** What a plan may not exceed; a part of `BackendLimits`. */
 export interface PlanLimits {

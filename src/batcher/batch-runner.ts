@@ -2,12 +2,13 @@ import {
   type Backend,
   BackendFault,
   type BackendLimits,
-  type Head,
   type TokenBatch,
 } from '../backend/backend.ts';
 import { ServerError, toServerError } from '../base/errors.ts';
+import type { Head } from '../vectors/head.ts';
+import { type ExpectedRows, faultOfOutput } from '../vectors/output-guard.ts';
+import { outputsOfTexts, type TextOutput } from '../vectors/text-output.ts';
 import { type CopiedRow, CopyGuard } from './copy-guard.ts';
-import { type ExpectedRows, faultOfOutput } from './output-faults.ts';
 import type { PoisonList } from './poison-list.ts';
 import {
   DEATHS_PER_BATCH_MAX,
@@ -16,7 +17,6 @@ import {
   planRescue,
   rescueCallsMax,
 } from './rescue-plan.ts';
-import { outputsOfTexts, type TextOutput } from './text-output.ts';
 
 /** A text that has left the queue. */
 export interface RunningText {

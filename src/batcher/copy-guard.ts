@@ -1,4 +1,4 @@
-import type { TextOutput } from './text-output.ts';
+import type { TextOutput } from '../vectors/text-output.ts';
 
 /** A dense row that a batch gave to texts of different ids. */
 export interface CopiedRow {

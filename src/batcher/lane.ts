@@ -1,4 +1,4 @@
-import type { Head } from '../backend/backend.ts';
+import type { Head } from '../vectors/head.ts';
 
 /** What a lane orders by. */
 export interface Due {

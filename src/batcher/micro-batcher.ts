@@ -1,15 +1,16 @@
-import type { Backend, BackendLimits, Head } from '../backend/backend.ts';
+import type { Backend, BackendLimits } from '../backend/backend.ts';
 import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
 import type { Lifetime } from '../base/lifetime.ts';
+import type { Head } from '../vectors/head.ts';
+import type { ExpectedRows } from '../vectors/output-guard.ts';
 import { BackendGrace } from './backend-grace.ts';
 import { BatchHold } from './batch-hold.ts';
 import { paddedLengthOf } from './batch-plan.ts';
 import { type BatchReport, reportOf } from './batch-report.ts';
 import { createBatchRunner, type Flight } from './batch-runner.ts';
 import { DueTimes } from './due-times.ts';
-import type { ExpectedRows } from './output-faults.ts';
 import { PoisonList } from './poison-list.ts';
 import { type JobResult, Ticket } from './ticket.ts';
 import { type WaitingText, WaitingTexts } from './waiting-texts.ts';

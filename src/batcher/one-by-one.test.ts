@@ -1,5 +1,4 @@
 import { beforeEach, describe, expect, test } from 'bun:test';
-import { headSet } from '../backend/backend.ts';
 import {
   type BatcherStand,
   batcherStand,
@@ -10,6 +9,7 @@ import {
 } from '../testing/batcher-stand.ts';
 import { createFakeBackend, type FakeBackend } from '../testing/fake-backend.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
+import { headSet } from '../vectors/head.ts';
 import { reportOf } from './batch-report.ts';
 import { type WaitingText, WaitingTexts } from './waiting-texts.ts';
 

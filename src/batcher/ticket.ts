@@ -1,5 +1,5 @@
 import type { ServerError } from '../base/errors.ts';
-import type { TextOutput } from './text-output.ts';
+import type { TextOutput } from '../vectors/text-output.ts';
 import type { WaitingTicket } from './waiting-texts.ts';
 
 /** What one text got, or why it got nothing. */

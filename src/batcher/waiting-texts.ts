@@ -1,4 +1,4 @@
-import type { Head } from '../backend/backend.ts';
+import type { Head } from '../vectors/head.ts';
 import { type PlanLimits, planBatch, tokensMaxOf } from './batch-plan.ts';
 import { type Due, Lane } from './lane.ts';
 

@@ -3,6 +3,7 @@ import { Packr } from 'msgpackr';
 import { encodeReply } from '../reply/encode-reply.ts';
 import type * as Server from '../reply/reply-content.ts';
 import { seededRandom } from '../testing/seeded-random.ts';
+import { HEADS, type Head as ServerHead } from '../vectors/head.ts';
 import { APIEncoderError } from './api-encoder-error.ts';
 import { textsOfReply } from './encoded-texts.ts';
 import {
@@ -12,7 +13,9 @@ import {
   type SparseRow,
 } from './read-encode-reply.ts';
 
-const ALL: readonly Head[] = ['dense', 'sparse', 'multi_vector'];
+/** The client knows each head of the server, and no other; the compiler says so if not. */
+const ALL: readonly Head[] = HEADS;
+const asServerHead = (head: Head): ServerHead => head;
 const FORMAT = { kind: 'msgpack', layout: 'plain', dtype: 'float32' } as const;
 
 /** The heads have the shape that the server's codecs give them; the compiler says so if not. */
@@ -66,6 +69,7 @@ describe('readEncodeReply', () => {
       expect(texts[1].model).toBe('m');
     }
     expect(asServer).toBeFunction();
+    expect(asServerHead).toBeFunction();
   });
 
   test('rows of one reply are views of one matrix', () => {

@@ -1,7 +1,10 @@
 import { Unpackr } from 'msgpackr/unpack';
 import { APIEncoderError } from './api-encoder-error.ts';
 
-/** A head of the model: one kind of vector that it computes for a text. */
+/**
+ * A head of the model: one kind of vector that it computes for a text. The published package holds
+ * this folder alone, so the type stands here again; a test compares it with the server's.
+ */
 export type Head = 'dense' | 'sparse' | 'multi_vector';
 
 /** The sparse head of one text: learned weights of the tokens that it holds. */

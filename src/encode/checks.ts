@@ -1,8 +1,8 @@
 import type { Demand } from '../admission/admission.ts';
-import { valuesPerText } from '../backend/backend.ts';
 import { ServerError } from '../base/errors.ts';
 import type { TextOutcome } from '../batcher/ticket.ts';
 import type { TokenizedText } from '../tokenizer/pool/tokenized-text.ts';
+import { valuesPerText } from '../vectors/head.ts';
 import { joinTokenWeights, type SparseWeights } from '../vectors/sparse.ts';
 import type { EncodeRequest, EncodeResult, Parts } from './encode.ts';
 

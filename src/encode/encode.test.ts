@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'bun:test';
 import type { Demand, Permit } from '../admission/admission.ts';
-import { headSet } from '../backend/backend.ts';
 import { ServerError } from '../base/errors.ts';
 import type { TextOutcome } from '../batcher/ticket.ts';
 import { createFakeBackend } from '../testing/fake-backend.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
+import { headSet } from '../vectors/head.ts';
 import { createEncode, type EncodeRequest, type EncodeResult, type Parts } from './encode.ts';
 
 /** The journey over parts that the test holds in its hands; what it tells the queue is recorded. */

@@ -1,5 +1,5 @@
 import type { Admission } from '../admission/admission.ts';
-import type { Backend, Head } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
 import type { Clock } from '../base/clock.ts';
 import { Deadlines } from '../base/deadlines.ts';
 import { createLifetime, type Lifetime } from '../base/lifetime.ts';
@@ -7,6 +7,7 @@ import type { MicroBatcher } from '../batcher/micro-batcher.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import type { TokenizerPool } from '../tokenizer/pool/tokenizer-pool.ts';
 import type { CompiledTokenizer } from '../tokenizer/xlmr/compiled-tokenizer.ts';
+import type { Head } from '../vectors/head.ts';
 import type { SparseWeights } from '../vectors/sparse.ts';
 import {
   demandOf,

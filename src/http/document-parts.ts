@@ -1,5 +1,6 @@
 import type { DocumentDecoration } from 'elysia';
-import { type ModelHead, type ModelManifest, modelNamesOf } from '../model/manifest.ts';
+import { type ModelManifest, modelNamesOf } from '../model/manifest.ts';
+import type { Head } from '../vectors/head.ts';
 
 /**
  * What the documents of all routes are made of. Requests are checked by hand-written code, so they
@@ -25,7 +26,7 @@ export interface DocumentFacts {
   readonly dimension: number;
   /** What `dimensions` may ask for. */
   readonly dimensions: readonly number[];
-  readonly heads: readonly ModelHead[];
+  readonly heads: readonly Head[];
   readonly requestTextsMax: number;
   /** Ids run from 0 to before this; undefined where it is not known. */
   readonly vocabularySize: number | undefined;

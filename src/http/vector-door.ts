@@ -1,4 +1,3 @@
-import type { Head } from '../backend/backend.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Encode, EncodeResult } from '../encode/encode.ts';
@@ -7,6 +6,7 @@ import { type ByteWriter, writeJson } from '../reply/byte-writer.ts';
 import { encodeReply } from '../reply/encode-reply.ts';
 import { negotiateFormat, type ReplyFormat } from '../reply/reply-format.ts';
 import type { CompiledTokenizer } from '../tokenizer/xlmr/compiled-tokenizer.ts';
+import type { Head } from '../vectors/head.ts';
 import type { CallerOf } from './access.ts';
 import type { BodyIntake } from './body-intake.ts';
 import type { DocumentFacts } from './document-parts.ts';

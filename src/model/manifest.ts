@@ -1,8 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-
-/** What a model can give beside or instead of one vector a text. */
-export type ModelHead = 'dense' | 'sparse' | 'multi_vector';
+import { HEADS, type Head } from '../vectors/head.ts';
 
 /** How token states become one vector: their mean, or the state of the first token. */
 export type Pooling = 'mean' | 'cls';
@@ -42,11 +40,11 @@ export interface ModelManifest {
   /** What the model wants in front of a text; empty for none. */
   readonly prefixes: { readonly query: string; readonly passage: string };
   readonly padId: number;
-  readonly heads: readonly ModelHead[];
+  readonly heads: readonly Head[];
   /** The model's name in Triton's repository, for those that run there. */
   readonly tritonModel?: string;
   /** Names of the graph's outputs; a head without one is found by the backend's own search. */
-  readonly outputs: { readonly [Head in ModelHead]?: string };
+  readonly outputs: { readonly [Name in Head]?: string };
   readonly files: readonly ManifestFile[];
   readonly source: ModelSource;
   /**
@@ -58,7 +56,6 @@ export interface ModelManifest {
   readonly attribution: readonly string[];
 }
 
-const HEADS = ['dense', 'sparse', 'multi_vector'] as const satisfies readonly ModelHead[];
 const ROLES = [
   'tokenizer',
   'config',
@@ -157,7 +154,7 @@ export function parseManifest(value: unknown, name: string): ModelManifest {
 }
 
 function parseOutputs(field: FieldReader | undefined): ModelManifest['outputs'] {
-  const outputs: { [Head in ModelHead]?: string } = {};
+  const outputs: { [Name in Head]?: string } = {};
   for (const head of HEADS) {
     const output = field?.optional(head);
     if (output !== undefined) outputs[head] = output.text();

@@ -1,8 +1,8 @@
-import { headSet } from '../backend/backend.ts';
 import { ServerError } from '../base/errors.ts';
 import { createLifetime } from '../base/lifetime.ts';
 import { createMicroBatcher, type MicroBatcher } from '../batcher/micro-batcher.ts';
 import type { TextOutcome } from '../batcher/ticket.ts';
+import { headSet } from '../vectors/head.ts';
 import { type FakeBackend, fakeRow } from './fake-backend.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 

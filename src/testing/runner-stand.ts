@@ -3,7 +3,6 @@ import {
   type Backend,
   BackendFault,
   type BackendLimits,
-  headSet,
   type InferOptions,
   type TokenBatch,
 } from '../backend/backend.ts';
@@ -11,6 +10,7 @@ import { ServerError } from '../base/errors.ts';
 import { createBatchRunner, type RunningText } from '../batcher/batch-runner.ts';
 import { PoisonList } from '../batcher/poison-list.ts';
 import { FloatBlock } from '../vectors/float-block.ts';
+import { headSet } from '../vectors/head.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 const DENSE = headSet(['dense']);

@@ -1,21 +1,42 @@
+import type { TextOutput } from './text-output.ts';
+
 /**
  * How far from 1 a normalised row's length may lie: float16 engines round each component by 2^-11.
  */
 const NORM_TOLERANCE = 2e-3;
 
+/** What the model promises of each row. */
+export interface ExpectedRows {
+  readonly dimension: number;
+  /** Whether each row has length one (unit norm). */
+  readonly isNormalized: boolean;
+}
+
+/**
+ * Says what is wrong with what one text got, or nothing.
+ *
+ * A backend can answer 200 with NaN, zeros or rows of another model's length, and a vector store
+ * keeps those for weeks. So every number is checked before it leaves, at a µs for each thousand.
+ */
+export function faultOfOutput(
+  output: TextOutput,
+  tokenCount: number,
+  expected: ExpectedRows,
+): string | undefined {
+  const { dense, sparse, multi_vector: multiVector } = output;
+  const denseFault = dense && faultOfRow(dense, expected);
+  if (denseFault !== undefined) return denseFault;
+  const sparseFault = sparse && faultOfWeights(sparse);
+  if (sparseFault !== undefined) return sparseFault;
+  return multiVector && faultOfRows(multiVector, tokenCount - 1, expected);
+}
+
 /**
  * Says what is wrong with a row, or nothing.
  *
- * A backend can answer 200 with NaN, zeros or rows of another model's length, and a vector store
- * keeps those for weeks. So every row is looked at before it leaves, at a third of a µs each.
- *
  * @param row `[dimension]` float32; borrowed.
- * @param expected.isNormalized whether the model promises rows of length one.
  */
-export function faultOfRow(
-  row: Float32Array,
-  expected: { dimension: number; isNormalized: boolean },
-): string | undefined {
+export function faultOfRow(row: Float32Array, expected: ExpectedRows): string | undefined {
   if (row.length !== expected.dimension) {
     return `has ${row.length} components instead of ${expected.dimension}`;
   }
@@ -29,7 +50,9 @@ export function faultOfRow(
   return undefined;
 }
 
-/** Four sums side by side: one alone waits for each addition before the next, thrice as long. */
+/**
+ * Four sums side by side. With one sum each addition waits for the one before: three times as long.
+ */
 function squaredLength(row: Float32Array): number {
   const whole = row.length & ~3;
   let [a, b, c, d] = [0, 0, 0, 0];
@@ -60,7 +83,7 @@ export function faultOfWeights(weights: Float32Array): string | undefined {
 export function faultOfRows(
   rows: Float32Array,
   rowCount: number,
-  expected: { dimension: number; isNormalized: boolean },
+  expected: ExpectedRows,
 ): string | undefined {
   const { dimension } = expected;
   if (rows.length !== rowCount * dimension) {

@@ -1,7 +1,7 @@
-import { headSet } from '../../../src/backend/backend.ts';
 import { paddedLengthOf, planBatch } from '../../../src/batcher/batch-plan.ts';
 import { type WaitingText, WaitingTexts } from '../../../src/batcher/waiting-texts.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
+import { headSet } from '../../../src/vectors/head.ts';
 import type { MicroGroup } from './micro-task.ts';
 
 /** The defaults of the Triton backend. */

@@ -1,9 +1,10 @@
-import { headSet, type TokenBatch } from '../../../src/backend/backend.ts';
+import type { TokenBatch } from '../../../src/backend/backend.ts';
 import {
   decodeInferReply,
   encodeInferRequest,
   type TritonSignature,
 } from '../../../src/backend/triton/triton-wire.ts';
+import { headSet } from '../../../src/vectors/head.ts';
 import type { MicroGroup, MicroTask } from './micro-task.ts';
 
 const DIMENSION = 1024;

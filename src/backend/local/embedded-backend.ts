@@ -4,14 +4,13 @@ import { invariant } from '../../base/invariant.ts';
 import type { Log } from '../../base/log.ts';
 import { createWorkerHost, type WorkerHost } from '../../base/worker-host.ts';
 import { FloatBlock } from '../../vectors/float-block.ts';
+import { type Head, valuesPerText } from '../../vectors/head.ts';
 import {
   type Backend,
   BackendFault,
   type BackendLimits,
   type BatchOutput,
-  type Head,
   type TokenBatch,
-  valuesPerText,
 } from '../backend.ts';
 import {
   type InferenceFacts,

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import { type Head, valuesPerText } from '../backend.ts';
+import { type Head, valuesPerText } from '../../vectors/head.ts';
 import type {
   InferenceFacts,
   InferenceGreeting,

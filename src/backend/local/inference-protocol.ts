@@ -1,4 +1,4 @@
-import type { Head } from '../backend.ts';
+import type { Head } from '../../vectors/head.ts';
 
 /**
  * Every message between the main thread and an inference worker. Tensors are transferred both ways.

@@ -1,4 +1,4 @@
-import { type Head, headSet, valuesPerText } from '../backend.ts';
+import { type Head, headSet, valuesPerText } from '../../vectors/head.ts';
 import type { InferenceEngine } from './inference-engine.ts';
 import { type InferenceGreeting, tokensOfJob } from './inference-protocol.ts';
 

@@ -1,4 +1,5 @@
-import type { BackendState, Head } from '../backend.ts';
+import type { Head } from '../../vectors/head.ts';
+import type { BackendState } from '../backend.ts';
 import type { EndpointOptions, TritonEndpoint } from './endpoint-contract.ts';
 import type { TritonAddress } from './triton-addresses.ts';
 import { createTritonEndpoint } from './triton-endpoint.ts';

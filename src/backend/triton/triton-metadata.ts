@@ -1,4 +1,4 @@
-import type { Head } from '../backend.ts';
+import type { Head } from '../../vectors/head.ts';
 import type { TritonSignature } from './triton-wire.ts';
 
 /** What the server's manifest says of the model that Triton should be serving. */

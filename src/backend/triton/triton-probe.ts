@@ -1,4 +1,5 @@
-import { type BatchOutput, type Head, headSet } from '../backend.ts';
+import { type Head, headSet } from '../../vectors/head.ts';
+import type { BatchOutput } from '../backend.ts';
 import type { ModelIdentity } from './model-identity.ts';
 import { refusalOf, type TritonReply, type TritonRequest } from './triton-call.ts';
 import { inferCallOf, inferOutputOf } from './triton-exchange.ts';

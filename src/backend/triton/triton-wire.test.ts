@@ -3,7 +3,8 @@ import { InvariantError } from '../../base/invariant.ts';
 import { readInferRequest, rightReply, writeReply } from '../../testing/fake-triton-wire.ts';
 import { seededRandom } from '../../testing/seeded-random.ts';
 import { deterministicEmbedding } from '../../testing/triton/deterministic-embedding.ts';
-import { headSet, type TokenBatch } from '../backend.ts';
+import { headSet } from '../../vectors/head.ts';
+import type { TokenBatch } from '../backend.ts';
 import { decodeInferReply, encodeInferRequest, type TritonSignature } from './triton-wire.ts';
 
 /**

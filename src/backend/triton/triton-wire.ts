@@ -1,7 +1,8 @@
 import { ServerError } from '../../base/errors.ts';
 import { invariant } from '../../base/invariant.ts';
 import { FloatBlock } from '../../vectors/float-block.ts';
-import { type BatchOutput, type Head, type TokenBatch, valuesPerText } from '../backend.ts';
+import { type Head, valuesPerText } from '../../vectors/head.ts';
+import type { BatchOutput, TokenBatch } from '../backend.ts';
 import { writeTokenTensors } from '../token-tensors.ts';
 
 /**

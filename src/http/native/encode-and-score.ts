@@ -1,8 +1,8 @@
-import { type Head, valuesPerText } from '../../backend/backend.ts';
 import type { Clock } from '../../base/clock.ts';
 import { invariant } from '../../base/invariant.ts';
 import type { Encode, EncodeRequest, EncodeResult } from '../../encode/encode.ts';
 import type { ModelManifest } from '../../model/manifest.ts';
+import { type Head, valuesPerText } from '../../vectors/head.ts';
 import type { CallerOf } from '../access.ts';
 import { timeoutOf } from '../request-timeout.ts';
 import { scoreTexts, type TextScores } from './score-texts.ts';

@@ -1,5 +1,4 @@
 import type { Elysia } from 'elysia';
-import { HEADS, headSet } from '../../backend/backend.ts';
 import type { Clock } from '../../base/clock.ts';
 import { toServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
@@ -8,6 +7,7 @@ import type { ModelManifest } from '../../model/manifest.ts';
 import { checkFormatCarries, encodeReply } from '../../reply/encode-reply.ts';
 import { negotiateFormat } from '../../reply/reply-format.ts';
 import type { CompiledTokenizer } from '../../tokenizer/xlmr/compiled-tokenizer.ts';
+import { HEADS, headSet } from '../../vectors/head.ts';
 import type { CallerOf } from '../access.ts';
 import type { BodyIntake } from '../body-intake.ts';
 import type { DocumentFacts } from '../document-parts.ts';

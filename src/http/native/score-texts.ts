@@ -1,8 +1,8 @@
-import { HEADS, type Head } from '../../backend/backend.ts';
 import type { Clock } from '../../base/clock.ts';
 import { ServerError } from '../../base/errors.ts';
 import type { Lifetime } from '../../base/lifetime.ts';
 import type { EncodeResult } from '../../encode/encode.ts';
+import { HEADS, type Head } from '../../vectors/head.ts';
 import { denseScore, multiVectorScore, sparseScore, weightedScore } from '../../vectors/score.ts';
 import { type Fields, fieldsOf } from '../field-checks.ts';
 import { PRODUCTS_PER_MS } from './scoring-room.ts';

@@ -1,9 +1,9 @@
 import type { Elysia } from 'elysia';
 import { pack } from 'msgpackr';
-import { HEADS, type Head, headSet } from '../../backend/backend.ts';
 import { ServerError, toServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { negotiateFormat } from '../../reply/reply-format.ts';
+import { HEADS, type Head, headSet } from '../../vectors/head.ts';
 import type { BodyIntake } from '../body-intake.ts';
 import type { DocumentFacts } from '../document-parts.ts';
 import { errorReply, REQUEST_ID_HEADER, requestIdOf } from '../error-reply.ts';

@@ -1,8 +1,8 @@
-import type { Head } from '../../backend/backend.ts';
 import { ServerError } from '../../base/errors.ts';
 import type { EncodeResult } from '../../encode/encode.ts';
 import type { SparseRow } from '../../reply/reply-content.ts';
 import type { CompiledTokenizer } from '../../tokenizer/xlmr/compiled-tokenizer.ts';
+import type { Head } from '../../vectors/head.ts';
 import { type Fields, optionalBoolean } from '../field-checks.ts';
 
 /**

@@ -1,11 +1,11 @@
 import type { Elysia } from 'elysia';
-import { headSet } from '../../backend/backend.ts';
 import { ServerError, toServerError } from '../../base/errors.ts';
 import type { EncodeResult } from '../../encode/encode.ts';
 import { type ModelManifest, modelNamesOf } from '../../model/manifest.ts';
 import type { ByteWriter } from '../../reply/byte-writer.ts';
 import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';
 import { JSON_BASE64_FORMAT, JSON_FORMAT, type ReplyFormat } from '../../reply/reply-format.ts';
+import { headSet } from '../../vectors/head.ts';
 import { REQUEST_ID_HEADER, requestIdOf } from '../error-reply.ts';
 import { type Fields, optionalText, optionalWord } from '../field-checks.ts';
 import { requiredInputs } from '../input-texts.ts';

@@ -1,7 +1,7 @@
 import { pack } from 'msgpackr';
-import { HEADS, headSet } from '../../backend/backend.ts';
 import { ServerError } from '../../base/errors.ts';
 import type { EncodeResult } from '../../encode/encode.ts';
+import { HEADS, headSet } from '../../vectors/head.ts';
 import { REQUEST_ID_HEADER } from '../error-reply.ts';
 import {
   fieldsOf,

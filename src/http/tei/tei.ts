@@ -1,5 +1,4 @@
 import type { DocumentDecoration, Elysia } from 'elysia';
-import { type Head, headSet } from '../../backend/backend.ts';
 import { toServerError } from '../../base/errors.ts';
 import type { EncodeResult } from '../../encode/encode.ts';
 import type { ByteWriter } from '../../reply/byte-writer.ts';
@@ -7,6 +6,7 @@ import { checkFormatCarries } from '../../reply/encode-reply.ts';
 import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';
 import type { MultiVector, SparseRow } from '../../reply/reply-content.ts';
 import type { ReplyFormat } from '../../reply/reply-format.ts';
+import { type Head, headSet } from '../../vectors/head.ts';
 import { requestIdOf } from '../error-reply.ts';
 import { optionalBoolean } from '../field-checks.ts';
 import { requiredInputs } from '../input-texts.ts';

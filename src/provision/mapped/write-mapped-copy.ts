@@ -1,8 +1,8 @@
 import { join, relative } from 'node:path';
 import { env } from 'onnxruntime-node';
-import type { Head } from '../../backend/backend.ts';
 import { loadInferenceEngine, openSession } from '../../backend/local/inference-engine.ts';
 import { type InferenceOutputs, tokensOfJob } from '../../backend/local/inference-protocol.ts';
+import type { Head } from '../../vectors/head.ts';
 
 /** A model as a manifest describes its outputs. */
 export interface MappedModel {

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { type Backend, type BatchOutput, headSet, type TokenBatch } from '../../backend/backend.ts';
+import type { Backend, BatchOutput, TokenBatch } from '../../backend/backend.ts';
 import { ServerError } from '../../base/errors.ts';
+import { headSet } from '../../vectors/head.ts';
 import { seededRandom } from '../seeded-random.ts';
 import { until } from '../until.ts';
 

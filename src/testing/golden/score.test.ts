@@ -6,7 +6,7 @@
  */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { unpack } from 'msgpackr';
-import type { Head } from '../../backend/backend.ts';
+import type { Head } from '../../vectors/head.ts';
 import { smallHeadsStand } from './small-heads-stand.ts';
 
 setDefaultTimeout(60_000);

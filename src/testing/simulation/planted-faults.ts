@@ -44,7 +44,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   },
   {
     name: 'rows are handed out one place further',
-    file: 'batcher/text-output.ts',
+    file: 'vectors/text-output.ts',
     from: "if (head === 'dense') return block.values(index * stride, stride);",
     to: "if (head === 'dense') return block.values(((index + 1) % batch.texts.length) * stride, stride);",
   },

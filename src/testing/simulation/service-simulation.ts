@@ -1,5 +1,4 @@
 import { createAdmission } from '../../admission/admission.ts';
-import { headSet } from '../../backend/backend.ts';
 import { createTritonBackend } from '../../backend/triton/triton-backend.ts';
 import { ServerError } from '../../base/errors.ts';
 import { createLog } from '../../base/log.ts';
@@ -7,6 +6,7 @@ import { createMicroBatcher } from '../../batcher/micro-batcher.ts';
 import { createEncode, type EncodeResult, type Parts } from '../../encode/encode.ts';
 import type { TokenizedText } from '../../tokenizer/pool/tokenized-text.ts';
 import type { TokenizerPool } from '../../tokenizer/pool/tokenizer-pool.ts';
+import { headSet } from '../../vectors/head.ts';
 import { seededRandom } from '../seeded-random.ts';
 import { VirtualClock } from '../virtual-clock.ts';
 import { createServiceModel, type ServiceModel } from './service-model.ts';

@@ -1,22 +1,34 @@
-import { type BatchOutput, type Head, type TokenBatch, valuesPerText } from '../backend/backend.ts';
 import { invariant } from '../base/invariant.ts';
-import type { FloatBlock } from '../vectors/float-block.ts';
+import type { FloatBlock } from './float-block.ts';
+import { type Head, valuesPerText } from './head.ts';
 
-/**
- * What one text got: the heads that were asked for, without padding. Views of its batch's output,
- * or small copies.
- */
+/** What one text got: the heads that were asked for, without padding. */
 export interface TextOutput {
   /** `[dimension]`. */
   readonly dense?: Float32Array;
-  /** `[tokenCount]`, in the order of the text's ids. */
+  /** `[tokenCount]`, in the order of the text's token ids. */
   readonly sparse?: Float32Array;
   /** `[tokenCount - 1, dimension]`. */
   readonly multi_vector?: Float32Array;
 }
 
-/** Cuts a batch's output into one for each text. */
-export function outputsOfTexts(batch: TokenBatch, output: BatchOutput): TextOutput[] {
+/** What the cut must know of a batch; the backend's `TokenBatch` has it. */
+interface Batch {
+  readonly texts: readonly Int32Array[];
+  readonly paddedLength: number;
+  readonly heads: readonly Head[];
+}
+
+/**
+ * Cuts a batch's output into one for each text.
+ *
+ * @param output row-major, one block for each head of the batch; borrowed.
+ * @returns views of the blocks, or small copies where a block is not aligned to four bytes.
+ */
+export function outputsOfTexts(
+  batch: Batch,
+  output: { readonly [H in Head]?: FloatBlock },
+): TextOutput[] {
   return batch.texts.map((ids, index) => {
     const text: { -readonly [H in Head]?: Float32Array } = {};
     for (const head of batch.heads) {
@@ -30,7 +42,7 @@ export function outputsOfTexts(batch: TokenBatch, output: BatchOutput): TextOutp
 
 function partOf(
   block: FloatBlock,
-  part: { head: Head; index: number; tokenCount: number; batch: TokenBatch },
+  part: { head: Head; index: number; tokenCount: number; batch: Batch },
 ): Float32Array {
   const { head, index, tokenCount, batch } = part;
   const stride = block.length / batch.texts.length;
