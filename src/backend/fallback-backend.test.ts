@@ -2,12 +2,12 @@ import { expect, test } from 'bun:test';
 import { ServerError } from '../base/errors.ts';
 import { createLog } from '../base/log.ts';
 import { headSet } from '../vectors/head.ts';
-import type { Backend } from './backend.ts';
+import type { Backend } from './contract.ts';
 import { createFallbackBackend } from './fallback-backend.ts';
 
 /**
  * Faults that were planted in the code by hand, and that this suite caught: a refused batch that is
- * passed on; a stand-in that stays when the first is back; a change that is not logged.
+ * passed on; a fallback that stays when the first is back; a change that is not logged.
  */
 
 const BATCH = { texts: [Int32Array.of(0, 5, 2)], paddedLength: 3, heads: headSet(['dense']) };
@@ -20,8 +20,7 @@ function fakeBackend(name: 'triton' | 'embedded') {
     isClosed: false,
     backend: {
       name,
-      limits: () => ({ slotCount: name === 'triton' ? 2 : 1 }),
-      heads: () => headSet(['dense']),
+      capabilities: () => ({ slotCount: name === 'triton' ? 2 : 1, heads: headSet(['dense']) }),
       state: () => ({ isReady: it.isReady, reason: it.isReady ? '' : `${name} is down.` }),
       async infer() {
         it.callCount++;
@@ -36,21 +35,21 @@ function fakeBackend(name: 'triton' | 'embedded') {
   return it;
 }
 
-function stand() {
+function harness() {
   const lines: string[] = [];
   const log = createLog({ level: 'info', write: (line) => lines.push(line) });
   const primary = fakeBackend('triton');
-  const standIn = fakeBackend('embedded');
-  const both = createFallbackBackend({ primary: primary.backend, standIn: standIn.backend, log });
-  return { primary, standIn, both, lines };
+  const fallback = fakeBackend('embedded');
+  const both = createFallbackBackend({ primary: primary.backend, fallback: fallback.backend, log });
+  return { primary, fallback, both, lines };
 }
 
-test('the stand-in serves while the first is down, and no longer', async () => {
-  const { primary, both, lines } = stand();
+test('the fallback serves while the first is down, and no longer', async () => {
+  const { primary, both, lines } = harness();
   expect((await both.infer(BATCH)).servedBy).toBe('triton');
   primary.isReady = false;
   expect(both.state().isReady).toBe(true);
-  expect(both.limits().slotCount).toBe(1);
+  expect(both.capabilities().slotCount).toBe(1);
   expect((await both.infer(BATCH)).servedBy).toBe('embedded');
   primary.isReady = true;
   expect((await both.infer(BATCH)).servedBy).toBe('triton');
@@ -58,20 +57,20 @@ test('the stand-in serves while the first is down, and no longer', async () => {
   expect(events).toEqual(['fallback-on', 'fallback-off']);
 });
 
-test('a batch that does not get through goes to the stand-in, a refused one does not', async () => {
-  const { primary, standIn, both } = stand();
+test('a batch that does not get through goes to the fallback, a refused one does not', async () => {
+  const { primary, fallback, both } = harness();
   primary.error = new ServerError('EMB_BACKEND_UNAVAILABLE', 'gone');
   expect((await both.infer(BATCH)).servedBy).toBe('embedded');
   primary.error = new ServerError('EMB_BACKEND_FAILED', 'no');
   await expect(both.infer(BATCH)).rejects.toMatchObject({ code: 'EMB_BACKEND_FAILED' });
-  expect(standIn.callCount).toBe(1);
+  expect(fallback.callCount).toBe(1);
 });
 
 test('both down is down, with the reason of the first; closed are both', async () => {
-  const { primary, standIn, both } = stand();
+  const { primary, fallback, both } = harness();
   primary.isReady = false;
-  standIn.isReady = false;
+  fallback.isReady = false;
   expect(both.state()).toEqual({ isReady: false, reason: 'triton is down.' });
   await both.close();
-  expect([primary.isClosed, standIn.isClosed]).toEqual([true, true]);
+  expect([primary.isClosed, fallback.isClosed]).toEqual([true, true]);
 });

@@ -1,35 +1,35 @@
 import { ServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Backend, BatchOutput, InferOptions, TokenBatch } from './backend.ts';
+import type { Backend, BatchOutput, InferOptions, TokenBatch } from './contract.ts';
 
-/** Faults of the way to a backend, which another one need not share. */
+/** Faults on the way to a backend: another backend may not have them. */
 const MAY_PASS_ON: ReadonlySet<string> = new Set([
   'EMB_BACKEND_UNAVAILABLE',
   'EMB_BACKEND_TIMEOUT',
 ]);
 
 /**
- * One backend, and another of the same model that stands in while the first is down. What a batch
- * was served by is told with its output, and each change is logged.
+ * One backend, and another of the same model that serves while the first is down. The output of a
+ * batch says which of them ran it; each change is logged.
  *
- * @param options.primary and `options.standIn` are owned from now on: `close` closes both.
+ * @param options.primary and `options.fallback` are owned from now on: `close` closes both.
  */
 export function createFallbackBackend(options: {
   primary: Backend;
-  standIn: Backend;
+  fallback: Backend;
   log: Log;
 }): Backend {
-  const { primary, standIn, log } = options;
-  let isStandingIn = false;
+  const { primary, fallback, log } = options;
+  let isOnFallback = false;
 
   function active(): Backend {
-    const isNeeded = !primary.state().isReady && standIn.state().isReady;
-    if (isNeeded !== isStandingIn) {
-      isStandingIn = isNeeded;
+    const isNeeded = !primary.state().isReady && fallback.state().isReady;
+    if (isNeeded !== isOnFallback) {
+      isOnFallback = isNeeded;
       if (isNeeded) log.warn('fallback-on', { reason: primary.state().reason });
       else log.info('fallback-off', {});
     }
-    return isNeeded ? standIn : primary;
+    return isNeeded ? fallback : primary;
   }
 
   async function infer(batch: TokenBatch, how: InferOptions = {}): Promise<BatchOutput> {
@@ -41,25 +41,22 @@ export function createFallbackBackend(options: {
         first === primary &&
         error instanceof ServerError &&
         MAY_PASS_ON.has(error.code) &&
-        standIn.state().isReady &&
-        batch.heads.every((head) => standIn.heads().includes(head));
+        fallback.state().isReady &&
+        batch.heads.every((head) => fallback.capabilities().heads.includes(head));
       if (!isPassedOn) throw error;
-      return await standIn.infer(batch, how);
+      return await fallback.infer(batch, how);
     }
   }
 
   return {
     name: primary.name,
-    limits: () => active().limits(),
-    heads: () => active().heads(),
+    ...(primary.endpoints && { endpoints: primary.endpoints }),
+    capabilities: () => active().capabilities(),
     state: () => active().state(),
-    endpoints: () => primary.endpoints?.() ?? [],
-    doubt: async (servedBy) => await primary.doubt?.(servedBy),
-    drain: async (url) => (await primary.drain?.(url)) ?? false,
-    resume: (url) => primary.resume?.(url) ?? false,
+    doubt: (servedBy) => primary.doubt(servedBy),
     infer,
     async close() {
-      await Promise.all([primary.close(), standIn.close()]);
+      await Promise.all([primary.close(), fallback.close()]);
     },
   };
 }

@@ -1,4 +1,4 @@
-import type { Backend } from '../backend/backend.ts';
+import type { Backend } from '../backend/contract.ts';
 import { type Clock, sleep } from '../base/clock.ts';
 
 /** How often a backend that is down is looked at, in ms: little against what a restart takes. */

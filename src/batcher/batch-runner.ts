@@ -3,7 +3,7 @@ import {
   BackendFault,
   type BackendLimits,
   type TokenBatch,
-} from '../backend/backend.ts';
+} from '../backend/contract.ts';
 import { ServerError, toServerError } from '../base/errors.ts';
 import type { Head } from '../vectors/head.ts';
 import { type ExpectedRows, faultOfOutput } from '../vectors/output-guard.ts';

@@ -1,4 +1,4 @@
-import type { Backend, BackendLimits } from '../backend/backend.ts';
+import type { Backend, BackendLimits } from '../backend/contract.ts';
 import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
@@ -115,7 +115,7 @@ export function createMicroBatcher(options: {
         if (ticket.abandon(reason)) onDeparted(ticket);
       });
       if (ticket.isSettled) return;
-      const limits = backend.limits();
+      const limits = backend.capabilities();
       enqueue(job, ticket, limits);
       requestDispatch(waiting.textCount >= limits.batchTextsMax ? 0 : lingerMs);
     });
@@ -173,7 +173,7 @@ export function createMicroBatcher(options: {
     if (state === 'wait') grace.lookAgain(dispatch);
     if (state === 'gone') failWaiting(unavailable(backend.state().reason));
     if (state !== 'ready') return;
-    const limits = backend.limits();
+    const limits = backend.capabilities();
     while (waiting.textCount > 0 && inFlight.size < limits.slotCount) {
       const isBusy = inFlight.size >= limits.endpointCount;
       const isPartial = waiting.textCount < limits.batchTextsMax;

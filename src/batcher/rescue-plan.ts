@@ -1,4 +1,4 @@
-import { BackendFault } from '../backend/backend.ts';
+import { BackendFault } from '../backend/contract.ts';
 import type { ServerError } from '../base/errors.ts';
 import type { CopiedRow } from './copy-guard.ts';
 

@@ -85,7 +85,7 @@ export function refuseManyTokens(
 
 /** A head that the running model lacks is refused before the work. */
 export function refuseMissingHeads({ backend, manifest }: Parts, { heads }: EncodeRequest): void {
-  const available = backend.heads();
+  const available = backend.capabilities().heads;
   const missing = heads.find((head) => !available.includes(head));
   if (missing === undefined) return;
   const known = available.join(', ');

@@ -1,4 +1,4 @@
-import type { Backend } from '../backend/backend.ts';
+import type { Backend } from '../backend/contract.ts';
 import type { TritonCall } from '../backend/triton/triton-call.ts';
 import type { Clock } from '../base/clock.ts';
 import type { MicroBatcher } from '../batcher/micro-batcher.ts';

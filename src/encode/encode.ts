@@ -1,5 +1,5 @@
 import type { Admission } from '../admission/admission.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Backend } from '../backend/contract.ts';
 import type { Clock } from '../base/clock.ts';
 import { Deadlines } from '../base/deadlines.ts';
 import { createLifetime, type Lifetime } from '../base/lifetime.ts';

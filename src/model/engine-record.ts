@@ -79,8 +79,8 @@ export async function readEngineRecord(enginePath: string): Promise<EngineRecord
 }
 
 /**
- * Why an engine must be built anew, as one clause; undefined when it need not be. It runs only under
- * the TensorRT and on the GPU that built it.
+ * Why an engine must be built anew, as one clause; undefined when it need not be. An engine runs
+ * only under the TensorRT and on the GPU that built it.
  */
 export function whyEngineIsStale(
   record: EngineRecord | undefined,
@@ -128,8 +128,8 @@ export interface SelfCheck {
 }
 
 /**
- * Reads the self-check out of the record beside the engine, the same gate as after the export on one
- * text: an engine may have been damaged, replaced, or moved to another GPU since.
+ * Reads the self-check out of the record beside the engine: the gate of the export, on one text. An
+ * engine may have been damaged, replaced, or moved to another GPU since.
  *
  * @returns undefined where no record is within reach; what one lacks is logged.
  */

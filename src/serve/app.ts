@@ -72,7 +72,7 @@ export function createApp(options: {
     tokenizer,
     vocabulary,
     backendName: backend.name,
-    heads: () => backend.heads(),
+    heads: () => backend.capabilities().heads,
     limits,
     scoringRoom: createScoringRoom(config),
     callerOf: access.callerOf,

@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import packageJson from '../../package.json';
 import { createAdmission } from '../admission/admission.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Backend } from '../backend/contract.ts';
 import { createFallbackBackend } from '../backend/fallback-backend.ts';
 import { createEmbeddedBackend, type EmbeddedBackend } from '../backend/local/embedded-backend.ts';
 import { modelBytesOf, planEmbedded } from '../backend/local/embedded-plan.ts';
@@ -175,7 +175,7 @@ function createBackend(options: BackendParts): { backend: Backend; started: Prom
       log,
     });
     if (config.fallback === 'none') return { backend: triton, started: Promise.resolve() };
-    const backend = createFallbackBackend({ primary: triton, standIn: embedded(options), log });
+    const backend = createFallbackBackend({ primary: triton, fallback: embedded(options), log });
     return { backend, started: Promise.resolve() };
   }
   const backend = embedded(options);

@@ -4,7 +4,7 @@ import type {
   BatchOutput,
   InferOptions,
   TokenBatch,
-} from '../backend/backend.ts';
+} from '../backend/contract.ts';
 import type { ServerError } from '../base/errors.ts';
 import { FloatBlock } from '../vectors/float-block.ts';
 import { deterministicEmbedding } from './triton/deterministic-embedding.ts';
@@ -89,10 +89,10 @@ export function createFakeBackend(
     get runningMax() {
       return runningMax;
     },
-    limits: () => limits,
-    heads: () => ['dense'],
+    capabilities: () => ({ ...limits, heads: ['dense'] }),
     state: () => ({ isReady: true, reason: '' }),
     infer,
+    doubt: async () => undefined,
     changeLimits(change) {
       limits = { ...limits, ...change };
     },

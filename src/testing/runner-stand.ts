@@ -5,7 +5,7 @@ import {
   type BackendLimits,
   type InferOptions,
   type TokenBatch,
-} from '../backend/backend.ts';
+} from '../backend/contract.ts';
 import { ServerError } from '../base/errors.ts';
 import { createBatchRunner, type RunningText } from '../batcher/batch-runner.ts';
 import { PoisonList } from '../batcher/poison-list.ts';

@@ -1,4 +1,4 @@
-import type { TokenBatch } from '../../../src/backend/backend.ts';
+import type { TokenBatch } from '../../../src/backend/contract.ts';
 import {
   decodeInferReply,
   encodeInferRequest,

@@ -7,11 +7,11 @@ import { FloatBlock } from '../../vectors/float-block.ts';
 import { type Head, valuesPerText } from '../../vectors/head.ts';
 import {
   type Backend,
+  type BackendCapabilities,
   BackendFault,
-  type BackendLimits,
   type BatchOutput,
   type TokenBatch,
-} from '../backend.ts';
+} from '../contract.ts';
 import {
   type InferenceFacts,
   type InferenceGreeting,
@@ -64,7 +64,8 @@ export function createEmbeddedBackend(options: {
   const { dimension } = greeting;
   const slots: Slot[] = [];
   const heads = Object.keys(greeting.outputs) as Head[];
-  let limits: BackendLimits = {
+  let capabilities: BackendCapabilities = {
+    heads,
     slotCount: 1,
     endpointCount: 1,
     batchTextsMax: options.messageTextsMax,
@@ -140,12 +141,6 @@ export function createEmbeddedBackend(options: {
     job.resolve(output);
   }
 
-  function failAll(slot: Slot, error: ServerError): void {
-    const open = [...slot.jobs.values()];
-    slot.jobs.clear();
-    for (const job of open) job.reject(error);
-  }
-
   /** Once for all workers: they read the same file. */
   function tellRefusal(): void {
     const refused = slots.find((slot) => slot.host.facts?.mappedRefusal !== undefined);
@@ -155,18 +150,19 @@ export function createEmbeddedBackend(options: {
 
   return {
     name: 'embedded',
-    limits() {
+    capabilities() {
       const slotCount = Math.max(1, runningCount());
-      if (slotCount !== limits.slotCount) {
-        limits = { ...limits, slotCount, endpointCount: slotCount };
+      if (slotCount !== capabilities.slotCount) {
+        capabilities = { ...capabilities, slotCount, endpointCount: slotCount };
       }
-      return limits;
+      return capabilities;
     },
-    heads: () => heads,
     state() {
       return runningCount() > 0 ? READY : { isReady: false, reason: slots[0].host.reason };
     },
     infer,
+    // A worker that computes wrongly is like all others: they read the same file.
+    doubt: async () => undefined,
     started: Promise.all(slots.map((slot) => slot.host.started)).then(tellRefusal),
     async close() {
       for (const slot of slots) {
@@ -175,6 +171,12 @@ export function createEmbeddedBackend(options: {
       }
     },
   };
+}
+
+function failAll({ jobs }: Slot, error: ServerError): void {
+  const open = [...jobs.values()];
+  jobs.clear();
+  for (const job of open) job.reject(error);
 }
 
 function diedOf(why: string): ServerError {

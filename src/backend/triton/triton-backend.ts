@@ -2,21 +2,26 @@ import { lookup } from 'node:dns/promises';
 import type { Clock } from '../../base/clock.ts';
 import { ServerError } from '../../base/errors.ts';
 import { describeError, type Log } from '../../base/log.ts';
+import type { SelfCheck } from '../../model/engine-record.ts';
+import type { Head } from '../../vectors/head.ts';
 import {
   type Backend,
+  type BackendCapabilities,
   BackendFault,
-  type BackendLimits,
+  type BackendState,
   type BatchOutput,
+  type EndpointControl,
   type InferOptions,
   type TokenBatch,
-} from '../backend.ts';
-import type { TritonEndpoint } from './endpoint-contract.ts';
-import { ModelIdentity } from './model-identity.ts';
-import { followAddresses, type ResolveName } from './triton-addresses.ts';
+} from '../contract.ts';
+import { followAddresses, type ResolveName, type TritonAddress } from './triton-addresses.ts';
 import { createTritonCall, type TritonCall, unavailable } from './triton-call.ts';
-import { createTritonFleet, type FleetSummary } from './triton-fleet.ts';
-import type { ExpectedModel } from './triton-metadata.ts';
-import type { SelfCheck } from './triton-probe.ts';
+import {
+  createTritonEndpoint,
+  type EndpointOptions,
+  type TritonEndpoint,
+} from './triton-endpoint.ts';
+import { type ExpectedModel, ModelIdentity } from './triton-model.ts';
 
 /**
  * Padded tokens that one launch is worth on a middling GPU: 4 ms of launch, transfer and
@@ -25,8 +30,10 @@ import type { SelfCheck } from './triton-probe.ts';
  */
 const LAUNCH_TOKENS = 480;
 
-/** The Triton backend: its endpoints can be seen, and taken out one by one. */
-export type TritonBackend = Required<Backend>;
+/** The Triton backend: operators can list its endpoints, drain them and resume them. */
+export interface TritonBackend extends Backend {
+  readonly endpoints: EndpointControl;
+}
 
 /** Faults of the way to the backend, not of the batch. */
 const MAY_REPEAT: ReadonlySet<string> = new Set(['EMB_BACKEND_UNAVAILABLE', 'EMB_BACKEND_TIMEOUT']);
@@ -76,13 +83,14 @@ export function createTritonBackend(options: {
     onChange: fleet.follow,
   });
   let summary: FleetSummary | undefined;
-  let limits: BackendLimits;
+  let capabilities: BackendCapabilities;
 
   /** Asked for each batch, made anew only when the fleet has changed. */
-  function currentLimits(): BackendLimits {
-    if (summary === fleet.summary) return limits;
+  function currentCapabilities(): BackendCapabilities {
+    if (summary === fleet.summary) return capabilities;
     summary = fleet.summary;
-    limits = {
+    capabilities = {
+      heads: summary.heads,
       slotCount: summary.slotCount,
       endpointCount: summary.endpointCount,
       batchTextsMax: Math.min(options.batchTextsMax, summary.batchTextsMax),
@@ -91,7 +99,7 @@ export function createTritonBackend(options: {
       launchTokens: LAUNCH_TOKENS,
       isOneByOne: false,
     };
-    return limits;
+    return capabilities;
   }
 
   async function infer(
@@ -160,28 +168,166 @@ export function createTritonBackend(options: {
 
   return {
     name: 'triton',
-    limits: currentLimits,
-    heads: () => fleet.summary.heads,
+    endpoints: fleet.control,
+    capabilities: currentCapabilities,
     state: () => fleet.summary.state,
     infer,
-    endpoints: () => fleet.endpoints,
     async doubt(url) {
-      const endpoint = fleet.endpoints.find((candidate) => candidate.url === url);
+      const endpoint = fleet.at(url);
       if (endpoint !== undefined) await isStillGood(endpoint);
-    },
-    async drain(url) {
-      const endpoint = fleet.endpoints.find((candidate) => candidate.url === url);
-      await endpoint?.drain();
-      return endpoint !== undefined;
-    },
-    resume(url) {
-      const endpoint = fleet.endpoints.find((candidate) => candidate.url === url);
-      endpoint?.resume();
-      return endpoint !== undefined;
     },
     async close() {
       endFollowing();
       fleet.close();
     },
   };
+}
+
+/** What the endpoints that are up can do together. */
+interface FleetSummary {
+  readonly state: BackendState;
+  readonly heads: readonly Head[];
+  /** Batches that may be in flight at once. */
+  readonly slotCount: number;
+  readonly endpointCount: number;
+  /** `Infinity` when nothing bounds it. */
+  readonly batchTextsMax: number;
+}
+
+/** Several Triton servers of one model, and which of them gets the next batch. */
+interface TritonFleet {
+  /** Made anew on change, asked for each request. */
+  readonly summary: FleetSummary;
+  /** What operators see and do. */
+  readonly control: EndpointControl;
+  at(url: string): TritonEndpoint | undefined;
+  /**
+   * The endpoint that has the least to do, counted in padded tokens; one with a free place before
+   * one without. Undefined when none is up.
+   *
+   * @param except is taken only when there is no other.
+   */
+  pick(except?: string): TritonEndpoint | undefined;
+  /** The same, but never `except`. */
+  pickOther(except: string): TritonEndpoint | undefined;
+  /**
+   * Brings the endpoints in line with these addresses: new ones are asked, missing ones drain and
+   * are closed.
+   */
+  follow(addresses: readonly TritonAddress[]): void;
+  close(): void;
+}
+
+/** Makes the fleet of some servers; each is probed from the start, in the background. */
+function createTritonFleet(options: {
+  expectedHeads: readonly Head[];
+  endpoint: Omit<EndpointOptions, 'url' | 'host' | 'onChange'>;
+}): TritonFleet {
+  let endpoints: readonly TritonEndpoint[] = [];
+  /** Whose addresses are gone, until their last batch is back. */
+  const retiring = new Set<TritonEndpoint>();
+  let summary = summarize();
+
+  function onChange(): void {
+    summary = summarize();
+  }
+
+  function summarize(): FleetSummary {
+    const up = endpoints.filter(isUsable);
+    const models = up.flatMap(({ model }) => (model === undefined ? [] : [model]));
+    const why = endpoints.map((endpoint) => endpoint.reason || `${endpoint.url} drains.`).join(' ');
+    const isReady = up.length > 0;
+    return {
+      state: { isReady, reason: isReady ? '' : why || 'No address of Triton is known yet.' },
+      heads: options.expectedHeads.filter((head) =>
+        models.every((model) => head in model.signature.outputs),
+      ),
+      slotCount: Math.max(
+        1,
+        up.reduce((sum, endpoint) => sum + endpoint.capacity, 0),
+      ),
+      endpointCount: up.length,
+      batchTextsMax: Math.min(...models.map((model) => model.batchTextsMax)),
+    };
+  }
+
+  function pickOther(except: string | undefined): TritonEndpoint | undefined {
+    let best: TritonEndpoint | undefined;
+    for (const endpoint of endpoints) {
+      if (!isUsable(endpoint) || endpoint.url === except) continue;
+      if (best === undefined || isBetter(endpoint, best)) best = endpoint;
+    }
+    return best;
+  }
+
+  function follow(addresses: readonly TritonAddress[]): void {
+    const byUrl = new Map(addresses.map((address) => [address.url, address]));
+    for (const endpoint of endpoints) {
+      if (!byUrl.has(endpoint.url)) void retire(endpoint);
+      else if (retiring.delete(endpoint)) endpoint.resume();
+    }
+    const known = new Set(endpoints.map((endpoint) => endpoint.url));
+    const added = [...byUrl.values()].filter((address) => !known.has(address.url));
+    endpoints = [
+      ...endpoints,
+      ...added.map((address) =>
+        createTritonEndpoint({ ...options.endpoint, ...address, onChange }),
+      ),
+    ];
+    onChange();
+  }
+
+  async function retire(endpoint: TritonEndpoint): Promise<void> {
+    if (retiring.has(endpoint)) return;
+    retiring.add(endpoint);
+    await endpoint.drain();
+    // Its address may have come back meanwhile.
+    if (!retiring.delete(endpoint)) return;
+    endpoints = endpoints.filter((other) => other !== endpoint);
+    endpoint.close();
+  }
+
+  function at(url: string): TritonEndpoint | undefined {
+    return endpoints.find((candidate) => candidate.url === url);
+  }
+
+  const control: EndpointControl = {
+    list: () => endpoints,
+    async drain(url) {
+      const endpoint = at(url);
+      await endpoint?.drain();
+      return endpoint !== undefined;
+    },
+    resume(url) {
+      const endpoint = at(url);
+      endpoint?.resume();
+      return endpoint !== undefined;
+    },
+  };
+
+  return {
+    get summary() {
+      return summary;
+    },
+    control,
+    at,
+    pick: (except) =>
+      pickOther(except) ?? (except === undefined ? undefined : pickOther(undefined)),
+    pickOther,
+    follow,
+    close() {
+      for (const endpoint of endpoints) endpoint.close();
+    },
+  };
+}
+
+function isUsable(endpoint: TritonEndpoint): boolean {
+  return endpoint.model !== undefined && !endpoint.isDraining;
+}
+
+function isBetter(a: TritonEndpoint, b: TritonEndpoint): boolean {
+  const isFullA = a.batchesInFlight >= a.capacity;
+  const isFullB = b.batchesInFlight >= b.capacity;
+  if (isFullA !== isFullB) return isFullB;
+  return a.outstandingTokens < b.outstandingTokens;
 }

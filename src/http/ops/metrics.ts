@@ -47,7 +47,11 @@ function addGauges({ metrics, parts, version }: Parameters<typeof addMetricsRout
     'max',
   );
   gauge('batches_in_flight', 'Batches at the backend.', () => batcher.batchesInFlight);
-  gauge('batch_slots', 'Batches that the backend takes at once.', () => backend.limits().slotCount);
+  gauge(
+    'batch_slots',
+    'Batches that the backend takes at once.',
+    () => backend.capabilities().slotCount,
+  );
   gauge(
     'ready',
     '1 when a text sent now would be answered.',
@@ -61,7 +65,7 @@ function addGauges({ metrics, parts, version }: Parameters<typeof addMetricsRout
       label: 'endpoint',
       together: 'min',
     },
-    () => (backend.endpoints?.() ?? []).map(({ url, reason }) => [url, reason === '' ? 1 : 0]),
+    () => (backend.endpoints?.list() ?? []).map(({ url, reason }) => [url, reason === '' ? 1 : 0]),
   );
   metrics.gauges(
     {
@@ -69,7 +73,8 @@ function addGauges({ metrics, parts, version }: Parameters<typeof addMetricsRout
       help: 'Batches at the endpoint of the backend.',
       label: 'endpoint',
     },
-    () => (backend.endpoints?.() ?? []).map(({ url, batchesInFlight }) => [url, batchesInFlight]),
+    () =>
+      (backend.endpoints?.list() ?? []).map(({ url, batchesInFlight }) => [url, batchesInFlight]),
   );
   metrics.facts(
     { name: 'bge_encoder_build_info', help: 'What runs here; always 1.' },

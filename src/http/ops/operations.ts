@@ -65,7 +65,7 @@ export function addOperationsRoutes(app: Elysia, door: OperationsDoor): void {
         name: backend.name,
         ready: backend.state().isReady,
         reason: backend.state().reason,
-        ...shown(backend.limits()),
+        ...shown(backend.capabilities()),
       },
       tokenizer: {
         engine: tokenizer.facts?.engine ?? null,
@@ -85,7 +85,7 @@ export function addOperationsRoutes(app: Elysia, door: OperationsDoor): void {
   );
 }
 
-function shown(limits: ReturnType<Parts['backend']['limits']>): Record<string, number> {
+function shown(limits: ReturnType<Parts['backend']['capabilities']>): Record<string, number> {
   return {
     slots: limits.slotCount,
     batch_texts_max: limits.batchTextsMax,

@@ -7,7 +7,7 @@ import type { Parts } from '../../encode/encode.ts';
  */
 export function teiInfo({ manifest, backend }: Parts, config: Config) {
   const { source } = manifest;
-  const limits = backend.limits();
+  const limits = backend.capabilities();
   return {
     model_id: source.kind === 'hub' ? source.repository : manifest.id,
     model_sha: source.kind === 'hub' ? source.revision : null,

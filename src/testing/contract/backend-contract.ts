@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import type { Backend, BatchOutput, TokenBatch } from '../../backend/backend.ts';
+import type { Backend, BatchOutput, TokenBatch } from '../../backend/contract.ts';
 import { ServerError } from '../../base/errors.ts';
 import { headSet } from '../../vectors/head.ts';
 import { seededRandom } from '../seeded-random.ts';
@@ -69,7 +69,7 @@ export function describeBackendContract(subject: BackendCase): void {
     });
 
     test('a ready backend gives no reason, and bounds for everything', () => {
-      const limits = backend.limits();
+      const limits = backend.capabilities();
       expect(backend.state()).toEqual({ isReady: true, reason: '' });
       for (const bound of [limits.slotCount, limits.batchTextsMax, limits.batchTokensMax]) {
         expect(Number.isInteger(bound) && bound > 0).toBe(true);
@@ -110,7 +110,7 @@ export function describeBackendContract(subject: BackendCase): void {
       const texts = textsOf(24, 60);
       const alone: Float32Array[] = [];
       for (const text of texts) alone.push((await rowsOf([text]))[0]);
-      const size = Math.min(8, backend.limits().batchTextsMax);
+      const size = Math.min(8, backend.capabilities().batchTextsMax);
       const mixed = texts.map((_, index) => (index * 7) % texts.length);
       for (let from = 0; from < mixed.length; from += size) {
         const picked = mixed.slice(from, from + size);
@@ -132,7 +132,7 @@ export function describeBackendContract(subject: BackendCase): void {
     });
 
     test('the largest batch it asks for goes through', async () => {
-      const { batchTextsMax, batchTokensMax } = backend.limits();
+      const { batchTextsMax, batchTokensMax } = backend.capabilities();
       const rows = await rowsOf(
         textsOf(batchTextsMax, Math.max(2, Math.floor(batchTokensMax / batchTextsMax))),
       );
@@ -140,7 +140,7 @@ export function describeBackendContract(subject: BackendCase): void {
     });
 
     test('token ids are only borrowed', async () => {
-      const texts = textsOf(Math.min(3, backend.limits().batchTextsMax), 30);
+      const texts = textsOf(Math.min(3, backend.capabilities().batchTextsMax), 30);
       const before = texts.map((text) => text.slice());
       await rowsOf(texts);
       expect(texts).toEqual(before);
@@ -149,7 +149,7 @@ export function describeBackendContract(subject: BackendCase): void {
     if (subject.rowOf !== undefined) {
       const { rowOf } = subject;
       test('rows equal an independent computation', async () => {
-        for (const count of [1, 2, backend.limits().batchTextsMax]) {
+        for (const count of [1, 2, backend.capabilities().batchTextsMax]) {
           const texts = textsOf(count, 200);
           const rows = await rowsOf(texts);
           for (const [index, text] of texts.entries()) expectSame(rows[index], rowOf(text));
@@ -187,7 +187,7 @@ export function describeBackendContract(subject: BackendCase): void {
  */
 function batchOf(backend: Backend, texts: readonly Int32Array[], extraLength: number): TokenBatch {
   const longest = Math.max(...texts.map((text) => text.length));
-  const { isOneByOne } = backend.limits();
+  const { isOneByOne } = backend.capabilities();
   const paddedLength = isOneByOne ? longest : longest + extraLength;
   return { texts, paddedLength, heads: DENSE };
 }

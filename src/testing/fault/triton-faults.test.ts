@@ -178,13 +178,13 @@ describe('several endpoints', () => {
     const { clock } = under;
     const both = tritonBackendOn({ urls, model: MODEL, dimension: DIMENSION, clock });
     try {
-      await until('both are up', () => both.limits().slotCount === 4);
+      await until('both are up', () => both.capabilities().slotCount === 4);
       under.fake.behave({ kind: 'reset' });
       const outputs = await Promise.all(Array.from({ length: 6 }, () => both.infer(BATCH)));
       for (const { dense } of outputs)
         expect([...(dense?.values(0, DIMENSION) ?? [])]).toEqual(RIGHT[0]);
       expect(both.state().isReady).toBe(true);
-      expect(both.limits().slotCount).toBe(2);
+      expect(both.capabilities().slotCount).toBe(2);
       expect(other.problems).toEqual([]);
     } finally {
       await both.close();

@@ -44,7 +44,7 @@ async function onBoth(): Promise<TritonBackend> {
   const options = { urls, model: MODEL, dimension: DIMENSION, clock, probeMs: PROBE_MS };
   backend = tritonBackendOn({ ...options, timeoutMs: 5000 });
   const both = backend;
-  await until('both are up', () => both.limits().slotCount === 4);
+  await until('both are up', () => both.capabilities().slotCount === 4);
   return both;
 }
 
@@ -88,26 +88,26 @@ describe('which one', () => {
     const both = await onBoth();
     one.behave({ kind: 'reset' });
     for (let batch = 0; batch < 4; batch++) expect(await rowsOf(both)).toEqual(RIGHT[0]);
-    expect(both.limits().slotCount).toBe(2);
+    expect(both.capabilities().slotCount).toBe(2);
     one.behave({ kind: 'answer' });
     await until('it is back', async () => {
       await clock.advance(100);
-      return both.limits().endpointCount === 2;
+      return both.capabilities().endpointCount === 2;
     });
-    expect(both.limits().slotCount).toBe(3);
+    expect(both.capabilities().slotCount).toBe(3);
     for (let batch = 0; batch < 40; batch++) await Promise.all([rowsOf(both), rowsOf(both)]);
-    expect(both.limits().slotCount).toBe(4);
+    expect(both.capabilities().slotCount).toBe(4);
   });
 
   test('a drained endpoint gets nothing, and is back when told', async () => {
     const both = await onBoth();
-    expect(await both.drain(one.url)).toBe(true);
-    expect(await both.drain('http://127.0.0.1:1')).toBe(false);
+    expect(await both.endpoints.drain(one.url)).toBe(true);
+    expect(await both.endpoints.drain('http://127.0.0.1:1')).toBe(false);
     const before = batchCount(one);
     for (let batch = 0; batch < 6; batch++) expect(await rowsOf(both)).toEqual(RIGHT[0]);
     expect(batchCount(one)).toBe(before);
-    expect(both.limits().slotCount).toBe(2);
-    both.resume(one.url);
+    expect(both.capabilities().slotCount).toBe(2);
+    both.endpoints.resume(one.url);
     await Promise.all(Array.from({ length: 6 }, () => rowsOf(both)));
     expect(batchCount(one)).toBeGreaterThan(before);
   });
@@ -115,8 +115,8 @@ describe('which one', () => {
   test('each of those who drain an endpoint is told when it is empty', async () => {
     const both = await onBoth();
     const running = [rowsOf(both), rowsOf(both)];
-    expect(both.endpoints().map(({ batchesInFlight }) => batchesInFlight)).toEqual([1, 1]);
-    const told = [one, one, two, two].map(({ url }) => both.drain(url));
+    expect(both.endpoints.list().map(({ batchesInFlight }) => batchesInFlight)).toEqual([1, 1]);
+    const told = [one, one, two, two].map(({ url }) => both.endpoints.drain(url));
     await Promise.all(running);
     expect(await Promise.all(told)).toEqual([true, true, true, true]);
   });
@@ -129,9 +129,9 @@ describe('which model', () => {
     backend = tritonBackendOn({ urls, model: MODEL, dimension: DIMENSION, clock });
     const both = backend;
     await until('one is up and the other judged', () =>
-      both.endpoints().some(({ reason }) => reason.includes('another model')),
+      both.endpoints.list().some(({ reason }) => reason.includes('another model')),
     );
-    expect(both.limits().endpointCount).toBe(1);
+    expect(both.capabilities().endpointCount).toBe(1);
   });
 
   test('nor one that has come back with another model', async () => {
@@ -142,7 +142,7 @@ describe('which model', () => {
     await two.restart();
     await until('it is judged', async () => {
       await clock.advance(100);
-      return both.endpoints()[1].reason.includes('another model');
+      return both.endpoints.list()[1].reason.includes('another model');
     });
     for (let batch = 0; batch < 6; batch++) expect(await rowsOf(both)).toEqual(RIGHT[0]);
   });
@@ -161,7 +161,7 @@ describe('one that fails', () => {
       }
       expect(await fails()).toBe('EMB_BACKEND_FAILED');
     }
-    expect(both.limits().endpointCount).toBe(1);
+    expect(both.capabilities().endpointCount).toBe(1);
     expect(both.state().isReady).toBe(true);
   });
 
@@ -173,7 +173,7 @@ describe('one that fails', () => {
     await two.restart();
     await until('it is back', async () => {
       await clock.advance(100);
-      return both.limits().endpointCount === 2;
+      return both.capabilities().endpointCount === 2;
     });
     one.hang();
     const outcomes = Promise.all([rowsOf(both), rowsOf(both)]);
@@ -211,21 +211,21 @@ describe('names', () => {
       hosts = [...hosts, name];
       return addresses;
     });
-    expect(named.endpoints().map(({ url }) => url)).toEqual([one.url]);
-    expect(await named.drain(one.url)).toBe(true);
+    expect(named.endpoints.list().map(({ url }) => url)).toEqual([one.url]);
+    expect(await named.endpoints.drain(one.url)).toBe(true);
     addresses = ['127.0.0.1', '127.0.0.2'];
     await until('the second address is known', async () => {
       await clock.advance(500);
-      return named.endpoints().length === 2;
+      return named.endpoints.list().length === 2;
     });
     // What an operator drained stays so, whatever else the name says.
-    expect(named.endpoints().map(({ isDraining }) => isDraining)).toEqual([true, false]);
+    expect(named.endpoints.list().map(({ isDraining }) => isDraining)).toEqual([true, false]);
     addresses = ['127.0.0.2'];
     await until('the first is gone', async () => {
       await clock.advance(500);
-      return named.endpoints().length === 1;
+      return named.endpoints.list().length === 1;
     });
-    expect(named.endpoints()[0].url).toBe(one.url.replace('127.0.0.1', '127.0.0.2'));
+    expect(named.endpoints.list()[0].url).toBe(one.url.replace('127.0.0.1', '127.0.0.2'));
     expect(new Set(hosts)).toEqual(new Set(['triton.test']));
   });
 

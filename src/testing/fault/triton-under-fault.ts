@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect } from 'bun:test';
-import type { Backend } from '../../backend/backend.ts';
+import type { Backend } from '../../backend/contract.ts';
 import { sleep, systemClock } from '../../base/clock.ts';
 import { ServerError } from '../../base/errors.ts';
 import { headSet } from '../../vectors/head.ts';

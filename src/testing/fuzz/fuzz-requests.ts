@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { pack } from 'msgpackr';
 import { createAdmission } from '../../admission/admission.ts';
-import type { Backend, TokenBatch } from '../../backend/backend.ts';
+import type { Backend, TokenBatch } from '../../backend/contract.ts';
 import { systemClock } from '../../base/clock.ts';
 import { createLog } from '../../base/log.ts';
 import { createMicroBatcher } from '../../batcher/micro-batcher.ts';
@@ -107,7 +107,8 @@ function planHeaders(random: SeededRandom, isMsgpack: boolean): Headers {
 function instantBackend(): Backend {
   return {
     name: 'triton',
-    limits: () => ({
+    capabilities: () => ({
+      heads: ['dense'],
       slotCount: 2,
       endpointCount: 1,
       batchTextsMax: 32,
@@ -116,7 +117,6 @@ function instantBackend(): Backend {
       launchTokens: 480,
       isOneByOne: false,
     }),
-    heads: () => ['dense'],
     state: () => ({ isReady: true, reason: '' }),
     async infer({ texts }: TokenBatch) {
       const rows = new Float32Array(texts.length * DIMENSION);
@@ -127,6 +127,7 @@ function instantBackend(): Backend {
       });
       return { dense: FloatBlock.of(rows) };
     },
+    doubt: async () => undefined,
     close: async () => undefined,
   };
 }

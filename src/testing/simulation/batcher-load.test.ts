@@ -56,7 +56,9 @@ describe('a mixed load', () => {
           departed.add(job);
         }
         await load.clock.advance(random.pick([0, 1, 20]));
-        expect(load.backend.running.length).toBeLessThanOrEqual(load.backend.limits().slotCount);
+        expect(load.backend.running.length).toBeLessThanOrEqual(
+          load.backend.capabilities().slotCount,
+        );
       }
       await load.clock.advance(1e6);
       for (const job of jobs) {
@@ -79,7 +81,7 @@ function submitRandom({ stand }: Load, random: SeededRandom): TrackedJob {
 }
 
 function checkBatch({ texts, paddedLength }: FakeBatch, { backend }: Load): void {
-  const { batchTextsMax, batchTokensMax, isOneByOne } = backend.limits();
+  const { batchTextsMax, batchTokensMax, isOneByOne } = backend.capabilities();
   expect(texts.length).toBeLessThanOrEqual(batchTextsMax);
   if (texts.length > 1) {
     const tokenCount = isOneByOne ? tokensOf(texts) : texts.length * paddedLength;

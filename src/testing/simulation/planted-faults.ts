@@ -122,7 +122,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   },
   {
     name: 'an endpoint with the rows of another model is used',
-    file: 'backend/triton/model-identity.ts',
+    file: 'backend/triton/triton-model.ts',
     from: 'if (cosine >= COSINE_MIN) return undefined;',
     to: 'return undefined;',
   },

@@ -1,5 +1,5 @@
 import type { Admission } from '../../admission/admission.ts';
-import type { Backend } from '../../backend/backend.ts';
+import type { Backend } from '../../backend/contract.ts';
 import type { ServerError } from '../../base/errors.ts';
 import type { MicroBatcher } from '../../batcher/micro-batcher.ts';
 import type { EncodeResult } from '../../encode/encode.ts';

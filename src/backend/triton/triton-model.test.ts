@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { type ExpectedModel, readTritonModel } from './triton-metadata.ts';
+import { type ExpectedModel, readTritonModel } from './triton-model.ts';
 
 const EXPECTED: ExpectedModel = {
   dimension: 1024,

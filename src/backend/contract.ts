@@ -2,29 +2,21 @@ import type { FloatBlock } from '../vectors/float-block.ts';
 import type { Head } from '../vectors/head.ts';
 
 /**
- * What the batcher and the journey know of a backend. Both backends, and every fake, pass
- * `testing/contract/backend`.
+ * What the batcher and the journey know of a backend: five methods. Every backend, and every fake,
+ * passes `testing/contract/backend-contract.ts`.
  */
 export interface Backend {
+  /** As `/info` and the metrics show it. */
   readonly name: 'triton' | 'embedded';
+  /** The servers behind it; absent where it computes in this process. */
+  readonly endpoints?: EndpointControl;
   /**
-   * What it likes; read anew for each batch, since an engine that comes back may like something
-   * else.
+   * What it can do and what it likes. Read anew for each batch: an engine that comes back may
+   * differ.
    */
-  limits(): BackendLimits;
-  /** What the model that runs there can give; of several servers, what all can. */
-  heads(): readonly Head[];
+  capabilities(): BackendCapabilities;
   /** Whether a batch sent now is expected to succeed, and why not. */
   state(): BackendState;
-  /** The servers behind it, one entry each; a backend of one process has none. */
-  endpoints?(): readonly BackendEndpoint[];
-  /**
-   * Sends no new batch to one endpoint until `resume`. Resolves when it has none in flight.
-   *
-   * @returns false when there is no such endpoint.
-   */
-  drain?(url: string): Promise<boolean>;
-  resume?(url: string): boolean;
   /**
    * Runs one batch.
    *
@@ -35,14 +27,28 @@ export interface Backend {
    */
   infer(batch: TokenBatch, options?: InferOptions): Promise<BatchOutput>;
   /**
-   * Told that rows of a batch were bad although its reply was whole. Resolves once it is known
-   * whether who gave them still works; if not, it gets no further batch.
+   * Reports that rows of a batch were bad although its reply was whole. Resolves once it is known
+   * whether the server that gave them still works; if not, it gets no further batch.
    *
    * @param servedBy as in the batch's output.
    */
-  doubt?(servedBy: string): Promise<void>;
-  /** Lets go of sockets and workers. Batches in flight fail. */
+  doubt(servedBy: string): Promise<void>;
+  /** Closes sockets and ends workers. Batches in flight fail. */
   close(): Promise<void>;
+}
+
+/** What operators see of the servers behind a backend, and do to them. */
+export interface EndpointControl {
+  /** Every server, also those that are down or draining. */
+  list(): readonly BackendEndpoint[];
+  /**
+   * Sends no new batch to one endpoint until `resume`. Resolves when it has none in flight.
+   *
+   * @returns false when there is no such endpoint.
+   */
+  drain(url: string): Promise<boolean>;
+  /** @returns false when there is no such endpoint. */
+  resume(url: string): boolean;
 }
 
 /** One of several servers that serve the same model. */
@@ -83,7 +89,7 @@ export class BackendFault extends Error {
   }
 }
 
-/** What a backend likes to be given. */
+/** How large and of which shape a batch may be: what the planner works with. */
 export interface BackendLimits {
   /** Batches that may be in flight at once. */
   readonly slotCount: number;
@@ -111,6 +117,12 @@ export interface BackendLimits {
    * so that what waits is best spread over all slots.
    */
   readonly isOneByOne: boolean;
+}
+
+/** What a backend can do, and how it likes its batches. */
+export interface BackendCapabilities extends BackendLimits {
+  /** The outputs of the model that runs there; of several servers, those that all have. */
+  readonly heads: readonly Head[];
 }
 
 /** Ready, or what stands in the way. */

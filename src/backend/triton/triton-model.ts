@@ -1,0 +1,219 @@
+import type { SelfCheck } from '../../model/engine-record.ts';
+import { cosineOf } from '../../model/fidelity.ts';
+import { type Head, headSet } from '../../vectors/head.ts';
+import { faultOfRow } from '../../vectors/output-guard.ts';
+import type { BatchOutput } from '../contract.ts';
+import {
+  inferCallOf,
+  inferOutputOf,
+  refusalOf,
+  type TritonReply,
+  type TritonRequest,
+} from './triton-call.ts';
+import { encodeInferRequest, type TritonSignature } from './triton-wire.ts';
+
+/** Text that proves an endpoint: `<s> </s>` of every XLM-R vocabulary. */
+const PROBE_IDS = Int32Array.of(0, 2);
+
+/**
+ * Reads the metadata and runs one real inference of every head, on fresh connections: an endpoint
+ * is up only when both have worked, when the self-check, if there is one, has nothing against its
+ * answer, and when the row is the one that the model is known by.
+ *
+ * @throws ServerError of the calls, or Error with a sentence for the operator.
+ */
+export async function probeModel(options: {
+  modelUrl: string;
+  expected: ExpectedModel;
+  identity: ModelIdentity;
+  selfCheck: SelfCheck | undefined;
+  timeoutMs: number;
+  call: (request: TritonRequest) => Promise<TritonReply>;
+}): Promise<TritonModel> {
+  const { modelUrl, expected, identity, selfCheck, timeoutMs, call } = options;
+  const isFreshConnection = true;
+  const getJson = async (address: string): Promise<unknown> => {
+    const reply = await call({ address, isFreshConnection, timeoutMs });
+    if (reply.status !== 200) throw refusalOf(reply);
+    return JSON.parse(new TextDecoder().decode(reply.body));
+  };
+  const [metadata, config] = await Promise.all([getJson(modelUrl), getJson(`${modelUrl}/config`)]);
+  const found = readTritonModel(metadata, config, expected);
+  const { signature } = found;
+  const { dimension } = expected;
+  const heads = headSet(expected.heads.filter((head) => head in signature.outputs));
+  const infer = (ids: Int32Array, wanted: readonly Head[]): Promise<BatchOutput> =>
+    inferOnce({ ids, heads: wanted, modelUrl, signature, timeoutMs, call });
+  const { dense } = await infer(PROBE_IDS, heads);
+  // First of all: an engine that fails it must not be what the others are held against.
+  if (selfCheck !== undefined && dense !== undefined) {
+    const checked = await infer(selfCheck.ids, headSet(['dense']));
+    const difference = checked.dense && selfCheck.faultOf(checked.dense.values(0, dimension));
+    if (difference !== undefined) throw new Error(difference);
+  }
+  const fault = dense && identity.faultOf(dense.values(0, dimension), dimension);
+  if (fault !== undefined) throw new Error(fault);
+  return found;
+}
+
+/** Runs one text, on a fresh connection. */
+async function inferOnce(options: {
+  ids: Int32Array;
+  heads: readonly Head[];
+  modelUrl: string;
+  signature: TritonSignature;
+  timeoutMs: number;
+  call: (request: TritonRequest) => Promise<TritonReply>;
+}): Promise<BatchOutput> {
+  const { ids, heads, modelUrl, signature, timeoutMs, call } = options;
+  const batch = { texts: [ids], paddedLength: ids.length, heads };
+  const request = encodeInferRequest(batch, signature, (bytes) => new ArrayBuffer(bytes));
+  const reply = await call({
+    ...inferCallOf(modelUrl, request),
+    isFreshConnection: true,
+    timeoutMs,
+  });
+  return inferOutputOf(reply, { signature, batch });
+}
+
+/**
+ * How alike two rows of one text are when one model made them, as a cosine. Engines of one model in
+ * float32, float16 and int8 stay above; another model's rows are anywhere.
+ */
+const COSINE_MIN = 0.98;
+
+/**
+ * Makes sure that all endpoints, and each of them after a restart, serve the model that the first
+ * one served: names and sizes may agree while the weights do not, and vectors of two models must
+ * never mix.
+ */
+export class ModelIdentity {
+  #known: Float32Array | undefined;
+
+  /**
+   * @param row what the model gave to the probe; copied when it is the first. @returns what is
+   * wrong, or nothing.
+   */
+  faultOf(row: Float32Array, dimension: number): string | undefined {
+    const fault = faultOfRow(row, { dimension, isNormalized: false });
+    if (fault !== undefined) return `its row ${fault}`;
+    const known = this.#known;
+    if (known === undefined) {
+      this.#known = row.slice();
+      return undefined;
+    }
+    const cosine = cosineOf(row, known);
+    if (cosine >= COSINE_MIN) return undefined;
+    return `it is another model: its row for one and the same text has a cosine of ${cosine.toFixed(4)} to the row known`;
+  }
+}
+
+/** What the server's manifest says of the model that Triton should be serving. */
+export interface ExpectedModel {
+  readonly dimension: number;
+  readonly padId: number;
+  /**
+   * The heads of the manifest. Triton's model must have the first; one that lacks another serves
+   * without it.
+   */
+  readonly heads: readonly Head[];
+  /** Names of the outputs, where the manifest gives them. */
+  readonly outputs: { readonly [H in Head]?: string };
+}
+
+/** A model as Triton describes it. */
+export interface TritonModel {
+  readonly signature: TritonSignature;
+  /** `max_batch_size`; 0 there means no limit, and is `Infinity` here. */
+  readonly batchTextsMax: number;
+}
+
+interface TensorMetadata {
+  readonly name: string;
+  readonly datatype: string;
+  readonly shape: readonly (number | string)[];
+}
+
+/** Names that published BGE-M3 graphs give to each head, tried when the manifest's is not there. */
+const OUTPUT_NAMES: { readonly [H in Head]: readonly string[] } = {
+  dense: ['dense_vecs', 'sentence_embedding', 'dense', 'embeddings', 'embedding'],
+  sparse: ['sparse_vecs', 'sparse', 'token_weights'],
+  multi_vector: ['colbert_vecs', 'multi_vector', 'colbert'],
+};
+
+/**
+ * Reads names, datatypes and sizes from `GET /v2/models/{model}` and `/config`.
+ *
+ * @throws Error with a sentence for the operator when the model is not one that this server can
+ * use.
+ */
+export function readTritonModel(
+  metadata: unknown,
+  config: unknown,
+  expected: ExpectedModel,
+): TritonModel {
+  const { inputs, outputs } = metadata as {
+    inputs?: readonly TensorMetadata[];
+    outputs?: readonly TensorMetadata[];
+  };
+  if (!Array.isArray(inputs) || !Array.isArray(outputs)) {
+    throw new Error('Triton describes no inputs and outputs of the model.');
+  }
+  const mask = inputs.find((input) => /mask/i.test(input.name));
+  const ids = inputs.find((input) => input !== mask && /ids/i.test(input.name));
+  const names = inputs.map((input) => `${input.name} ${input.datatype}`).join(', ');
+  if (ids === undefined || mask === undefined || inputs.length !== 2) {
+    throw new Error(`The model takes ${names}; it should take token ids and an attention mask.`);
+  }
+  const { datatype } = ids;
+  if ((datatype !== 'INT64' && datatype !== 'INT32') || mask.datatype !== datatype) {
+    throw new Error(`The model takes ${names}; both should be INT64, or both INT32.`);
+  }
+  const found: { -readonly [H in Head]?: string } = {};
+  for (const head of expected.heads) {
+    const output = findOutput(head, outputs, expected);
+    if (output !== undefined) found[head] = output.name;
+  }
+  if (found[expected.heads[0]] === undefined) {
+    const given = outputs.map((output) => output.name).join(', ');
+    throw new Error(
+      `None of the model's outputs (${given}) is known as its ${expected.heads[0]} head.`,
+    );
+  }
+  const maxBatch = Number((config as { max_batch_size?: unknown }).max_batch_size ?? 0);
+  return {
+    signature: {
+      idsInput: ids.name,
+      maskInput: mask.name,
+      inputDatatype: datatype,
+      outputs: found,
+      dimension: expected.dimension,
+      padId: expected.padId,
+    },
+    batchTextsMax: maxBatch > 0 ? maxBatch : Number.POSITIVE_INFINITY,
+  };
+}
+
+function findOutput(
+  head: Head,
+  outputs: readonly TensorMetadata[],
+  expected: ExpectedModel,
+): TensorMetadata | undefined {
+  const named = [expected.outputs[head], ...OUTPUT_NAMES[head]]
+    .map((name) => outputs.find((candidate) => candidate.name === name))
+    .find((candidate) => candidate !== undefined);
+  const isOnly = head === 'dense' && outputs.length === 1;
+  const output = named ?? (isOnly ? outputs[0] : undefined);
+  if (output === undefined) return undefined;
+  if (output.datatype !== 'FP32') {
+    throw new Error(`Output ${output.name} is ${output.datatype}; it should be FP32.`);
+  }
+  const dimension = Number(output.shape.at(-1));
+  if (head !== 'sparse' && dimension !== -1 && dimension !== expected.dimension) {
+    throw new Error(
+      `Output ${output.name} has ${dimension} dimensions, the manifest says ${expected.dimension}: ` +
+        'this is another model.',
+    );
+  }
+  return output;
+}
