@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { hold, one, refusalOf, admissionStand as stand } from '../testing/admission-stand.ts';
+import { admissionHarness as harness, hold, one, refusalOf } from '../testing/admission-harness.ts';
 
 /**
  * Faults that were planted in the code by hand, and that this suite caught: a drain rate that
@@ -8,7 +8,7 @@ import { hold, one, refusalOf, admissionStand as stand } from '../testing/admiss
 
 describe('when to come back', () => {
   /** So many tokens a ms leave while others wait. */
-  async function drain(it: ReturnType<typeof stand>, tokensPerMs: number): Promise<void> {
+  async function drain(it: ReturnType<typeof harness>, tokensPerMs: number): Promise<void> {
     it.backlog.waitingTextCount = 1;
     for (let step = 0; step < 60; step++) {
       const permit = it.admission.admit({ textCount: 1, tokenCount: 50 * tokensPerMs });
@@ -18,7 +18,7 @@ describe('when to come back', () => {
   }
 
   test.each([10, 100])('at %d tokens a ms it is the queue over the rate', async (rate) => {
-    const it = stand({ tokenCountMax: 100_000 });
+    const it = harness({ tokenCountMax: 100_000 });
     await drain(it, rate);
     const held = hold(it.admission, 100_000);
     const refusals = Array.from({ length: 20 }, () =>
@@ -34,7 +34,7 @@ describe('when to come back', () => {
   });
 
   test('those who are refused together do not come back together', async () => {
-    const it = stand({ tokenCountMax: 100_000 });
+    const it = harness({ tokenCountMax: 100_000 });
     await drain(it, 100);
     const held = hold(it.admission, 100_000);
     const waits = Array.from({ length: 300 }, () => {
@@ -46,7 +46,7 @@ describe('when to come back', () => {
   });
 
   test('idle time and departed callers do not count as drained', async () => {
-    const it = stand({ tokenCountMax: 1_000_000 });
+    const it = harness({ tokenCountMax: 1_000_000 });
     await drain(it, 10);
     it.backlog.waitingTextCount = 0;
     it.admission.admit(one()).release();
@@ -68,7 +68,7 @@ describe('when to come back', () => {
   });
 
   test('more than drains within the deadline is not admitted', async () => {
-    const it = stand({ tokenCountMax: 10_000_000, timeoutMs: 1000 });
+    const it = harness({ tokenCountMax: 10_000_000, timeoutMs: 1000 });
     await drain(it, 10);
     const held = hold(it.admission, 4000);
     expect(refusalOf(it.admission, { textCount: 1, tokenCount: 900 })).toBeUndefined();
@@ -79,7 +79,7 @@ describe('when to come back', () => {
   });
 
   test('a request that alone takes longer is admitted once few others are there', async () => {
-    const it = stand({ tokenCountMax: 10_000_000, timeoutMs: 1000 });
+    const it = harness({ tokenCountMax: 10_000_000, timeoutMs: 1000 });
     await drain(it, 10);
     const large = { textCount: 1, tokenCount: 50_000 };
     const others = hold(it.admission, 4000);
@@ -94,7 +94,7 @@ describe('when to come back', () => {
   });
 
   test('what is cut off does not count as drained', async () => {
-    const it = stand({ tokenCountMax: 1_000_000 });
+    const it = harness({ tokenCountMax: 1_000_000 });
     it.backlog.waitingTextCount = 1;
     for (let step = 0; step < 60; step++) {
       const book = it.admission.admit({ textCount: 1, tokenCount: 90_000, workTokenCount: 500 });
@@ -110,7 +110,7 @@ describe('when to come back', () => {
   });
 
   test('a caller in a hurry is refused when texts are later than it can wait', () => {
-    const it = stand();
+    const it = harness();
     const held = it.admission.admit(one());
     Object.assign(it.backlog, { waitingTextCount: 1, latenessMs: 500 });
     expect(refusalOf(it.admission, { ...one(), timeoutMs: 1000 })).toBeUndefined();

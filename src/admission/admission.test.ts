@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { one, refusalOf, admissionStand as stand } from '../testing/admission-stand.ts';
+import { admissionHarness as harness, one, refusalOf } from '../testing/admission-harness.ts';
 import type { Admission, Permit } from './admission.ts';
 
 /**
@@ -10,7 +10,7 @@ import type { Admission, Permit } from './admission.ts';
 
 describe('limits', () => {
   test('texts and tokens are bounded, and a permit gives both back', () => {
-    const { admission } = stand();
+    const { admission } = harness();
     const permits = Array.from({ length: 100 }, () => admission.admit(one()));
     expect(refusalOf(admission, one())).toMatchObject({ code: 'EMB_QUEUE_FULL' });
     for (const permit of permits.splice(-2)) permit.release();
@@ -23,13 +23,13 @@ describe('limits', () => {
   });
 
   test('a free queue admits any request', () => {
-    const { admission } = stand();
+    const { admission } = harness();
     const demand = { textCount: 1000, tokenCount: 1_000_000, caller: 'a' };
     expect(refusalOf(admission, demand)).toBeUndefined();
   });
 
   test('what will be cut off takes its place too, until it is answered', () => {
-    const { admission } = stand();
+    const { admission } = harness();
     const book = { textCount: 1, tokenCount: 5000, workTokenCount: 8 };
     const permits = [admission.admit(book), admission.admit(book)];
     expect(refusalOf(admission, book)).toMatchObject({
@@ -41,7 +41,7 @@ describe('limits', () => {
   });
 
   test('a request over the whole limit is admitted while others are there, and leaves room', () => {
-    const { admission } = stand();
+    const { admission } = harness();
     const held = admission.admit(one('a'));
     const large = admission.admit({ textCount: 1, tokenCount: 1_000_000, caller: 'b' });
     expect(refusalOf(admission, { textCount: 1, tokenCount: 2000, caller: 'c' })).toBeUndefined();
@@ -52,7 +52,7 @@ describe('limits', () => {
   });
 
   test('close waits for the last permit, and admits nothing more', async () => {
-    const { admission } = stand();
+    const { admission } = harness();
     const permit = admission.admit(one());
     let isClosed = false;
     const closed = admission.close().then(() => {
@@ -78,7 +78,7 @@ describe('shares', () => {
   };
 
   test('alone a caller gets nearly all of the queue, and the next one still finds room', () => {
-    const { admission } = stand();
+    const { admission } = harness();
     const greedy = fill(admission, 'greedy').length;
     expect(greedy).toBeGreaterThanOrEqual(85);
     expect(greedy).toBeLessThan(95);
@@ -86,7 +86,7 @@ describe('shares', () => {
   });
 
   test('callers who take what they can come to equal shares as the queue drains', () => {
-    const { admission } = stand({ textCountMax: 1000, tokenCountMax: 1_000_000 });
+    const { admission } = harness({ textCountMax: 1000, tokenCountMax: 1_000_000 });
     const callers = ['a', 'b', 'c', 'd'];
     const held = new Map(callers.map((caller) => [caller, [] as Permit[]]));
     held.get('a')?.push(...fill(admission, 'a'));
@@ -110,7 +110,7 @@ describe('shares', () => {
   });
 
   test('without a name there are no shares', () => {
-    const { admission } = stand();
+    const { admission } = harness();
     const permits = Array.from({ length: 100 }, () => admission.admit(one()));
     expect(permits).toHaveLength(100);
   });

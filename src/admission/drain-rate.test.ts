@@ -3,7 +3,7 @@ import { VirtualClock } from '../testing/virtual-clock.ts';
 import { DrainRate } from './drain-rate.ts';
 
 /** A rate, and a way to let so many tokens leave after so many busy ms. */
-function stand() {
+function harness() {
   const clock = new VirtualClock();
   const rate = new DrainRate(clock);
   rate.note(0, true);
@@ -15,7 +15,7 @@ function stand() {
 }
 
 test('time in which only departed callers leave measures nothing yet', async () => {
-  const { rate, leave } = stand();
+  const { rate, leave } = harness();
   const guess = rate.tokensPerMs;
   for (let step = 0; step < 5; step++) await leave(0, 400);
   expect(rate.tokensPerMs).toBe(guess);
@@ -26,7 +26,7 @@ test('time in which only departed callers leave measures nothing yet', async () 
 });
 
 test('however long nothing leaves, the rate stays one to divide by', async () => {
-  const { rate, leave } = stand();
+  const { rate, leave } = harness();
   await leave(1, 1e12);
   expect(rate.isMeasured).toBe(true);
   expect(1000 / rate.tokensPerMs).toBeLessThan(1e6);

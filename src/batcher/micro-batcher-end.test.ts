@@ -1,12 +1,12 @@
 import { beforeEach, describe, expect, test } from 'bun:test';
 import { ServerError } from '../base/errors.ts';
 import {
-  type BatcherStand,
-  batcherStand,
+  type BatcherHarness,
+  batcherHarness,
   finishBatches,
   hasOwnRows,
   uniqueTexts as texts,
-} from '../testing/batcher-stand.ts';
+} from '../testing/batcher-harness.ts';
 import { createFakeBackend, type FakeBackend } from '../testing/fake-backend.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
 
@@ -14,51 +14,51 @@ import { VirtualClock } from '../testing/virtual-clock.ts';
 
 let clock: VirtualClock;
 let backend: FakeBackend;
-let stand: BatcherStand;
+let harness: BatcherHarness;
 
 beforeEach(() => {
   clock = new VirtualClock();
   backend = createFakeBackend();
-  stand = batcherStand({ backend, clock });
+  harness = batcherHarness({ backend, clock });
 });
 
 const finishAll = (): Promise<void> => finishBatches(backend, clock);
 
 describe('callers that leave', () => {
   test('texts that wait are dropped, and cost no batch', async () => {
-    const first = stand.submit(texts(8));
+    const first = harness.submit(texts(8));
     await clock.settle();
-    const gone = stand.submit(texts(20));
-    const stays = stand.submit(texts(1));
+    const gone = harness.submit(texts(20));
+    const stays = harness.submit(texts(1));
     await clock.settle();
     gone.hangUp();
     await clock.settle();
     expect(gone.error?.code).toBe('EMB_REQUEST_ABORTED');
     await finishAll();
     expect(backend.batches.map((batch) => batch.texts.length)).toEqual([8, 1]);
-    expect(stand.batcher.waitingTextCount).toBe(0);
+    expect(harness.batcher.waitingTextCount).toBe(0);
     expect([first, stays].every(hasOwnRows)).toBe(true);
   });
 
   test('many texts that nobody waits for do not fill the queue until their turn comes', async () => {
-    stand.submit(texts(8));
+    harness.submit(texts(8));
     await clock.settle();
-    const gone = stand.submit(texts(5000));
+    const gone = harness.submit(texts(5000));
     await clock.settle();
     gone.hangUp();
-    expect(stand.batcher.waitingTextCount).toBeLessThan(100);
+    expect(harness.batcher.waitingTextCount).toBeLessThan(100);
     await finishAll();
     expect(backend.batches).toHaveLength(1);
   });
 
   test('a batch that nobody waits for any more is told so; a shared one runs on', async () => {
-    const alone = stand.submit(texts(8));
+    const alone = harness.submit(texts(8));
     await clock.settle();
     alone.hangUp();
     expect(backend.running[0].signal?.aborted).toBe(true);
     await finishAll();
-    const gone = stand.submit(texts(2));
-    const stays = stand.submit(texts(2));
+    const gone = harness.submit(texts(2));
+    const stays = harness.submit(texts(2));
     await clock.settle();
     gone.hangUp();
     expect(backend.running[0].signal?.aborted).toBe(false);
@@ -68,7 +68,7 @@ describe('callers that leave', () => {
   });
 
   test('past its deadline a request is told, whatever its batch does', async () => {
-    const job = stand.submit(texts(1), { timeoutMs: 50 });
+    const job = harness.submit(texts(1), { timeoutMs: 50 });
     await clock.advance(49);
     expect(job.settleCount).toBe(0);
     await clock.advance(1);
@@ -78,7 +78,7 @@ describe('callers that leave', () => {
   });
 
   test('one that has left before it came costs nothing', async () => {
-    const job = stand.submit(texts(1), { timeoutMs: 10 });
+    const job = harness.submit(texts(1), { timeoutMs: 10 });
     job.hangUp();
     await finishAll();
     expect(job.settleCount).toBe(1);
@@ -89,7 +89,7 @@ describe('callers that leave', () => {
 
 describe('an end', () => {
   test('a batch that fails for good tells each of its callers', async () => {
-    const jobs = [stand.submit(texts(2)), stand.submit(texts(1))];
+    const jobs = [harness.submit(texts(2)), harness.submit(texts(1))];
     await clock.settle();
     const gone = new ServerError('EMB_BACKEND_UNAVAILABLE', 'gone');
     backend.running[0].fail(gone);
@@ -102,18 +102,18 @@ describe('an end', () => {
       }
     }
     expect(jobs.map(({ outcomes }) => outcomes?.length)).toEqual([2, 1]);
-    const next = stand.submit(texts(1));
+    const next = harness.submit(texts(1));
     await finishAll();
     expect(hasOwnRows(next)).toBe(true);
   });
 
   test('closed, what waits is told, what runs is finished, and nothing comes in', async () => {
-    const running = stand.submit(texts(8));
+    const running = harness.submit(texts(8));
     await clock.settle();
-    const waiting = stand.submit(texts(3));
+    const waiting = harness.submit(texts(3));
     await clock.settle();
-    stand.batcher.close();
-    const late = stand.submit(texts(1));
+    harness.batcher.close();
+    const late = harness.submit(texts(1));
     await clock.settle();
     for (const outcome of waiting.outcomes ?? []) {
       expect(outcome).toMatchObject({ code: 'EMB_SHUTTING_DOWN' });
@@ -124,6 +124,6 @@ describe('an end', () => {
     await finishAll();
     expect(hasOwnRows(running)).toBe(true);
     expect(backend.batches).toHaveLength(1);
-    expect(stand.batcher.waitingTextCount).toBe(0);
+    expect(harness.batcher.waitingTextCount).toBe(0);
   });
 });

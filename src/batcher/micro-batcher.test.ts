@@ -1,19 +1,19 @@
 import { beforeEach, describe, expect, test } from 'bun:test';
 import {
-  type BatcherStand,
-  batcherStand,
+  type BatcherHarness,
+  batcherHarness,
   finishBatches,
   hasOwnRows,
   uniqueTexts as texts,
-} from '../testing/batcher-stand.ts';
+} from '../testing/batcher-harness.ts';
 import { createFakeBackend, type FakeBackend } from '../testing/fake-backend.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
 
 /**
  * The queue and its slots, one rule at a time.
  *
- * Faults that were planted in the code by hand, and that this suite caught: a slot too many;
- * no dispatch after a batch, or one behind its replies; a dispatch for each text; a linger for full
+ * Faults that were planted in the code by hand, and that this suite caught: a slot too many; no
+ * dispatch after a batch, or one behind its replies; a dispatch for each text; a linger for full
  * batches, or none; departed texts in a batch, or left in the queue; a shared batch given up;
  * batch_size forgotten, or its surplus lost; due times that make a request a block, or starve what
  * is long.
@@ -21,19 +21,19 @@ import { VirtualClock } from '../testing/virtual-clock.ts';
 
 let clock: VirtualClock;
 let backend: FakeBackend;
-let stand: BatcherStand;
+let harness: BatcherHarness;
 
 beforeEach(() => {
   clock = new VirtualClock();
   backend = createFakeBackend();
-  stand = batcherStand({ backend, clock });
+  harness = batcherHarness({ backend, clock });
 });
 
 const finishAll = (): Promise<void> => finishBatches(backend, clock);
 
 describe('when a batch leaves', () => {
   test('a lone text leaves in the turn in which it came', async () => {
-    const job = stand.submit(texts(1));
+    const job = harness.submit(texts(1));
     expect(backend.batches).toHaveLength(0);
     await clock.settle();
     expect(backend.batches).toHaveLength(1);
@@ -43,7 +43,7 @@ describe('when a batch leaves', () => {
   });
 
   test('the texts of one turn leave together', async () => {
-    const jobs = Array.from({ length: 8 }, () => stand.submit(texts(1)));
+    const jobs = Array.from({ length: 8 }, () => harness.submit(texts(1)));
     await finishAll();
     expect(backend.batches.map((batch) => batch.texts.length)).toEqual([8]);
     expect(jobs.every(hasOwnRows)).toBe(true);
@@ -51,26 +51,26 @@ describe('when a batch leaves', () => {
 
   test('no more batches run than there are slots; a free one is taken at once', async () => {
     backend.changeLimits({ slotCount: 2 });
-    for (let job = 0; job < 5; job++) stand.submit(texts(8));
+    for (let job = 0; job < 5; job++) harness.submit(texts(8));
     await clock.settle();
     expect(backend.running).toHaveLength(2);
-    expect(stand.batcher.batchesInFlight).toBe(2);
-    expect(stand.batcher.waitingTextCount).toBe(24);
+    expect(harness.batcher.batchesInFlight).toBe(2);
+    expect(harness.batcher.waitingTextCount).toBe(24);
     backend.running[0].finish();
     await clock.settle();
     expect(backend.running).toHaveLength(2);
     expect(backend.batches).toHaveLength(3);
     await finishAll();
     expect(backend.runningMax).toBe(2);
-    expect(stand.batcher.batchesInFlight).toBe(0);
+    expect(harness.batcher.batchesInFlight).toBe(0);
   });
 
   test('the next batch leaves before anyone of the last one is told', async () => {
     const events: string[] = [];
     backend = createFakeBackend({ onBatch: () => events.push('batch') });
-    stand = batcherStand({ backend, clock });
+    harness = batcherHarness({ backend, clock });
     const onSettled = () => events.push('told');
-    for (let job = 0; job < 16; job++) stand.submit(texts(1), { onSettled });
+    for (let job = 0; job < 16; job++) harness.submit(texts(1), { onSettled });
     await clock.settle();
     backend.running[0].finish();
     await clock.settle();
@@ -78,10 +78,10 @@ describe('when a batch leaves', () => {
   });
 
   test('what comes while the slots are busy leaves as one batch', async () => {
-    stand.submit(texts(1));
+    harness.submit(texts(1));
     await clock.settle();
     for (let job = 0; job < 6; job++) {
-      stand.submit(texts(1));
+      harness.submit(texts(1));
       await clock.settle();
     }
     await finishAll();
@@ -89,7 +89,7 @@ describe('when a batch leaves', () => {
   });
 
   test('a slot more is used with the next batch', async () => {
-    stand.submit(texts(40));
+    harness.submit(texts(40));
     await clock.settle();
     expect(backend.running).toHaveLength(1);
     backend.changeLimits({ slotCount: 3 });
@@ -100,15 +100,15 @@ describe('when a batch leaves', () => {
   });
 
   test('with a linger, a batch that is not full waits, and a full one does not', async () => {
-    stand = batcherStand({ backend, clock, lingerMs: 2 });
-    stand.submit(texts(1));
+    harness = batcherHarness({ backend, clock, lingerMs: 2 });
+    harness.submit(texts(1));
     await clock.advance(1);
     expect(backend.batches).toHaveLength(0);
-    stand.submit(texts(1));
+    harness.submit(texts(1));
     await clock.advance(1);
     expect(backend.batches.map((batch) => batch.texts.length)).toEqual([2]);
     await finishAll();
-    stand.submit(texts(8));
+    harness.submit(texts(8));
     await clock.settle();
     expect(backend.batches).toHaveLength(2);
     await finishAll();
@@ -117,7 +117,7 @@ describe('when a batch leaves', () => {
 
 describe('what a batch holds', () => {
   test('texts of one padded length, padded to it; to the longest where each is alone', async () => {
-    stand.submit([...texts(1, 9), ...texts(1, 13), ...texts(1, 100)]);
+    harness.submit([...texts(1, 9), ...texts(1, 13), ...texts(1, 100)]);
     await finishAll();
     const shapes = () =>
       backend.batches.map(({ texts: drawn, paddedLength }) => [drawn.length, paddedLength]);
@@ -126,21 +126,21 @@ describe('what a batch holds', () => {
       [2, 16],
     ]);
     backend.changeLimits({ isOneByOne: true });
-    stand.submit([...texts(1, 9), ...texts(1, 13), ...texts(2, 9)]);
+    harness.submit([...texts(1, 9), ...texts(1, 13), ...texts(2, 9)]);
     await finishAll();
     expect(shapes()[2]).toEqual([2, 13]);
   });
 
   test('no more tokens than allowed, but for one text alone', async () => {
-    stand.submit([...texts(5, 256), ...texts(1, 5000)]);
+    harness.submit([...texts(5, 256), ...texts(1, 5000)]);
     await finishAll();
     const sizes = backend.batches.map((batch) => batch.texts.length);
     expect(sizes.toSorted()).toEqual([1, 1, 4]);
   });
 
   test('of a request no more texts than it allows; others fill the batch', async () => {
-    const capped = stand.submit(texts(10), { batchTextsMax: 2 });
-    const other = stand.submit(texts(3));
+    const capped = harness.submit(texts(10), { batchTextsMax: 2 });
+    const other = harness.submit(texts(3));
     await finishAll();
     for (const batch of backend.batches) {
       const own = batch.texts.filter((ids) => capped.texts.includes(ids));
@@ -151,8 +151,8 @@ describe('what a batch holds', () => {
   });
 
   test('a capped request does not stop one behind it', async () => {
-    stand.submit(texts(500), { batchTextsMax: 1 });
-    const other = stand.submit(texts(4));
+    harness.submit(texts(500), { batchTextsMax: 1 });
+    const other = harness.submit(texts(4));
     await finishAll();
     expect(hasOwnRows(other)).toBe(true);
   });

@@ -5,15 +5,13 @@ import { invariant } from '../base/invariant.ts';
 import type { Lifetime } from '../base/lifetime.ts';
 import type { Head } from '../vectors/head.ts';
 import type { ExpectedRows } from '../vectors/output-guard.ts';
-import { BackendGrace } from './backend-grace.ts';
-import { BatchHold } from './batch-hold.ts';
-import { paddedLengthOf } from './batch-plan.ts';
-import { type BatchReport, reportOf } from './batch-report.ts';
-import { createBatchRunner, type Flight } from './batch-runner.ts';
-import { DueTimes } from './due-times.ts';
-import { PoisonList } from './poison-list.ts';
-import { type JobResult, Ticket } from './ticket.ts';
-import { type WaitingText, WaitingTexts } from './waiting-texts.ts';
+import { createBisection, type RunningBatch } from './bisection.ts';
+import { BackendGrace, DispatchPacing } from './pacing.ts';
+import { type JobResult, PendingRequest, type TextOutcome } from './pending-request.ts';
+import { paddedLengthOf } from './plan.ts';
+import { Quarantine } from './quarantine.ts';
+import { BatchQueue, type QueuedText } from './queue.ts';
+import { VirtualDeadlines } from './virtual-deadlines.ts';
 
 /** The texts of one request, tokenized. */
 export interface BatchJob {
@@ -41,8 +39,25 @@ export interface MicroBatcher {
   close(): void;
 }
 
-interface QueuedText extends WaitingText {
-  readonly ticket: Ticket;
+/** What became of a batch, for the log and the metrics. */
+export interface BatchReport {
+  readonly textCount: number;
+  /** Tokens that were computed, padding included. */
+  readonly computedTokenCount: number;
+  /** Tokens that were not padding. */
+  readonly tokenCount: number;
+  readonly inferMs: number;
+  /** Wait of the text that waited longest. */
+  readonly queueMsMax: number;
+  /** Why its first call failed. */
+  readonly error: ServerError | undefined;
+  /** Further calls that were spent on saving its texts. */
+  readonly rescueCallCount: number;
+}
+
+/** A text on its way through the batcher. */
+interface PendingText extends QueuedText {
+  readonly request: PendingRequest;
   /** Place of the text in its request. */
   readonly index: number;
   readonly ids: Int32Array;
@@ -55,12 +70,15 @@ interface QueuedText extends WaitingText {
  * Forms batches from what waits whenever a slot of the backend is free; there is no fixed delay.
  * While all slots are busy the queue grows and the next batch is better.
  *
- * @param options.expected what each row is held against before it leaves.
- * @param options.lingerMs how long a batch that is not full waits for more although a slot is free.
+ * The file tells it in order: `submit` and `enqueue`, `dispatch`, `run`, and then what goes wrong.
+ *
+ * @param options.expected what each row must be before it leaves.
+ * @param options.lingerMs how long a batch that is not full waits for more although a slot is
+ * free.
  * @param options.holdShare of a batch's time for which the next one to a busy endpoint is held.
- * @param options.graceMs how long texts wait for a backend that is down; 0, and unless told, not at
+ * @param options.graceMs how long texts wait for a backend that is down. The default is 0: not at
  * all.
- * @param options.tokenCountMax padding never passes it.
+ * @param options.tokenCountMax the longest padded length.
  */
 export function createMicroBatcher(options: {
   backend: Backend;
@@ -72,34 +90,16 @@ export function createMicroBatcher(options: {
   tokenCountMax: number;
   onBatch?: (report: BatchReport) => void;
 }): MicroBatcher {
-  const {
-    backend,
-    expected,
-    clock,
-    lingerMs,
-    holdShare = 0,
-    graceMs = 0,
-    tokenCountMax,
-    onBatch,
-  } = options;
-  const waiting = new WaitingTexts<QueuedText>();
-  const inFlight = new Set<Flight<QueuedText>>();
+  const { backend, expected, clock, lingerMs, tokenCountMax, onBatch } = options;
+  const queue = new BatchQueue<PendingText>();
+  const running = new Set<RunningBatch<PendingText>>();
+  const deadlines = new VirtualDeadlines();
+  const pacing = new DispatchPacing({ clock, share: options.holdShare ?? 0 });
+  const grace = new BackendGrace({ backend, clock, graceMs: options.graceMs ?? 0 });
+  const quarantine = new Quarantine(clock);
+  const whenReady = (): Promise<boolean> => grace.wait();
+  const bisection = createBisection({ backend, expected, quarantine, whenReady, settle });
   let runningTextCount = 0;
-  const dueTimes = new DueTimes();
-  const hold = new BatchHold({ clock, share: holdShare });
-  const poison = new PoisonList(clock);
-  const grace = new BackendGrace({ backend, clock, graceMs });
-  const runner = createBatchRunner<QueuedText>({
-    backend,
-    expected,
-    poison,
-    whenReady: () => grace.wait(),
-    settle({ ticket, index, arrivedMs, sentMs }, outcome, servedBy) {
-      ticket.queueMs = Math.max(ticket.queueMs, sentMs - arrivedMs);
-      ticket.inferMs = Math.max(ticket.inferMs, clock.now() - sentMs);
-      ticket.put(index, outcome, servedBy);
-    },
-  });
   let sequence = 0;
   let isDispatchDue = false;
   let isClosed = false;
@@ -109,50 +109,44 @@ export function createMicroBatcher(options: {
     invariant(textCount > 0, 'a job has at least one text');
     return new Promise((resolve, reject) => {
       const { batchTextsMax } = job;
-      const ticket = new Ticket({ textCount, batchTextsMax, resolve, reject });
-      if (isClosed) ticket.abandon(shuttingDown());
+      const request = new PendingRequest({ textCount, batchTextsMax, resolve, reject });
+      if (isClosed) request.abandon(shuttingDown());
       job.lifetime.whenEnded((reason) => {
-        if (ticket.abandon(reason)) onDeparted(ticket);
+        if (request.abandon(reason)) onDeparted(request);
       });
-      if (ticket.isSettled) return;
+      if (request.isSettled) return;
       const limits = backend.capabilities();
-      enqueue(job, ticket, limits);
-      requestDispatch(waiting.textCount >= limits.batchTextsMax ? 0 : lingerMs);
+      enqueue(job, request, limits);
+      requestDispatch(queue.textCount >= limits.batchTextsMax ? 0 : lingerMs);
     });
   }
 
-  function enqueue({ texts, heads }: BatchJob, ticket: Ticket, limits: BackendLimits): void {
+  /** Each text gets its virtual deadline, one after the other, and a place in the queue. */
+  function enqueue(
+    { texts, heads }: BatchJob,
+    request: PendingRequest,
+    limits: BackendLimits,
+  ): void {
     const arrivedMs = clock.now();
-    // A text that may share its launch with few others of its request is as dear as its part of it.
-    const launchShare = limits.launchTokens / ticket.batchTextsMax;
+    // A text costs at least its part of a launch, which only texts of its request may share.
+    const launchShare = limits.launchTokens / request.batchTextsMax;
     let dueMs = arrivedMs;
     for (let index = 0; index < texts.length; index++) {
       const ids = texts[index];
       invariant(ids.length > 0, 'a tokenized text has at least one id');
-      const verdict = poison.isEmpty ? 'unknown' : poison.judge(ids);
+      const verdict = quarantine.isEmpty ? 'unknown' : quarantine.judge(ids);
       if (verdict instanceof ServerError) {
-        ticket.put(index, verdict, undefined);
+        request.put(index, verdict, undefined);
         continue;
       }
       const paddedLength = Math.min(paddedLengthOf(ids.length), tokenCountMax);
-      dueMs += dueTimes.patienceMs(Math.max(paddedLength, launchShare));
+      dueMs += deadlines.patienceMs(Math.max(paddedLength, launchShare));
       const order = { dueMs, sequence: sequence++, isAlone: verdict === 'alone' };
-      waiting.push({ ticket, index, ids, paddedLength, heads, arrivedMs, sentMs: 0, ...order });
+      queue.push({ request, index, ids, paddedLength, heads, arrivedMs, sentMs: 0, ...order });
     }
   }
 
-  /**
-   * Its texts in the queue are dropped, and a batch that nobody waits for any more is given up
-   * where it runs.
-   */
-  function onDeparted(ticket: Ticket): void {
-    waiting.depart(ticket);
-    for (const { texts, abort } of inFlight) {
-      if (texts.every((text) => text.ticket.isSettled)) abort.abort();
-    }
-  }
-
-  /** Asks for one dispatch, once this turn's arrivals are all in or after the linger. */
+  /** Asks for one dispatch: after the linger, or once all arrivals of this turn are in. */
   function requestDispatch(delayMs: number): void {
     if (delayMs > 0) {
       clock.schedule(delayMs, dispatch);
@@ -166,51 +160,90 @@ export function createMicroBatcher(options: {
     });
   }
 
-  /** The one place that decides what is sent. */
+  /** Fills the free slots. The one place that decides what is sent. */
   function dispatch(): void {
-    if (waiting.textCount === 0) return;
+    if (queue.textCount === 0) return;
     const state = grace.look();
     if (state === 'wait') grace.lookAgain(dispatch);
     if (state === 'gone') failWaiting(unavailable(backend.state().reason));
     if (state !== 'ready') return;
     const limits = backend.capabilities();
-    while (waiting.textCount > 0 && inFlight.size < limits.slotCount) {
-      const isBusy = inFlight.size >= limits.endpointCount;
-      const isPartial = waiting.textCount < limits.batchTextsMax;
-      if (isBusy && isPartial && !hold.isDue(dispatch)) return;
-      const texts = waiting.draw(limits, runningTextCount);
-      if (texts.length > 0) void send(texts, limits);
+    while (queue.textCount > 0 && running.size < limits.slotCount) {
+      const isBusy = running.size >= limits.endpointCount;
+      const isPartial = queue.textCount < limits.batchTextsMax;
+      if (isBusy && isPartial && !pacing.mayLeave(dispatch)) return;
+      const texts = queue.draw(limits, runningTextCount);
+      if (texts.length > 0) void run(texts, limits);
+    }
+  }
+
+  /** One batch, from the slot that it takes to the callers that it answers. */
+  async function run(texts: readonly PendingText[], limits: BackendLimits): Promise<void> {
+    const batch = { texts, limits, abort: new AbortController() };
+    const sentMs = takeSlot(batch, texts);
+    const first = await bisection.attempt(batch);
+    const isRight = first.failed.length === 0;
+    const rescueCallCount = isRight ? 0 : await bisection.rescue(batch, first);
+    const inferMs = freeSlot(batch, texts, sentMs);
+    // The next batch leaves before this one's callers are told: the backend computes while their
+    // replies are written.
+    dispatch();
+    if (isRight) {
+      for (let at = 0; at < texts.length; at++)
+        settle(texts[at], first.outputs[at], first.servedBy);
+    }
+    const error = first.failed[0]?.error;
+    const report = reportOf(texts, { ...limits, inferMs, error, rescueCallCount });
+    if (isRight) deadlines.learn(report.computedTokenCount, inferMs);
+    onBatch?.(report);
+  }
+
+  /** @returns when the batch left, in ms. */
+  function takeSlot(batch: RunningBatch<PendingText>, texts: readonly PendingText[]): number {
+    const sentMs = clock.now();
+    running.add(batch);
+    runningTextCount += texts.length;
+    pacing.sent();
+    for (const text of texts) text.sentMs = sentMs;
+    return sentMs;
+  }
+
+  /** @returns how long the batch had its slot, in ms. */
+  function freeSlot(
+    batch: RunningBatch<PendingText>,
+    texts: readonly PendingText[],
+    sentMs: number,
+  ): number {
+    const inferMs = clock.now() - sentMs;
+    running.delete(batch);
+    runningTextCount -= texts.length;
+    pacing.returned(inferMs);
+    return inferMs;
+  }
+
+  function settle(
+    { request, index, arrivedMs, sentMs }: PendingText,
+    outcome: TextOutcome,
+    servedBy: string | undefined,
+  ): void {
+    request.queueMs = Math.max(request.queueMs, sentMs - arrivedMs);
+    request.inferMs = Math.max(request.inferMs, clock.now() - sentMs);
+    request.put(index, outcome, servedBy);
+  }
+
+  /**
+   * A caller has left: its waiting texts are dropped, and a batch that nobody waits for any more
+   * is given up where it runs.
+   */
+  function onDeparted(request: PendingRequest): void {
+    queue.depart(request);
+    for (const { texts, abort } of running) {
+      if (texts.every((text) => text.request.isSettled)) abort.abort();
     }
   }
 
   function failWaiting(error: ServerError): void {
-    for (const { ticket, index } of waiting.drain()) ticket.put(index, error, undefined);
-  }
-
-  async function send(texts: readonly QueuedText[], limits: BackendLimits): Promise<void> {
-    const flight = { texts, abort: new AbortController() };
-    const sentMs = clock.now();
-    let inferMs = 0;
-    // The next batch leaves as soon as its slot is free, so that the backend computes while the
-    // replies of this one are written.
-    const land = (): void => {
-      if (!inFlight.delete(flight)) return;
-      runningTextCount -= texts.length;
-      inferMs = clock.now() - sentMs;
-      hold.returned(inferMs);
-      dispatch();
-    };
-    inFlight.add(flight);
-    runningTextCount += texts.length;
-    hold.sent();
-    for (const text of texts) text.sentMs = sentMs;
-    const run = await runner.run(flight, limits, land);
-    land();
-    const report = reportOf(texts, { ...run, ...limits, inferMs });
-    if (run.error === undefined) {
-      dueTimes.learn(report.computedTokenCount, report.inferMs);
-    }
-    onBatch?.(report);
+    for (const { request, index } of queue.drain()) request.put(index, error, undefined);
   }
 
   function close(): void {
@@ -223,18 +256,40 @@ export function createMicroBatcher(options: {
     submit,
     close,
     get waitingTextCount() {
-      return waiting.textCount;
+      return queue.textCount;
     },
     get latenessMs() {
-      return Math.max(0, clock.now() - waiting.dueMs);
+      return Math.max(0, clock.now() - queue.dueMs);
     },
     get oldestWaitMs() {
       const nowMs = clock.now();
-      return waiting.texts().reduce((ms, { arrivedMs }) => Math.max(ms, nowMs - arrivedMs), 0);
+      return queue.texts().reduce((ms, { arrivedMs }) => Math.max(ms, nowMs - arrivedMs), 0);
     },
     get batchesInFlight() {
-      return inFlight.size;
+      return running.size;
     },
+  };
+}
+
+/** Adds up what the texts of a batch were like. */
+export function reportOf(
+  texts: readonly Pick<PendingText, 'ids' | 'paddedLength' | 'arrivedMs' | 'sentMs'>[],
+  run: Pick<BatchReport, 'inferMs' | 'error' | 'rescueCallCount'> & { isOneByOne: boolean },
+): BatchReport {
+  const { isOneByOne, inferMs, error, rescueCallCount } = run;
+  let paddedLength = 0;
+  let tokenCount = 0;
+  let queueMsMax = 0;
+  for (const { ids, paddedLength: shared, arrivedMs, sentMs } of texts) {
+    paddedLength = Math.max(paddedLength, shared);
+    tokenCount += ids.length;
+    queueMsMax = Math.max(queueMsMax, sentMs - arrivedMs);
+  }
+  const textCount = texts.length;
+  const computedTokenCount = isOneByOne ? tokenCount : textCount * paddedLength;
+  return {
+    ...{ textCount, tokenCount, computedTokenCount },
+    ...{ inferMs, queueMsMax, error, rescueCallCount },
   };
 }
 

@@ -1,35 +1,35 @@
 import { beforeEach, describe, expect, test } from 'bun:test';
 import {
-  type BatcherStand,
-  batcherStand,
+  type BatcherHarness,
+  batcherHarness,
   finishBatches,
   hasOwnRows,
   type TrackedJob,
   uniqueTexts as texts,
-} from '../testing/batcher-stand.ts';
+} from '../testing/batcher-harness.ts';
 import { createFakeBackend, type FakeBackend } from '../testing/fake-backend.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
 import { headSet } from '../vectors/head.ts';
-import { reportOf } from './batch-report.ts';
-import { type WaitingText, WaitingTexts } from './waiting-texts.ts';
+import { reportOf } from './micro-batcher.ts';
+import { BatchQueue, type QueuedText } from './queue.ts';
 
 /**
  * Batches for a backend that computes each text by itself.
  *
- * Faults that were planted by hand, and that this suite caught: all that waits in one batch, or one
- * text in each; the batches in flight left out of the share; tokens unbounded; lanes emptied one
- * after the other; departed texts sent; a text of other heads, or one that must be alone, in
+ * Faults that were planted by hand, and that this suite caught: all that waits in one batch, or
+ * one text in each; the batches in flight left out of the share; tokens unbounded; buckets emptied
+ * one after the other; departed texts sent; a text of other heads, or one that must be alone, in
  * company.
  */
 
 let clock: VirtualClock;
 let backend: FakeBackend;
-let stand: BatcherStand;
+let harness: BatcherHarness;
 
 beforeEach(() => {
   clock = new VirtualClock();
   backend = createFakeBackend({ limits: { isOneByOne: true, batchTokensMax: 320 } });
-  stand = batcherStand({ backend, clock });
+  harness = batcherHarness({ backend, clock });
 });
 
 const sizes = (): number[] => backend.batches.map((batch) => batch.texts.length);
@@ -37,7 +37,7 @@ const sizes = (): number[] => backend.batches.map((batch) => batch.texts.length)
 describe('how many texts ride in a batch', () => {
   test('as many as leave the next batch waiting', async () => {
     backend.changeLimits({ slotCount: 3 });
-    for (let count = 0; count < 16; count++) stand.submit(texts(1));
+    for (let count = 0; count < 16; count++) harness.submit(texts(1));
     await clock.settle();
     expect(sizes()).toEqual([4, 4, 4]);
     // Eight run, four wait.
@@ -48,14 +48,14 @@ describe('how many texts ride in a batch', () => {
 
   test('one, where there is no more than a text for each slot', async () => {
     backend.changeLimits({ slotCount: 4 });
-    for (let count = 0; count < 4; count++) stand.submit(texts(1));
+    for (let count = 0; count < 4; count++) harness.submit(texts(1));
     await clock.settle();
     expect(sizes()).toEqual([1, 1, 1, 1]);
   });
 
   test('no more texts and no more tokens than allowed', async () => {
-    stand.submit(texts(20, 100));
-    stand.submit(texts(20, 8));
+    harness.submit(texts(20, 100));
+    harness.submit(texts(20, 8));
     await finishBatches(backend, clock);
     for (const { texts: drawn } of backend.batches) {
       const tokenCount = drawn.reduce((sum, ids) => sum + ids.length, 0);
@@ -66,7 +66,7 @@ describe('how many texts ride in a batch', () => {
   });
 
   test('a text over the bound alone', async () => {
-    const jobs = [stand.submit(texts(1, 500)), stand.submit(texts(6, 9))];
+    const jobs = [harness.submit(texts(1, 500)), harness.submit(texts(6, 9))];
     await finishBatches(backend, clock);
     expect(jobs.every(hasOwnRows)).toBe(true);
     for (const { texts: drawn } of backend.batches) {
@@ -76,12 +76,12 @@ describe('how many texts ride in a batch', () => {
 });
 
 test('the most urgent leave first, whatever their lengths', async () => {
-  stand.submit(texts(1));
+  harness.submit(texts(1));
   await clock.settle();
   const jobs: TrackedJob[] = [];
   // Each is due before the next comes.
   for (const length of [30, 9, 60, 17, 30, 9]) {
-    jobs.push(stand.submit(texts(1, length)));
+    jobs.push(harness.submit(texts(1, length)));
     await clock.advance(50);
   }
   await finishBatches(backend, clock);
@@ -103,20 +103,27 @@ describe('what never shares a batch', () => {
     ...{ batchTextsMax: 8, batchTokensMax: 320, multiVectorTokensMax: 320 },
     ...{ launchTokens: 0, isOneByOne: true, slotCount: 1 },
   };
-  const ticket = () => ({ isSettled: false, batchTextsMax: 8, waitingCount: 0 });
+  const request = () => ({ isSettled: false, batchTextsMax: 8, waitingCount: 0 });
   const dense = headSet(['dense']);
   /** So many that the share of a slot is no bound. */
   const RUNNING = 100;
   let sequence = 0;
-  const text = (change: Partial<WaitingText> = {}): WaitingText => {
+  const text = (change: Partial<QueuedText> = {}): QueuedText => {
     const order = { dueMs: sequence, sequence: sequence++ };
-    return { ticket: ticket(), paddedLength: 8, heads: dense, isAlone: false, ...order, ...change };
+    return {
+      request: request(),
+      paddedLength: 8,
+      heads: dense,
+      isAlone: false,
+      ...order,
+      ...change,
+    };
   };
 
-  function drawAll(given: readonly WaitingText[]): WaitingText[][] {
-    const waiting = new WaitingTexts<WaitingText>();
+  function drawAll(given: readonly QueuedText[]): QueuedText[][] {
+    const waiting = new BatchQueue<QueuedText>();
     for (const each of given) waiting.push(each);
-    const batches: WaitingText[][] = [];
+    const batches: QueuedText[][] = [];
     while (waiting.textCount > 0) batches.push(waiting.draw(limits, RUNNING));
     return batches;
   }
@@ -132,7 +139,7 @@ describe('what never shares a batch', () => {
   });
 
   test('texts that nobody waits for', () => {
-    const gone = text({ ticket: { ...ticket(), isSettled: true } });
+    const gone = text({ request: { ...request(), isSettled: true } });
     const [first, last] = [text(), text()];
     expect(drawAll([first, gone, last])).toEqual([[first, last]]);
   });

@@ -1,5 +1,5 @@
-import { paddedLengthOf, planBatch } from '../../../src/batcher/batch-plan.ts';
-import { type WaitingText, WaitingTexts } from '../../../src/batcher/waiting-texts.ts';
+import { paddedLengthOf, planBatch } from '../../../src/batcher/plan.ts';
+import { BatchQueue, type QueuedText } from '../../../src/batcher/queue.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
 import { headSet } from '../../../src/vectors/head.ts';
 import type { MicroGroup } from './micro-task.ts';
@@ -17,19 +17,19 @@ const LIMITS = {
 /** A queue under load: as many texts as a few dozen clients leave waiting. */
 const TEXT_COUNT = 512;
 
-/** Planning a batch out of many lanes, and a text's whole way through the queue. */
+/** Planning a batch out of many buckets, and a text's whole way through the queue. */
 export function batchingTasks(): MicroGroup {
   const random = seededRandom(1);
   const heads = headSet(['dense']);
-  const ticket = { isSettled: false, batchTextsMax: Number.POSITIVE_INFINITY, waitingCount: 0 };
-  const texts: readonly WaitingText[] = Array.from({ length: TEXT_COUNT }, (_, sequence) => {
+  const request = { isSettled: false, batchTextsMax: Number.POSITIVE_INFINITY, waitingCount: 0 };
+  const texts: readonly QueuedText[] = Array.from({ length: TEXT_COUNT }, (_, sequence) => {
     // Four of five are queries; the others reach to a page.
     const tokenCount = random.below(5) > 0 ? random.between(4, 30) : random.between(64, 512);
     const paddedLength = paddedLengthOf(tokenCount);
     const dueMs = random.below(1000);
-    return { ticket, heads, paddedLength, sequence, dueMs, isAlone: false };
+    return { request, heads, paddedLength, sequence, dueMs, isAlone: false };
   });
-  const lanes = Array.from({ length: 30 }, (_, index) => ({
+  const buckets = Array.from({ length: 30 }, (_, index) => ({
     paddedLength: paddedLengthOf(8 + index * 16),
     heads,
     textCount: random.between(1, 24),
@@ -37,7 +37,7 @@ export function batchingTasks(): MicroGroup {
   }));
 
   function throughQueue(): number {
-    const waiting = new WaitingTexts<WaitingText>();
+    const waiting = new BatchQueue<QueuedText>();
     for (const text of texts) waiting.push(text);
     let batchCount = 0;
     for (; waiting.textCount > 0; batchCount++) waiting.draw(LIMITS, 0);
@@ -46,7 +46,7 @@ export function batchingTasks(): MicroGroup {
 
   function planMany(): number {
     let drawCount = 0;
-    for (let round = 0; round < 100; round++) drawCount += planBatch(lanes, LIMITS).draws.length;
+    for (let round = 0; round < 100; round++) drawCount += planBatch(buckets, LIMITS).draws.length;
     return drawCount;
   }
 
@@ -54,7 +54,7 @@ export function batchingTasks(): MicroGroup {
     tasks: [
       {
         group: 'batching',
-        name: 'one plan, 30 lanes',
+        name: 'one plan, 30 buckets',
         per: 'plan',
         operationCount: 100,
         run: planMany,

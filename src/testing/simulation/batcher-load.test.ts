@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { batcherStand, hasOwnRows, type TrackedJob, uniqueText } from '../batcher-stand.ts';
+import { batcherHarness, hasOwnRows, type TrackedJob, uniqueText } from '../batcher-harness.ts';
 import { createFakeBackend, type FakeBatch } from '../fake-backend.ts';
 import { type SeededRandom, seededRandom } from '../seeded-random.ts';
 import { VirtualClock } from '../virtual-clock.ts';
@@ -15,7 +15,7 @@ const TOKENS_PER_MS = 120;
 interface Load {
   readonly clock: VirtualClock;
   readonly backend: ReturnType<typeof createFakeBackend>;
-  readonly stand: ReturnType<typeof batcherStand>;
+  readonly harness: ReturnType<typeof batcherHarness>;
 }
 
 function startLoad(slotCount = 2, isOneByOne = false): Load {
@@ -28,7 +28,7 @@ function startLoad(slotCount = 2, isOneByOne = false): Load {
     ? { slotCount, batchTextsMax: 16, batchTokensMax: 320, isOneByOne }
     : { slotCount, batchTextsMax: 32, batchTokensMax: 16_384, launchTokens: 480 };
   const backend = createFakeBackend({ limits, onBatch });
-  return { clock, backend, stand: batcherStand({ backend, clock }) };
+  return { clock, backend, harness: batcherHarness({ backend, clock }) };
 }
 
 const tokensOf = (texts: readonly Int32Array[]): number =>
@@ -66,18 +66,18 @@ describe('a mixed load', () => {
         if (!departed.has(job)) expect(hasOwnRows(job)).toBe(true);
       }
       for (const batch of load.backend.batches) checkBatch(batch, load);
-      expect(load.stand.batcher.waitingTextCount).toBe(0);
-      expect(load.stand.batcher.batchesInFlight).toBe(0);
+      expect(load.harness.batcher.waitingTextCount).toBe(0);
+      expect(load.harness.batcher.batchesInFlight).toBe(0);
       expect(load.clock.plannedCount).toBe(0);
     });
   }
 });
 
-function submitRandom({ stand }: Load, random: SeededRandom): TrackedJob {
+function submitRandom({ harness }: Load, random: SeededRandom): TrackedJob {
   const texts = Array.from({ length: random.pick([1, 1, 1, 5, 40]) }, () =>
     uniqueText(random.between(2, random.pick([20, 120, 1200]))),
   );
-  return stand.submit(texts, { batchTextsMax: random.pick([Number.POSITIVE_INFINITY, 1, 4]) });
+  return harness.submit(texts, { batchTextsMax: random.pick([Number.POSITIVE_INFINITY, 1, 4]) });
 }
 
 function checkBatch({ texts, paddedLength }: FakeBatch, { backend }: Load): void {
@@ -94,11 +94,11 @@ function checkBatch({ texts, paddedLength }: FakeBatch, { backend }: Load): void
 describe('fairness', () => {
   test('single queries go through while one request has 10,000 texts', async () => {
     const load = startLoad();
-    const bulk = load.stand.submit(Array.from({ length: 10_000 }, () => uniqueText(60)));
+    const bulk = load.harness.submit(Array.from({ length: 10_000 }, () => uniqueText(60)));
     await load.clock.advance(20);
     const queries: TrackedJob[] = [];
     for (let query = 0; query < 100; query++) {
-      queries.push(load.stand.submit([uniqueText(10)]));
+      queries.push(load.harness.submit([uniqueText(10)]));
       await load.clock.advance(10);
     }
     await load.clock.advance(1e6);
@@ -109,7 +109,7 @@ describe('fairness', () => {
     expect([bulk, ...queries].every(hasOwnRows)).toBe(true);
     // And the bulk loses next to nothing by it.
     const alone = startLoad();
-    const bulkAlone = alone.stand.submit(Array.from({ length: 10_000 }, () => uniqueText(60)));
+    const bulkAlone = alone.harness.submit(Array.from({ length: 10_000 }, () => uniqueText(60)));
     await alone.clock.advance(1e6);
     expect(latencyOf(bulk)).toBeLessThan(latencyOf(bulkAlone) * 1.3);
   });
@@ -120,22 +120,22 @@ describe('fairness', () => {
     const flood = async (ms: number): Promise<void> => {
       for (let step = 0; step < ms; step++) {
         // The backend can do 2.6 a ms: their queue grows all the time.
-        for (let query = 0; query < 4; query++) queries.push(load.stand.submit([uniqueText(30)]));
+        for (let query = 0; query < 4; query++) queries.push(load.harness.submit([uniqueText(30)]));
         await load.clock.advance(1);
       }
     };
     await flood(200);
-    const document = load.stand.submit([uniqueText(4000)]);
+    const document = load.harness.submit([uniqueText(4000)]);
     for (let wait = 0; wait < 40 && document.settleCount === 0; wait++) await flood(50);
     expect(document.settleCount).toBe(1);
-    expect(load.stand.batcher.waitingTextCount).toBeGreaterThan(1000);
+    expect(load.harness.batcher.waitingTextCount).toBeGreaterThan(1000);
   });
 
   test('a query is not held up by long documents that wait', async () => {
     const load = startLoad(1);
-    for (let count = 0; count < 40; count++) load.stand.submit([uniqueText(8000)]);
+    for (let count = 0; count < 40; count++) load.harness.submit([uniqueText(8000)]);
     await load.clock.advance(100);
-    const query = load.stand.submit([uniqueText(8)]);
+    const query = load.harness.submit([uniqueText(8)]);
     await load.clock.advance(1e6);
     // Two of the documents that are in work or about to be take 71 ms each.
     expect(latencyOf(query)).toBeLessThan(2 * 2 * (LAUNCH_MS + (2 * 8192) / TOKENS_PER_MS));
@@ -147,11 +147,11 @@ describe('a request of one text a batch', () => {
   async function beside(bulkLength: number, queryLength: number) {
     const load = startLoad();
     const texts = Array.from({ length: 1024 }, () => uniqueText(bulkLength));
-    const bulk = load.stand.submit(texts, { batchTextsMax: 1 });
+    const bulk = load.harness.submit(texts, { batchTextsMax: 1 });
     await load.clock.advance(20);
     const queries: TrackedJob[] = [];
     for (let query = 0; query < 150; query++) {
-      queries.push(load.stand.submit([uniqueText(queryLength)]));
+      queries.push(load.harness.submit([uniqueText(queryLength)]));
       await load.clock.advance(10);
     }
     await load.clock.advance(1e6);
@@ -175,7 +175,7 @@ describe('a request of one text a batch', () => {
     const load = startLoad();
     for (let request = 0; request < 8; request++) {
       const texts = Array.from({ length: 256 }, () => uniqueText(8));
-      load.stand.submit(texts, { batchTextsMax: 1 });
+      load.harness.submit(texts, { batchTextsMax: 1 });
     }
     await load.clock.advance(1e6);
     expect(load.backend.batches.length).toBeLessThan(256 * 1.1);
@@ -184,14 +184,14 @@ describe('a request of one text a batch', () => {
   test('is no hurdle for a document, nor for the texts of its callers that left', async () => {
     const load = startLoad();
     const texts = () => Array.from({ length: 1024 }, () => uniqueText(8));
-    const bulk = load.stand.submit(texts(), { batchTextsMax: 1 });
-    const left = load.stand.submit(texts(), { batchTextsMax: 1 });
+    const bulk = load.harness.submit(texts(), { batchTextsMax: 1 });
+    const left = load.harness.submit(texts(), { batchTextsMax: 1 });
     await load.clock.advance(100);
     left.hangUp();
-    expect(load.stand.batcher.waitingTextCount).toBeLessThanOrEqual(1024);
-    const document = load.stand.submit([uniqueText(4000)]);
+    expect(load.harness.batcher.waitingTextCount).toBeLessThanOrEqual(1024);
+    const document = load.harness.submit([uniqueText(4000)]);
     await load.clock.advance(1e6);
     expect(latencyOf(document)).toBeLessThan(latencyOf(bulk));
-    expect(load.stand.batcher.waitingTextCount).toBe(0);
+    expect(load.harness.batcher.waitingTextCount).toBe(0);
   });
 });

@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'bun:test';
 import { type SeededRandom, seededRandom } from '../testing/seeded-random.ts';
 import { headSet } from '../vectors/head.ts';
-import { type LaneView, type PlanLimits, paddedLengthOf, planBatch } from './batch-plan.ts';
+import { type BucketView, type PlanLimits, paddedLengthOf, planBatch } from './plan.ts';
 
 /**
  * Faults that were planted in the code by hand, and that this suite caught: a leader that is not
  * due first; limits passed by one; a single long text that never leaves; heads mixed; padding
- * dearer than a launch; the farthest lane first; steps twice as wide; a document that is joined to
- * a query; the capacity of the leader's length kept for a longer one.
+ * dearer than a launch; the farthest bucket first; steps twice as wide; a document that is joined
+ * to a query; the capacity of the leader's length kept for a longer one.
  */
 
 const DENSE = headSet(['dense']);
@@ -19,7 +19,7 @@ const LIMITS: PlanLimits = {
   launchTokens: 100,
 };
 
-function lane(paddedLength: number, textCount: number, dueMs: number, heads = DENSE): LaneView {
+function bucket(paddedLength: number, textCount: number, dueMs: number, heads = DENSE): BucketView {
   return { paddedLength, textCount, dueMs, heads };
 }
 
@@ -46,54 +46,54 @@ describe('padded lengths', () => {
 
 describe('a plan', () => {
   test('takes one text alone, however long', () => {
-    const plan = planBatch([lane(8192, 3, 5)], LIMITS);
-    expect(plan).toEqual({ paddedLength: 8192, draws: [{ laneIndex: 0, textCount: 1 }] });
+    const plan = planBatch([bucket(8192, 3, 5)], LIMITS);
+    expect(plan).toEqual({ paddedLength: 8192, draws: [{ bucketIndex: 0, textCount: 1 }] });
   });
 
-  test('follows the lane that is due first', () => {
-    const lanes = [lane(16, 2, 9), lane(64, 2, 3), lane(128, 2, 7)];
-    expect(planBatch(lanes, { ...LIMITS, launchTokens: 0 })).toEqual({
+  test('follows the bucket that is due first', () => {
+    const buckets = [bucket(16, 2, 9), bucket(64, 2, 3), bucket(128, 2, 7)];
+    expect(planBatch(buckets, { ...LIMITS, launchTokens: 0 })).toEqual({
       paddedLength: 64,
-      draws: [{ laneIndex: 1, textCount: 2 }],
+      draws: [{ bucketIndex: 1, textCount: 2 }],
     });
   });
 
   test('takes shorter texts along while their padding costs less than a launch', () => {
-    const lanes = [lane(8, 1, 9), lane(48, 6, 9), lane(64, 1, 1)];
-    expect(planBatch(lanes, LIMITS).draws).toEqual([
-      { laneIndex: 2, textCount: 1 },
-      { laneIndex: 1, textCount: 6 },
-      { laneIndex: 0, textCount: 1 },
+    const buckets = [bucket(8, 1, 9), bucket(48, 6, 9), bucket(64, 1, 1)];
+    expect(planBatch(buckets, LIMITS).draws).toEqual([
+      { bucketIndex: 2, textCount: 1 },
+      { bucketIndex: 1, textCount: 6 },
+      { bucketIndex: 0, textCount: 1 },
     ]);
     // 7 texts × 16 tokens of padding are more than the 100 that a launch is worth.
-    const dearer = [lane(48, 7, 9), lane(64, 1, 1)];
-    expect(planBatch(dearer, LIMITS).draws).toEqual([{ laneIndex: 1, textCount: 1 }]);
+    const dearer = [bucket(48, 7, 9), bucket(64, 1, 1)];
+    expect(planBatch(dearer, LIMITS).draws).toEqual([{ bucketIndex: 1, textCount: 1 }]);
   });
 
   test('takes longer texts along while the whole batch grows by no more than a launch', () => {
-    const lanes = [lane(8, 2, 1), lane(16, 3, 9), lane(24, 1, 9), lane(32, 1, 9)];
-    // 2 × 8 tokens may become 116: with the second lane they are 80, and 144 with the third.
-    expect(planBatch(lanes, LIMITS)).toEqual({
+    const buckets = [bucket(8, 2, 1), bucket(16, 3, 9), bucket(24, 1, 9), bucket(32, 1, 9)];
+    // 2 × 8 tokens may become 116: with the second bucket they are 80, and 144 with the third.
+    expect(planBatch(buckets, LIMITS)).toEqual({
       paddedLength: 16,
       draws: [
-        { laneIndex: 0, textCount: 2 },
-        { laneIndex: 1, textCount: 3 },
+        { bucketIndex: 0, textCount: 2 },
+        { bucketIndex: 1, textCount: 3 },
       ],
     });
     // A document makes nobody wait, however little its launch would be shared.
-    const document = [lane(8, 1, 1), lane(112, 1, 9)];
-    expect(planBatch(document, LIMITS).draws).toEqual([{ laneIndex: 0, textCount: 1 }]);
+    const document = [bucket(8, 1, 1), bucket(112, 1, 9)];
+    expect(planBatch(document, LIMITS).draws).toEqual([{ bucketIndex: 0, textCount: 1 }]);
   });
 
-  test('leaves a lane alone that fills a batch by itself', () => {
-    const lanes = [lane(56, 8, 9), lane(64, 1, 1)];
+  test('leaves a bucket alone that fills a batch by itself', () => {
+    const buckets = [bucket(56, 8, 9), bucket(64, 1, 1)];
     const generous = { ...LIMITS, launchTokens: 10_000 };
-    expect(planBatch(lanes, generous).draws).toEqual([{ laneIndex: 1, textCount: 1 }]);
+    expect(planBatch(buckets, generous).draws).toEqual([{ bucketIndex: 1, textCount: 1 }]);
   });
 
   test('never mixes heads, and gives vectors a token their own bound', () => {
-    const lanes = [lane(56, 1, 9), lane(64, 9, 1, VECTORS)];
-    expect(planBatch(lanes, LIMITS).draws).toEqual([{ laneIndex: 1, textCount: 4 }]);
+    const buckets = [bucket(56, 1, 9), bucket(64, 9, 1, VECTORS)];
+    expect(planBatch(buckets, LIMITS).draws).toEqual([{ bucketIndex: 1, textCount: 4 }]);
   });
 });
 
@@ -101,24 +101,25 @@ describe('any plan', () => {
   for (let seed = 1; seed <= 300; seed++) {
     test(`seed ${seed}`, () => {
       const random = seededRandom(seed);
-      for (let round = 0; round < 20; round++) checkPlan(randomLanes(random), randomLimits(random));
+      for (let round = 0; round < 20; round++)
+        checkPlan(randomBuckets(random), randomLimits(random));
     });
   }
 });
 
-function checkPlan(lanes: readonly LaneView[], limits: PlanLimits): void {
-  const plan = planBatch(lanes, limits);
+function checkPlan(buckets: readonly BucketView[], limits: PlanLimits): void {
+  const plan = planBatch(buckets, limits);
   const [leading, ...others] = plan.draws;
-  const leader = lanes[leading.laneIndex];
+  const leader = buckets[leading.bucketIndex];
   const textCount = plan.draws.reduce((sum, draw) => sum + draw.textCount, 0);
   const tokensMax = leader.heads.includes('multi_vector')
     ? Math.min(limits.batchTokensMax, limits.multiVectorTokensMax)
     : limits.batchTokensMax;
 
-  // The most urgent text always leaves, and with it as many of its lane as there is room for.
-  expect(leader.dueMs).toBe(Math.min(...lanes.map(({ dueMs }) => dueMs)));
+  // The most urgent text always leaves, and with it as many of its bucket as there is room for.
+  expect(leader.dueMs).toBe(Math.min(...buckets.map(({ dueMs }) => dueMs)));
   expect(plan.paddedLength).toBe(
-    Math.max(...plan.draws.map(({ laneIndex }) => lanes[laneIndex].paddedLength)),
+    Math.max(...plan.draws.map(({ bucketIndex }) => buckets[bucketIndex].paddedLength)),
   );
   expect(leading.textCount).toBeGreaterThan(0);
   if (leading.textCount < leader.textCount) {
@@ -133,7 +134,7 @@ function checkPlan(lanes: readonly LaneView[], limits: PlanLimits): void {
   // shorter ones cost less padding than their own.
   let [longerCount, longest] = [leading.textCount, leader.paddedLength];
   for (const draw of others) {
-    const joined = lanes[draw.laneIndex];
+    const joined = buckets[draw.bucketIndex];
     expect(joined.heads).toBe(leader.heads);
     expect(draw.textCount).toBe(joined.textCount);
     if (joined.paddedLength > leader.paddedLength) {
@@ -146,11 +147,11 @@ function checkPlan(lanes: readonly LaneView[], limits: PlanLimits): void {
   }
   const growth = longerCount * longest - leading.textCount * leader.paddedLength;
   expect(growth).toBeLessThanOrEqual(limits.launchTokens);
-  const drawn = plan.draws.map(({ laneIndex }) => laneIndex);
+  const drawn = plan.draws.map(({ bucketIndex }) => bucketIndex);
   expect(new Set(drawn).size).toBe(drawn.length);
 }
 
-function randomLanes(random: SeededRandom): LaneView[] {
+function randomBuckets(random: SeededRandom): BucketView[] {
   const lengths = new Set<number>();
   for (let count = random.between(1, 12); count > 0; count--) {
     lengths.add(paddedLengthOf(random.between(1, random.pick([40, 600, 8192]))));
@@ -158,7 +159,7 @@ function randomLanes(random: SeededRandom): LaneView[] {
   return [...lengths]
     .sort((a, b) => a - b)
     .map((length) =>
-      lane(
+      bucket(
         length,
         random.between(1, random.pick([2, 10, 200])),
         random.below(50),

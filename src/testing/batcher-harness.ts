@@ -1,7 +1,7 @@
 import { ServerError } from '../base/errors.ts';
 import { createLifetime } from '../base/lifetime.ts';
 import { createMicroBatcher, type MicroBatcher } from '../batcher/micro-batcher.ts';
-import type { TextOutcome } from '../batcher/ticket.ts';
+import type { TextOutcome } from '../batcher/pending-request.ts';
 import { headSet } from '../vectors/head.ts';
 import { type FakeBackend, fakeRow } from './fake-backend.ts';
 import type { VirtualClock } from './virtual-clock.ts';
@@ -22,7 +22,7 @@ export interface TrackedJob {
 }
 
 /** A micro-batcher on a fake backend and a virtual clock. */
-export interface BatcherStand {
+export interface BatcherHarness {
   readonly batcher: MicroBatcher;
   submit(
     texts: readonly Int32Array[],
@@ -31,11 +31,11 @@ export interface BatcherStand {
 }
 
 /** @param options.lingerMs as of `createMicroBatcher`; none by default. */
-export function batcherStand(options: {
+export function batcherHarness(options: {
   backend: FakeBackend;
   clock: VirtualClock;
   lingerMs?: number;
-}): BatcherStand {
+}): BatcherHarness {
   const { backend, clock, lingerMs = 0 } = options;
   const expected = { dimension: backend.dimension, isNormalized: true };
   const shared = { backend, clock, expected };

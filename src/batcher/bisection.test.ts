@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { ServerError } from '../base/errors.ts';
-import { failed, float, right, rowOf, stand } from '../testing/runner-stand.ts';
+import { failed, float, harness, right, rowOf } from '../testing/bisection-harness.ts';
 
 /**
  * Faults that were planted in the code by hand, and that this suite caught: halves that are never
@@ -10,16 +10,14 @@ import { failed, float, right, rowOf, stand } from '../testing/runner-stand.ts';
  */
 
 describe('a batch whose rows are all right', () => {
-  test('is done with before its texts are told, once', async () => {
-    const it = stand((texts) => right(texts));
-    await it.run(it.texts(4));
-    expect(it.toldWhenRight).toEqual([0]);
+  test('is done with before its texts are told', async () => {
+    const it = harness((texts) => right(texts));
+    expect(await it.run(it.texts(4))).toMatchObject({ isRight: true, toldCount: 0 });
   });
 
   test('and no other is: one bad row keeps the slot for its rescue', async () => {
-    const it = stand((texts) => right(texts).map((row, at) => (at === 1 ? [0, 0] : row)));
-    await it.run(it.texts(4));
-    expect(it.toldWhenRight).toEqual([]);
+    const it = harness((texts) => right(texts).map((row, at) => (at === 1 ? [0, 0] : row)));
+    expect(await it.run(it.texts(4))).toMatchObject({ isRight: false, toldCount: 0 });
     expect(it.outcomes.size).toBe(4);
   });
 });
@@ -27,7 +25,7 @@ describe('a batch whose rows are all right', () => {
 describe('a batch that fails', () => {
   for (const bad of [0, 3, 30, 31]) {
     test(`text ${bad} of 32 gets the error, the others their rows, in bounded calls`, async () => {
-      const it = stand((texts) => {
+      const it = harness((texts) => {
         if (texts.some((ids) => ids[1] === 10 + bad)) throw failed();
         return right(texts);
       });
@@ -43,7 +41,7 @@ describe('a batch that fails', () => {
   }
 
   test('all of it bad: every text is told, and the calls are bounded', async () => {
-    const it = stand(() => {
+    const it = harness(() => {
       throw failed();
     });
     const { rescueCallCount, error } = await it.run(it.texts(32));
@@ -54,7 +52,7 @@ describe('a batch that fails', () => {
 
   test('with a second endpoint the whole batch is tried there first', async () => {
     let callCount = 0;
-    const it = stand(
+    const it = harness(
       (texts) => {
         if (callCount++ === 0) throw failed(false, 'one');
         return right(texts);
@@ -69,7 +67,7 @@ describe('a batch that fails', () => {
   });
 
   test('the way to the backend is not taken apart: the batch waits for it and goes whole', async () => {
-    const it = stand(() => {
+    const it = harness(() => {
       throw new ServerError('EMB_BACKEND_UNAVAILABLE', 'gone');
     });
     await it.run(it.texts(8));
@@ -78,7 +76,7 @@ describe('a batch that fails', () => {
   });
 
   test('nothing is tried on a backend that does not come back', async () => {
-    const it = stand(() => {
+    const it = harness(() => {
       throw failed();
     });
     it.goDown();
@@ -88,8 +86,8 @@ describe('a batch that fails', () => {
   });
 
   test('texts that nobody waits for are not tried again', async () => {
-    const it = stand(() => {
-      for (const text of all.slice(0, 4)) text.ticket.isSettled = true;
+    const it = harness(() => {
+      for (const text of all.slice(0, 4)) text.request.isSettled = true;
       throw failed();
     });
     const all = it.texts(8);
@@ -102,7 +100,7 @@ describe('a batch that fails', () => {
 describe('rows', () => {
   test('a row that is bad once is asked again, the others leave at once', async () => {
     let isFirst = true;
-    const it = stand((texts) => {
+    const it = harness((texts) => {
       const rows = right(texts);
       if (isFirst) rows[2] = [Number.NaN, 0];
       isFirst = false;
@@ -115,14 +113,14 @@ describe('rows', () => {
   });
 
   test('one that stays bad is an error for its text alone', async () => {
-    const it = stand((texts) => texts.map((ids) => (ids[1] === 12 ? [0, 0] : rowOf(ids))));
+    const it = harness((texts) => texts.map((ids) => (ids[1] === 12 ? [0, 0] : rowOf(ids))));
     await it.run(it.texts(4));
     expect(it.outcomes.get(2)).toBe('EMB_OUTPUT_INVALID');
     expect(it.outcomes.get(1)).toEqual(float(rowOf(Int32Array.of(0, 11, 2))));
   });
 
   test('a row written to two places never leaves', async () => {
-    const it = stand((texts) => {
+    const it = harness((texts) => {
       const rows = right(texts);
       if (texts.length > 2) rows[3] = rows[1];
       return rows;
@@ -133,7 +131,7 @@ describe('rows', () => {
   });
 
   test('a model that gives one row to everything gives none', async () => {
-    const it = stand((texts) => texts.map(() => [1, 0]));
+    const it = harness((texts) => texts.map(() => [1, 0]));
     await it.run(it.texts(2));
     expect([...it.outcomes.values()]).toEqual(['EMB_OUTPUT_INVALID', 'EMB_OUTPUT_INVALID']);
   });
@@ -141,7 +139,7 @@ describe('rows', () => {
   test('a coarse model is believed, and no longer doubted after a while', async () => {
     const coarse = (ids: Int32Array): number[] =>
       ids[1] === undefined || ids[1] < 9 ? [0, 1] : [1, 0];
-    const it = stand((texts) => texts.map(coarse));
+    const it = harness((texts) => texts.map(coarse));
     const sizes: number[] = [];
     for (let round = 0; round < 5; round++) {
       it.outcomes.clear();
@@ -157,7 +155,7 @@ describe('rows', () => {
   });
 
   test('the same text twice in a batch is no copy', async () => {
-    const it = stand(right);
+    const it = harness(right);
     const [text] = it.texts(1);
     await it.run([text, { ...text, name: 1 }]);
     expect(it.calls).toHaveLength(1);
@@ -166,20 +164,20 @@ describe('rows', () => {
 
 describe('a text that kills', () => {
   test('is tried twice, then refused by hash', async () => {
-    const it = stand(() => {
+    const it = harness(() => {
       throw failed(true);
     });
     const [text] = it.texts(1);
     await it.run([text]);
     expect(it.calls).toHaveLength(2);
     expect(it.outcomes.get(0)).toBe('EMB_BACKEND_FAILED');
-    expect(it.poison.judge(text.ids)).toMatchObject({ code: 'EMB_TEXT_REFUSED' });
-    expect(it.poison.judge(Int32Array.of(0, 99, 2))).toBe('unknown');
+    expect(it.quarantine.judge(text.ids)).toMatchObject({ code: 'EMB_TEXT_REFUSED' });
+    expect(it.quarantine.judge(Int32Array.of(0, 99, 2))).toBe('unknown');
   });
 
   test('one whose worker was killed by something else gets its row, and is forgotten', async () => {
     let isFirst = true;
-    const it = stand((texts) => {
+    const it = harness((texts) => {
       if (isFirst) {
         isFirst = false;
         throw failed(true);
@@ -189,11 +187,11 @@ describe('a text that kills', () => {
     const [text] = it.texts(1);
     await it.run([text]);
     expect(it.outcomes.get(0)).toEqual(float(rowOf(text.ids)));
-    expect(it.poison.isEmpty).toBe(true);
+    expect(it.quarantine.isEmpty).toBe(true);
   });
 
   test('its company runs alone from then on, and is not refused', async () => {
-    const it = stand(() => {
+    const it = harness(() => {
       throw failed(true);
     });
     const all = it.texts(4);
@@ -201,6 +199,6 @@ describe('a text that kills', () => {
     // Whole, then one half: what has killed twice is not tried a third time.
     expect(it.calls).toHaveLength(2);
     expect(it.outcomes.size).toBe(4);
-    for (const { ids } of all) expect(it.poison.judge(ids)).toBe('alone');
+    for (const { ids } of all) expect(it.quarantine.judge(ids)).toBe('alone');
   });
 });

@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'bun:test';
 import { seededRandom } from '../testing/seeded-random.ts';
 import { headSet } from '../vectors/head.ts';
-import { type Due, Lane } from './lane.ts';
+import { type Due, LengthBucket } from './queue.ts';
 
 /** A heap held against a sorted array: what comes out, in which order, and what is left. */
 
 const DENSE = headSet(['dense']);
 
-/** The plain model of a lane. */
+/** The plain model of a bucket. */
 class SortedArray {
   #items: Due[] = [];
 
@@ -33,16 +33,16 @@ class SortedArray {
   }
 }
 
-test('an empty lane has nothing, and is never due', () => {
-  const lane = new Lane<Due>(16, DENSE);
-  expect(lane.pop()).toBeUndefined();
-  expect([lane.textCount, lane.dueMs]).toEqual([0, Number.POSITIVE_INFINITY]);
+test('an empty bucket has nothing, and is never due', () => {
+  const bucket = new LengthBucket<Due>(16, DENSE);
+  expect(bucket.pop()).toBeUndefined();
+  expect([bucket.textCount, bucket.dueMs]).toEqual([0, Number.POSITIVE_INFINITY]);
 });
 
 test('texts that are due together leave in the order in which they came', () => {
-  const lane = new Lane<Due>(16, DENSE);
-  for (let sequence = 0; sequence < 50; sequence++) lane.push({ dueMs: 7, sequence });
-  const out = Array.from({ length: 50 }, () => lane.pop()?.sequence);
+  const bucket = new LengthBucket<Due>(16, DENSE);
+  for (let sequence = 0; sequence < 50; sequence++) bucket.push({ dueMs: 7, sequence });
+  const out = Array.from({ length: 50 }, () => bucket.pop()?.sequence);
   expect(out).toEqual(Array.from({ length: 50 }, (_, index) => index));
 });
 
@@ -50,25 +50,25 @@ describe('against a sorted array', () => {
   for (let seed = 1; seed <= 50; seed++) {
     test(`seed ${seed}`, () => {
       const random = seededRandom(seed);
-      const lane = new Lane<Due>(16, DENSE);
+      const bucket = new LengthBucket<Due>(16, DENSE);
       const model = new SortedArray();
       for (let sequence = 0; sequence < 400; sequence++) {
         const choice = random.below(20);
         if (choice < 11) {
           const item = { dueMs: random.below(30), sequence };
-          lane.push(item);
+          bucket.push(item);
           model.push(item);
         } else if (choice < 19) {
-          expect(lane.pop()).toEqual(model.pop() as Due);
+          expect(bucket.pop()).toEqual(model.pop() as Due);
         } else {
           const isKept = (item: Due): boolean => item.sequence % 3 !== seed % 3;
-          lane.retain(isKept);
+          bucket.retain(isKept);
           model.retain(isKept);
         }
-        expect([lane.textCount, lane.dueMs]).toEqual([model.length, model.dueMs]);
+        expect([bucket.textCount, bucket.dueMs]).toEqual([model.length, model.dueMs]);
       }
-      while (model.length > 0) expect(lane.pop()).toEqual(model.pop() as Due);
-      expect(lane.textCount).toBe(0);
+      while (model.length > 0) expect(bucket.pop()).toEqual(model.pop() as Due);
+      expect(bucket.textCount).toBe(0);
     });
   }
 });

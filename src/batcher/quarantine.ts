@@ -1,20 +1,15 @@
 import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 
-/**
- * Deaths after which a text is refused: one may be chance, a worker that somebody else has killed.
- */
+/** Deaths after which a text is refused. One may be chance: something else killed the worker. */
 const DEATHS_MAX = 2;
 
-/**
- * How long a text is remembered after its last death, in ms: longer than a client's patience with
- * retries.
- */
+/** How long a text is remembered after its last death, in ms: longer than clients retry. */
 const MEMORY_MS = 600_000;
 
 /**
- * Texts remembered at once; the oldest is forgotten first. A text that kills is rare, a thousand of
- * them are an attack.
+ * Texts remembered at once; the oldest is forgotten first. A text that kills is rare; a thousand
+ * are an attack.
  */
 const TEXTS_MAX = 1024;
 
@@ -26,11 +21,11 @@ interface Suspect {
 }
 
 /**
- * Remembers, by hash, the texts that were in a batch when what computed it died. Such a text runs
- * alone from then on, so that it takes nobody along; one that has killed twice, and the last time
- * alone, is refused until it is forgotten.
+ * Remembers, by hash, the texts of each batch whose worker or server died. Such a text runs alone
+ * from then on, so that it harms no other. One that has killed twice, and was alone the last time,
+ * is refused until it is forgotten.
  */
-export class PoisonList {
+export class Quarantine {
   readonly #clock: Clock;
   readonly #suspects = new Map<bigint | number, Suspect>();
 

@@ -1,16 +1,16 @@
 import { expect, test } from 'bun:test';
 import { VirtualClock } from '../testing/virtual-clock.ts';
-import { BatchHold } from './batch-hold.ts';
+import { DispatchPacing } from './pacing.ts';
 
 const hold = (share: number) => {
   const clock = new VirtualClock();
-  return { clock, hold: new BatchHold({ clock, share }) };
+  return { clock, hold: new DispatchPacing({ clock, share }) };
 };
 
 test('before anything was measured nothing is held', () => {
   const { hold: fresh } = hold(0.5);
   fresh.sent();
-  expect(fresh.isDue(() => undefined)).toBe(true);
+  expect(fresh.mayLeave(() => undefined)).toBe(true);
 });
 
 test('a batch is held for its share of the expected time, and then called', async () => {
@@ -18,14 +18,14 @@ test('a batch is held for its share of the expected time, and then called', asyn
   half.returned(10);
   half.sent();
   let calls = 0;
-  expect(half.isDue(() => calls++)).toBe(false);
+  expect(half.mayLeave(() => calls++)).toBe(false);
   // Asked again meanwhile, it is still one call.
-  expect(half.isDue(() => calls++)).toBe(false);
+  expect(half.mayLeave(() => calls++)).toBe(false);
   await clock.advance(4.9);
   expect(calls).toBe(0);
   await clock.advance(0.1);
   expect(calls).toBe(1);
-  expect(half.isDue(() => calls++)).toBe(true);
+  expect(half.mayLeave(() => calls++)).toBe(true);
 });
 
 test('a batch that comes back starts the time of the one behind it', async () => {
@@ -33,12 +33,12 @@ test('a batch that comes back starts the time of the one behind it', async () =>
   half.returned(10);
   await clock.advance(100);
   half.returned(10);
-  expect(half.isDue(() => undefined)).toBe(false);
+  expect(half.mayLeave(() => undefined)).toBe(false);
 });
 
 test('a share of nothing holds nothing', () => {
   const { hold: none } = hold(0);
   none.returned(10);
   none.sent();
-  expect(none.isDue(() => undefined)).toBe(true);
+  expect(none.mayLeave(() => undefined)).toBe(true);
 });

@@ -1,6 +1,6 @@
 import type { ServerError } from '../base/errors.ts';
 import type { TextOutput } from '../vectors/text-output.ts';
-import type { WaitingTicket } from './waiting-texts.ts';
+import type { QueuedRequest } from './queue.ts';
 
 /** What one text got, or why it got nothing. */
 export type TextOutcome = TextOutput | ServerError;
@@ -17,10 +17,10 @@ export interface JobResult {
 }
 
 /**
- * The claim of one request on its outcomes. It is settled once: by its last text, or by the end of
- * its lifetime.
+ * A request whose texts are queued or run. It is settled once: by its last text, or when its
+ * caller stops waiting.
  */
-export class Ticket implements WaitingTicket, JobResult {
+export class PendingRequest implements QueuedRequest, JobResult {
   readonly batchTextsMax: number;
   readonly outcomes: TextOutcome[];
   readonly #resolve: (result: JobResult) => void;
@@ -45,7 +45,7 @@ export class Ticket implements WaitingTicket, JobResult {
     this.#reject = options.reject;
   }
 
-  /** Puts in what the text at `index` got; the last one settles the ticket. */
+  /** Takes what the text at `index` got; the last one settles the request. */
   put(index: number, outcome: TextOutcome, servedBy: string | undefined): void {
     this.outcomes[index] = outcome;
     this.servedBy = servedBy ?? this.servedBy;

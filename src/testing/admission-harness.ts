@@ -8,7 +8,7 @@ import { ServerError } from '../base/errors.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 /** An admission on a virtual clock, and what waits behind it, for a test to set. */
-export function admissionStand(
+export function admissionHarness(
   options: { textCountMax?: number; tokenCountMax?: number; timeoutMs?: number } = {},
 ) {
   const clock = new VirtualClock();

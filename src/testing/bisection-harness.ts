@@ -7,10 +7,11 @@ import {
   type TokenBatch,
 } from '../backend/contract.ts';
 import { ServerError } from '../base/errors.ts';
-import { createBatchRunner, type RunningText } from '../batcher/batch-runner.ts';
-import { PoisonList } from '../batcher/poison-list.ts';
+import { createBisection, type RunningText } from '../batcher/bisection.ts';
+import { Quarantine } from '../batcher/quarantine.ts';
 import { FloatBlock } from '../vectors/float-block.ts';
 import { headSet } from '../vectors/head.ts';
+import type { TextOutput } from '../vectors/text-output.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 const DENSE = headSet(['dense']);
@@ -24,10 +25,10 @@ const LIMITS: BackendLimits = {
   isOneByOne: true,
 };
 
-/** A text that a runner is given. */
+/** A text of a batch. */
 export interface TestText extends RunningText {
   readonly name: number;
-  readonly ticket: { isSettled: boolean };
+  readonly request: { isSettled: boolean };
 }
 
 /** A row of length one that tells its text. */
@@ -39,15 +40,13 @@ export function rowOf(ids: Int32Array): number[] {
 /** What the backend makes of a batch: its rows, or a throw. */
 export type Behave = (texts: readonly Int32Array[], options: InferOptions) => number[][];
 
-/** A runner over a backend that behaves as it is told, and everything that became of its texts. */
-export function stand(behave: Behave, limits: Partial<BackendLimits> = {}) {
+/** A bisection over a backend that behaves as it is told, and all that became of its texts. */
+export function harness(behave: Behave, limits: Partial<BackendLimits> = {}) {
   const calls: { size: number; avoid: string | undefined }[] = [];
   const outcomes = new Map<number, unknown>();
-  /** How many texts had been told each time that a batch was said to be right. */
-  const toldWhenRight: number[] = [];
   let isDown = false;
   const clock = new VirtualClock();
-  const poison = new PoisonList(clock);
+  const quarantine = new Quarantine(clock);
   const backend: Pick<Backend, 'infer'> = {
     async infer(batch: TokenBatch, options: InferOptions = {}) {
       calls.push({ size: batch.texts.length, avoid: options.avoid });
@@ -55,32 +54,38 @@ export function stand(behave: Behave, limits: Partial<BackendLimits> = {}) {
       return { servedBy: 'one', dense: FloatBlock.of(Float32Array.from(rows.flat())) };
     },
   };
-  const runner = createBatchRunner<TestText>({
+  const settle = (text: TestText, outcome: TextOutput | ServerError): void => {
+    expect(outcomes.has(text.name)).toBe(false);
+    outcomes.set(
+      text.name,
+      outcome instanceof ServerError ? outcome.code : [...(outcome.dense ?? [])],
+    );
+  };
+  const bisection = createBisection<TestText>({
     backend: backend as Backend,
     expected: { dimension: 2, isNormalized: true },
-    poison,
+    quarantine,
     whenReady: async () => !isDown,
-    settle(text, outcome) {
-      expect(outcomes.has(text.name)).toBe(false);
-      outcomes.set(
-        text.name,
-        outcome instanceof ServerError ? outcome.code : [...(outcome.dense ?? [])],
-      );
-    },
+    settle,
   });
   const texts = (count: number): TestText[] =>
     Array.from({ length: count }, (_, name) => {
       const ids = Int32Array.of(0, 10 + name, 2);
-      return { name, ids, paddedLength: 8, heads: DENSE, ticket: { isSettled: false } };
+      return { name, ids, paddedLength: 8, heads: DENSE, request: { isSettled: false } };
     });
-  const run = (all: readonly TestText[]) =>
-    runner.run({ texts: all, abort: new AbortController() }, { ...LIMITS, ...limits }, () =>
-      toldWhenRight.push(outcomes.size),
-    );
+  const run = async (all: readonly TestText[]) => {
+    const batch = { texts: all, abort: new AbortController(), limits: { ...LIMITS, ...limits } };
+    const first = await bisection.attempt(batch);
+    const toldCount = outcomes.size;
+    const isRight = first.failed.length === 0;
+    if (isRight) for (const [at, text] of all.entries()) settle(text, first.outputs[at]);
+    const rescueCallCount = isRight ? 0 : await bisection.rescue(batch, first);
+    return { error: first.failed[0]?.error, rescueCallCount, isRight, toldCount };
+  };
   const goDown = (): void => {
     isDown = true;
   };
-  return { calls, outcomes, toldWhenRight, poison, texts, run, goDown };
+  return { calls, outcomes, quarantine, texts, run, goDown };
 }
 
 /** The right row of each text. */
