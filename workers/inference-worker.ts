@@ -1,14 +1,13 @@
-import type { InferenceEngine } from '../src/backend/local/inference-engine.ts';
+import { type InferenceEngine, openEngine } from '../src/backend/local/inference-engine.ts';
 import type {
-  InferenceFacts,
-  InferenceGreeting,
-  InferenceJob,
+  InferenceInit,
   InferenceMessage,
-  InferenceReply,
+  InferenceReady,
+  InferenceRequest,
+  InferenceResponse,
 } from '../src/backend/local/inference-protocol.ts';
-import { openEngine } from '../src/backend/local/open-engine.ts';
 import { describeError } from '../src/base/log.ts';
-import type { WorkerGreeting } from '../src/base/worker-host.ts';
+import type { WorkerStart } from '../src/base/worker-host.ts';
 
 declare const self: Worker;
 
@@ -16,42 +15,45 @@ declare const self: Worker;
 let engine: InferenceEngine | undefined;
 let previous: Promise<void> = Promise.resolve();
 
-self.onmessage = (event: MessageEvent<InferenceGreeting | InferenceMessage>) => {
+self.onmessage = (event: MessageEvent<InferenceInit | InferenceMessage>) => {
   previous = previous.then(() => handle(event.data));
 };
 
-async function handle(message: InferenceGreeting | InferenceMessage): Promise<void> {
-  if (message === 'end') {
+async function handle(message: InferenceInit | InferenceMessage): Promise<void> {
+  if (message === 'shutdown') {
     await engine?.release();
     process.exit(0);
   }
-  if (engine !== undefined) return answer(engine, message as InferenceJob);
+  if (engine !== undefined) return answer(engine, message as InferenceRequest);
   try {
-    engine = await openEngine(message as InferenceGreeting);
-    greet({ kind: 'ready', facts: engine.facts });
+    engine = await openEngine(message as InferenceInit);
+    report({ kind: 'ready', ready: engine.ready });
   } catch (error) {
-    greet({ kind: 'failed', reason: `The model cannot be loaded: ${describeError(error)}` });
+    report({ kind: 'failed', reason: `The model cannot be loaded: ${describeError(error)}` });
     return;
   }
   // Without it a lone text takes longer, and nothing else is amiss.
   await engine.widen().catch(() => undefined);
 }
 
-function greet(greeting: WorkerGreeting<InferenceFacts>): void {
-  self.postMessage(greeting);
+function report(first: WorkerStart<InferenceReady>): void {
+  self.postMessage(first);
 }
 
-async function answer(model: InferenceEngine, job: InferenceJob): Promise<void> {
+async function answer(model: InferenceEngine, request: InferenceRequest): Promise<void> {
   try {
-    const outputs = await model.run(job);
-    const reply: InferenceReply = { jobId: job.jobId, outputs };
+    const outputs = await model.run(request);
+    const response: InferenceResponse = { messageId: request.messageId, outputs };
     const arrays = Object.values(outputs);
     self.postMessage(
-      reply,
+      response,
       arrays.map((array) => array.buffer),
     );
   } catch (error) {
-    const reply: InferenceReply = { jobId: job.jobId, reason: describeError(error) };
-    self.postMessage(reply);
+    const response: InferenceResponse = {
+      messageId: request.messageId,
+      reason: describeError(error),
+    };
+    self.postMessage(response);
   }
 }

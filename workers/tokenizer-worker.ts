@@ -1,5 +1,5 @@
 import { describeError } from '../src/base/log.ts';
-import type { WorkerGreeting } from '../src/base/worker-host.ts';
+import type { WorkerStart } from '../src/base/worker-host.ts';
 import {
   loadTokenizerEngine,
   type TokenizerEngine,
@@ -20,13 +20,13 @@ self.onmessage = async (event: MessageEvent<TokenizerInit | TokenizerRequest>) =
   if (engine !== undefined) return answer(engine, event.data as TokenizerRequest);
   try {
     engine = await loadTokenizerEngine(event.data as TokenizerInit);
-    report({ kind: 'ready', facts: engine.ready });
+    report({ kind: 'ready', ready: engine.ready });
   } catch (error) {
     report({ kind: 'failed', reason: `The tokenizer cannot be loaded: ${describeError(error)}` });
   }
 };
 
-function report(first: WorkerGreeting<TokenizerReady>): void {
+function report(first: WorkerStart<TokenizerReady>): void {
   self.postMessage(first);
 }
 

@@ -2,9 +2,9 @@ import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import { until } from '../testing/until.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
 import type {
-  ScriptedFacts,
-  ScriptedGreeting,
-  ScriptedJob,
+  ScriptedInit,
+  ScriptedReady,
+  ScriptedRequest,
   StartScript,
 } from '../testing/workers/scripted-worker.ts';
 import { createLog } from './log.ts';
@@ -15,7 +15,7 @@ import { createWorkerHost, type WorkerHost } from './worker-host.ts';
  *
  * Faults that were planted in the code by hand, and that this suite caught: restarts without end,
  * or none; a deadline that is not kept or not cancelled; a death told for a start, or told twice; a
- * late reply taken for a greeting; a closed host that starts again.
+ * late response taken for a start; a closed host that starts again.
  */
 
 const URL_OF_WORKER = new URL('../testing/workers/scripted-worker.ts', import.meta.url);
@@ -28,7 +28,7 @@ let deaths: string[];
 /** Starts, and exits on command. */
 let counts: Int32Array<SharedArrayBuffer>;
 let loggedDeathCount: number;
-let host: WorkerHost<ScriptedJob, ScriptedFacts>;
+let host: WorkerHost<ScriptedRequest, ScriptedReady>;
 
 beforeEach(() => {
   clock = new VirtualClock();
@@ -44,18 +44,18 @@ function start(...starts: readonly StartScript[]): void {
   startWith({ starts });
 }
 
-function startWith(options: { starts: readonly StartScript[]; farewell?: ScriptedJob }): void {
-  const { starts, farewell } = options;
-  host = createWorkerHost<ScriptedGreeting, ScriptedJob, { value: number }, ScriptedFacts>({
+function startWith(options: { starts: readonly StartScript[]; shutdown?: ScriptedRequest }): void {
+  const { starts, shutdown } = options;
+  host = createWorkerHost<ScriptedInit, ScriptedRequest, { value: number }, ScriptedReady>({
     name: 'scripted',
     url: URL_OF_WORKER,
-    greeting: { starts, counts: counts.buffer },
-    ...(farewell === undefined ? {} : { farewell }),
+    init: { starts, counts: counts.buffer },
+    ...(shutdown === undefined ? {} : { shutdown }),
     startMsMax: START_MS_MAX,
     restartsMax: RESTARTS_MAX,
     clock,
     log: createLog({ level: 'error', write: () => loggedDeathCount++ }),
-    onReply: (reply) => replies.push(reply),
+    onResponse: (reply) => replies.push(reply),
     onDeath: (reason) => deaths.push(reason),
   });
 }
@@ -69,12 +69,12 @@ async function untilWithRestarts(what: string, condition: () => boolean): Promis
 }
 
 describe('a start', () => {
-  test('that works gives facts, and jobs are answered', async () => {
+  test('that works says what is ready, and requests are answered', async () => {
     start('ready');
-    expect(host.facts).toBeUndefined();
+    expect(host.ready).toBeUndefined();
     expect(host.reason).toContain('starting');
     await host.started;
-    expect([host.facts?.start, host.reason]).toEqual([1, '']);
+    expect([host.ready?.start, host.reason]).toEqual([1, '']);
     host.send({ kind: 'answer', value: 21 });
     await until('it answers', () => replies.length > 0);
     expect(replies).toEqual([{ value: 42 }]);
@@ -87,19 +87,19 @@ describe('a start', () => {
       await untilWithRestarts('it gives up', () => host.reason.includes('was started'));
       await host.started;
       expect(counts[0]).toBe(RESTARTS_MAX + 1);
-      expect(host.facts).toBeUndefined();
+      expect(host.ready).toBeUndefined();
       expect(host.reason).toContain(`${RESTARTS_MAX + 1} times`);
       await clock.advance(100_000);
       expect(counts[0]).toBe(RESTARTS_MAX + 1);
-      // It never ran, so no job can have died with it.
+      // It never ran, so no request can have died with it.
       expect(deaths).toEqual([]);
     });
   }
 
   test('that fails at first works in the end', async () => {
     start('failed', 'throws', 'ready');
-    await untilWithRestarts('it runs', () => host.facts !== undefined);
-    expect([host.facts?.start, host.reason]).toEqual([3, '']);
+    await untilWithRestarts('it runs', () => host.ready !== undefined);
+    expect([host.ready?.start, host.reason]).toEqual([3, '']);
   });
 
   test('that says nothing is ended at its deadline', async () => {
@@ -108,8 +108,8 @@ describe('a start', () => {
     await clock.advance(START_MS_MAX - 1);
     expect(counts[0]).toBe(1);
     await clock.advance(1);
-    await untilWithRestarts('the next one runs', () => host.facts !== undefined);
-    expect(host.facts?.start).toBe(2);
+    await untilWithRestarts('the next one runs', () => host.ready !== undefined);
+    expect(host.ready?.start).toBe(2);
   });
 
   test('waits longer after each death in a row', async () => {
@@ -134,10 +134,10 @@ describe('a worker that dies at work', () => {
       await host.started;
       host.send({ kind, value: 5 });
       await until('the death is told', () => deaths.length > 0);
-      expect(host.facts).toBeUndefined();
+      expect(host.ready).toBeUndefined();
       expect(host.reason).not.toBe('');
-      await untilWithRestarts('the next one runs', () => host.facts !== undefined);
-      expect([host.facts?.start, host.reason, deaths.length]).toEqual([2, '', 1]);
+      await untilWithRestarts('the next one runs', () => host.ready !== undefined);
+      expect([host.ready?.start, host.reason, deaths.length]).toEqual([2, '', 1]);
       host.send({ kind: 'answer', value: 1 });
       await until('it answers', () => replies.length > 0);
       expect(replies).toEqual([{ value: 2 }]);
@@ -150,9 +150,9 @@ describe('a worker that dies at work', () => {
     for (let death = 1; death <= RESTARTS_MAX + 3; death++) {
       host.send({ kind: 'exit', value: death });
       await until('the death is told', () => deaths.length === death);
-      await untilWithRestarts('the next one runs', () => host.facts !== undefined);
+      await untilWithRestarts('the next one runs', () => host.ready !== undefined);
     }
-    expect(host.facts?.start).toBe(RESTARTS_MAX + 4);
+    expect(host.ready?.start).toBe(RESTARTS_MAX + 4);
   });
 });
 
@@ -161,20 +161,20 @@ describe('a closed host', () => {
     start('ready');
     await host.started;
     host.close();
-    expect([host.facts, host.reason]).toEqual([undefined, 'scripted was closed.']);
+    expect([host.ready, host.reason]).toEqual([undefined, 'scripted was closed.']);
     host.send({ kind: 'answer', value: 1 });
     await clock.advance(100_000);
     expect([counts[0], replies.length, deaths.length]).toEqual([1, 0, 0]);
   });
 
-  test('lets its worker end by itself, and takes no late reply for a greeting', async () => {
-    startWith({ starts: ['ready'], farewell: { kind: 'exit', value: 0 } });
+  test('lets its worker end by itself, and takes no late response for a start', async () => {
+    startWith({ starts: ['ready'], shutdown: { kind: 'exit', value: 0 } });
     await host.started;
     host.send({ kind: 'answer', value: 1 });
     host.close();
     await until('the worker has answered and gone', () => counts[1] === 1);
     await clock.advance(100_000);
-    expect([host.facts, host.reason]).toEqual([undefined, 'scripted was closed.']);
+    expect([host.ready, host.reason]).toEqual([undefined, 'scripted was closed.']);
     expect([counts[0], replies.length, deaths.length]).toEqual([1, 0, 0]);
   });
 
@@ -192,6 +192,6 @@ describe('a closed host', () => {
     start('silent');
     host.close();
     await host.started;
-    expect(host.facts).toBeUndefined();
+    expect(host.ready).toBeUndefined();
   });
 });

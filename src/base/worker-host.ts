@@ -3,47 +3,46 @@ import { describeError, type Log } from './log.ts';
 import { restartDelayMs } from './restart-delay.ts';
 
 /**
- * What every worker of ours says first: that it is up, with facts about what it loaded, or why it
- * is not.
+ * The first message of every worker: that it is ready and what it has loaded, or why it failed.
  */
-export type WorkerGreeting<Facts> =
-  | { readonly kind: 'ready'; readonly facts: Facts }
+export type WorkerStart<Ready> =
+  | { readonly kind: 'ready'; readonly ready: Ready }
   | { readonly kind: 'failed'; readonly reason: string };
 
 /** One worker thread that is replaced when it dies. */
-export interface WorkerHost<Job, Facts> {
+export interface WorkerHost<Request, Ready> {
   /**
-   * Facts of the running worker; undefined while it starts, after it has failed for good, and once
-   * closed.
+   * What the running worker said of itself; undefined while it starts, after it has failed for
+   * good, and once closed.
    */
-  readonly facts: Facts | undefined;
+  readonly ready: Ready | undefined;
   /** Why there is no running worker; empty while there is one. */
   readonly reason: string;
   /** Settles when the first start has succeeded, or has failed for good. */
   readonly started: Promise<void>;
   /**
-   * Sends a job to the running worker. `transfer` moves the buffers: the caller no longer owns
+   * Sends a request to the running worker. `transfer` moves the buffers: the caller no longer owns
    * them.
    */
-  send(job: Job, transfer?: ArrayBuffer[]): void;
+  send(request: Request, transfer?: ArrayBuffer[]): void;
   close(): void;
 }
 
 /**
  * Starts a worker and keeps it running.
  *
- * A worker that dies while it works is replaced at once, and `onDeath` fails its jobs. One that
+ * A worker that dies while it works is replaced at once, and `onDeath` fails its requests. One that
  * dies while it starts is tried again `restartsMax` times in a row and then left dead, since a
  * missing file does not heal by itself.
  *
- * @param options.greeting the first message to the worker: what it shall load.
- * @param options.onReply called with each message after the worker's own greeting.
+ * @param options.init the first message to the worker: what it shall load.
+ * @param options.onResponse called with each message after the worker's own init.
  * @param options.onDeath called each time a worker that was ready has died.
  */
-export function createWorkerHost<Greeting, Job, Reply, Facts>(options: {
+export function createWorkerHost<Init, Request, Response, Ready>(options: {
   name: string;
   url: URL;
-  greeting: Greeting;
+  init: Init;
   startMsMax: number;
   restartsMax: number;
   clock: Clock;
@@ -52,13 +51,13 @@ export function createWorkerHost<Greeting, Job, Reply, Facts>(options: {
    * Asks the worker to end by itself, after what it does now. Without it a worker is terminated on
    * the spot, which a native addon that is computing does not survive: it takes the process along.
    */
-  farewell?: Job;
-  onReply: (reply: Reply) => void;
+  shutdown?: Request;
+  onResponse: (response: Response) => void;
   onDeath: (reason: string) => void;
-}): WorkerHost<Job, Facts> {
-  const { name, url, greeting, clock, log } = options;
+}): WorkerHost<Request, Ready> {
+  const { name, url, init, clock, log } = options;
   let worker: Worker | undefined;
-  let facts: Facts | undefined;
+  let ready: Ready | undefined;
   let reason = `${name} is starting.`;
   let deathsInARow = 0;
   let isClosed = false;
@@ -83,33 +82,33 @@ export function createWorkerHost<Greeting, Job, Reply, Facts>(options: {
     };
     current.onmessage = (event: MessageEvent) => {
       if (isOver || isClosed) return;
-      if (facts !== undefined) options.onReply(event.data as Reply);
-      else greeted(event.data as WorkerGreeting<Facts>);
+      if (ready !== undefined) options.onResponse(event.data as Response);
+      else greeted(event.data as WorkerStart<Ready>);
     };
-    const greeted = (first: WorkerGreeting<Facts>): void => {
+    const greeted = (first: WorkerStart<Ready>): void => {
       if (first.kind === 'failed') {
         die(first.reason);
         return;
       }
       cancelDeadline();
-      facts = first.facts;
+      ready = first.ready;
       reason = '';
       deathsInARow = 0;
       settleStart();
     };
     current.onerror = (event: ErrorEvent) => die(`${name} died: ${event.message}`);
     current.addEventListener('close', () => die(`${name} ended by itself.`));
-    current.postMessage(greeting);
+    current.postMessage(init);
   }
 
   function dismiss(leaving: Worker): void {
-    if (options.farewell === undefined) leaving.terminate();
-    else leaving.postMessage(options.farewell);
+    if (options.shutdown === undefined) leaving.terminate();
+    else leaving.postMessage(options.shutdown);
   }
 
   function onEnd(why: string): void {
-    const wasReady = facts !== undefined;
-    facts = undefined;
+    const wasReady = ready !== undefined;
+    ready = undefined;
     reason = why;
     worker = undefined;
     deathsInARow = wasReady ? 1 : deathsInARow + 1;
@@ -131,21 +130,21 @@ export function createWorkerHost<Greeting, Job, Reply, Facts>(options: {
     onEnd(`${name} could not be created: ${describeError(error)}`);
   }
   return {
-    get facts() {
-      return facts;
+    get ready() {
+      return ready;
     },
     get reason() {
       return reason;
     },
     started,
-    send(job, transfer = []) {
-      worker?.postMessage(job, transfer);
+    send(request, transfer = []) {
+      worker?.postMessage(request, transfer);
     },
     close() {
       isClosed = true;
       if (worker !== undefined) dismiss(worker);
       worker = undefined;
-      facts = undefined;
+      ready = undefined;
       reason = `${name} was closed.`;
       settleStart();
     },

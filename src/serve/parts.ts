@@ -4,9 +4,9 @@ import packageJson from '../../package.json';
 import { createAdmission } from '../admission/admission.ts';
 import type { Backend } from '../backend/contract.ts';
 import { createFallbackBackend } from '../backend/fallback-backend.ts';
-import { createEmbeddedBackend, type EmbeddedBackend } from '../backend/local/embedded-backend.ts';
-import { modelBytesOf, planEmbedded } from '../backend/local/embedded-plan.ts';
+import { createLocalBackend, type LocalBackend } from '../backend/local/local-backend.ts';
 import { chooseModelFile } from '../backend/local/model-file.ts';
+import { layoutSessions, modelBytesOf } from '../backend/local/session-layout.ts';
 import { createTritonBackend } from '../backend/triton/triton-backend.ts';
 import { createTritonCall } from '../backend/triton/triton-call.ts';
 import type { Clock } from '../base/clock.ts';
@@ -182,7 +182,7 @@ function createBackend(options: BackendParts): { backend: Backend; started: Prom
   return { backend, started: backend.started };
 }
 
-function embedded({ config, manifest, clock, log }: BackendParts): EmbeddedBackend {
+function embedded({ config, manifest, clock, log }: BackendParts): LocalBackend {
   const { dimension, outputs } = manifest;
   const paths = chooseModelFile({
     folder: resolve(config.modelsDir, manifest.id),
@@ -190,16 +190,16 @@ function embedded({ config, manifest, clock, log }: BackendParts): EmbeddedBacke
     named: config.embeddedModelFile,
     runtimeVersion: packageJson.dependencies['onnxruntime-node'],
   });
-  const { threadCount, wideThreadCount, ...spread } = planEmbedded({
+  const { threadCount, wideThreadCount, ...layout } = layoutSessions({
     modelBytes: modelBytesOf(paths.modelPath),
     slotCount: config.embeddedSlots,
     threadCount: config.embeddedThreads,
     coreCount: availableParallelism(),
   });
-  return createEmbeddedBackend({
-    ...spread,
+  return createLocalBackend({
+    ...layout,
     workerUrl: INFERENCE_WORKER,
-    greeting: { ...paths, threadCount, wideThreadCount, outputs, dimension },
+    init: { ...paths, threadCount, wideThreadCount, outputs, dimension },
     startMsMax: config.workerStartMs,
     restartsMax: config.workerRestartsMax,
     clock,

@@ -1,11 +1,13 @@
 import { existsSync } from 'node:fs';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import { type Head, valuesPerText } from '../../vectors/head.ts';
-import type {
-  InferenceFacts,
-  InferenceGreeting,
-  InferenceJob,
-  InferenceOutputs,
+import { describeError } from '../../base/log.ts';
+import { type Head, headSet, valuesPerText } from '../../vectors/head.ts';
+import {
+  type InferenceInit,
+  type InferenceOutputs,
+  type InferenceReady,
+  type InferenceRequest,
+  joinTokenIds,
 } from './inference-protocol.ts';
 import { disableRuntimeTelemetry } from './runtime-telemetry.ts';
 
@@ -13,9 +15,9 @@ import { disableRuntimeTelemetry } from './runtime-telemetry.ts';
  * Runs a model on the thread that calls it: `run` blocks that thread for as long as it computes.
  */
 export interface InferenceEngine {
-  readonly facts: InferenceFacts;
-  /** @returns one array for each head of the job, owned by the caller. */
-  run(job: InferenceJob): Promise<InferenceOutputs>;
+  readonly ready: InferenceReady;
+  /** @returns one array for each head of the request, owned by the caller. */
+  run(request: InferenceRequest): Promise<InferenceOutputs>;
   /**
    * Loads the model a second time, over all cores, for texts that have the machine to themselves.
    * Both sessions give the same bits.
@@ -26,13 +28,66 @@ export interface InferenceEngine {
 }
 
 /**
+ * Loads a model and proves that it computes: its mapped copy where there is one, and the plain file
+ * where that fails. `ready` then says why.
+ *
+ * @throws Error with a sentence for the operator, when the plain file fails too.
+ */
+export async function openEngine(init: InferenceInit): Promise<InferenceEngine> {
+  const { mappedPath } = init;
+  if (mappedPath === undefined) return openProven(init);
+  try {
+    return await openProven({ ...init, modelPath: mappedPath });
+  } catch (error) {
+    const engine = await openProven(init);
+    return { ...engine, ready: { ...engine.ready, mappedRefusal: describeError(error) } };
+  }
+}
+
+async function openProven(init: InferenceInit): Promise<InferenceEngine> {
+  const engine = await loadInferenceEngine(init);
+  try {
+    await proveEngine(engine, init);
+    return engine;
+  } catch (error) {
+    await engine.release();
+    throw error;
+  }
+}
+
+/**
+ * Runs `<s> </s>` through a model that was just loaded: what loads need not compute, and only a
+ * real inference shows it.
+ *
+ * @throws Error with a sentence for the operator.
+ */
+async function proveEngine(engine: InferenceEngine, init: InferenceInit): Promise<void> {
+  const size = { dimension: init.dimension, paddedLength: 2 };
+  const heads = headSet(Object.keys(init.outputs) as Head[]);
+  const outputs = await engine.run({
+    messageId: 0,
+    ...joinTokenIds([[0, 2]]),
+    heads,
+    isAlone: false,
+  });
+  for (const head of heads) {
+    const values = outputs[head];
+    const count = valuesPerText(head, size);
+    if (values?.length !== count) {
+      throw new Error(`the output ${head} has ${values?.length} values for a text, not ${count}`);
+    }
+    if (!values.every(Number.isFinite)) throw new Error(`the output ${head} is not finite`);
+  }
+}
+
+/**
  * Loads a graph with an input `input_ids`, int64 `[batch, sequence]`, perhaps an `attention_mask`
  * of the same form, and float32 outputs of the names that the manifest gives.
  */
-export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<InferenceEngine> {
-  const { modelPath, outputs } = greeting;
+export async function loadInferenceEngine(init: InferenceInit): Promise<InferenceEngine> {
+  const { modelPath, outputs } = init;
   if (!existsSync(modelPath)) throw new Error(`${modelPath} is missing; run ./run.sh to fetch it`);
-  const session = await openSession(modelPath, greeting.threadCount);
+  const session = await openSession(modelPath, init.threadCount);
   let wide: InferenceSession | undefined;
   const missing = Object.values(outputs).find((name) => !session.outputNames.includes(name));
   if (missing !== undefined) {
@@ -49,17 +104,17 @@ export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<
 
   const takesMask = session.inputNames.includes('attention_mask');
 
-  async function runText(ids: BigInt64Array, job: InferenceJob): Promise<InferenceOutputs> {
+  async function runText(ids: BigInt64Array, request: InferenceRequest): Promise<InferenceOutputs> {
     const shape = [1, ids.length];
     const feeds: Record<string, Tensor> = { input_ids: new Tensor('int64', ids, shape) };
     if (takesMask) {
       const mask = new BigInt64Array(ids.length).fill(1n);
       feeds.attention_mask = new Tensor('int64', mask, shape);
     }
-    const chosen = job.isAlone && wide !== undefined ? wide : session;
-    const results = await chosen.run(feeds, job.heads.map(nameOf));
+    const chosen = request.isAlone && wide !== undefined ? wide : session;
+    const results = await chosen.run(feeds, request.heads.map(nameOf));
     const arrays: { -readonly [H in Head]?: Float32Array<ArrayBuffer> } = {};
-    for (const head of job.heads) {
+    for (const head of request.heads) {
       const { type, data } = results[nameOf(head)];
       if (type !== 'float32') throw new Error(`Output ${nameOf(head)} is ${type}, not float32.`);
       // The one copy: what ONNX Runtime hands out is its own memory and cannot be transferred.
@@ -69,24 +124,24 @@ export async function loadInferenceEngine(greeting: InferenceGreeting): Promise<
   }
 
   /** One text after the other, each without padding: none has neighbours that could change it. */
-  async function run(job: InferenceJob): Promise<InferenceOutputs> {
-    const ids = new BigInt64Array(job.ids.buffer);
+  async function run(request: InferenceRequest): Promise<InferenceOutputs> {
+    const ids = new BigInt64Array(request.tokenIds.buffer);
     const parts: InferenceOutputs[] = [];
     let start = 0;
-    for (const count of job.tokenCounts) {
-      parts.push(await runText(ids.subarray(start, start + count), job));
+    for (const count of request.tokenCounts) {
+      parts.push(await runText(ids.subarray(start, start + count), request));
       start += count;
     }
-    return parts.length === 1 ? parts[0] : joinOutputs(job, parts, greeting.dimension);
+    return parts.length === 1 ? parts[0] : joinOutputs(request, parts, init.dimension);
   }
 
-  const facts = { outputNames: session.outputNames };
+  const ready = { outputNames: session.outputNames };
   return {
-    facts,
+    ready,
     run,
     async widen() {
-      if (greeting.wideThreadCount === 0) return;
-      wide = await openSession(modelPath, greeting.wideThreadCount);
+      if (init.wideThreadCount === 0) return;
+      wide = await openSession(modelPath, init.wideThreadCount);
     },
     async release() {
       await session.release();
@@ -114,13 +169,13 @@ export function openSession(
 
 /** Puts the outputs of texts that ran alone where a padded batch would have them. */
 function joinOutputs(
-  job: InferenceJob,
+  request: InferenceRequest,
   parts: readonly InferenceOutputs[],
   dimension: number,
 ): InferenceOutputs {
-  const paddedLength = Math.max(...job.tokenCounts);
+  const paddedLength = Math.max(...request.tokenCounts);
   const joined: { -readonly [H in Head]?: Float32Array<ArrayBuffer> } = {};
-  for (const head of job.heads) {
+  for (const head of request.heads) {
     const each = valuesPerText(head, { dimension, paddedLength });
     const all = new Float32Array(each * parts.length);
     for (const [index, part] of parts.entries()) all.set(part[head] ?? [], index * each);

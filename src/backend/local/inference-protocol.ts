@@ -1,11 +1,12 @@
 import type { Head } from '../../vectors/head.ts';
 
 /**
- * Every message between the main thread and an inference worker. Tensors are transferred both ways.
+ * Every message between the main thread and an inference worker: Init in, Ready out, then Requests
+ * in and Responses out, and Shutdown in. Tensors are transferred both ways, never copied.
  */
 
-/** First message to a worker: which model to load, and how. */
-export interface InferenceGreeting {
+/** The first message to a worker: which model to load, and how. */
+export interface InferenceInit {
   /** The ONNX file. */
   readonly modelPath: string;
   /** A copy of it whose weights are mapped: tried first. */
@@ -18,41 +19,47 @@ export interface InferenceGreeting {
   readonly dimension: number;
 }
 
-/** What a worker found in the graph. */
-export interface InferenceFacts {
+/** What a worker says of its model once it is ready. */
+export interface InferenceReady {
   readonly outputNames: readonly string[];
   /** Why the mapped copy is not what runs, although there is one. */
   readonly mappedRefusal?: string;
 }
 
-/** What a worker may be told after the greeting: to compute, or to end once it has. */
-export type InferenceMessage = InferenceJob | 'end';
+/**
+ * Asks a worker to end by itself, after what it does now: ONNX Runtime does not survive that its
+ * thread is terminated while it computes.
+ */
+export type InferenceShutdown = 'shutdown';
 
-/** The token ids of some texts. */
-export interface JobTokens {
+/** Every message to a worker after Init. */
+export type InferenceMessage = InferenceRequest | InferenceShutdown;
+
+/** The token ids of some texts, joined. */
+export interface JoinedTokenIds {
   /** Of all texts, one after the other, as int64: little-endian, low word first. */
-  readonly ids: Int32Array<ArrayBuffer>;
+  readonly tokenIds: Int32Array<ArrayBuffer>;
   /** One for each text. */
   readonly tokenCounts: readonly number[];
 }
 
 /** Texts to be computed one by one. */
-export interface InferenceJob extends JobTokens {
-  readonly jobId: number;
+export interface InferenceRequest extends JoinedTokenIds {
+  readonly messageId: number;
   readonly heads: readonly Head[];
   /** Nothing else is being computed: the wide session may have all cores. */
   readonly isAlone: boolean;
 }
 
-/** Puts texts into the form of a job. No BigInt is made for any token: an id fits its low word. */
-export function tokensOfJob(texts: readonly ArrayLike<number>[]): JobTokens {
-  const tokenCounts = texts.map(({ length }) => length);
-  const ids = new Int32Array(2 * tokenCounts.reduce((sum, count) => sum + count, 0));
+/** Joins the token ids of some texts. No BigInt is made for any token: an id fits its low word. */
+export function joinTokenIds(idsOfTexts: readonly ArrayLike<number>[]): JoinedTokenIds {
+  const tokenCounts = idsOfTexts.map(({ length }) => length);
+  const tokenIds = new Int32Array(2 * tokenCounts.reduce((sum, count) => sum + count, 0));
   let at = 0;
-  for (const text of texts) {
-    for (let index = 0; index < text.length; index++, at += 2) ids[at] = text[index];
+  for (const ids of idsOfTexts) {
+    for (let index = 0; index < ids.length; index++, at += 2) tokenIds[at] = ids[index];
   }
-  return { ids, tokenCounts };
+  return { tokenIds, tokenCounts };
 }
 
 /**
@@ -61,8 +68,8 @@ export function tokensOfJob(texts: readonly ArrayLike<number>[]): JobTokens {
  */
 export type InferenceOutputs = { readonly [H in Head]?: Float32Array<ArrayBuffer> };
 
-/** The answer to one job, or why there is none. */
-export type InferenceReply = { readonly jobId: number } & (
+/** The response to one request, or why there is none. */
+export type InferenceResponse = { readonly messageId: number } & (
   | { readonly outputs: InferenceOutputs }
   | { readonly reason: string }
 );

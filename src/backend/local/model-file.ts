@@ -1,6 +1,5 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join, parse, resolve } from 'node:path';
-import { hasInt8DotProduct } from './processor.ts';
 
 /** What a manifest tells of a file, as far as it matters here. */
 export interface ListedFile {
@@ -68,4 +67,23 @@ export function mappedPathOf(
 /** What the folders of all mapped copies of a model file begin with. */
 export function mappedPrefixOf(modelPath: string): string {
   return `${parse(modelPath).name}.mapped-`;
+}
+
+/**
+ * Linux's names of the instructions that multiply and add bytes: VNNI on x64, dot product on ARM.
+ */
+const FLAGS = /\b(avx512_vnni|avx_vnni|asimddp|i8mm)\b/;
+
+/**
+ * Whether this processor multiplies and adds bytes in one instruction. Without it int8 matrices are
+ * no faster than others, and some kernels saturate.
+ */
+export function hasInt8DotProduct(): boolean {
+  // Every ARM processor that macOS runs on has it.
+  if (process.platform === 'darwin') return process.arch === 'arm64';
+  try {
+    return FLAGS.test(readFileSync('/proc/cpuinfo', 'latin1'));
+  } catch {
+    return false;
+  }
 }

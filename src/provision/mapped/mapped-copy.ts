@@ -1,7 +1,7 @@
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { isLargeModel } from '../../backend/local/embedded-plan.ts';
 import { mappedPathOf, mappedPrefixOf, usableModelFile } from '../../backend/local/model-file.ts';
+import { isLargeModel } from '../../backend/local/session-layout.ts';
 import { removeStalePartials, syncFolder } from '../../model/files.ts';
 import type { ModelManifest } from '../../model/manifest.ts';
 import type { Log } from '../setup/step-error.ts';

@@ -1,7 +1,7 @@
 import { join, relative } from 'node:path';
 import { env } from 'onnxruntime-node';
 import { loadInferenceEngine, openSession } from '../../backend/local/inference-engine.ts';
-import { type InferenceOutputs, tokensOfJob } from '../../backend/local/inference-protocol.ts';
+import { type InferenceOutputs, joinTokenIds } from '../../backend/local/inference-protocol.ts';
 import type { Head } from '../../vectors/head.ts';
 
 /** A model as a manifest describes its outputs. */
@@ -59,8 +59,8 @@ async function rowsOf(model: MappedModel & { modelPath: string }): Promise<Infer
   const engine = await loadInferenceEngine({ ...model, threadCount: 1, wideThreadCount: 0 });
   try {
     return await engine.run({
-      jobId: 0,
-      ...tokensOfJob([Array.from({ length: TOKEN_COUNT }, (_, id) => id)]),
+      messageId: 0,
+      ...joinTokenIds([Array.from({ length: TOKEN_COUNT }, (_, id) => id)]),
       heads: Object.keys(model.outputs) as Head[],
       isAlone: true,
     });

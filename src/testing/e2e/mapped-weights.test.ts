@@ -117,20 +117,20 @@ const FURTHER_MB_MAX = 15;
 test.skipIf(!isLinux)('a further session adds next to no memory (needs /proc)', async () => {
   const { outputs, dimension } = manifest;
   const modelPath = join(folder, file?.path ?? '');
-  const greeting = {
+  const init = {
     ...{ modelPath, mappedPath, outputs, dimension },
     ...{ threadCount: 1, wideThreadCount: 2 },
   };
   const script = `
     import { readFileSync } from 'node:fs';
-    import { openEngine } from './src/backend/embedded/open-engine.ts';
+    import { openEngine } from './src/backend/local/inference-engine.ts';
     const megabytes = () => {
       const [, kilobytes] = /^Anonymous: +([0-9]+)/m.exec(readFileSync('/proc/self/smaps_rollup'));
       return kilobytes / 1024;
     };
     const found = [];
     for (let count = 0; count < 3; count++) {
-      const engine = await openEngine(${JSON.stringify(greeting)});
+      const engine = await openEngine(${JSON.stringify(init)});
       found.push(megabytes());
       if (count < 2) continue;
       await engine.widen();
@@ -144,7 +144,7 @@ test.skipIf(!isLinux)('a further session adds next to no memory (needs /proc)', 
   expect(added.filter((megabytes) => !(megabytes < FURTHER_MB_MAX))).toEqual([]);
 });
 
-// Planted by hand: no second try in open-engine.ts, where the server never started; no warning.
+// Planted by hand: no second try in openEngine, where the server never started; no warning.
 test('a copy that is cut short is told of once, and the plain file serves', async () => {
   const whole = await serve();
   truncateSync(weightsPath, Math.floor(statSync(weightsPath).size / 2));

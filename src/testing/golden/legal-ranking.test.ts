@@ -1,6 +1,7 @@
 import { afterAll, expect, setDefaultTimeout, test } from 'bun:test';
 import { join } from 'node:path';
 import { type InferenceEngine, loadInferenceEngine } from '../../backend/local/inference-engine.ts';
+import { joinTokenIds } from '../../backend/local/inference-protocol.ts';
 import { loadManifest } from '../../model/manifest.ts';
 import { LEGAL_PAIRS } from '../legal-pairs.ts';
 import { createReferenceTokenizer } from '../reference-tokenizer.ts';
@@ -33,9 +34,12 @@ afterAll(async () => {
 
 async function rowOf(engine: InferenceEngine, text: string): Promise<Float32Array> {
   const [{ ids }] = await tokenizer.encode([text], { specialTokens: true });
-  const words = Int32Array.from(ids.flatMap((id) => [id, 0]));
-  const tokens = { ids: words, tokenCounts: [ids.length] };
-  const { dense } = await engine.run({ jobId: 1, ...tokens, heads: ['dense'], isAlone: false });
+  const { dense } = await engine.run({
+    messageId: 1,
+    ...joinTokenIds([ids]),
+    heads: ['dense'],
+    isAlone: false,
+  });
   return dense ?? new Float32Array();
 }
 

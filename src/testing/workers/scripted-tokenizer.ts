@@ -1,4 +1,4 @@
-import type { WorkerGreeting } from '../../base/worker-host.ts';
+import type { WorkerStart } from '../../base/worker-host.ts';
 import type {
   EncodedTexts,
   TokenizerInit,
@@ -44,9 +44,9 @@ self.onmessage = (event: MessageEvent<TokenizerInit | TokenizerRequest>) => {
 
 function begin(init: TokenizerInit): void {
   const isBroken = init.kind === 'transformers.js' && init.modelId === 'broken';
-  const first: WorkerGreeting<TokenizerReady> = isBroken
+  const first: WorkerStart<TokenizerReady> = isBroken
     ? { kind: 'failed', reason: 'tokenizer.json is broken' }
-    : { kind: 'ready', facts: { engine: init.kind } };
+    : { kind: 'ready', ready: { engine: init.kind } };
   self.postMessage(first);
 }
 

@@ -88,8 +88,8 @@ export function createWorkerQueue(options: {
     {
       ...options,
       url: options.workerUrl,
-      greeting: options.init,
-      onReply: onResponse,
+      init: options.init,
+      onResponse,
       onDeath: (why) =>
         failAll('The tokenizer died on these texts; it is being replaced.', { why, isDeath: true }),
     },
@@ -142,7 +142,7 @@ export function createWorkerQueue(options: {
 
   return {
     get ready() {
-      return host.facts;
+      return host.ready;
     },
     get reason() {
       return host.reason;

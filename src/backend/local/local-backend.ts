@@ -13,25 +13,26 @@ import {
   type TokenBatch,
 } from '../contract.ts';
 import {
-  type InferenceFacts,
-  type InferenceGreeting,
+  type InferenceInit,
   type InferenceMessage,
-  type InferenceReply,
-  tokensOfJob,
+  type InferenceReady,
+  type InferenceResponse,
+  joinTokenIds,
 } from './inference-protocol.ts';
 
-/** The embedded backend, and the promise of its first start. */
-export interface EmbeddedBackend extends Backend {
+/** The local backend, served under the name `embedded`, and the promise of its first start. */
+export interface LocalBackend extends Backend {
   /** Settles when every worker has loaded the model, or has failed for good. */
   readonly started: Promise<void>;
 }
 
 interface Slot {
-  readonly host: WorkerHost<InferenceMessage, InferenceFacts>;
-  readonly jobs: Map<number, OpenJob>;
+  readonly host: WorkerHost<InferenceMessage, InferenceReady>;
+  /** By message id. */
+  readonly open: Map<number, OpenRequest>;
 }
 
-interface OpenJob {
+interface OpenRequest {
   readonly batch: { readonly textCount: number; readonly paddedLength: number };
   readonly heads: readonly Head[];
   resolve(output: BatchOutput): void;
@@ -48,22 +49,22 @@ const READY = { isReady: true, reason: '' } as const;
  * short texts ride in one message all the same: each wakes the main thread, and a thread that wakes
  * beside an inference finds its code and data gone from the caches.
  */
-export function createEmbeddedBackend(options: {
+export function createLocalBackend(options: {
   slotCount: number;
   /** Texts that ride in one message to a worker, and tokens of them together. */
   messageTextsMax: number;
   messageTokensMax: number;
   workerUrl: URL;
-  greeting: InferenceGreeting;
+  init: InferenceInit;
   startMsMax: number;
   restartsMax: number;
   clock: Clock;
   log: Log;
-}): EmbeddedBackend {
-  const { greeting } = options;
-  const { dimension } = greeting;
+}): LocalBackend {
+  const { init } = options;
+  const { dimension } = init;
   const slots: Slot[] = [];
-  const heads = Object.keys(greeting.outputs) as Head[];
+  const heads = Object.keys(init.outputs) as Head[];
   let capabilities: BackendCapabilities = {
     heads,
     slotCount: 1,
@@ -74,56 +75,56 @@ export function createEmbeddedBackend(options: {
     launchTokens: 0,
     isOneByOne: true,
   };
-  let nextJobId = 1;
+  let nextMessageId = 1;
 
   for (let index = 0; index < options.slotCount; index++) {
     const host = createWorkerHost<
-      InferenceGreeting,
+      InferenceInit,
       InferenceMessage,
-      InferenceReply,
-      InferenceFacts
+      InferenceResponse,
+      InferenceReady
     >({
       ...options,
-      greeting: index === 0 ? greeting : { ...greeting, wideThreadCount: 0 },
-      farewell: 'end',
+      init: index === 0 ? init : { ...init, wideThreadCount: 0 },
+      shutdown: 'shutdown',
       name: `inference-${index}`,
       url: options.workerUrl,
-      onReply: (reply) => onReply(slots[index], reply),
+      onResponse: (response) => onResponse(slots[index], response),
       onDeath: (why) => failAll(slots[index], diedOf(why)),
     });
-    slots.push({ host, jobs: new Map() });
+    slots.push({ host, open: new Map() });
   }
 
   /** Asked for each request: nothing is allocated here. */
   function runningCount(): number {
     let count = 0;
-    for (const slot of slots) if (slot.host.facts !== undefined) count++;
+    for (const slot of slots) if (slot.host.ready !== undefined) count++;
     return count;
   }
 
   function infer(batch: TokenBatch): Promise<BatchOutput> {
-    const running = slots.filter((slot) => slot.host.facts !== undefined);
+    const running = slots.filter((slot) => slot.host.ready !== undefined);
     if (running.length === 0) return Promise.reject(unavailable(slots[0].host.reason));
-    const idlest = running.reduce((best, slot) => (slot.jobs.size < best.jobs.size ? slot : best));
+    const idlest = running.reduce((best, slot) => (slot.open.size < best.open.size ? slot : best));
     const textCount = batch.texts.length;
     // The first slot has a session over all cores, for a text that has them to itself.
-    const isAlone = textCount === 1 && slots.every((slot) => slot.jobs.size === 0);
-    const tokens = tokensOfJob(batch.texts);
-    const jobId = nextJobId++;
+    const isAlone = textCount === 1 && slots.every((slot) => slot.open.size === 0);
+    const joined = joinTokenIds(batch.texts);
+    const messageId = nextMessageId++;
     return new Promise((resolve, reject) => {
       const { paddedLength, heads } = batch;
-      idlest.jobs.set(jobId, { batch: { textCount, paddedLength }, heads, resolve, reject });
-      idlest.host.send({ jobId, ...tokens, heads, isAlone }, [tokens.ids.buffer]);
+      idlest.open.set(messageId, { batch: { textCount, paddedLength }, heads, resolve, reject });
+      idlest.host.send({ messageId, ...joined, heads, isAlone }, [joined.tokenIds.buffer]);
     });
   }
 
-  function onReply(slot: Slot, reply: InferenceReply): void {
-    const job = slot.jobs.get(reply.jobId);
-    invariant(job !== undefined, 'an inference worker answers jobs it was given, once');
-    slot.jobs.delete(reply.jobId);
-    if ('reason' in reply) {
-      const cause = new BackendFault(reply.reason, { servedBy: 'embedded', isDeath: false });
-      job.reject(
+  function onResponse(slot: Slot, response: InferenceResponse): void {
+    const request = slot.open.get(response.messageId);
+    invariant(request !== undefined, 'an inference worker answers requests it was given, once');
+    slot.open.delete(response.messageId);
+    if ('reason' in response) {
+      const cause = new BackendFault(response.reason, { servedBy: 'embedded', isDeath: false });
+      request.reject(
         new ServerError('EMB_BACKEND_FAILED', 'The model failed on this batch.', { cause }),
       );
       return;
@@ -131,20 +132,20 @@ export function createEmbeddedBackend(options: {
     const output: { -readonly [H in Head]?: FloatBlock } & { servedBy: string } = {
       servedBy: 'embedded',
     };
-    for (const head of job.heads) {
-      const values = reply.outputs[head];
-      const each = valuesPerText(head, { dimension, paddedLength: job.batch.paddedLength });
-      const isWhole = values?.length === job.batch.textCount * each;
+    for (const head of request.heads) {
+      const values = response.outputs[head];
+      const each = valuesPerText(head, { dimension, paddedLength: request.batch.paddedLength });
+      const isWhole = values?.length === request.batch.textCount * each;
       invariant(values !== undefined && isWhole, 'an inference worker answers each head whole');
       output[head] = FloatBlock.of(values);
     }
-    job.resolve(output);
+    request.resolve(output);
   }
 
   /** Once for all workers: they read the same file. */
   function tellRefusal(): void {
-    const refused = slots.find((slot) => slot.host.facts?.mappedRefusal !== undefined);
-    const reason = refused?.host.facts?.mappedRefusal;
+    const refused = slots.find((slot) => slot.host.ready?.mappedRefusal !== undefined);
+    const reason = refused?.host.ready?.mappedRefusal;
     if (reason !== undefined) options.log.warn('mapped-weights-refused', { reason });
   }
 
@@ -173,10 +174,10 @@ export function createEmbeddedBackend(options: {
   };
 }
 
-function failAll({ jobs }: Slot, error: ServerError): void {
-  const open = [...jobs.values()];
-  jobs.clear();
-  for (const job of open) job.reject(error);
+function failAll({ open }: Slot, error: ServerError): void {
+  const failed = [...open.values()];
+  open.clear();
+  for (const request of failed) request.reject(error);
 }
 
 function diedOf(why: string): ServerError {

@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test';
-import { planEmbedded } from './embedded-plan.ts';
+import { layoutSessions } from './session-layout.ts';
 
 const MACHINE = { slotCount: 0, threadCount: 1, coreCount: 8 };
 const SMALL = 80 * 2 ** 20;
@@ -8,23 +8,23 @@ const MANY = { messageTextsMax: 16, messageTokensMax: 320 };
 const ONE = { messageTextsMax: 1, messageTokensMax: 1 };
 
 test('a small model has a worker for each core, and one session over all of them', () => {
-  const plan = planEmbedded({ ...MACHINE, modelBytes: SMALL });
-  expect(plan).toEqual({ slotCount: 8, threadCount: 1, wideThreadCount: 8, ...MANY });
-  const alone = planEmbedded({ ...MACHINE, coreCount: 1, modelBytes: SMALL });
+  const layout = layoutSessions({ ...MACHINE, modelBytes: SMALL });
+  expect(layout).toEqual({ slotCount: 8, threadCount: 1, wideThreadCount: 8, ...MANY });
+  const alone = layoutSessions({ ...MACHINE, coreCount: 1, modelBytes: SMALL });
   expect(alone).toEqual({ slotCount: 1, threadCount: 1, wideThreadCount: 0, ...MANY });
 });
 
 test('a large model is loaded once, over all cores', () => {
-  const plan = planEmbedded({ ...MACHINE, modelBytes: LARGE });
-  expect(plan).toEqual({ slotCount: 1, threadCount: 8, wideThreadCount: 0, ...ONE });
+  const layout = layoutSessions({ ...MACHINE, modelBytes: LARGE });
+  expect(layout).toEqual({ slotCount: 1, threadCount: 8, wideThreadCount: 0, ...ONE });
 });
 
 test('what the settings say holds', () => {
   const told = { slotCount: 2, threadCount: 4, coreCount: 8 };
-  const large = planEmbedded({ ...told, modelBytes: LARGE });
+  const large = layoutSessions({ ...told, modelBytes: LARGE });
   expect(large).toEqual({ slotCount: 2, threadCount: 4, wideThreadCount: 0, ...ONE });
-  const small = planEmbedded({ ...told, modelBytes: SMALL });
+  const small = layoutSessions({ ...told, modelBytes: SMALL });
   expect(small).toEqual({ slotCount: 2, threadCount: 4, wideThreadCount: 8, ...MANY });
-  const threads = planEmbedded({ ...MACHINE, threadCount: 3, modelBytes: LARGE });
+  const threads = layoutSessions({ ...MACHINE, threadCount: 3, modelBytes: LARGE });
   expect(threads).toEqual({ slotCount: 1, threadCount: 3, wideThreadCount: 0, ...ONE });
 });

@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 
-/** How an embedded model is spread over the cores. */
-export interface EmbeddedPlan {
+/** How many sessions of a local model there are, and on how many threads each. */
+export interface SessionLayout {
   readonly slotCount: number;
   /** Threads of each slot's session. */
   readonly threadCount: number;
@@ -36,12 +36,12 @@ const LARGE_BYTES = 512 * 2 ** 20;
  * @param options.slotCount and `options.threadCount` are what the settings say; of 0 slots, this
  * decides.
  */
-export function planEmbedded(options: {
+export function layoutSessions(options: {
   readonly modelBytes: number;
   readonly slotCount: number;
   readonly threadCount: number;
   readonly coreCount: number;
-}): EmbeddedPlan {
+}): SessionLayout {
   const { modelBytes, coreCount, threadCount } = options;
   const isLarge = isLargeModel(modelBytes);
   if (isLarge && options.slotCount === 0) {

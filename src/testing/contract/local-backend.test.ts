@@ -1,6 +1,6 @@
 import { setDefaultTimeout } from 'bun:test';
 import { join } from 'node:path';
-import { createEmbeddedBackend } from '../../backend/local/embedded-backend.ts';
+import { createLocalBackend } from '../../backend/local/local-backend.ts';
 import { systemClock } from '../../base/clock.ts';
 import { createLog } from '../../base/log.ts';
 import { loadManifest } from '../../model/manifest.ts';
@@ -21,12 +21,12 @@ for (const file of ['onnx/model.onnx', 'onnx/model-int8.onnx']) {
     // thread: the same text has the same bits, whichever worker it meets.
     tolerance: 0,
     async open() {
-      const backend = createEmbeddedBackend({
+      const backend = createLocalBackend({
         slotCount: 2,
         messageTextsMax: 16,
         messageTokensMax: 320,
         workerUrl: new URL('../../../workers/inference-worker.ts', import.meta.url),
-        greeting: {
+        init: {
           modelPath: join(MODELS, manifest.id, file),
           threadCount: 1,
           wideThreadCount: 2,
