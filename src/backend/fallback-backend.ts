@@ -2,12 +2,6 @@ import { ServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Backend, BatchOutput, InferOptions, TokenBatch } from './backend.ts';
 
-/** Faults of the way to a backend, which another one need not share. */
-const MAY_PASS_ON: ReadonlySet<string> = new Set([
-  'EMB_BACKEND_UNAVAILABLE',
-  'EMB_BACKEND_TIMEOUT',
-]);
-
 /**
  * One backend, and another of the same model that stands in while the first is down. What a batch
  * was served by is told with its output, and each change is logged.
@@ -40,7 +34,7 @@ export function createFallbackBackend(options: {
       const isPassedOn =
         first === primary &&
         error instanceof ServerError &&
-        MAY_PASS_ON.has(error.code) &&
+        error.mayRepeatElsewhere &&
         standIn.state().isReady &&
         batch.heads.every((head) => standIn.heads().includes(head));
       if (!isPassedOn) throw error;

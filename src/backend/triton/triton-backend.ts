@@ -28,9 +28,6 @@ const LAUNCH_TOKENS = 480;
 /** The Triton backend: its endpoints can be seen, and taken out one by one. */
 export type TritonBackend = Required<Backend>;
 
-/** Faults of the way to the backend, not of the batch. */
-const MAY_REPEAT: ReadonlySet<string> = new Set(['EMB_BACKEND_UNAVAILABLE', 'EMB_BACKEND_TIMEOUT']);
-
 /** The addresses of one family: a machine that has two of them is still one server. */
 const lookUp: ResolveName = async (name) => {
   const found = await lookup(name, { all: true });
@@ -104,7 +101,7 @@ export function createTritonBackend(options: {
       return await first.infer(batch, { isFreshConnection: false, signal });
     } catch (error) {
       if (!(error instanceof ServerError)) throw error;
-      if (MAY_REPEAT.has(error.code)) return await repeat(batch, { first, error, signal });
+      if (error.mayRepeatElsewhere) return await repeat(batch, { first, error, signal });
       throw await blame(first, error);
     }
   }
@@ -126,7 +123,7 @@ export function createTritonBackend(options: {
       return await second.infer(batch, { isFreshConnection: true, signal });
     } catch (again) {
       if (!(again instanceof ServerError)) throw again;
-      if (!MAY_REPEAT.has(again.code)) throw await blame(second, again);
+      if (!again.mayRepeatElsewhere) throw await blame(second, again);
       const isAlive = await second.verify();
       if (again.code !== 'EMB_BACKEND_TIMEOUT' || !isAlive) throw again;
       // Twice too slow on servers that answer others: these texts are what hangs.
