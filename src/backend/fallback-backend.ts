@@ -2,12 +2,6 @@ import { ServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Backend, BatchOutput, InferOptions, TokenBatch } from './contract.ts';
 
-/** Faults on the way to a backend: another backend may not have them. */
-const MAY_PASS_ON: ReadonlySet<string> = new Set([
-  'EMB_BACKEND_UNAVAILABLE',
-  'EMB_BACKEND_TIMEOUT',
-]);
-
 /**
  * One backend, and another of the same model that serves while the first is down. The output of a
  * batch says which of them ran it; each change is logged.
@@ -40,7 +34,7 @@ export function createFallbackBackend(options: {
       const isPassedOn =
         first === primary &&
         error instanceof ServerError &&
-        MAY_PASS_ON.has(error.code) &&
+        error.mayRepeatElsewhere &&
         fallback.state().isReady &&
         batch.heads.every((head) => fallback.capabilities().heads.includes(head));
       if (!isPassedOn) throw error;

@@ -1,8 +1,8 @@
 /**
  * The catalogue of everything that can go wrong for a caller.
  *
- * A code is forever: clients match on it. Each has one HTTP status, and says whether the same call
- * may succeed later. The README's table is checked against this one.
+ * A code is forever: clients match on it. The README's table is checked against this one, and
+ * whoever handles an error asks this table, so that no file keeps a set of codes of its own.
  */
 export const ERRORS = {
   EMB_BODY_MALFORMED: {
@@ -70,6 +70,7 @@ export const ERRORS = {
   EMB_TEXT_REFUSED: {
     status: 422,
     retryable: false,
+    blames: 'text',
     meaning: 'The text has ended a worker twice; it is refused for a while.',
   },
   EMB_TEXTS_TOO_MANY: {
@@ -120,16 +121,19 @@ export const ERRORS = {
   EMB_BACKEND_FAILED: {
     status: 502,
     retryable: true,
+    blames: 'batch',
     meaning: 'The backend refused or failed the batch.',
   },
   EMB_OUTPUT_INVALID: {
     status: 502,
     retryable: true,
+    blames: 'batch',
     meaning: 'The backend answered something that is no vector.',
   },
   EMB_BACKEND_UNAVAILABLE: {
     status: 503,
     retryable: true,
+    repeatElsewhere: true,
     meaning: 'The backend is down or still loading.',
   },
   EMB_SHUTTING_DOWN: {
@@ -140,6 +144,7 @@ export const ERRORS = {
   EMB_BACKEND_TIMEOUT: {
     status: 504,
     retryable: true,
+    repeatElsewhere: true,
     meaning: 'The backend did not answer in time.',
   },
   EMB_DEADLINE_EXCEEDED: {
@@ -147,7 +152,27 @@ export const ERRORS = {
     retryable: true,
     meaning: 'The request waited past its deadline.',
   },
-} as const satisfies Record<string, { status: number; retryable: boolean; meaning: string }>;
+} as const satisfies Record<string, CatalogueEntry>;
+
+/** What the catalogue says of a code. */
+interface CatalogueEntry {
+  /** The HTTP status. */
+  readonly status: number;
+  /** Whether the same request may succeed later. */
+  readonly retryable: boolean;
+  /**
+   * Whether the server may send the same batch to another endpoint at once: the fault lies on the
+   * way to the backend, not in the batch. Default: no.
+   */
+  readonly repeatElsewhere?: boolean;
+  /**
+   * Whose fault it is: one text's own, or that of some text in a batch, which bisection then finds.
+   * Both name the text's field once it is known. Default: neither.
+   */
+  readonly blames?: 'text' | 'batch';
+  /** For the README's table. */
+  readonly meaning: string;
+}
 
 /** A stable error code, as clients see it. */
 export type ErrorCode = keyof typeof ERRORS;
@@ -186,8 +211,21 @@ export class ServerError extends Error {
     return ERRORS[this.code].status;
   }
 
+  /** Whether the same request may succeed later. */
   get retryable(): boolean {
     return ERRORS[this.code].retryable;
+  }
+
+  /** Whether another endpoint may be given the same batch at once. */
+  get mayRepeatElsewhere(): boolean {
+    const entry: CatalogueEntry = ERRORS[this.code];
+    return entry.repeatElsewhere ?? false;
+  }
+
+  /** One text's own, or that of some text in a batch; undefined when no text is to blame. */
+  get blames(): 'text' | 'batch' | undefined {
+    const entry: CatalogueEntry = ERRORS[this.code];
+    return entry.blames;
   }
 }
 

@@ -250,7 +250,7 @@ function nextParts<Text>(
 ): readonly (readonly Text[])[] {
   const { texts, error } = group;
   if (error.code === 'EMB_BACKEND_UNAVAILABLE') return group.isRepeated ? [] : [texts];
-  if (!isOfTheBatch(error)) return [];
+  if (error.blames !== 'batch') return [];
   if (!group.isRepeated && (endpointCount > 1 || texts.length === 1)) return [texts];
   if (texts.length === 1) return [];
   const middle = texts.length >> 1;
@@ -263,11 +263,6 @@ function nextParts<Text>(
  */
 function callsMaxOf(textCount: number): number {
   return 2 + 4 * Math.ceil(Math.log2(textCount));
-}
-
-/** A fault of these texts, or of one of them; not of the way to the backend. */
-function isOfTheBatch(error: ServerError): boolean {
-  return error.code === 'EMB_BACKEND_FAILED' || error.code === 'EMB_OUTPUT_INVALID';
 }
 
 /** Whether the batch has ended the worker or the server that ran it. */

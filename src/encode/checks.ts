@@ -150,15 +150,9 @@ export function joinOutputs(
   };
 }
 
-/** Errors that are a text's own; others are the backend's and name no field. */
-const OF_A_TEXT: ReadonlySet<string> = new Set([
-  'EMB_BACKEND_FAILED',
-  'EMB_OUTPUT_INVALID',
-  'EMB_TEXT_REFUSED',
-]);
-
+/** An error that a text is to blame for names its field. */
 function named(error: ServerError, field: string): ServerError {
-  if (!OF_A_TEXT.has(error.code)) return error;
+  if (error.blames === undefined) return error;
   const { details, cause } = error;
   return new ServerError(error.code, `${field}: ${error.message}`, { ...details, field, cause });
 }

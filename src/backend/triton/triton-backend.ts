@@ -35,9 +35,6 @@ export interface TritonBackend extends Backend {
   readonly endpoints: EndpointControl;
 }
 
-/** Faults of the way to the backend, not of the batch. */
-const MAY_REPEAT: ReadonlySet<string> = new Set(['EMB_BACKEND_UNAVAILABLE', 'EMB_BACKEND_TIMEOUT']);
-
 /** The addresses of one family: a machine that has two of them is still one server. */
 const lookUp: ResolveName = async (name) => {
   const found = await lookup(name, { all: true });
@@ -112,7 +109,7 @@ export function createTritonBackend(options: {
       return await first.infer(batch, { isFreshConnection: false, signal });
     } catch (error) {
       if (!(error instanceof ServerError)) throw error;
-      if (MAY_REPEAT.has(error.code)) return await repeat(batch, { first, error, signal });
+      if (error.mayRepeatElsewhere) return await repeat(batch, { first, error, signal });
       throw await blame(first, error);
     }
   }
@@ -134,7 +131,7 @@ export function createTritonBackend(options: {
       return await second.infer(batch, { isFreshConnection: true, signal });
     } catch (again) {
       if (!(again instanceof ServerError)) throw again;
-      if (!MAY_REPEAT.has(again.code)) throw await blame(second, again);
+      if (!again.mayRepeatElsewhere) throw await blame(second, again);
       const isAlive = await second.verify();
       if (again.code !== 'EMB_BACKEND_TIMEOUT' || !isAlive) throw again;
       // Twice too slow on servers that answer others: these texts are what hangs.
