@@ -5,8 +5,8 @@
  */
 import { parseArgs } from 'node:util';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
-import { allKnowingSchedule, batchMs, type Schedule, type ScheduleModel } from './all-knowing.ts';
 import { wholeNumber } from './bench-options.ts';
+import { batchMs, clairvoyantSchedule, type Schedule, type ScheduleModel } from './clairvoyant.ts';
 import { medianOf } from './load/latencies.ts';
 import type { PlannedRequest } from './load/load-plan.ts';
 import { planRequests } from './load/plan-requests.ts';
@@ -28,11 +28,11 @@ const HELP = `bun scripts/bench/scheduling-bench.ts [FLAGS]
   --connections N  texts in the server at saturation (512)
 
 Saturation: queries, paragraphs, pages and documents, one text a request. Half load: 95 % queries, 5 % documents of 8,000
-tokens, Poisson at half the rate of the all-knowing schedule. One batch time is that of one such document:
+tokens, Poisson at half the rate of the clairvoyant schedule. One batch time is that of one such document:
 ${TIMED_MODEL.launchMs} ms of launch and its tokens at ${TIMED_MODEL.tokensPerSecond} a second.`;
 
 /**
- * What is asked for at saturation: useful tokens a second as a share of the all-knowing schedule's.
+ * What is asked for at saturation: useful tokens a second as a share of the clairvoyant schedule's.
  */
 const SHARE_WANTED = 0.95;
 
@@ -51,7 +51,7 @@ const HALF_LOAD: readonly MixPart[] = [
   { length: 'document', textsPerRequest: 1, requestCount: 10 },
 ];
 
-/** The all-knowing schedule is made for about so many texts: as many as a run answers. */
+/** The clairvoyant schedule is made for about so many texts: as many as a run answers. */
 const SCHEDULE_TEXTS = 4000;
 
 async function main(): Promise<void> {
@@ -88,7 +88,7 @@ async function main(): Promise<void> {
   }
 }
 
-/** The cost of the stand-in and the limits that the server itself reports. */
+/** The cost of the fake and the limits that the server itself reports. */
 async function scheduleModelOf({ url }: BenchTarget): Promise<ScheduleModel> {
   const { backend } = (await (await fetch(`${url}/info`)).json()) as {
     backend: { batch_texts_max: number; batch_tokens_max: number };
@@ -123,7 +123,7 @@ async function saturate(
       replyKind: 'msgpack',
       times: { ...times, seed: times.seed + round },
     });
-    const best = allKnowingSchedule(answeredTokenCounts(requests, point), model);
+    const best = clairvoyantSchedule(answeredTokenCounts(requests, point), model);
     const bestRate = usefulTokensPerSecond(best);
     const share = tokensPerSecond(point) / bestRate;
     points.push(point);
@@ -146,7 +146,7 @@ async function saturate(
   ];
   const share = medianOf(shares);
   const judged = verdict(
-    `useful tokens/s at saturation: ${(100 * share).toFixed(1)} % of the all-knowing schedule's`,
+    `useful tokens/s at saturation: ${(100 * share).toFixed(1)} % of the clairvoyant schedule's`,
     `at least ${100 * SHARE_WANTED} %`,
     share >= SHARE_WANTED,
   );
@@ -163,7 +163,7 @@ async function halfLoad(
     requests.map(({ tokenCount }) => tokenCount),
     SCHEDULE_TEXTS,
   );
-  const best = allKnowingSchedule(repeated, model);
+  const best = clairvoyantSchedule(repeated, model);
   const rate = (0.5 * repeated.length * 1000) / best.totalMs;
   const longest = Math.max(...repeated);
   const oneBatchMs = batchMs({ longest, count: 1 }, model);

@@ -19,7 +19,7 @@ export type TargetKind = 'trivial' | 'timed' | 'embedded' | 'url';
 export const TIMED_MODEL = { kind: 'timed', launchMs: 4, tokensPerSecond: 120_000 } as const;
 
 /**
- * Largest batch that the stand-in models take: more than the server sends by default, so that its
+ * Largest batch that the fake models take: more than the server sends by default, so that its
  * settings decide.
  */
 const TRITON_BATCH_MAX = 64;

@@ -29,7 +29,7 @@ export type BenchTritonModel =
   | { readonly kind: 'timed'; readonly launchMs: number; readonly tokensPerSecond: number };
 
 /**
- * Starts a real Triton with a stand-in for the engine, set up first where it is not.
+ * Starts a real Triton with a fake engine, set up first where it is not.
  *
  * @param options.joins Triton joins single texts of equal shape itself; for a front that sends them
  * one by one.

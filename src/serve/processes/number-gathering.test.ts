@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import type { MetricNumbers } from '../../observe/running-metric.ts';
 import { parseScrape } from '../../testing/scraped-metrics.ts';
-import { CRASH, type PlayedProcess, playRunning } from '../../testing/supervisor-stand.ts';
+import { CRASH, type PlayedProcess, playRunning } from '../../testing/supervisor-harness.ts';
 
 /**
  * What a scrape of one process tells of all.

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { CRASH, play, playRunning } from '../../testing/supervisor-stand.ts';
+import { CRASH, play, playRunning } from '../../testing/supervisor-harness.ts';
 
 /**
  * The supervisor over processes that are played by the test.

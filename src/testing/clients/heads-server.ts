@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Head } from '../../vectors/head.ts';
-import { SMALL_MODEL, writeModelsFolder } from '../golden/small-heads-stand.ts';
+import { SMALL_MODEL, writeModelsFolder } from '../golden/small-heads-harness.ts';
 import { type RunningServer, startServer } from '../start-server.ts';
 import { until } from '../until.ts';
 

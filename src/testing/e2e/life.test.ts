@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { SMALL_MODEL, writeModelsFolder } from '../golden/small-heads-stand.ts';
+import { SMALL_MODEL, writeModelsFolder } from '../golden/small-heads-harness.ts';
 import { legalTexts } from '../legal-texts.ts';
 import { until } from '../until.ts';
 import { runCommandSync, type ServerProcess, startProcess } from './start-process.ts';

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import type { Browser, Page } from 'playwright-core';
-import { smallHeadsStand } from '../golden/small-heads-stand.ts';
+import { smallHeadsHarness } from '../golden/small-heads-harness.ts';
 import { isOverflowing, type Look, openBrowser, openPage } from '../programs/open-browser.ts';
 
 /**
@@ -29,7 +29,7 @@ async function ready(page: Page): Promise<void> {
 }
 
 describe('the playground, on a model with three heads', () => {
-  const stand = smallHeadsStand({ backend: 'embedded' });
+  const harness = smallHeadsHarness({ backend: 'embedded' });
 
   test.each([
     ['empty-desk', DESK],
@@ -37,7 +37,7 @@ describe('the playground, on a model with three heads', () => {
     ['empty-phone', PHONE],
   ] as const)('%s: before anything was typed', async (name, look) => {
     const { page, strayed, complaints, shoot } = await openPage(browser, {
-      url: stand.server.url,
+      url: harness.server.url,
       look,
     });
     await ready(page);
@@ -60,7 +60,7 @@ describe('the playground, on a model with three heads', () => {
     ['result-phone', PHONE],
   ] as const)('%s: similarity, weights, search by three heads, times', async (name, look) => {
     const { page, strayed, complaints, shoot } = await openPage(browser, {
-      url: stand.server.url,
+      url: harness.server.url,
       look,
     });
     await ready(page);
@@ -82,7 +82,7 @@ describe('the playground, on a model with three heads', () => {
   });
 
   test('is used by keyboard alone', async () => {
-    const { page } = await openPage(browser, { url: stand.server.url, look: DESK });
+    const { page } = await openPage(browser, { url: harness.server.url, look: DESK });
     await ready(page);
     await page.keyboard.press('Tab');
     expect(await page.textContent(':focus')).toBe('К текстам');
@@ -100,7 +100,7 @@ describe('the playground, on a model with three heads', () => {
   });
 
   test('a text of markup stays a text', async () => {
-    const { page, complaints } = await openPage(browser, { url: stand.server.url, look: DESK });
+    const { page, complaints } = await openPage(browser, { url: harness.server.url, look: DESK });
     await ready(page);
     await page.fill(
       '#texts',
@@ -116,7 +116,7 @@ describe('the playground, on a model with three heads', () => {
   });
 
   test('the call that it shows gives the vectors that it has', async () => {
-    const { page } = await openPage(browser, { url: stand.server.url, look: DESK });
+    const { page } = await openPage(browser, { url: harness.server.url, look: DESK });
     await ready(page);
     await page.fill('#texts', "it's a text");
     await page.click('#run');
@@ -124,7 +124,7 @@ describe('the playground, on a model with three heads', () => {
     const command = (await page.textContent('#code')) ?? '';
     const shell = Bun.spawn(['sh', '-c', `${command} --silent`], { stdout: 'pipe' });
     const reply = JSON.parse(await new Response(shell.stdout).text());
-    const own = await stand.post('/encode', { query: ["it's a text"], input_type: 'passage' });
+    const own = await harness.post('/encode', { query: ["it's a text"], input_type: 'passage' });
     expect(reply.embeddings).toEqual((await own.json()).embeddings);
     await page.getByText('TypeScript').click();
     expect(await page.textContent('#code')).toContain('import { APIEncoder }');
@@ -132,14 +132,14 @@ describe('the playground, on a model with three heads', () => {
   });
 
   test('long: what was cut is struck out, and only that', async () => {
-    const url = stand.server.url;
+    const url = harness.server.url;
     const { page, complaints, shoot } = await openPage(browser, { url, look: DESK });
     await ready(page);
     await page.click('#sample-long');
     await page.click('#run');
     await page.waitForSelector('.badge');
     const typed = await page.inputValue('#texts');
-    const reply = await stand.post('/tokenize', { inputs: typed.trim() });
+    const reply = await harness.post('/tokenize', { inputs: typed.trim() });
     const [tokens] = (await reply.json()) as { special: boolean }[][];
     const count = (tokens?.filter(({ special }) => !special).length ?? 0) - (512 - 2);
     expect((await page.textContent('.badge'))?.replaceAll(/\D/g, '')).toBe(String(count));
@@ -151,7 +151,7 @@ describe('the playground, on a model with three heads', () => {
   });
 
   test('error: says the code and the request, and what was there stays', async () => {
-    const { page, shoot } = await openPage(browser, { url: stand.server.url, look: NIGHT });
+    const { page, shoot } = await openPage(browser, { url: harness.server.url, look: NIGHT });
     await ready(page);
     await page.click('#sample-law');
     await page.click('#run');
@@ -167,7 +167,7 @@ describe('the playground, on a model with three heads', () => {
   });
 
   test('swagger: every route of the document is drawn, from here alone', async () => {
-    const url = `${stand.server.url}/swagger`;
+    const url = `${harness.server.url}/swagger`;
     const { page, strayed, complaints, shoot } = await openPage(browser, { url, look: NIGHT });
     await page.waitForSelector('.opblock');
     const document = await (await fetch(`${url}/json`)).json();
@@ -179,18 +179,18 @@ describe('the playground, on a model with three heads', () => {
   });
 
   test('a page that leaves the machine would be caught', async () => {
-    const { page, strayed } = await openPage(browser, { url: stand.server.url, look: DESK });
+    const { page, strayed } = await openPage(browser, { url: harness.server.url, look: DESK });
     await page.evaluate(() => fetch('https://example.org/').catch(() => undefined));
     // The policy of the page comes first: not even the browser's network is asked.
     expect(strayed).toEqual([]);
-    const plain = await openPage(browser, { url: `${stand.server.url}/health`, look: DESK });
+    const plain = await openPage(browser, { url: `${harness.server.url}/health`, look: DESK });
     await plain.page.evaluate(() => fetch('https://example.org/').catch(() => undefined));
     expect(plain.strayed).toEqual(['https://example.org/']);
     await page.context().close();
   });
 
   test('its headers allow it this server and nothing else', async () => {
-    const reply = await fetch(stand.server.url);
+    const reply = await fetch(harness.server.url);
     const policy = reply.headers.get('content-security-policy') ?? '';
     expect(policy).toContain("default-src 'none'");
     expect(policy).not.toMatch(/unsafe|https?:|\*/);

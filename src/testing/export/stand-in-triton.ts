@@ -7,11 +7,11 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startTriton } from '../triton/start-triton.ts';
-import { writeEngineStandIn } from '../triton/write-engine-stand-in.ts';
+import { writeFakeEngine } from '../triton/write-fake-engine.ts';
 
 const [repository = '', model = ''] = process.argv.slice(2);
 const dir = mkdtempSync(join(tmpdir(), 'stand-in-triton-'));
-const options = writeEngineStandIn({
+const options = writeFakeEngine({
   dir,
   configText: readFileSync(join(repository, model, 'config.pbtxt'), 'utf8'),
   kind: 'onnx',

@@ -1,17 +1,17 @@
 /** The client's `score` and `tokenize` with the whole server, against the reference. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { APIEncoder } from '../../client/api-encoder.ts';
-import { smallHeadsStand } from './small-heads-stand.ts';
+import { smallHeadsHarness } from './small-heads-harness.ts';
 
 setDefaultTimeout(60_000);
 
 describe('APIEncoder', () => {
-  const stand = smallHeadsStand({ backend: 'embedded' });
+  const harness = smallHeadsHarness({ backend: 'embedded' });
 
   test('scores are those of the published formulas, in requests of one text', async () => {
-    const { texts, scores } = stand.golden;
+    const { texts, scores } = harness.golden;
     const [dense, sparse, multi_vector] = scores.weights;
-    const encoder = new APIEncoder(stand.server.url, { requestTextsMax: 1 });
+    const encoder = new APIEncoder(harness.server.url, { requestTextsMax: 1 });
     for (const query of new Set(scores.pairs.map((pair) => pair.query))) {
       const pairs = scores.pairs.filter((pair) => pair.query === query);
       const found = await encoder.score(
@@ -31,8 +31,8 @@ describe('APIEncoder', () => {
   });
 
   test("tokens are the reference tokenizer's, and each stands where it says", async () => {
-    const encoder = new APIEncoder(stand.server.url);
-    const { texts } = stand.golden;
+    const encoder = new APIEncoder(harness.server.url);
+    const { texts } = harness.golden;
     const rows = await encoder.tokenize(texts.map(({ text }) => text));
     rows.forEach((tokens, at) => {
       expect(tokens.map(({ id }) => id)).toEqual([...texts[at].ids]);

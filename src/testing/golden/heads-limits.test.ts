@@ -5,7 +5,7 @@
  * multi-vectors as large as others.
  */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { DENSE_ONLY_MODEL, SMALL_MODEL, smallHeadsStand } from './small-heads-stand.ts';
+import { DENSE_ONLY_MODEL, SMALL_MODEL, smallHeadsHarness } from './small-heads-harness.ts';
 
 setDefaultTimeout(60_000);
 
@@ -22,11 +22,11 @@ async function errorOf(reply: Response): Promise<ErrorReply['error'] & { status:
 
 describe('a Triton whose engine has the dense head alone', () => {
   const environment = { TRITON_MODEL: DENSE_ONLY_MODEL };
-  const stand = smallHeadsStand({ backend: 'triton', environment });
+  const harness = smallHeadsHarness({ backend: 'triton', environment });
 
   test.each(['sparse', 'multi_vector'])('%s is refused by name', async (head) => {
     const body = { query: ['a'], outputs: ['dense', head] };
-    const error = await errorOf(await stand.post('/encode', body));
+    const error = await errorOf(await harness.post('/encode', body));
     expect(error).toMatchObject({ status: 422, code: 'EMB_HEAD_UNAVAILABLE', field: 'outputs' });
     expect(error).toMatchObject({ limit: 'dense', value: head, retryable: false });
     expect(error.message).toBe(`small on triton has no output "${head}"; it has dense.`);
@@ -34,21 +34,21 @@ describe('a Triton whose engine has the dense head alone', () => {
 
   test('scores by the heads that there are', async () => {
     const body = { query: 'a', texts: ['a', 'b'] };
-    const { scores, weights } = await (await stand.post('/score', body)).json();
+    const { scores, weights } = await (await harness.post('/score', body)).json();
     expect(Object.keys(scores)).toEqual(['weighted', 'dense']);
     expect(weights).toEqual({ dense: 1 });
     expect(scores.dense[0]).toBeCloseTo(1, 5);
-    const error = await errorOf(await stand.post('/score', { ...body, outputs: ['sparse'] }));
+    const error = await errorOf(await harness.post('/score', { ...body, outputs: ['sparse'] }));
     expect(error).toMatchObject({ status: 422, code: 'EMB_HEAD_UNAVAILABLE', value: 'sparse' });
   });
 });
 
 describe('an embedded model whose manifest has two heads', () => {
-  const stand = smallHeadsStand({ backend: 'embedded', heads: ['dense', 'sparse'] });
+  const harness = smallHeadsHarness({ backend: 'embedded', heads: ['dense', 'sparse'] });
 
   test('the third is refused, though the graph has it', async () => {
     const body = { query: ['a'], outputs: ['multi_vector'] };
-    const error = await errorOf(await stand.post('/encode', body));
+    const error = await errorOf(await harness.post('/encode', body));
     expect(error).toMatchObject({ status: 422, code: 'EMB_HEAD_UNAVAILABLE' });
     expect(error.message).toBe(
       'small on embedded has no output "multi_vector"; it has dense, sparse.',
@@ -63,17 +63,18 @@ describe('a small reply and small batches', () => {
     REPLY_BYTES_MAX: '100000',
     TRITON_BATCHES_IN_FLIGHT: '1',
   };
-  const stand = smallHeadsStand({ backend: 'triton', environment });
+  const harness = smallHeadsHarness({ backend: 'triton', environment });
 
   /** The largest batch since the start, once so many requests were counted. */
   async function largestBatch(
     outputs: readonly string[],
     counted: { requestCountMin: number },
   ): Promise<number> {
-    const ask = () => stand.post('/encode', { query: SHORT_TEXTS, outputs }, 'application/msgpack');
+    const ask = () =>
+      harness.post('/encode', { query: SHORT_TEXTS, outputs }, 'application/msgpack');
     const replies = await Promise.all(Array.from({ length: 4 }, ask));
     expect(replies.map((reply) => reply.status)).toEqual([200, 200, 200, 200]);
-    const statistics = await stand.triton?.statistics(SMALL_MODEL, counted);
+    const statistics = await harness.triton?.statistics(SMALL_MODEL, counted);
     return Math.max(...(statistics?.batches.keys() ?? []));
   }
 
@@ -87,7 +88,7 @@ describe('a small reply and small batches', () => {
 
   test('one text that is over the limit of a batch is encoded alone', async () => {
     const body = { query: 'договор '.repeat(200), outputs: ['multi_vector'] };
-    const reply = await (await stand.post('/encode', body)).json();
+    const reply = await (await harness.post('/encode', body)).json();
     expect(reply.multi_vector.length).toBe(reply.tokens - 1);
     expect(reply.tokens).toBeGreaterThan(32);
   });
@@ -100,12 +101,12 @@ describe('a small reply and small batches', () => {
   ])('a reply over the limit is refused before the work, %s', async (accept, limit) => {
     const query = Array.from({ length: 60 }, () => `${'договор '.repeat(59)}договор`);
     const error = await errorOf(
-      await stand.post('/encode', { query, outputs: ['multi_vector'] }, accept),
+      await harness.post('/encode', { query, outputs: ['multi_vector'] }, accept),
     );
     expect(error).toMatchObject({ status: 422, code: 'EMB_REPLY_TOO_LARGE', field: 'outputs' });
     expect(error).toMatchObject({ limit, value: 60 * 61 * 32, retryable: false });
     expect(error.message).toContain('Send fewer texts at a time, or ask for fewer outputs.');
-    const dense = await stand.post('/encode', { query, outputs: ['dense'] }, accept);
+    const dense = await harness.post('/encode', { query, outputs: ['dense'] }, accept);
     expect(dense.status).toBe(200);
   });
 
@@ -119,8 +120,8 @@ describe('a small reply and small batches', () => {
         Array.from({ length: count }, () => `${'договор '.repeat(59)}договор`);
       // 12 texts of 61 tokens are 23,424 numbers and more: 93,696 bytes, and in JSON three times that.
       const asked = { ...body, outputs: ['multi_vector'] };
-      expect((await stand.post(path, { ...asked, [field]: texts(12) })).status).toBe(200);
-      const reply = await stand.post(path, { ...asked, [field]: texts(13) });
+      expect((await harness.post(path, { ...asked, [field]: texts(12) })).status).toBe(200);
+      const reply = await harness.post(path, { ...asked, [field]: texts(13) });
       expect(reply.status).toBe(422);
       expect(await reply.text()).toContain('25000');
     },

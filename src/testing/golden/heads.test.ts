@@ -8,7 +8,7 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { type Head, headSet } from '../../vectors/head.ts';
 import { keysOf, type ReadHeads, readHeads } from './heads-reply.ts';
-import { smallHeadsStand } from './small-heads-stand.ts';
+import { smallHeadsHarness } from './small-heads-harness.ts';
 import type { GoldenText } from './xlmr-small.ts';
 
 setDefaultTimeout(60_000);
@@ -60,7 +60,7 @@ function compare(found: ReadHeads, wanted: GoldenText, heads: readonly Head[]): 
 }
 
 describe.each(['triton', 'embedded'] as const)('%s', (backend) => {
-  const stand = smallHeadsStand({ backend });
+  const harness = smallHeadsHarness({ backend });
 
   async function encodeAndCompare(
     texts: readonly GoldenText[],
@@ -68,7 +68,7 @@ describe.each(['triton', 'embedded'] as const)('%s', (backend) => {
     accept?: string,
   ): Promise<void> {
     const body = { query: texts.map(({ text }) => text), outputs: heads };
-    const reply = await readHeads(await stand.post('/encode', body, accept));
+    const reply = await readHeads(await harness.post('/encode', body, accept));
     expect(reply.keys).toEqual(keysOf(heads));
     texts.forEach((wanted, at) => {
       expect(compare(reply.texts[at], wanted, heads)).toBeLessThan(TOLERANCE);
@@ -79,14 +79,14 @@ describe.each(['triton', 'embedded'] as const)('%s', (backend) => {
     '%s as PyTorch has it, %s',
     async (names, format) => {
       const heads = headSet(names.split('+') as Head[]);
-      await encodeAndCompare(stand.golden.texts, heads, format);
+      await encodeAndCompare(harness.golden.texts, heads, format);
     },
   );
 
   test('a text alone, as one string', async () => {
-    for (const wanted of stand.golden.texts) {
+    for (const wanted of harness.golden.texts) {
       const body = { query: wanted.text, outputs: HEADS };
-      const reply = await (await stand.post('/encode', body)).json();
+      const reply = await (await harness.post('/encode', body)).json();
       const found = {
         dense: reply.embedding,
         sparse: reply.sparse,
@@ -98,25 +98,25 @@ describe.each(['triton', 'embedded'] as const)('%s', (backend) => {
   });
 
   test('padding, batch mates and requests for other heads change nothing', async () => {
-    const { texts } = stand.golden;
+    const { texts } = harness.golden;
     const requests = Array.from({ length: 140 }, (_, at) => {
       const heads = HEAD_SETS[at % HEAD_SETS.length];
       const from = (at * 3) % texts.length;
       return { heads, texts: [...texts, ...texts].slice(from, from + 1 + (at % 9)) };
     });
     await Promise.all(requests.map((one) => encodeAndCompare(one.texts, one.heads)));
-    if (stand.triton === undefined) return;
-    const { batches } = await stand.triton.statistics('small');
+    if (harness.triton === undefined) return;
+    const { batches } = await harness.triton.statistics('small');
     // Otherwise nothing of this was seen.
     expect(Math.max(...batches.keys())).toBeGreaterThan(4);
   });
 
   test('float16 rows and multi-vectors, float32 weights', async () => {
-    const body = { query: stand.golden.texts.map(({ text }) => text), outputs: HEADS };
+    const body = { query: harness.golden.texts.map(({ text }) => text), outputs: HEADS };
     const accept = 'application/msgpack; dtype=float16';
-    const reply = await readHeads(await stand.post('/encode', body, accept));
+    const reply = await readHeads(await harness.post('/encode', body, accept));
     const rounded = (values: Float32Array) => Float32Array.from(new Float16Array(values));
-    stand.golden.texts.forEach((wanted, at) => {
+    harness.golden.texts.forEach((wanted, at) => {
       const { dense, multiVector, sparse } = reply.texts[at];
       // A number that lies between two may round either way; they are 2^-11 of it apart.
       expect(differenceOf(dense ?? [], rounded(wanted.dense))).toBeLessThan(5e-4);
@@ -127,8 +127,8 @@ describe.each(['triton', 'embedded'] as const)('%s', (backend) => {
 
   test('a text of the model’s full length, with all heads', async () => {
     const body = { query: ['договор '.repeat(600), 'a'], outputs: HEADS };
-    const reply = await readHeads(await stand.post('/encode', body, 'application/msgpack'));
+    const reply = await readHeads(await harness.post('/encode', body, 'application/msgpack'));
     expect(reply.texts[0].multiVector?.length).toBe(511 * 32);
-    expect(compare(reply.texts[1], stand.golden.texts[7], HEADS)).toBeLessThan(TOLERANCE);
+    expect(compare(reply.texts[1], harness.golden.texts[7], HEADS)).toBeLessThan(TOLERANCE);
   });
 });

@@ -7,7 +7,7 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { unpack } from 'msgpackr';
 import type { Head } from '../../vectors/head.ts';
-import { smallHeadsStand } from './small-heads-stand.ts';
+import { smallHeadsHarness } from './small-heads-harness.ts';
 
 setDefaultTimeout(60_000);
 
@@ -20,10 +20,10 @@ interface ScoreReply {
 }
 
 describe.each(['triton', 'embedded'] as const)('%s', (backend) => {
-  const stand = smallHeadsStand({ backend });
+  const harness = smallHeadsHarness({ backend });
 
   async function score(body: object, accept?: string): Promise<ScoreReply> {
-    const reply = await stand.post('/score', body, accept);
+    const reply = await harness.post('/score', body, accept);
     expect(reply.status).toBe(200);
     if (accept === undefined) return (await reply.json()) as ScoreReply;
     return unpack(await reply.bytes());
@@ -32,7 +32,7 @@ describe.each(['triton', 'embedded'] as const)('%s', (backend) => {
   test.each([undefined, 'application/msgpack'])(
     'the formulas within 1e-5, accept %s',
     async (accept) => {
-      const { texts, scores } = stand.golden;
+      const { texts, scores } = harness.golden;
       const [dense, sparse, multi_vector] = scores.weights;
       for (const query of new Set(scores.pairs.map((pair) => pair.query))) {
         const pairs = scores.pairs.filter((pair) => pair.query === query);
@@ -55,7 +55,7 @@ describe.each(['triton', 'embedded'] as const)('%s', (backend) => {
   );
 
   test('of the heads that are asked for, weighing one each unless told', async () => {
-    const { texts, scores } = stand.golden;
+    const { texts, scores } = harness.golden;
     const [pair] = scores.pairs;
     const body = { query: texts[pair.query].text, texts: [texts[pair.text].text] };
     const two = await score({ ...body, outputs: ['multi_vector', 'dense'] });
@@ -100,13 +100,13 @@ describe.each(['triton', 'embedded'] as const)('%s', (backend) => {
       'texts[1]',
     ],
   ])('%s is refused by name', async (_what, body, code, field) => {
-    const reply = await stand.post('/score', body);
+    const reply = await harness.post('/score', body);
     expect((await reply.json()).error).toMatchObject({ code, field });
     expect(reply.status).toBe(422);
   });
 
   test('raw bytes carry no scores', async () => {
-    const reply = await stand.post(
+    const reply = await harness.post(
       '/score',
       { query: 'a', texts: ['a'] },
       'application/octet-stream',

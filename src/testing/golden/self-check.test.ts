@@ -11,7 +11,7 @@ import { encodeSelfCheckRow, RECORD_FORMAT } from '../../model/engine-record.ts'
 import { type RunningServer, startServer } from '../start-server.ts';
 import { type RunningTriton, startTriton } from '../triton/start-triton.ts';
 import { until } from '../until.ts';
-import { SMALL_MODEL, writeModelsFolder, writeTritonModels } from './small-heads-stand.ts';
+import { SMALL_MODEL, writeModelsFolder, writeTritonModels } from './small-heads-harness.ts';
 import { type Golden, loadGolden } from './xlmr-small.ts';
 
 setDefaultTimeout(60_000);

@@ -2,14 +2,14 @@
 import { beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { join } from 'node:path';
 import { readHeads } from './heads-reply.ts';
-import { smallHeadsStand } from './small-heads-stand.ts';
+import { smallHeadsHarness } from './small-heads-harness.ts';
 
 setDefaultTimeout(60_000);
 
 const TOKENIZER = join(import.meta.dir, '../../../models/multilingual-e5-small/tokenizer.json');
 
 describe('sparse_tokens', () => {
-  const stand = smallHeadsStand({ backend: 'embedded' });
+  const harness = smallHeadsHarness({ backend: 'embedded' });
   let vocabulary: readonly (readonly [string, number])[];
 
   beforeAll(async () => {
@@ -19,9 +19,9 @@ describe('sparse_tokens', () => {
   test.each(['application/json', 'application/msgpack', 'application/msgpack; dtype=float16'])(
     'stand beside the ids, %s',
     async (accept) => {
-      const query = stand.golden.texts.map(({ text }) => text);
+      const query = harness.golden.texts.map(({ text }) => text);
       const body = { query, outputs: ['dense', 'sparse'], sparse_tokens: true };
-      const { texts } = await readHeads(await stand.post('/encode', body, accept));
+      const { texts } = await readHeads(await harness.post('/encode', body, accept));
       for (const { sparse, tokens } of texts) {
         expect(sparse?.indices.length).toBeGreaterThan(0);
         expect(tokens).toEqual(sparse?.indices.map((id) => vocabulary[id][0]));
@@ -36,7 +36,7 @@ describe('sparse_tokens', () => {
   test('are left out unless they are asked for', async () => {
     for (const more of [{}, { sparse_tokens: false }, { sparse_tokens: null }]) {
       const body = { query: 'договор', outputs: ['sparse'], ...more };
-      const reply = await (await stand.post('/encode', body)).json();
+      const reply = await (await harness.post('/encode', body)).json();
       expect(Object.keys(reply.sparse)).toEqual(['indices', 'values']);
     }
   });
@@ -46,7 +46,7 @@ describe('sparse_tokens', () => {
     [{ sparse_tokens: true }, 'sparse_tokens is true, but outputs does not'],
     [{ outputs: ['sparse'], sparse_tokens: 1 }, 'sparse_tokens must be true or false, not 1.'],
   ])('%j is refused', async (fields, words) => {
-    const reply = await stand.post('/encode', { query: 'a', ...fields });
+    const reply = await harness.post('/encode', { query: 'a', ...fields });
     const { error } = (await reply.json()) as { error: { message: string } };
     expect(error).toMatchObject({ code: 'EMB_FIELD_INVALID', field: 'sparse_tokens' });
     expect(error.message).toContain(words);

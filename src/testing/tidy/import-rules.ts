@@ -92,7 +92,7 @@ function isOnlyForTests(path: string): boolean {
   return path.startsWith('src/testing/') || path.startsWith('scripts/');
 }
 
-/** A stand-in that a test starts as a process is named by its file alone. */
+/** A fake that a test starts as a process is named by its file alone. */
 function isNamed(path: string, texts: readonly string[]): boolean {
   const name = path.slice(path.lastIndexOf('/') + 1);
   return texts.some((text) => text.includes(name));

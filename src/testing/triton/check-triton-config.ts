@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startTriton } from './start-triton.ts';
-import { writeEngineStandIn } from './write-engine-stand-in.ts';
+import { writeFakeEngine } from './write-fake-engine.ts';
 
 /** A tensor as Triton's parser read it. */
 export interface TritonConfigTensor {
@@ -32,7 +32,7 @@ export interface TritonConfig {
 export async function checkTritonConfig(configText: string): Promise<TritonConfig> {
   const dir = mkdtempSync(join(tmpdir(), 'triton-config-'));
   try {
-    const { model, ...start } = writeEngineStandIn({ dir, configText });
+    const { model, ...start } = writeFakeEngine({ dir, configText });
     const triton = await startTriton(start);
     try {
       const reply = await fetch(`${triton.url}/v2/models/${model}/config`, { keepalive: false });

@@ -1,4 +1,4 @@
-/** The stand-in engine keeps a table of this many rows for its constant-time kind. */
+/** The fake engine keeps a table of this many rows for its constant-time kind. */
 const TRIVIAL_ROW_COUNT = 997;
 
 /**
@@ -16,8 +16,8 @@ const ROW_PRIME = 8191;
 const ROW_SHIFT = 4095;
 
 /**
- * The row that the deterministic and the timed stand-in give to a text, computed here anew:
- * Horner's rule on doubles, where the stand-in multiplies integer matrices. Equal to the last bit,
+ * The row that the deterministic and the timed fake give to a text, computed here anew:
+ * Horner's rule on doubles, where the fake multiplies integer matrices. Equal to the last bit,
  * because every step but the last three is an exact integer, and square root, division and rounding
  * to float32 are exact by IEEE 754.
  *
@@ -45,7 +45,7 @@ export function deterministicEmbedding(
   return Float32Array.from(values, (value) => value / norm);
 }
 
-/** The row of the constant-time stand-in; arguments and result as of `deterministicEmbedding`. */
+/** The row of the constant-time fake; arguments and result as of `deterministicEmbedding`. */
 export function trivialEmbedding(
   tokenIds: Iterable<number>,
   dimension: number,

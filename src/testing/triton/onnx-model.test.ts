@@ -1,4 +1,4 @@
-/** The kind `onnx` of the stand-in models: a real graph with three heads, behind a real Triton. */
+/** The kind `onnx` of the fake models: a real graph with three heads, behind a real Triton. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

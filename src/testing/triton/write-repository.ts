@@ -4,7 +4,7 @@ import { join } from 'node:path';
 const TEMPLATES = join(import.meta.dir, 'models');
 
 /**
- * What stands in for the engine. Each has a `model.py` in `models/`.
+ * Which fake takes the place of the engine. Each has a `model.py` in `models/`.
  *
  * - `deterministic`: rows that `deterministicEmbedding` recomputes bit for bit.
  * - `timed`: the same rows, after the time that a GPU would take.

@@ -22,7 +22,10 @@ export interface Schedule {
  *
  * @param tokenCounts of the texts, in any order; borrowed.
  */
-export function allKnowingSchedule(tokenCounts: readonly number[], model: ScheduleModel): Schedule {
+export function clairvoyantSchedule(
+  tokenCounts: readonly number[],
+  model: ScheduleModel,
+): Schedule {
   const sorted = [...tokenCounts].sort((a, b) => a - b);
   // Sorted texts are best cut into runs: swapping two texts between batches never shortens either.
   const bestMs = new Float64Array(sorted.length + 1);

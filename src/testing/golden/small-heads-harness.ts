@@ -12,7 +12,7 @@ import { type Golden, loadGolden } from './xlmr-small.ts';
 
 const MODELS = join(import.meta.dir, '../../../models');
 
-/** Texts that the stand-in takes in one batch. */
+/** Texts that the fake engine takes in one batch. */
 const BATCH_MAX = 16;
 
 /** What the small model is called, in its manifest and in Triton. */
@@ -22,7 +22,7 @@ export const SMALL_MODEL = 'small';
 export const DENSE_ONLY_MODEL = 'dense-only';
 
 /** The whole server with the small model and all of its heads, on a backend that is real. */
-export interface SmallHeadsStand {
+export interface SmallHeadsHarness {
   readonly server: RunningServer;
   /** Undefined when the model is embedded. */
   readonly triton: RunningTriton | undefined;
@@ -35,14 +35,14 @@ export interface SmallHeadsStand {
  * Registers what sets it up before the tests of a file or block, and takes it down after them. Its
  * manifest is that of BGE-M3 in the small model's sizes.
  *
- * @param options.environment settings beside those that the stand needs.
+ * @param options.environment settings beside those that the harness needs.
  * @param options.heads those of the manifest; all three unless told.
  */
-export function smallHeadsStand(options: {
+export function smallHeadsHarness(options: {
   backend: 'triton' | 'embedded';
   environment?: Readonly<Record<string, string>>;
   heads?: readonly Head[];
-}): SmallHeadsStand {
+}): SmallHeadsHarness {
   const { backend, environment, heads } = options;
   let dir: string;
   let golden: Golden;

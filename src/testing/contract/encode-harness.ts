@@ -17,7 +17,7 @@ export const MODEL = 'bge_model';
  * The whole server, with the manifest and the tokenizer of BGE-M3, on a real Triton with a model
  * that a test can recompute.
  */
-export interface EncodeStand {
+export interface EncodeHarness {
   readonly triton: RunningTriton;
   readonly server: RunningServer;
   readonly referenceIds: ReferenceIds;
@@ -39,7 +39,7 @@ export interface JsonReply {
 }
 
 /** Registers what sets it up before the tests of a file, and takes it down after them. */
-export function encodeStand(): EncodeStand {
+export function encodeHarness(): EncodeHarness {
   const dir = mkdtempSync(join(tmpdir(), 'encode-contract-'));
   const referenceIds = loadReferenceIds('bge-m3');
   let triton: RunningTriton;

@@ -73,7 +73,7 @@ function bytesOf(rows: readonly Float32Array<ArrayBuffer>[]): Buffer {
 const expectedBytes = (texts: readonly number[][]) =>
   bytesOf(texts.map((text) => deterministicEmbedding(text, DIMENSION)));
 
-describe('the stand-in models', () => {
+describe('the fake models', () => {
   test.each([
     {
       model: 'wide',

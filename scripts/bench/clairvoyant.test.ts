@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
-import { allKnowingSchedule, batchMs, type ScheduleModel } from './all-knowing.ts';
+import { batchMs, clairvoyantSchedule, type ScheduleModel } from './clairvoyant.ts';
 
 const MODEL: ScheduleModel = {
   launchMs: 4,
@@ -29,13 +29,13 @@ test('no partition of any kind is faster', () => {
   const random = seededRandom(5);
   for (let round = 0; round < 30; round++) {
     const counts = Array.from({ length: random.between(1, 7) }, () => random.between(2, 700));
-    const { totalMs, batches } = allKnowingSchedule(counts, MODEL);
+    const { totalMs, batches } = clairvoyantSchedule(counts, MODEL);
     expect(totalMs).toBeCloseTo(bestOfAll(counts), 9);
     expect(batches.flat()).toEqual([...counts].sort((a, b) => a - b));
   }
 });
 
 test('a text over the token limit goes alone', () => {
-  const { batches } = allKnowingSchedule([10, 900, 10], MODEL);
+  const { batches } = clairvoyantSchedule([10, 900, 10], MODEL);
   expect(batches).toEqual([[10, 10], [900]]);
 });

@@ -14,10 +14,10 @@ import { type TritonModelKind, writeModelSource } from './write-repository.ts';
  * @returns arguments for `startTriton`.
  * @throws Error when the text gives the model no name, which its folder must have.
  */
-export function writeEngineStandIn(options: {
+export function writeFakeEngine(options: {
   dir: string;
   configText: string;
-  /** What stands in; `onnx` reads the path of its graph from `model.plan`. */
+  /** Which fake it is; `onnx` reads the path of its graph from `model.plan`. */
   kind?: TritonModelKind;
   /** What `model.plan` holds. */
   plan?: string;
