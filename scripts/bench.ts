@@ -8,13 +8,13 @@ import { join } from 'node:path';
 import { BenchUsageError, HELP, readBenchOptions } from './bench/bench-options.ts';
 import { WrongReplyError } from './bench/measure.ts';
 import { runMicro } from './bench/micro/run-micro.ts';
-import { say } from './bench/progress.ts';
 import type { BenchReport } from './bench/report/bench-report.ts';
 import { compareReports, readReport } from './bench/report/compare.ts';
 import { htmlReport } from './bench/report/html-report.ts';
-import { thisCommit, thisMachine } from './bench/report/machine.ts';
+import { thisCommit, thisMachine } from './bench/report/save-run.ts';
 import { reportTables } from './bench/report/text-table.ts';
 import { MODELS_DIR, runScenario } from './bench/run-scenario.ts';
+import { say } from './bench/run-script.ts';
 
 const EXIT = { wrong: 1, usage: 2 } as const;
 

@@ -1,8 +1,3 @@
-/**
- * The embedded server against bare ONNX Runtime in its best layout: `bun
- * scripts/bench/embedded-bench.ts`. The same model file, the same texts, in turns. The bare run
- * also says which rows are right.
- */
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -10,21 +5,25 @@ import packageJson from '../../package.json';
 import { chooseModelFile, usableModelFile } from '../../src/backend/local/model-file.ts';
 import { loadManifest, type ModelManifest } from '../../src/model/manifest.ts';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
-import type { BarePlan } from './bare/bare-plan.ts';
-import { runBare } from './bare/run-bare.ts';
+import { type BarePlan, runBare } from './bare/run-bare.ts';
 import { wholeNumber } from './bench-options.ts';
 import { benchTexts, type TextLength } from './bench-texts.ts';
 import { medianOf } from './load/latencies.ts';
 import type { PlannedRequest } from './load/load-plan.ts';
 import { cutToTokens, planRequests } from './load/plan-requests.ts';
 import { type MeasureTimes, measureLoad } from './measure.ts';
-import { say } from './progress.ts';
 import { textsPerSecond } from './report/bench-report.ts';
 import { saveRun } from './report/save-run.ts';
 import { short, textTable } from './report/text-table.ts';
 import { MODELS_DIR } from './run-scenario.ts';
-import { runScript, verdict } from './run-script.ts';
+import { runScript, say, verdict } from './run-script.ts';
 import { type BenchTarget, startTarget } from './target/bench-target.ts';
+
+/**
+ * The embedded server against bare ONNX Runtime in its best layout: `bun
+ * scripts/bench/embedded-bench.ts`. The same model file, the same texts, in turns. The bare run
+ * also says which rows are right.
+ */
 
 const HELP = `bun scripts/bench/embedded-bench.ts [FLAGS]
 

@@ -1,8 +1,8 @@
 import type { Arrival, LoadResult, PlannedRequest } from './load/load-plan.ts';
 import { applyLoad } from './load/load-process.ts';
 import type { ReplyKind } from './load/rows-of-reply.ts';
-import { progressOf } from './progress.ts';
 import type { LoadPoint } from './report/bench-report.ts';
+import { progressOf } from './run-script.ts';
 import type { BenchTarget } from './target/bench-target.ts';
 import { usageOf } from './target/process-usage.ts';
 

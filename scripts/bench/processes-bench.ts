@@ -9,12 +9,11 @@ import { wholeNumber } from './bench-options.ts';
 import { medianOf } from './load/latencies.ts';
 import { planRequests } from './load/plan-requests.ts';
 import { type MeasureTimes, measureLoad } from './measure.ts';
-import { say } from './progress.ts';
 import { cpuUsPerRequest, type LoadPoint, requestsPerSecond } from './report/bench-report.ts';
 import { saveRun } from './report/save-run.ts';
 import { short, textTable } from './report/text-table.ts';
 import { MODELS_DIR } from './run-scenario.ts';
-import { runScript } from './run-script.ts';
+import { runScript, say } from './run-script.ts';
 import { textGroupsOf } from './scenario.ts';
 import { startTarget } from './target/bench-target.ts';
 

@@ -3,8 +3,8 @@ import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
 import type { Arrival, PlannedRequest } from './load/load-plan.ts';
 import { planRequests } from './load/plan-requests.ts';
 import { type MeasureTimes, measureLoad } from './measure.ts';
-import { say } from './progress.ts';
 import { type LoadPoint, requestsPerSecond, type ScenarioResult } from './report/bench-report.ts';
+import { say } from './run-script.ts';
 import { labelOf, type Scenario, textGroupsOf } from './scenario.ts';
 import { attachTarget, type BenchTarget, startTarget } from './target/bench-target.ts';
 

@@ -11,12 +11,11 @@ import { medianOf } from './load/latencies.ts';
 import type { PlannedRequest } from './load/load-plan.ts';
 import { planRequests } from './load/plan-requests.ts';
 import { type MeasureTimes, measureLoad } from './measure.ts';
-import { say } from './progress.ts';
 import { type LoadPoint, meanBatch, tokensPerSecond } from './report/bench-report.ts';
 import { saveRun } from './report/save-run.ts';
 import { short, textTable } from './report/text-table.ts';
 import { MODELS_DIR } from './run-scenario.ts';
-import { runScript, verdict } from './run-script.ts';
+import { runScript, say, verdict } from './run-script.ts';
 import { type MixPart, textGroupsOf } from './scenario.ts';
 import { type BenchTarget, startTarget, TIMED_MODEL } from './target/bench-target.ts';
 

@@ -1,6 +1,6 @@
 /** The bare run's process: starts the threads, waits for them, adds up. */
 import { latenciesOf } from '../load/latencies.ts';
-import type { BarePlan, BareResult, BareThreadPlan, BareThreadResult } from './bare-plan.ts';
+import type { BarePlan, BareResult, BareThreadPlan, BareThreadResult } from './run-bare.ts';
 
 process.on('message', async (plan: BarePlan) => {
   const next = new SharedArrayBuffer(4);

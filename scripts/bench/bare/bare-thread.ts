@@ -3,7 +3,7 @@
  * inference worker.
  */
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import type { BareThreadPlan, BareThreadResult } from './bare-plan.ts';
+import type { BareThreadPlan, BareThreadResult } from './run-bare.ts';
 
 declare const self: Worker;
 

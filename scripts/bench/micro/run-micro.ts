@@ -1,6 +1,6 @@
-import { say } from '../progress.ts';
 import { addReplyTasks } from '../reply-bench.ts';
 import type { MicroResult } from '../report/bench-report.ts';
+import { say } from '../run-script.ts';
 import { admissionTasks } from './admission-bench.ts';
 import { batchingTasks } from './batching-bench.ts';
 import { framingTasks } from './framing-bench.ts';

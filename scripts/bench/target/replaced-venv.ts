@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { say } from '../progress.ts';
+import { say } from '../run-script.ts';
 
 const ROOT = join(import.meta.dir, '../../..');
 const VENV = join(ROOT, '.tools/bench-venv');
