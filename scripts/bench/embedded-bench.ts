@@ -1,3 +1,8 @@
+/**
+ * The embedded server against bare ONNX Runtime in its best layout: `bun
+ * scripts/bench/embedded-bench.ts`. The same model file, the same texts, in turns. The bare run
+ * also says which rows are right.
+ */
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -18,12 +23,6 @@ import { short, textTable } from './report/text-table.ts';
 import { MODELS_DIR } from './run-scenario.ts';
 import { runScript, say, verdict } from './run-script.ts';
 import { type BenchTarget, startTarget } from './target/bench-target.ts';
-
-/**
- * The embedded server against bare ONNX Runtime in its best layout: `bun
- * scripts/bench/embedded-bench.ts`. The same model file, the same texts, in turns. The bare run
- * also says which rows are right.
- */
 
 const HELP = `bun scripts/bench/embedded-bench.ts [FLAGS]
 
