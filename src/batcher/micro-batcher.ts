@@ -1,8 +1,8 @@
 import type { Backend, BackendLimits } from '../backend/backend.ts';
+import type { Cancellation } from '../base/cancellation.ts';
 import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
-import type { Lifetime } from '../base/lifetime.ts';
 import type { Head } from '../vectors/head.ts';
 import type { ExpectedRows } from '../vectors/output-guard.ts';
 import { createBisection, type RunningBatch } from './bisection.ts';
@@ -22,12 +22,12 @@ export interface BatchJob {
   /** At most this many texts of the job ride in one batch. */
   readonly batchTextsMax: number;
   /** Texts of a job that nobody waits for are dropped; a batch of nothing else is given up. */
-  readonly lifetime: Lifetime;
+  readonly cancellation: Cancellation;
 }
 
 /** Gathers the texts of many requests into batches. */
 export interface MicroBatcher {
-  /** Rejects only when the job's lifetime ends first, or after `close`. */
+  /** Rejects only when the job's cancellation ends first, or after `close`. */
   submit(job: BatchJob): Promise<JobResult>;
   readonly waitingTextCount: number;
   /** By how much the most urgent text that waits is past its due time, in ms; 0 when none is. */
@@ -111,7 +111,7 @@ export function createMicroBatcher(options: {
       const { batchTextsMax } = job;
       const request = new PendingRequest({ textCount, batchTextsMax, resolve, reject });
       if (isClosed) request.abandon(shuttingDown());
-      job.lifetime.whenEnded((reason) => {
+      job.cancellation.whenEnded((reason) => {
         if (request.abandon(reason)) onDeparted(request);
       });
       if (request.isSettled) return;

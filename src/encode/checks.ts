@@ -4,7 +4,7 @@ import type { TextOutcome } from '../batcher/pending-request.ts';
 import type { TokenizedText } from '../tokenizer/pool/tokenized-text.ts';
 import { valuesPerText } from '../vectors/head.ts';
 import { joinTokenWeights, type SparseWeights } from '../vectors/sparse.ts';
-import type { EncodeRequest, EncodeResult, Parts } from './encode.ts';
+import type { EncodeRequest, EncodeResult, Parts } from './contract.ts';
 
 /** Characters past which no text can fit, refused before a single one is tokenized. */
 export function refuseLongTexts({ limits }: Parts, request: EncodeRequest): void {

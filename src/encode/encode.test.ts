@@ -5,9 +5,12 @@ import type { TextOutcome } from '../batcher/pending-request.ts';
 import { createFakeBackend } from '../testing/fake-backend.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
 import { headSet } from '../vectors/head.ts';
-import { createEncode, type EncodeRequest, type EncodeResult, type Parts } from './encode.ts';
+import type { EncodeRequest, EncodeResult, Parts } from './contract.ts';
+import { createEncode } from './encode.ts';
 
-/** The journey over parts that the test holds in its hands; what it tells the queue is recorded. */
+/**
+ * The journey over parts that the test holds in its hands; what it tells the queue is recorded.
+ */
 function stand(options: { outcome?: TextOutcome; kept?: number } = {}) {
   const { outcome = { dense: new Float32Array(8) }, kept = 5 } = options;
   const demands: Demand[] = [];

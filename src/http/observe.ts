@@ -1,7 +1,7 @@
 import type { Elysia } from 'elysia';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
-import type { Encode, StageTimings } from '../encode/encode.ts';
+import type { Encode, StageTimings } from '../encode/contract.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { RequestTrace, Tracing } from '../observe/tracing.ts';
 import { ERROR_CODE_HEADER, REQUEST_ID_HEADER } from './error-reply.ts';

@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
-import type { Encode, EncodeResult } from '../encode/encode.ts';
+import type { Encode, EncodeResult } from '../encode/contract.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import { type ByteWriter, writeJson } from '../reply/byte-writer.ts';
 import { encodeReply } from '../reply/encode-reply.ts';

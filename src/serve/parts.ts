@@ -13,7 +13,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { createMicroBatcher } from '../batcher/micro-batcher.ts';
 import type { Config } from '../config/config.ts';
-import type { Parts } from '../encode/encode.ts';
+import type { Parts } from '../encode/contract.ts';
 import { createPartsTracer, type PartsTracer } from '../encode/encode-tracing.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import { readSelfCheck, type SelfCheck } from '../model/self-check.ts';

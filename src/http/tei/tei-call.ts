@@ -1,4 +1,4 @@
-import type { EncodeRequest, EncodeResult } from '../../encode/encode.ts';
+import type { EncodeRequest, EncodeResult } from '../../encode/contract.ts';
 import { type Fields, optionalBoolean, optionalWord } from '../field-checks.ts';
 import { valueCountMaxOf } from '../reply-bounds.ts';
 import { timeoutOf } from '../request-timeout.ts';

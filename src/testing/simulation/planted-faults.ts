@@ -133,8 +133,8 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
     to: 'if (byteCount > shapeCount * 4) {',
   },
   {
-    name: 'a lifetime leaves its timer behind',
-    file: 'base/lifetime.ts',
+    name: 'a cancellation leaves its timer behind',
+    file: 'base/cancellation.ts',
     from: '    cancelTimer();\n',
     to: '',
   },
