@@ -6,7 +6,12 @@ import type { Head } from '../vectors/head.ts';
  * `testing/contract/backend`.
  */
 export interface Backend {
+  /** For people to read: nothing is decided by it. */
   readonly name: 'triton' | 'embedded';
+  /** Whether batches run inside this process: what is down then stays down. */
+  readonly isInProcess: boolean;
+  /** Who stands in for it while it is down, as `servedBy`; undefined when nobody does. */
+  readonly standIn?: string;
   /**
    * What it likes; read anew for each batch, since an engine that comes back may like something
    * else.

@@ -44,6 +44,8 @@ export function createFallbackBackend(options: {
 
   return {
     name: primary.name,
+    isInProcess: primary.isInProcess,
+    standIn: standIn.name,
     limits: () => active().limits(),
     heads: () => active().heads(),
     state: () => active().state(),

@@ -69,7 +69,7 @@ export interface EncodeResult {
   /**
    * Who stood in for the backend that should have; told in a header. Undefined when nobody did.
    */
-  readonly standIn?: 'embedded' | undefined;
+  readonly standIn?: string | undefined;
   readonly timings: StageTimings;
 }
 

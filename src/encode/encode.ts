@@ -44,8 +44,7 @@ export function createEncode(parts: Parts): Encode {
       const { outcomes, queueMs, inferMs, servedBy } = job;
       const outputs = joinOutputs(request, { tokenized, outcomes });
       isWorked = true;
-      const isStandIn = servedBy === 'embedded' && parts.backend.name !== 'embedded';
-      const standIn = isStandIn ? 'embedded' : undefined;
+      const standIn = servedBy === parts.backend.standIn ? servedBy : undefined;
       const timings = { tokenizeMs, queueMs, inferMs };
       const result: EncodeResult = { ...outputs, servedBy, standIn, timings };
       if (followUp !== undefined) await followUp.run(result, cancellation);

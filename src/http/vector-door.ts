@@ -24,7 +24,8 @@ export interface VectorDoor {
   readonly manifest: ModelManifest;
   /** Undefined for a tokenizer that cannot decode ids. */
   readonly vocabulary: CompiledTokenizer | undefined;
-  readonly backendName: 'triton' | 'embedded';
+  /** Whether the model runs inside this process, on its CPU. */
+  readonly isInProcess: boolean;
   /** What the running model can give. */
   readonly heads: () => readonly Head[];
   /** For the routes that score. */

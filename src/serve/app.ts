@@ -72,7 +72,7 @@ export function createApp(options: {
     manifest,
     tokenizer,
     vocabulary,
-    backendName: backend.name,
+    isInProcess: backend.isInProcess,
     heads: () => backend.heads(),
     limits,
     scoringRoom: createScoringRoom(config),

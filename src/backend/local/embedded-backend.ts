@@ -155,6 +155,7 @@ export function createEmbeddedBackend(options: {
 
   return {
     name: 'embedded',
+    isInProcess: true,
     limits() {
       const slotCount = Math.max(1, runningCount());
       if (slotCount !== limits.slotCount) {

@@ -26,7 +26,7 @@ import type { SelfCheck } from './triton-probe.ts';
 const LAUNCH_TOKENS = 480;
 
 /** The Triton backend: its endpoints can be seen, and taken out one by one. */
-export type TritonBackend = Required<Backend>;
+export type TritonBackend = Required<Omit<Backend, 'standIn'>>;
 
 /** The addresses of one family: a machine that has two of them is still one server. */
 const lookUp: ResolveName = async (name) => {
@@ -157,6 +157,7 @@ export function createTritonBackend(options: {
 
   return {
     name: 'triton',
+    isInProcess: false,
     limits: currentLimits,
     heads: () => fleet.summary.heads,
     state: () => fleet.summary.state,

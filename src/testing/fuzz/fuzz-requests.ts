@@ -107,6 +107,7 @@ function planHeaders(random: SeededRandom, isMsgpack: boolean): Headers {
 function instantBackend(): Backend {
   return {
     name: 'triton',
+    isInProcess: false,
     limits: () => ({
       slotCount: 2,
       endpointCount: 1,
