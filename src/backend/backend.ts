@@ -1,3 +1,4 @@
+import type { RequestTrace } from '../observe/tracing.ts';
 import type { FloatBlock } from '../vectors/float-block.ts';
 import type { Head } from '../vectors/head.ts';
 
@@ -68,6 +69,8 @@ export interface InferOptions {
    * Name of who failed on this batch before, as `servedBy`; another takes it when there is another.
    */
   readonly avoid?: string | undefined;
+  /** Traces of the requests whose texts ride in the batch; undefined when none is traced. */
+  readonly traces?: ReadonlySet<RequestTrace> | undefined;
 }
 
 /**

@@ -3,6 +3,7 @@ import type { Cancellation } from '../base/cancellation.ts';
 import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
+import type { RequestTrace } from '../observe/tracing.ts';
 import type { Head } from '../vectors/head.ts';
 import type { ExpectedRows } from '../vectors/output-guard.ts';
 import { createBisection, type RunningBatch } from './bisection.ts';
@@ -23,6 +24,8 @@ export interface BatchJob {
   readonly batchTextsMax: number;
   /** Texts of a job that nobody waits for are dropped; a batch of nothing else is given up. */
   readonly cancellation: Cancellation;
+  /** Of the request, when it is traced. */
+  readonly trace?: RequestTrace | undefined;
 }
 
 /** Gathers the texts of many requests into batches. */
@@ -108,8 +111,8 @@ export function createMicroBatcher(options: {
     const textCount = job.texts.length;
     invariant(textCount > 0, 'a job has at least one text');
     return new Promise((resolve, reject) => {
-      const { batchTextsMax } = job;
-      const request = new PendingRequest({ textCount, batchTextsMax, resolve, reject });
+      const { batchTextsMax, trace } = job;
+      const request = new PendingRequest({ textCount, batchTextsMax, trace, resolve, reject });
       if (isClosed) request.abandon(shuttingDown());
       job.cancellation.whenEnded((reason) => {
         if (request.abandon(reason)) onDeparted(request);

@@ -4,6 +4,7 @@ import type { Cancellation } from '../base/cancellation.ts';
 import type { Clock } from '../base/clock.ts';
 import type { MicroBatcher } from '../batcher/micro-batcher.ts';
 import type { ModelManifest } from '../model/manifest.ts';
+import type { RequestTrace } from '../observe/tracing.ts';
 import type { TokenizerPool } from '../tokenizer/pool/tokenizer-pool.ts';
 import type { CompiledTokenizer } from '../tokenizer/xlmr/compiled-tokenizer.ts';
 import type { Head } from '../vectors/head.ts';
@@ -40,7 +41,9 @@ export interface EncodeRequest {
    * What the front door calls the texts, so that an error names its field: `query`, `query[3]`.
    */
   readonly fieldOf: (index: number) => string;
-  /** What the front door makes of the outputs while they still take their place in the queue. */
+  /** The request's trace, when it is traced. */
+  readonly trace?: RequestTrace | undefined;
+  /** What the API makes of the outputs while they still take their place in the queue. */
   readonly followUp?: FollowUp;
 }
 

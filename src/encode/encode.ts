@@ -10,6 +10,7 @@ import {
   withPrefix,
 } from './checks.ts';
 import type { Encode, EncodeResult, Parts } from './contract.ts';
+import { traceBatching, traceTokenize } from './encode-tracing.ts';
 
 /**
  * Makes the journey out of its parts.
@@ -26,21 +27,23 @@ export function createEncode(parts: Parts): Encode {
     refuseMissingHeads(parts, request);
     refuseLongTexts(parts, request);
     const permit = admission.admit(demandOf(parts, request));
-    const { signal, heads, truncationSide, followUp } = request;
+    const { signal, heads, truncationSide, followUp, trace } = request;
     const timeoutMs = Math.min(request.timeoutMs ?? Infinity, limits.requestTimeoutMs);
     const cancellation = createCancellation({ clock: deadlines, timeoutMs, signal });
     let isWorked = false;
     try {
       const startMs = clock.now();
       const prefixed = withPrefix(parts, request);
-      const tokenized = await tokenizer.tokenize(prefixed, cancellation, truncationSide);
+      const tokenizing = tokenizer.tokenize(prefixed, cancellation, truncationSide);
+      const tokenized = await (trace ? traceTokenize(trace, tokenizing, clock) : tokenizing);
       const tokenizeMs = clock.now() - startMs;
       refuseManyTokens(parts, request, tokenized);
       refuseLargeReply(parts, request, tokenized);
       const texts = tokenized.map((text) => text.ids);
       followUp?.plan(texts.map((ids) => ids.length));
       const batchTextsMax = request.batchTextsMax ?? Number.POSITIVE_INFINITY;
-      const job = await batcher.submit({ texts, heads, batchTextsMax, cancellation });
+      const batching = batcher.submit({ texts, heads, batchTextsMax, cancellation, trace });
+      const job = await (trace ? traceBatching(trace, batching, clock) : batching);
       const { outcomes, queueMs, inferMs, servedBy } = job;
       const outputs = joinOutputs(request, { tokenized, outcomes });
       isWorked = true;

@@ -137,8 +137,7 @@ export function createObserver(options: {
       encoding.add(entry);
       try {
         const trace = observed?.trace;
-        const work = () => encode(request);
-        const result = await (trace === undefined ? work() : trace.run(work));
+        const result = await encode(trace === undefined ? request : { ...request, trace });
         tellWork(metrics, result);
         if (observed !== undefined) {
           observed.encodeEndMs = clock.now();
