@@ -32,7 +32,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   },
   {
     name: 'a caller that has left still counts as one',
-    file: 'admission/fair-share.ts',
+    file: 'admission/admission.ts',
     from: 'if (holding.textCount === 0) this.#byCaller.delete(holding.caller);',
     to: '',
   },
