@@ -38,7 +38,7 @@ export interface Demand {
 /** What waits behind the admission, as the batcher sees it. */
 export interface Backlog {
   readonly waitingTextCount: number;
-  /** By how much the most urgent text that waits is past its due time, in ms; 0 when none is. */
+  /** How far the most urgent waiting text is past its virtual deadline, in ms; 0 when none is. */
   readonly latenessMs: number;
 }
 

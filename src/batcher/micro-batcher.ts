@@ -17,12 +17,12 @@ import { VirtualDeadlines } from './virtual-deadlines.ts';
 /** The texts of one request, tokenized. */
 export interface BatchJob {
   /** Token ids of each text; borrowed until the promise settles. Each has at least one id. */
-  readonly texts: readonly Int32Array[];
+  readonly tokenIds: readonly Int32Array[];
   /** What to compute. Canonical: equal sets are the same array. At least one. */
   readonly heads: readonly Head[];
   /** At most this many texts of the job ride in one batch. */
   readonly batchTextsMax: number;
-  /** Texts of a job that nobody waits for are dropped; a batch of nothing else is given up. */
+  /** Once it has ended, the waiting texts are dropped. A batch of such texts alone is given up. */
   readonly cancellation: Cancellation;
   /** Of the request, when it is traced. */
   readonly trace?: RequestTrace | undefined;
@@ -30,12 +30,12 @@ export interface BatchJob {
 
 /** Gathers the texts of many requests into batches. */
 export interface MicroBatcher {
-  /** Rejects only when the job's cancellation ends first, or after `close`. */
+  /** Rejects only when the request ends first (`cancellation`), or after `close`. */
   submit(job: BatchJob): Promise<JobResult>;
   readonly waitingTextCount: number;
-  /** By how much the most urgent text that waits is past its due time, in ms; 0 when none is. */
+  /** How far the most urgent waiting text is past its virtual deadline, in ms; 0 when none is. */
   readonly latenessMs: number;
-  /** How long the text has waited that has waited longest, in ms; 0 when none waits. */
+  /** The longest wait of any waiting text, in ms; 0 when none waits. */
   readonly oldestWaitMs: number;
   readonly batchesInFlight: number;
   /** Fails what waits with EMB_SHUTTING_DOWN; batches in flight finish. */
@@ -108,7 +108,7 @@ export function createMicroBatcher(options: {
   let isClosed = false;
 
   function submit(job: BatchJob): Promise<JobResult> {
-    const textCount = job.texts.length;
+    const textCount = job.tokenIds.length;
     invariant(textCount > 0, 'a job has at least one text');
     return new Promise((resolve, reject) => {
       const { batchTextsMax, trace } = job;
@@ -126,7 +126,7 @@ export function createMicroBatcher(options: {
 
   /** Each text gets its virtual deadline, one after the other, and a place in the queue. */
   function enqueue(
-    { texts, heads }: BatchJob,
+    { tokenIds, heads }: BatchJob,
     request: PendingRequest,
     limits: BackendLimits,
   ): void {
@@ -134,8 +134,8 @@ export function createMicroBatcher(options: {
     // A text costs at least its part of a launch, which only texts of its request may share.
     const launchShare = limits.launchTokens / request.batchTextsMax;
     let dueMs = arrivedMs;
-    for (let index = 0; index < texts.length; index++) {
-      const ids = texts[index];
+    for (let index = 0; index < tokenIds.length; index++) {
+      const ids = tokenIds[index];
       invariant(ids.length > 0, 'a tokenized text has at least one id');
       const verdict = quarantine.isEmpty ? 'unknown' : quarantine.judge(ids);
       if (verdict instanceof ServerError) {

@@ -14,50 +14,43 @@ import type { SparseWeights } from '../vectors/sparse.ts';
 export interface EncodeRequest {
   /** At least one; none empty, all well-formed Unicode. */
   readonly texts: readonly string[];
-  /** The side of an over-long text that is cut off; the end unless told. */
+  /** The side of an over-long text that is cut off. Default: right. */
   readonly truncationSide?: 'left' | 'right';
   /** What to compute: canonical, as `headSet` gives it. */
   readonly heads: readonly Head[];
-  /** Which of the model's prefixes stands in front of each text. */
+  /** Which of the model's prefixes each text gets. */
   readonly inputType: 'query' | 'passage';
-  /** That of the first text where it differs: a query that is held against passages. */
+  /** The same for the first text, where it differs: a query that is scored against passages. */
   readonly firstInputType?: 'query' | 'passage';
   /** Whether a text over the model's tokens is cut; otherwise it is an error. */
   readonly truncate: boolean;
-  /** Texts of this request in one batch, at most; undefined leaves it to the backend. */
+  /** The most texts of this request in one batch; undefined leaves it to the backend. */
   readonly batchTextsMax: number | undefined;
-  /** Float32 values that the reply may carry. */
+  /** The most float32 values that the outputs may have. */
   readonly valueCountMax: number;
-  /** How long the caller waits, in ms; at most, and unless told, the server's own deadline. */
+  /** How long the caller waits, in ms. Default and maximum: the server's own deadline. */
   readonly timeoutMs?: number | undefined;
   /** Fires when the caller hangs up. */
   readonly signal: AbortSignal | undefined;
-  /**
-   * Whose request it is, the name of a key or an address: nobody takes more than a share of a full
-   * queue.
-   */
+  /** The name of a key, or an address: no caller gets more than its share of a full queue. */
   readonly caller?: string | undefined;
-  /**
-   * What the front door calls the texts, so that an error names its field: `query`, `query[3]`.
-   */
+  /** The field that a text came in, for errors: `query`, `query[3]`. */
   readonly fieldOf: (index: number) => string;
   /** The request's trace, when it is traced. */
   readonly trace?: RequestTrace | undefined;
-  /** What the API makes of the outputs while they still take their place in the queue. */
+  /** What the API does with the outputs while the request still has its place in the queue. */
   readonly followUp?: FollowUp;
 }
 
 /** Work on the outputs of a request that takes time or memory of its own. */
 export interface FollowUp {
-  /** Asked before any output is computed, with the tokens kept of each text; throws a refusal. */
+  /** Called before any output is computed, with the kept tokens of each text. May refuse. */
   plan(keptCounts: readonly number[]): void;
-  /** Done before the place is given back. Looks itself whether the cancellation has ended. */
+  /** Runs before the place is given back. It checks by itself whether the request has ended. */
   run(result: EncodeResult, cancellation: Cancellation): Promise<void>;
 }
 
-/**
- * What the journey answers: one entry a text, in order; of the heads, those that were asked for.
- */
+/** What the journey answers: one entry a text, in order, for each head that was asked for. */
 export interface EncodeResult {
   /** `[dimension]` float32 each, normalised; views that stay valid. */
   readonly rows?: readonly Float32Array[];
@@ -67,10 +60,10 @@ export interface EncodeResult {
   /** Tokens of each text before truncation, prefix and special tokens included. */
   readonly tokenCounts: readonly number[];
   readonly truncated: readonly boolean[];
-  /** Who ran its last batch: an endpoint's address, `embedded`. */
+  /** Who ran the request's last batch: an endpoint's address, or `embedded`. */
   readonly servedBy: string | undefined;
   /**
-   * Who stood in for the backend that should have; told in a header. Undefined when nobody did.
+   * Who stood in for the backend, told in a header; undefined when the backend itself answered.
    */
   readonly standIn?: string | undefined;
   readonly timings: StageTimings;

@@ -37,8 +37,8 @@ function stand(
       },
     },
     batcher: {
-      submit: async ({ texts }: { texts: readonly unknown[] }) => ({
-        outcomes: texts.map(() => outcome),
+      submit: async ({ tokenIds }: { tokenIds: readonly unknown[] }) => ({
+        outcomes: tokenIds.map(() => outcome),
         queueMs: 0,
         inferMs: 0,
         servedBy,

@@ -39,10 +39,10 @@ export function createEncode(parts: Parts): Encode {
       const tokenizeMs = clock.now() - startMs;
       refuseManyTokens(parts, request, tokenized);
       refuseLargeReply(parts, request, tokenized);
-      const texts = tokenized.map((text) => text.ids);
-      followUp?.plan(texts.map((ids) => ids.length));
+      const tokenIds = tokenized.map((text) => text.ids);
+      followUp?.plan(tokenIds.map((ids) => ids.length));
       const batchTextsMax = request.batchTextsMax ?? Number.POSITIVE_INFINITY;
-      const batching = batcher.submit({ texts, heads, batchTextsMax, cancellation, trace });
+      const batching = batcher.submit({ tokenIds, heads, batchTextsMax, cancellation, trace });
       const job = await (trace ? traceBatching(trace, batching, clock) : batching);
       const { outcomes, queueMs, inferMs, servedBy } = job;
       const outputs = joinOutputs(request, { tokenized, outcomes });

@@ -61,7 +61,7 @@ export function batcherHarness(options: {
         job.settledMs = clock.now();
         cancellation.release();
       };
-      batcher.submit({ texts, heads: DENSE, batchTextsMax, cancellation }).then(
+      batcher.submit({ tokenIds: texts, heads: DENSE, batchTextsMax, cancellation }).then(
         ({ outcomes }) => {
           job.outcomes = outcomes;
           settled();
