@@ -97,8 +97,8 @@ export function createBisection<Text extends RunningText>(options: {
   const { backend, expected, quarantine, whenReady, settle } = options;
   const duplicateRows = new DuplicateRows();
 
-  async function attempt(batch: RunningBatch<Text>): Promise<Attempt<Text>> {
-    return await run(batch, batch.texts, undefined);
+  function attempt(batch: RunningBatch<Text>): Promise<Attempt<Text>> {
+    return run(batch, batch.texts, undefined);
   }
 
   /** Runs texts of a batch once. */
@@ -151,6 +151,7 @@ export function createBisection<Text extends RunningText>(options: {
       invalid.push(texts[index]);
     }
     const failed: FailedGroup<Text>[] = [];
+    if (firstFault === undefined && shared === undefined) return failed;
     const group = { failedBy: servedBy, isRepeated };
     if (firstFault !== undefined) {
       failed.push({ ...group, texts: invalid, error: outputInvalid(firstFault, servedBy) });
