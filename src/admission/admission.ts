@@ -3,7 +3,6 @@ import { ServerError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
 import { retryAfterMsOf } from '../base/retry-after.ts';
 import { DrainRate } from './drain-rate.ts';
-import { Holdings, shareOf } from './fair-share.ts';
 
 /** A place in the queue for one request. */
 export interface Permit {
@@ -39,7 +38,7 @@ export interface Demand {
 /** What waits behind the admission, as the batcher sees it. */
 export interface Backlog {
   readonly waitingTextCount: number;
-  /** By how much the most urgent text that waits is past its due time, in ms; 0 when none is. */
+  /** How far the most urgent waiting text is past its virtual deadline, in ms; 0 when none is. */
   readonly latenessMs: number;
 }
 
@@ -47,8 +46,8 @@ export interface Backlog {
 export interface Admission {
   /**
    * @throws ServerError EMB_QUEUE_FULL when texts or tokens would pass their limit or their
-   * caller's share, or when the deadline would pass before the queue has come so far, with the time
-   * after which a place is likely; EMB_SHUTTING_DOWN once `close` was called.
+   * caller's share, or when the deadline would pass before the queue has come so far, with the
+   * time after which a place is likely; EMB_SHUTTING_DOWN once `close` was called.
    */
   admit(demand: Demand): Permit;
   readonly admittedTextCount: number;
@@ -63,22 +62,16 @@ export interface Admission {
 const WAIT_SHARE = 0.5;
 
 /**
- * The part of a limit of tokens that one request counts as, at most. So the largest is within its
- * caller's share once the others hold less than a seventh, and leaves them room while it is there.
- * What it holds beyond that is bounded by the limit of its body.
+ * The most that one request counts as, as a part of the token limit. So the largest request is
+ * within its caller's share once the others hold less than a seventh, and leaves them room. What
+ * it holds beyond that is bounded by the limit of its body.
  */
 const REQUEST_SHARE = 0.75;
 
-/**
- * How far a Retry-After is spread about its mean, so that those who were refused together do not
- * return together.
- */
+/** The width of the spread of Retry-After: callers refused together must not return together. */
 const SPREAD = 0.5;
 
-/**
- * The golden ratio's fraction: its multiples fall evenly, however many there are, and need no
- * random numbers.
- */
+/** The golden ratio's fraction: its multiples are spread evenly, without random numbers. */
 const GOLDEN = 0.618_033_988_749_895;
 
 const NOTHING_WAITS: Backlog = { waitingTextCount: 0, latenessMs: 0 };
@@ -107,10 +100,7 @@ export function createAdmission(options: {
   let tokenCount = 0;
   let workTokenCount = 0;
   let refusedCount = 0;
-  /**
-   * Tokens refused since as many were last drained: who was refused comes back, and then waits
-   * beside the others.
-   */
+  /** Tokens refused and not yet made up for by drained ones: refused callers come back. */
   let refusedTokens = 0;
   let isClosed = false;
   let onEmpty: (() => void) | undefined;
@@ -135,7 +125,7 @@ export function createAdmission(options: {
     };
   }
 
-  /** What a request counts as: itself, or the part of a limit that it may be counted as. */
+  /** The demand as it is counted: capped, so that the largest request can be admitted at all. */
   function attainable(demand: Demand): Demand {
     const tokens = REQUEST_SHARE * tokenCountMax;
     const drained = drainRate.isMeasured ? drainRate.tokensPerMs * waitMsMax : Infinity;
@@ -164,7 +154,12 @@ export function createAdmission(options: {
     if (backlog.waitingTextCount > 0) refuseLate(demand);
   }
 
-  /** What cannot be answered in time is refused now, instead of being worked on in vain. */
+  /**
+   * Refuses now what would miss its deadline later.
+   *
+   *     drainMs = (admitted + own tokens) / tokensPerMs, at most WAIT_SHARE × longest timeout
+   *     latenessMs of the most urgent text,               at most WAIT_SHARE × own timeout
+   */
   function refuseLate(demand: Demand): void {
     const tokens = workTokenCount + workOf(demand);
     const drainMs = drainRate.isMeasured ? tokens / drainRate.tokensPerMs : 0;
@@ -184,8 +179,12 @@ export function createAdmission(options: {
   }
 
   /**
-   * When to come back: what must leave before the demand fits, and the demands that were refused
-   * since, which will be back too, at the rate at which tokens have been leaving.
+   * The refusal, with the time after which to come back:
+   *
+   *     excess  = the part of the work that must leave before the demand fits
+   *     retryMs = (max(excess, own tokens) + refused tokens) / tokensPerMs × spread
+   *
+   * The refused tokens count because their callers will be back as well.
    */
   function full(unit: string, limit: number, value: number, demand: Demand): ServerError {
     const work = workOf(demand);
@@ -227,4 +226,60 @@ export function createAdmission(options: {
 
 function workOf({ tokenCount, workTokenCount }: Demand): number {
   return workTokenCount ?? tokenCount;
+}
+
+/**
+ * How many times the free part of the queue a caller may hold, once the queue is contended:
+ *
+ *     share = FREE_FACTOR × (max - total)
+ *
+ * Alone, a caller gets eight ninths of the queue; each of n callers gets nearly an nth; and the
+ * next one always finds room. This is the dynamic threshold of shared-memory switches (Choudhury
+ * and Hahne, 1998). It needs neither a list of callers nor a share for each.
+ */
+const FREE_FACTOR = 8;
+
+/** Below this part of the limit the queue is not contended, and a caller may hold any of it. */
+const CONTENDED_FROM = 0.5;
+
+/**
+ * How much of one unit, texts or tokens, a caller may hold when the queue as a whole holds
+ * `totalAfter`. Pure.
+ */
+function shareOf(max: number, totalAfter: number): number {
+  if (totalAfter <= max * CONTENDED_FROM) return max;
+  return Math.max(1, FREE_FACTOR * (max - totalAfter));
+}
+
+/** What one caller holds of the queue. */
+interface Holding {
+  readonly caller: string;
+  textCount: number;
+  tokenCount: number;
+}
+
+/** Who holds how much. A caller that holds nothing takes no memory. */
+class Holdings {
+  readonly #byCaller = new Map<string, Holding>();
+
+  get callerCount(): number {
+    return this.#byCaller.size;
+  }
+
+  /** What `caller` holds; for a new caller an empty entry, which counts once it is added. */
+  of(caller: string): Holding {
+    return this.#byCaller.get(caller) ?? { caller, textCount: 0, tokenCount: 0 };
+  }
+
+  add(holding: Holding, demand: { textCount: number; tokenCount: number }): void {
+    if (holding.textCount === 0) this.#byCaller.set(holding.caller, holding);
+    holding.textCount += demand.textCount;
+    holding.tokenCount += demand.tokenCount;
+  }
+
+  remove(holding: Holding, demand: { textCount: number; tokenCount: number }): void {
+    holding.textCount -= demand.textCount;
+    holding.tokenCount -= demand.tokenCount;
+    if (holding.textCount === 0) this.#byCaller.delete(holding.caller);
+  }
 }

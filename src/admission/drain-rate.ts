@@ -13,14 +13,16 @@ const SPAN_WEIGHT = 0.4;
 const RATE_GUESS = 5;
 
 /**
- * The least rate there is: a tenth of what two cores do with a large model, one text at a time. It
- * keeps times finite that are tokens over the rate, and is left behind within two spans.
+ * The smallest rate, so that `tokens / rate` stays finite: a tenth of what two cores do with a
+ * large model, one text at a time. A real rate replaces it within two spans.
  */
 const RATE_MIN = 0.005;
 
 /**
- * How fast admitted tokens leave while there is more to do than slots to do it in. Time in which
- * the queue was empty does not count: an idle server drains nothing and is not slow.
+ * How fast admitted tokens leave while texts wait for a slot, in tokens a ms. Time in which the
+ * queue is empty does not count: an idle server drains nothing and is not slow.
+ *
+ *     rate = rate + SPAN_WEIGHT × (spanTokens / spanMs - rate), after each busy span
  */
 export class DrainRate {
   readonly #clock: Clock;

@@ -1,3 +1,4 @@
+import type { RequestTrace } from '../observe/tracing.ts';
 import type { FloatBlock } from '../vectors/float-block.ts';
 import type { Head } from '../vectors/head.ts';
 
@@ -6,8 +7,12 @@ import type { Head } from '../vectors/head.ts';
  * passes `testing/contract/backend-contract.ts`.
  */
 export interface Backend {
-  /** As `/info` and the metrics show it. */
+  /** For people to read: nothing is decided by it. */
   readonly name: 'triton' | 'embedded';
+  /** Whether batches run inside this process: what is down then stays down. */
+  readonly isInProcess: boolean;
+  /** Who stands in for it while it is down, as `servedBy`; undefined when nobody does. */
+  readonly standIn?: string;
   /** The servers behind it; absent where it computes in this process. */
   readonly endpoints?: EndpointControl;
   /**
@@ -69,6 +74,8 @@ export interface InferOptions {
    * Name of who failed on this batch before, as `servedBy`; another takes it when there is another.
    */
   readonly avoid?: string | undefined;
+  /** Traces of the requests whose texts ride in the batch; undefined when none is traced. */
+  readonly traces?: ReadonlySet<RequestTrace> | undefined;
 }
 
 /**

@@ -50,7 +50,7 @@ test('the fallback serves while the first is down, and no longer', async () => {
   primary.isReady = false;
   expect(both.state().isReady).toBe(true);
   expect(both.capabilities().slotCount).toBe(1);
-  expect((await both.infer(BATCH)).servedBy).toBe('embedded');
+  expect((await both.infer(BATCH)).servedBy).toBe(both.standIn);
   primary.isReady = true;
   expect((await both.infer(BATCH)).servedBy).toBe('triton');
   const events = lines.map((line) => JSON.parse(line).event);

@@ -44,6 +44,8 @@ export function createFallbackBackend(options: {
 
   return {
     name: primary.name,
+    isInProcess: primary.isInProcess,
+    standIn: fallback.name,
     ...(primary.endpoints && { endpoints: primary.endpoints }),
     capabilities: () => active().capabilities(),
     state: () => active().state(),

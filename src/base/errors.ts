@@ -166,8 +166,8 @@ interface CatalogueEntry {
    */
   readonly repeatElsewhere?: boolean;
   /**
-   * Whose fault it is: one text's own, or that of some text in a batch, which bisection then finds.
-   * Both name the text's field once it is known. Default: neither.
+   * Whose fault it is: one text's own, or that of some text in a batch, which bisection then
+   * finds. Both name the text's field once it is known. Default: neither.
    */
   readonly blames?: 'text' | 'batch';
   /** For the README's table. */

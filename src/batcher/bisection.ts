@@ -5,6 +5,7 @@ import {
   type TokenBatch,
 } from '../backend/contract.ts';
 import { ServerError, toServerError } from '../base/errors.ts';
+import type { RequestTrace } from '../observe/tracing.ts';
 import type { Head } from '../vectors/head.ts';
 import { type ExpectedRows, faultOfOutput } from '../vectors/output-guard.ts';
 import { outputsOfTexts, type TextOutput } from '../vectors/text-output.ts';
@@ -16,8 +17,11 @@ export interface RunningText {
   readonly ids: Int32Array;
   readonly paddedLength: number;
   readonly heads: readonly Head[];
-  /** Settled when nobody waits for the text any more. */
-  readonly request: { readonly isSettled: boolean };
+  readonly request: {
+    /** Nobody waits for the text any more. */
+    readonly isSettled: boolean;
+    readonly trace?: RequestTrace | undefined;
+  };
 }
 
 /** A batch that holds a slot: the part of it that runs now, and how to give that up. */
@@ -93,8 +97,8 @@ export function createBisection<Text extends RunningText>(options: {
   const { backend, expected, quarantine, whenReady, settle } = options;
   const duplicateRows = new DuplicateRows();
 
-  async function attempt(batch: RunningBatch<Text>): Promise<Attempt<Text>> {
-    return await run(batch, batch.texts, undefined);
+  function attempt(batch: RunningBatch<Text>): Promise<Attempt<Text>> {
+    return run(batch, batch.texts, undefined);
   }
 
   /** Runs texts of a batch once. */
@@ -112,7 +116,8 @@ export function createBisection<Text extends RunningText>(options: {
     let outputs: readonly TextOutput[];
     try {
       const tokenBatch = tokenBatchOf(texts, batch.limits);
-      const output = await backend.infer(tokenBatch, { signal, avoid });
+      const traces = tracesOf(texts);
+      const output = await backend.infer(tokenBatch, { signal, avoid, traces });
       servedBy = output.servedBy;
       outputs = outputsOfTexts(tokenBatch, output);
     } catch (thrown) {
@@ -146,6 +151,7 @@ export function createBisection<Text extends RunningText>(options: {
       invalid.push(texts[index]);
     }
     const failed: FailedGroup<Text>[] = [];
+    if (firstFault === undefined && shared === undefined) return failed;
     const group = { failedBy: servedBy, isRepeated };
     if (firstFault !== undefined) {
       failed.push({ ...group, texts: invalid, error: outputInvalid(firstFault, servedBy) });
@@ -282,6 +288,17 @@ function tokenBatchOf(texts: readonly RunningText[], limits: BackendLimits): Tok
     if (length > paddedLength) paddedLength = length;
   }
   return { texts: texts.map((text) => text.ids), paddedLength, heads: texts[0].heads };
+}
+
+/** The traces of the batch's requests. Makes nothing when none is traced. */
+function tracesOf(texts: readonly RunningText[]): ReadonlySet<RequestTrace> | undefined {
+  let traces: Set<RequestTrace> | undefined;
+  for (const { request } of texts) {
+    if (request.trace === undefined) continue;
+    traces ??= new Set();
+    traces.add(request.trace);
+  }
+  return traces;
 }
 
 /** The error of texts that were still to be tried when the backend went away. */

@@ -1,8 +1,9 @@
 import type { Backend, BackendLimits } from '../backend/contract.ts';
+import type { Cancellation } from '../base/cancellation.ts';
 import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
-import type { Lifetime } from '../base/lifetime.ts';
+import type { RequestTrace } from '../observe/tracing.ts';
 import type { Head } from '../vectors/head.ts';
 import type { ExpectedRows } from '../vectors/output-guard.ts';
 import { createBisection, type RunningBatch } from './bisection.ts';
@@ -16,23 +17,25 @@ import { VirtualDeadlines } from './virtual-deadlines.ts';
 /** The texts of one request, tokenized. */
 export interface BatchJob {
   /** Token ids of each text; borrowed until the promise settles. Each has at least one id. */
-  readonly texts: readonly Int32Array[];
+  readonly tokenIds: readonly Int32Array[];
   /** What to compute. Canonical: equal sets are the same array. At least one. */
   readonly heads: readonly Head[];
   /** At most this many texts of the job ride in one batch. */
   readonly batchTextsMax: number;
-  /** Texts of a job that nobody waits for are dropped; a batch of nothing else is given up. */
-  readonly lifetime: Lifetime;
+  /** Once it has ended, the waiting texts are dropped. A batch of such texts alone is given up. */
+  readonly cancellation: Cancellation;
+  /** Of the request, when it is traced. */
+  readonly trace?: RequestTrace | undefined;
 }
 
 /** Gathers the texts of many requests into batches. */
 export interface MicroBatcher {
-  /** Rejects only when the job's lifetime ends first, or after `close`. */
+  /** Rejects only when the request ends first (`cancellation`), or after `close`. */
   submit(job: BatchJob): Promise<JobResult>;
   readonly waitingTextCount: number;
-  /** By how much the most urgent text that waits is past its due time, in ms; 0 when none is. */
+  /** How far the most urgent waiting text is past its virtual deadline, in ms; 0 when none is. */
   readonly latenessMs: number;
-  /** How long the text has waited that has waited longest, in ms; 0 when none waits. */
+  /** The longest wait of any waiting text, in ms; 0 when none waits. */
   readonly oldestWaitMs: number;
   readonly batchesInFlight: number;
   /** Fails what waits with EMB_SHUTTING_DOWN; batches in flight finish. */
@@ -105,13 +108,13 @@ export function createMicroBatcher(options: {
   let isClosed = false;
 
   function submit(job: BatchJob): Promise<JobResult> {
-    const textCount = job.texts.length;
+    const textCount = job.tokenIds.length;
     invariant(textCount > 0, 'a job has at least one text');
     return new Promise((resolve, reject) => {
-      const { batchTextsMax } = job;
-      const request = new PendingRequest({ textCount, batchTextsMax, resolve, reject });
+      const { batchTextsMax, trace } = job;
+      const request = new PendingRequest({ textCount, batchTextsMax, trace, resolve, reject });
       if (isClosed) request.abandon(shuttingDown());
-      job.lifetime.whenEnded((reason) => {
+      job.cancellation.whenEnded((reason) => {
         if (request.abandon(reason)) onDeparted(request);
       });
       if (request.isSettled) return;
@@ -123,7 +126,7 @@ export function createMicroBatcher(options: {
 
   /** Each text gets its virtual deadline, one after the other, and a place in the queue. */
   function enqueue(
-    { texts, heads }: BatchJob,
+    { tokenIds, heads }: BatchJob,
     request: PendingRequest,
     limits: BackendLimits,
   ): void {
@@ -131,8 +134,8 @@ export function createMicroBatcher(options: {
     // A text costs at least its part of a launch, which only texts of its request may share.
     const launchShare = limits.launchTokens / request.batchTextsMax;
     let dueMs = arrivedMs;
-    for (let index = 0; index < texts.length; index++) {
-      const ids = texts[index];
+    for (let index = 0; index < tokenIds.length; index++) {
+      const ids = tokenIds[index];
       invariant(ids.length > 0, 'a tokenized text has at least one id');
       const verdict = quarantine.isEmpty ? 'unknown' : quarantine.judge(ids);
       if (verdict instanceof ServerError) {

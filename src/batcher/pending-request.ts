@@ -1,4 +1,5 @@
 import type { ServerError } from '../base/errors.ts';
+import type { RequestTrace } from '../observe/tracing.ts';
 import type { TextOutput } from '../vectors/text-output.ts';
 import type { QueuedRequest } from './queue.ts';
 
@@ -22,6 +23,7 @@ export interface JobResult {
  */
 export class PendingRequest implements QueuedRequest, JobResult {
   readonly batchTextsMax: number;
+  readonly trace: RequestTrace | undefined;
   readonly outcomes: TextOutcome[];
   readonly #resolve: (result: JobResult) => void;
   readonly #reject: (reason: ServerError) => void;
@@ -35,10 +37,12 @@ export class PendingRequest implements QueuedRequest, JobResult {
   constructor(options: {
     textCount: number;
     batchTextsMax: number;
+    trace: RequestTrace | undefined;
     resolve: (result: JobResult) => void;
     reject: (reason: ServerError) => void;
   }) {
     this.batchTextsMax = options.batchTextsMax;
+    this.trace = options.trace;
     this.outcomes = new Array(options.textCount);
     this.#openCount = options.textCount;
     this.#resolve = options.resolve;

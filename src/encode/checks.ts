@@ -4,9 +4,32 @@ import type { TextOutcome } from '../batcher/pending-request.ts';
 import type { TokenizedText } from '../tokenizer/pool/tokenizer-pool.ts';
 import { valuesPerText } from '../vectors/head.ts';
 import { joinTokenWeights, type SparseWeights } from '../vectors/sparse.ts';
-import type { EncodeRequest, EncodeResult, Parts } from './encode.ts';
+import type { EncodeRequest, EncodeResult, Parts } from './contract.ts';
 
-/** Characters past which no text can fit, refused before a single one is tokenized. */
+/** Refuses at once while the backend or the tokenizer is down, not after a wait in the queue. */
+export function refuseWhileDown({ backend, tokenizer }: Parts): void {
+  const reason = backend.state().reason || tokenizer.reason;
+  if (reason === '') return;
+  throw new ServerError('EMB_BACKEND_UNAVAILABLE', 'The backend is down or still loading.', {
+    retryAfterMs: 1000,
+    cause: new Error(reason),
+  });
+}
+
+/** Refuses a head that the running model lacks. */
+export function refuseMissingHeads({ backend, manifest }: Parts, { heads }: EncodeRequest): void {
+  const available = backend.capabilities().heads;
+  const missing = heads.find((head) => !available.includes(head));
+  if (missing === undefined) return;
+  const known = available.join(', ');
+  throw new ServerError(
+    'EMB_HEAD_UNAVAILABLE',
+    `${manifest.id} on ${backend.name} has no output "${missing}"; it has ${known}.`,
+    { field: 'outputs', limit: known, value: missing },
+  );
+}
+
+/** Refuses a text that is too long to fit, whatever its tokens: before any is tokenized. */
 export function refuseLongTexts({ limits }: Parts, request: EncodeRequest): void {
   if (request.truncate) return;
   for (let index = 0; index < request.texts.length; index++) {
@@ -21,26 +44,13 @@ export function refuseLongTexts({ limits }: Parts, request: EncodeRequest): void
   }
 }
 
-/** What is down is told at once, not after a wait in the queue. */
-export function refuseWhileDown({ backend, tokenizer }: Parts): void {
-  const reason = backend.state().reason || tokenizer.reason;
-  if (reason === '') return;
-  throw new ServerError('EMB_BACKEND_UNAVAILABLE', 'The backend is down or still loading.', {
-    retryAfterMs: 1000,
-    cause: new Error(reason),
-  });
-}
-
-/**
- * Characters of a token, on the low side for Russian and English prose, so that tokens are
- * over-estimated.
- */
+/** Characters a token: fewer than Russian and English prose has, so tokens are over-estimated. */
 const CHARACTERS_PER_TOKEN = 3;
 
 /**
- * What a request asks of the queue: its tokens are estimated before they are known. A text that
- * will be cut is held and tokenized as a whole, so it takes its whole room, however little the
- * model sees of it.
+ * What a request asks of the admission. Its tokens are not known yet, so they are estimated. A
+ * text that will be cut is held and tokenized whole, so `tokenCount` has all its tokens; the model
+ * sees only `workTokenCount`.
  */
 export function demandOf({ manifest }: Parts, request: EncodeRequest): Demand {
   let tokenCount = 0;
@@ -54,7 +64,7 @@ export function demandOf({ manifest }: Parts, request: EncodeRequest): Demand {
   return { textCount: request.texts.length, tokenCount, workTokenCount, caller, timeoutMs };
 }
 
-/** The texts as the model wants them. */
+/** The texts with the model's prefixes before them. */
 export function withPrefix(
   { manifest }: Parts,
   { texts, inputType, firstInputType = inputType }: EncodeRequest,
@@ -65,7 +75,7 @@ export function withPrefix(
   return texts.map((text, index) => (index === 0 ? first : prefix) + text);
 }
 
-/** With `truncate: false`, a text over the model's tokens is refused by name. */
+/** With `truncate: false`, refuses a text over the model's tokens, and names its field. */
 export function refuseManyTokens(
   { manifest }: Parts,
   request: EncodeRequest,
@@ -83,22 +93,9 @@ export function refuseManyTokens(
   );
 }
 
-/** A head that the running model lacks is refused before the work. */
-export function refuseMissingHeads({ backend, manifest }: Parts, { heads }: EncodeRequest): void {
-  const available = backend.capabilities().heads;
-  const missing = heads.find((head) => !available.includes(head));
-  if (missing === undefined) return;
-  const known = available.join(', ');
-  throw new ServerError(
-    'EMB_HEAD_UNAVAILABLE',
-    `${manifest.id} on ${backend.name} has no output "${missing}"; it has ${known}.`,
-    { field: 'outputs', limit: known, value: missing },
-  );
-}
-
 /**
- * Counts the values of the reply, or of what a follow-up makes it of, once the tokens are known,
- * and before any is computed.
+ * Refuses a request whose outputs would be over its limit of float32 values. The tokens are known
+ * by then, and nothing is computed yet.
  */
 export function refuseLargeReply(
   { manifest }: Parts,
@@ -121,8 +118,9 @@ export function refuseLargeReply(
 }
 
 /**
- * Puts the outputs together as the caller asked for them. The batcher has held each against what
- * the model promises; a text that got an error instead is named by its field.
+ * Joins the outputs of all texts, as the caller asked for them. The batcher has checked each.
+ *
+ * @throws ServerError of the first text that got an error; it names the text's field.
  */
 export function joinOutputs(
   request: EncodeRequest,

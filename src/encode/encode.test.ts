@@ -5,11 +5,16 @@ import type { TextOutcome } from '../batcher/pending-request.ts';
 import { createFakeBackend } from '../testing/fake-backend.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
 import { headSet } from '../vectors/head.ts';
-import { createEncode, type EncodeRequest, type EncodeResult, type Parts } from './encode.ts';
+import type { EncodeRequest, EncodeResult, Parts } from './contract.ts';
+import { createEncode } from './encode.ts';
 
-/** The journey over parts that the test holds in its hands; what it tells the queue is recorded. */
-function stand(options: { outcome?: TextOutcome; kept?: number } = {}) {
-  const { outcome = { dense: new Float32Array(8) }, kept = 5 } = options;
+/**
+ * The journey over parts that the test holds in its hands; what it tells the queue is recorded.
+ */
+function stand(
+  options: { outcome?: TextOutcome; kept?: number; servedBy?: string; standIn?: string } = {},
+) {
+  const { outcome = { dense: new Float32Array(8) }, kept = 5, servedBy, standIn } = options;
   const demands: Demand[] = [];
   const releases: boolean[] = [];
   const prefixed: (readonly string[])[] = [];
@@ -32,13 +37,14 @@ function stand(options: { outcome?: TextOutcome; kept?: number } = {}) {
       },
     },
     batcher: {
-      submit: async ({ texts }: { texts: readonly unknown[] }) => ({
-        outcomes: texts.map(() => outcome),
+      submit: async ({ tokenIds }: { tokenIds: readonly unknown[] }) => ({
+        outcomes: tokenIds.map(() => outcome),
         queueMs: 0,
         inferMs: 0,
+        servedBy,
       }),
     },
-    backend: createFakeBackend(),
+    backend: { ...createFakeBackend(), standIn },
     manifest: {
       id: 'm',
       dimension: 8,
@@ -144,4 +150,12 @@ describe('work on the outputs', () => {
       ['p: a', 'p: b'],
     ]);
   });
+});
+
+test('who stood in is told, and nobody else', async () => {
+  const standInOf = async (options: { servedBy: string; standIn?: string }) =>
+    (await stand(options).encode(request())).standIn;
+  expect(await standInOf({ servedBy: 'embedded', standIn: 'embedded' })).toBe('embedded');
+  expect(await standInOf({ servedBy: 'http://triton:8000', standIn: 'embedded' })).toBeUndefined();
+  expect(await standInOf({ servedBy: 'embedded' })).toBeUndefined();
 });

@@ -1,7 +1,7 @@
 import type { Elysia } from 'elysia';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
-import type { Encode, StageTimings } from '../encode/encode.ts';
+import type { Encode, StageTimings } from '../encode/contract.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { RequestTrace, Tracing } from '../observe/tracing.ts';
 import { ERROR_CODE_HEADER, REQUEST_ID_HEADER } from './error-reply.ts';
@@ -137,8 +137,7 @@ export function createObserver(options: {
       encoding.add(entry);
       try {
         const trace = observed?.trace;
-        const work = () => encode(request);
-        const result = await (trace === undefined ? work() : trace.run(work));
+        const result = await encode(trace === undefined ? request : { ...request, trace });
         tellWork(metrics, result);
         if (observed !== undefined) {
           observed.encodeEndMs = clock.now();

@@ -1,4 +1,4 @@
-import type { StageTimings } from '../encode/encode.ts';
+import type { StageTimings } from '../encode/contract.ts';
 
 /** Every stage that a reply can tell of, in ms. */
 export interface ReplyTimings extends StageTimings {

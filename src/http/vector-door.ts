@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
-import type { Encode, EncodeResult } from '../encode/encode.ts';
+import type { Encode, EncodeResult } from '../encode/contract.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import { type ByteWriter, writeJson } from '../reply/byte-writer.ts';
 import { encodeReply } from '../reply/encode-reply.ts';
@@ -24,7 +24,8 @@ export interface VectorDoor {
   readonly manifest: ModelManifest;
   /** Undefined for a tokenizer that cannot decode ids. */
   readonly vocabulary: CompiledTokenizer | undefined;
-  readonly backendName: 'triton' | 'embedded';
+  /** Whether the model runs inside this process, on its CPU. */
+  readonly isInProcess: boolean;
   /** What the running model can give. */
   readonly heads: () => readonly Head[];
   /** For the routes that score. */

@@ -1,13 +1,7 @@
 import type { AsyncLocalStorage } from 'node:async_hooks';
 import type { Context, Link, Span, SpanContext, Tracer } from '@opentelemetry/api';
 import type { Clock } from '../base/clock.ts';
-import type { RequestTrace, Tracing } from './tracing.ts';
-
-/** What is on the way in a stretch of asynchronous work. */
-export interface Scope {
-  readonly context: Context;
-  readonly owner?: RequestTrace;
-}
+import type { Tracing } from './tracing.ts';
 
 type Api = typeof import('@opentelemetry/api');
 
@@ -21,16 +15,9 @@ export const BATCH = 'batch';
  */
 const EPOCH_MS = performance.timeOrigin;
 
-/** What a request is linked by: its own span, and those of the batches that carried its texts. */
-const LINKED = new WeakMap<RequestTrace, { span: Span; batches: SpanContext[] }>();
-
 /** Spans of requests and their stages. */
-export function requestsOf(tools: {
-  api: Api;
-  tracer: Tracer;
-  scopes: AsyncLocalStorage<Scope>;
-}): Tracing['request'] {
-  const { api, tracer, scopes } = tools;
+export function requestsOf(tools: { api: Api; tracer: Tracer }): Tracing['request'] {
+  const { api, tracer } = tools;
   return ({ method, traceparent, startMs }) => {
     const parent = contextOf(api, traceparent);
     const span = tracer.startSpan(
@@ -44,9 +31,10 @@ export function requestsOf(tools: {
     );
     const context = api.trace.setSpan(parent, span);
     const batches: SpanContext[] = [];
-    const trace: RequestTrace = {
+    return {
       traceId: span.spanContext().traceId,
-      run: (work) => scopes.run({ context, owner: trace }, work),
+      span,
+      batches,
       stage(name, times) {
         const links = name === 'infer' ? linksTo(batches) : [];
         const stage = tracer.startSpan(
@@ -66,16 +54,18 @@ export function requestsOf(tools: {
         span.end(EPOCH_MS + endMs);
       },
     };
-    LINKED.set(trace, { span, batches });
-    return trace;
   };
 }
 
-/** Spans of batches, and of calls that they make. */
+/**
+ * Spans of batches, and of the calls that they make.
+ *
+ * @param tools.scopes the batch in whose work a call is made: the wire does not know of tracing.
+ */
 export function workOf(tools: {
   api: Api;
   tracer: Tracer;
-  scopes: AsyncLocalStorage<Scope>;
+  scopes: AsyncLocalStorage<Context>;
   clock: Clock;
 }): Pick<Tracing, 'batch' | 'call'> {
   const { api, tracer, scopes, clock } = tools;
@@ -93,9 +83,8 @@ export function workOf(tools: {
   }
 
   return {
-    batch({ owners, attributes }, work) {
-      const linked = [...owners].flatMap((owner) => LINKED.get(owner) ?? []);
-      const traced = linked.filter((one) => one.span.isRecording());
+    batch({ traces, attributes }, work) {
+      const traced = [...traces].filter(({ span }) => span.isRecording());
       // A batch of requests that nobody traces is traced by nobody.
       if (traced.length === 0) return work();
       const links = linksTo(traced.map((one) => one.span.spanContext()));
@@ -106,18 +95,14 @@ export function workOf(tools: {
       );
       for (const { batches } of traced) batches.push(span.spanContext());
       const context = api.trace.setSpan(api.ROOT_CONTEXT, span);
-      return settle(span, scopes.run({ context }, work));
+      return settle(span, scopes.run(context, work));
     },
     call(address, work) {
-      const scope = scopes.getStore();
-      if (scope === undefined || scope.owner !== undefined) return undefined;
+      const context = scopes.getStore();
+      if (context === undefined) return undefined;
       const attributes = { 'url.full': address, 'http.request.method': 'POST' };
       const kind = api.SpanKind.CLIENT;
-      const span = tracer.startSpan(
-        'triton',
-        { kind, startTime: now(), attributes },
-        scope.context,
-      );
+      const span = tracer.startSpan('triton', { kind, startTime: now(), attributes }, context);
       const { result, done } = work(traceparentOf(span.spanContext()));
       settle(span, done).catch(() => undefined);
       return result;

@@ -1,24 +1,26 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import type { Context, Span, SpanContext } from '@opentelemetry/api';
 import type { SpanExporter } from '@opentelemetry/sdk-trace';
 import { type Clock, sleep } from '../base/clock.ts';
 import { describeError, type Log } from '../base/log.ts';
-import { BATCH, requestsOf, type Scope, workOf } from './trace-spans.ts';
+import { BATCH, requestsOf, workOf } from './trace-spans.ts';
 
 /** Spans of requests and batches, sent to a collector. Times are of the server's clock, in ms. */
 export interface Tracing {
   /** @param options.traceparent the caller's, when it came with one. */
   request(options: { method: string; traceparent: string | null; startMs: number }): RequestTrace;
-  /** The request in whose work this is called. */
-  current(): RequestTrace | undefined;
   /**
    * Runs one batch inside a span of its own trace, since it serves several requests: both sides
    * link to each other.
    */
   batch<Result>(
-    options: { owners: ReadonlySet<RequestTrace>; attributes: Attributes },
+    options: { traces: ReadonlySet<RequestTrace>; attributes: Attributes },
     work: () => Promise<Result>,
   ): Promise<Result>;
-  /** Runs one call to another server; `work` is given the `traceparent` to be sent along. */
+  /**
+   * Runs one call to another server that a traced batch makes; `work` is given the `traceparent` to
+   * send. Undefined, and nothing runs, outside such a batch.
+   */
   call<Result>(
     address: string,
     work: (traceparent: string) => { result: Result; done: Promise<unknown> },
@@ -33,8 +35,9 @@ export type Attributes = Readonly<Record<string, string | number>>;
 /** One request, from its head to its reply. */
 export interface RequestTrace {
   readonly traceId: string;
-  /** Runs work of the request; `current` finds it there. */
-  run<Result>(work: () => Promise<Result>): Promise<Result>;
+  readonly span: Span;
+  /** Spans of the batches that carried its texts. */
+  readonly batches: SpanContext[];
   /** One stage that is over. */
   stage(name: string, times: StageTimes): void;
   end(options: { route: string; status: number; code: string | undefined; endMs: number }): void;
@@ -97,10 +100,9 @@ export async function createTracing(options: {
   });
   log.info('tracing', { endpoint, serviceName, samplePercent });
   const tracer = provider.getTracer('bge-m3-encoder', version);
-  const scopes = new AsyncLocalStorage<Scope>();
+  const scopes = new AsyncLocalStorage<Context>();
   return {
-    request: requestsOf({ api, tracer, scopes }),
-    current: () => scopes.getStore()?.owner,
+    request: requestsOf({ api, tracer }),
     ...workOf({ api, tracer, scopes, clock }),
     async close() {
       const sent = provider.shutdown().catch(() => undefined);

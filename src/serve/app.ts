@@ -2,7 +2,8 @@ import { Elysia } from 'elysia';
 import { ServerError, toServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
-import { createEncode, type Parts } from '../encode/encode.ts';
+import type { Parts } from '../encode/contract.ts';
+import { createEncode } from '../encode/encode.ts';
 import { addAccess } from '../http/access.ts';
 import { createBodyIntake } from '../http/body-intake.ts';
 import { documentFactsOf } from '../http/document-parts.ts';
@@ -71,7 +72,7 @@ export function createApp(options: {
     manifest,
     tokenizer,
     vocabulary,
-    backendName: backend.name,
+    isInProcess: backend.isInProcess,
     heads: () => backend.capabilities().heads,
     limits,
     scoringRoom: createScoringRoom(config),

@@ -13,8 +13,8 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { createMicroBatcher } from '../batcher/micro-batcher.ts';
 import type { Config } from '../config/config.ts';
-import type { Parts } from '../encode/encode.ts';
-import { createPartsTracer, type PartsTracer } from '../encode/encode-tracing.ts';
+import type { Parts } from '../encode/contract.ts';
+import { tracedBackend, tracedCall } from '../encode/encode-tracing.ts';
 import { readSelfCheck, type SelfCheck } from '../model/engine-record.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import { createMetrics, type Metrics } from '../observe/metrics.ts';
@@ -57,16 +57,15 @@ export async function createParts(options: {
   const metrics = createMetrics();
   const log = metrics.counting(options.log);
   const tracing = await tracingOf(config, clock, log);
-  const tracer = tracing && createPartsTracer({ tracing, clock });
   const { tokenCountMax } = manifest;
   const { modelsDir } = config;
   const opened = await openTokenizer({ modelsDir, modelId: manifest.id, log });
   const isChecked = config.backend === 'triton' && config.selfCheck;
   const selfCheck = isChecked ? await readSelfCheck({ modelsDir, manifest, log }) : undefined;
-  const { backend, started } = createBackend({ ...options, selfCheck, tracer, log });
+  const { backend, started } = createBackend({ ...options, selfCheck, tracing, log });
   const tokenizer = createTokenizer({ config, tokenCountMax, clock, log }, opened);
   const batcher = createMicroBatcher({
-    backend: tracer?.backend(backend) ?? backend,
+    backend: tracing === undefined ? backend : tracedBackend(backend, tracing),
     expected: { dimension: manifest.dimension, isNormalized: manifest.normalized },
     clock,
     lingerMs: config.lingerUs / 1000,
@@ -84,9 +83,9 @@ export async function createParts(options: {
   });
   return {
     admission,
-    tokenizer: tracer?.tokenizer(tokenizer) ?? tokenizer,
+    tokenizer,
     vocabulary: opened.vocabulary,
-    batcher: tracer?.batcher(batcher) ?? batcher,
+    batcher,
     backend,
     manifest,
     metrics,
@@ -149,13 +148,13 @@ interface BackendParts {
   readonly manifest: ModelManifest;
   /** What an engine must answer; undefined where nobody knows, or nobody is to ask. */
   readonly selfCheck: SelfCheck | undefined;
-  readonly tracer: PartsTracer | undefined;
+  readonly tracing: Tracing | undefined;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 function createBackend(options: BackendParts): { backend: Backend; started: Promise<void> } {
-  const { config, manifest, tracer, clock, log } = options;
+  const { config, manifest, tracing, clock, log } = options;
   const { dimension, padId, heads, outputs } = manifest;
   if (config.backend === 'triton') {
     const triton = createTritonBackend({
@@ -170,7 +169,7 @@ function createBackend(options: BackendParts): { backend: Backend; started: Prom
       batchTextsMax: config.batchTextsMax,
       batchTokensMax: config.batchTokensMax,
       multiVectorTokensMax: Math.floor(config.multiVectorBytesMax / (4 * dimension)),
-      ...(tracer === undefined ? {} : { call: tracer.tritonCall(createTritonCall(clock)) }),
+      ...(tracing === undefined ? {} : { call: tracedCall(createTritonCall(clock), tracing) }),
       clock,
       log,
     });

@@ -61,7 +61,7 @@ async function tellWhenReady(parts: LiveParts, draining: AbortSignal, log: Log):
   // What is closed while it starts is not ready either; that is no failure.
   if (draining.aborted) return;
   const { isReady, reason } = parts.backend.state();
-  if (parts.backend.name === 'embedded' && !isReady) exit(EXIT.backend, reason);
+  if (parts.backend.isInProcess && !isReady) exit(EXIT.backend, reason);
   if (parts.tokenizer.reason !== '') exit(EXIT.backend, parts.tokenizer.reason);
   log.info('started', { model: parts.manifest.id, backend: parts.backend.name, ready: isReady });
 }

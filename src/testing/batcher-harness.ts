@@ -1,5 +1,5 @@
+import { createCancellation } from '../base/cancellation.ts';
 import { ServerError } from '../base/errors.ts';
-import { createLifetime } from '../base/lifetime.ts';
 import { createMicroBatcher, type MicroBatcher } from '../batcher/micro-batcher.ts';
 import type { TextOutcome } from '../batcher/pending-request.ts';
 import { headSet } from '../vectors/head.ts';
@@ -45,7 +45,7 @@ export function batcherHarness(options: {
     submit(texts, options = {}) {
       const { batchTextsMax = Number.POSITIVE_INFINITY, timeoutMs = 1e9 } = options;
       const controller = new AbortController();
-      const lifetime = createLifetime({ clock, timeoutMs, signal: controller.signal });
+      const cancellation = createCancellation({ clock, timeoutMs, signal: controller.signal });
       const job: TrackedJob = {
         texts,
         submittedMs: clock.now(),
@@ -59,9 +59,9 @@ export function batcherHarness(options: {
         options.onSettled?.();
         job.settleCount++;
         job.settledMs = clock.now();
-        lifetime.release();
+        cancellation.release();
       };
-      batcher.submit({ texts, heads: DENSE, batchTextsMax, lifetime }).then(
+      batcher.submit({ tokenIds: texts, heads: DENSE, batchTextsMax, cancellation }).then(
         ({ outcomes }) => {
           job.outcomes = outcomes;
           settled();

@@ -81,6 +81,7 @@ export function createFakeBackend(
 
   return {
     name: 'embedded',
+    isInProcess: true,
     dimension: DIMENSION,
     batches,
     get running() {

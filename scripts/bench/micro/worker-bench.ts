@@ -1,5 +1,5 @@
+import type { Cancellation } from '../../../src/base/cancellation.ts';
 import { systemClock } from '../../../src/base/clock.ts';
-import type { Lifetime } from '../../../src/base/lifetime.ts';
 import { createLog } from '../../../src/base/log.ts';
 import { openTokenizer } from '../../../src/tokenizer/open-tokenizer.ts';
 import { createTokenizerPool } from '../../../src/tokenizer/pool/tokenizer-pool.ts';
@@ -9,7 +9,7 @@ import type { MicroGroup } from './micro-task.ts';
 const WORKER = new URL('../../../workers/tokenizer-worker.ts', import.meta.url);
 
 /** Somebody who waits for ever. */
-const PATIENT: Lifetime = {
+const PATIENT: Cancellation = {
   ended: undefined,
   whenEnded: () => undefined,
   release: () => undefined,

@@ -142,15 +142,9 @@ export function createLocalBackend(options: {
     request.resolve(output);
   }
 
-  /** Once for all workers: they read the same file. */
-  function tellRefusal(): void {
-    const refused = slots.find((slot) => slot.host.ready?.mappedRefusal !== undefined);
-    const reason = refused?.host.ready?.mappedRefusal;
-    if (reason !== undefined) options.log.warn('mapped-weights-refused', { reason });
-  }
-
   return {
     name: 'embedded',
+    isInProcess: true,
     capabilities() {
       const slotCount = Math.max(1, runningCount());
       if (slotCount !== capabilities.slotCount) {
@@ -164,7 +158,9 @@ export function createLocalBackend(options: {
     infer,
     // A worker that computes wrongly is like all others: they read the same file.
     doubt: async () => undefined,
-    started: Promise.all(slots.map((slot) => slot.host.started)).then(tellRefusal),
+    started: Promise.all(slots.map((slot) => slot.host.started)).then(() =>
+      warnOfRefusal(slots, options.log),
+    ),
     async close() {
       for (const slot of slots) {
         slot.host.close();
@@ -172,6 +168,13 @@ export function createLocalBackend(options: {
       }
     },
   };
+}
+
+/** Once for all workers: they read the same file. */
+function warnOfRefusal(slots: readonly Slot[], log: Log): void {
+  const refused = slots.find((slot) => slot.host.ready?.mappedRefusal !== undefined);
+  const reason = refused?.host.ready?.mappedRefusal;
+  if (reason !== undefined) log.warn('mapped-weights-refused', { reason });
 }
 
 function failAll({ open }: Slot, error: ServerError): void {

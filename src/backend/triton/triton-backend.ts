@@ -165,6 +165,7 @@ export function createTritonBackend(options: {
 
   return {
     name: 'triton',
+    isInProcess: false,
     endpoints: fleet.control,
     capabilities: currentCapabilities,
     state: () => fleet.summary.state,

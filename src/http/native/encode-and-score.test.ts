@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
 import { systemClock } from '../../base/clock.ts';
 import type { ServerError } from '../../base/errors.ts';
-import type { EncodeRequest, EncodeResult } from '../../encode/encode.ts';
+import type { EncodeRequest, EncodeResult } from '../../encode/contract.ts';
 import { encodeAndScore, type ScoringDoor } from './encode-and-score.ts';
 import { createScoringRoom } from './scoring-room.ts';
 

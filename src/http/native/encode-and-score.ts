@@ -1,6 +1,6 @@
 import type { Clock } from '../../base/clock.ts';
 import { invariant } from '../../base/invariant.ts';
-import type { Encode, EncodeRequest, EncodeResult } from '../../encode/encode.ts';
+import type { Encode, EncodeRequest, EncodeResult } from '../../encode/contract.ts';
 import type { ModelManifest } from '../../model/manifest.ts';
 import { type Head, valuesPerText } from '../../vectors/head.ts';
 import type { CallerOf } from '../access.ts';

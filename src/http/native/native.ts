@@ -2,7 +2,7 @@ import type { Elysia } from 'elysia';
 import type { Clock } from '../../base/clock.ts';
 import { toServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
-import type { Encode } from '../../encode/encode.ts';
+import type { Encode } from '../../encode/contract.ts';
 import type { ModelManifest } from '../../model/manifest.ts';
 import { checkFormatCarries, encodeReply } from '../../reply/encode-reply.ts';
 import { negotiateFormat } from '../../reply/reply-format.ts';

@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import { ServerError } from '../../base/errors.ts';
-import type { EncodeResult } from '../../encode/encode.ts';
+import type { EncodeResult } from '../../encode/contract.ts';
 import { scoreTexts } from './score-texts.ts';
 
 /**

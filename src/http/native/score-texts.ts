@@ -1,7 +1,7 @@
+import type { Cancellation } from '../../base/cancellation.ts';
 import type { Clock } from '../../base/clock.ts';
 import { ServerError } from '../../base/errors.ts';
-import type { Lifetime } from '../../base/lifetime.ts';
-import type { EncodeResult } from '../../encode/encode.ts';
+import type { EncodeResult } from '../../encode/contract.ts';
 import { HEADS, type Head } from '../../vectors/head.ts';
 import { denseScore, multiVectorScore, sparseScore, weightedScore } from '../../vectors/score.ts';
 import { type Fields, fieldsOf } from '../field-checks.ts';
@@ -36,7 +36,7 @@ export async function scoreTexts(
     /** One for each head. */
     readonly weights: readonly number[];
     /** Who waits for it; unless told, somebody always does. */
-    readonly lifetime?: Lifetime;
+    readonly lifetime?: Cancellation;
   },
   clock: Clock,
 ): Promise<TextScores> {

@@ -1,5 +1,5 @@
 import { ServerError } from '../../base/errors.ts';
-import type { EncodeResult } from '../../encode/encode.ts';
+import type { EncodeResult } from '../../encode/contract.ts';
 import type { SparseRow } from '../../reply/reply-content.ts';
 import type { CompiledTokenizer } from '../../tokenizer/xlmr/compiled-tokenizer.ts';
 import type { Head } from '../../vectors/head.ts';

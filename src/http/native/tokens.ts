@@ -1,9 +1,9 @@
 import type { Elysia } from 'elysia';
+import { type Cancellation, createCancellation } from '../../base/cancellation.ts';
 import type { Clock } from '../../base/clock.ts';
 import { ServerError, toServerError } from '../../base/errors.ts';
-import { createLifetime, type Lifetime } from '../../base/lifetime.ts';
 import type { Log } from '../../base/log.ts';
-import type { Parts } from '../../encode/encode.ts';
+import type { Parts } from '../../encode/contract.ts';
 import type { TokenizerPool } from '../../tokenizer/pool/tokenizer-pool.ts';
 import type { CompiledTokenizer } from '../../tokenizer/xlmr/compiled-tokenizer.ts';
 import type { CallerOf } from '../access.ts';
@@ -106,11 +106,11 @@ async function admitted<Reply>(
   { admission, callerOf, clock, limits }: TokensDoor,
   request: Request,
   demand: { textCount: number; tokenCount: number; timeoutMs: number | undefined },
-  work: (lifetime: Lifetime) => Promise<Reply>,
+  work: (lifetime: Cancellation) => Promise<Reply>,
 ): Promise<Reply> {
   const permit = admission.admit({ ...demand, caller: callerOf(request) });
   const timeoutMs = Math.min(demand.timeoutMs ?? Infinity, limits.requestTimeoutMs);
-  const lifetime = createLifetime({ clock, timeoutMs, signal: request.signal });
+  const lifetime = createCancellation({ clock, timeoutMs, signal: request.signal });
   try {
     return await work(lifetime);
   } finally {

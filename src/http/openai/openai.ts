@@ -1,6 +1,6 @@
 import type { Elysia } from 'elysia';
 import { ServerError, toServerError } from '../../base/errors.ts';
-import type { EncodeResult } from '../../encode/encode.ts';
+import type { EncodeResult } from '../../encode/contract.ts';
 import { type ModelManifest, modelNamesOf } from '../../model/manifest.ts';
 import type { ByteWriter } from '../../reply/byte-writer.ts';
 import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';

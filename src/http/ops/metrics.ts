@@ -1,5 +1,5 @@
 import type { DocumentDecoration, Elysia } from 'elysia';
-import type { Parts } from '../../encode/encode.ts';
+import type { Parts } from '../../encode/contract.ts';
 import type { Metrics } from '../../observe/metrics.ts';
 import type { Together } from '../../observe/running-metric.ts';
 import type { DocumentFacts } from '../document-parts.ts';

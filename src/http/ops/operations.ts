@@ -1,6 +1,6 @@
 import type { Elysia } from 'elysia';
 import { type Config, shownConfig } from '../../config/config.ts';
-import type { Parts } from '../../encode/encode.ts';
+import type { Parts } from '../../encode/contract.ts';
 import type { DocumentFacts } from '../document-parts.ts';
 import { HEALTH_DOCUMENT, infoDocument, READY_DOCUMENT } from '../native/documents.ts';
 import { teiInfo } from '../tei/tei-info.ts';

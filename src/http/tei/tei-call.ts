@@ -1,4 +1,4 @@
-import type { EncodeRequest, EncodeResult } from '../../encode/encode.ts';
+import type { EncodeRequest, EncodeResult } from '../../encode/contract.ts';
 import { type Fields, optionalBoolean, optionalWord } from '../field-checks.ts';
 import { valueCountMaxOf } from '../reply-bounds.ts';
 import { timeoutOf } from '../request-timeout.ts';
@@ -64,7 +64,7 @@ export function computeHeaders(
   const totalMs = Math.round(clock.now() - call.startMs);
   const characters = work.texts.reduce((sum, text) => sum + characterCount(text), 0);
   return {
-    'x-compute-type': door.backendName === 'triton' ? 'gpu+optimized' : 'cpu',
+    'x-compute-type': door.isInProcess ? 'cpu' : 'gpu+optimized',
     'x-compute-time': String(totalMs),
     'x-compute-characters': String(characters),
     'x-compute-tokens': String(usedTokenCount(door, work.result)),

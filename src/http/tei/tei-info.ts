@@ -1,5 +1,5 @@
 import type { Config } from '../../config/config.ts';
-import type { Parts } from '../../encode/encode.ts';
+import type { Parts } from '../../encode/contract.ts';
 
 /**
  * The fields by which clients of text-embeddings-inference read `GET /info`. They stand beside our

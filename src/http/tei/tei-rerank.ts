@@ -1,6 +1,6 @@
 import { pack } from 'msgpackr';
 import { ServerError } from '../../base/errors.ts';
-import type { EncodeResult } from '../../encode/encode.ts';
+import type { EncodeResult } from '../../encode/contract.ts';
 import { HEADS, headSet } from '../../vectors/head.ts';
 import { REQUEST_ID_HEADER } from '../error-reply.ts';
 import {

@@ -107,6 +107,7 @@ function planHeaders(random: SeededRandom, isMsgpack: boolean): Headers {
 function instantBackend(): Backend {
   return {
     name: 'triton',
+    isInProcess: false,
     capabilities: () => ({
       heads: ['dense'],
       slotCount: 2,

@@ -32,7 +32,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   },
   {
     name: 'a caller that has left still counts as one',
-    file: 'admission/fair-share.ts',
+    file: 'admission/admission.ts',
     from: 'if (holding.textCount === 0) this.#byCaller.delete(holding.caller);',
     to: '',
   },
@@ -133,8 +133,8 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
     to: 'if (byteCount > shapeCount * 4) {',
   },
   {
-    name: 'a lifetime leaves its timer behind',
-    file: 'base/lifetime.ts',
+    name: 'a cancellation leaves its timer behind',
+    file: 'base/cancellation.ts',
     from: '    cancelTimer();\n',
     to: '',
   },

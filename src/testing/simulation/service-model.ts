@@ -2,7 +2,7 @@ import type { Admission } from '../../admission/admission.ts';
 import type { Backend } from '../../backend/contract.ts';
 import type { ServerError } from '../../base/errors.ts';
 import type { MicroBatcher } from '../../batcher/micro-batcher.ts';
-import type { EncodeResult } from '../../encode/encode.ts';
+import type { EncodeResult } from '../../encode/contract.ts';
 import { deterministicEmbedding } from '../triton/deterministic-embedding.ts';
 import type { VirtualClock } from '../virtual-clock.ts';
 import type { SimulationResult } from './service-simulation.ts';

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
+import { type Cancellation, createCancellation } from '../../base/cancellation.ts';
 import type { ServerError } from '../../base/errors.ts';
-import { createLifetime, type Lifetime } from '../../base/lifetime.ts';
 import { createLog } from '../../base/log.ts';
 import { seededRandom } from '../../testing/seeded-random.ts';
 import { until } from '../../testing/until.ts';
@@ -45,8 +45,8 @@ beforeEach(async () => {
 
 afterEach(() => pool.close());
 
-function lifetime(timeoutMs = 1e9, signal?: AbortSignal): Lifetime {
-  return createLifetime({ clock, timeoutMs, signal });
+function lifetime(timeoutMs = 1e9, signal?: AbortSignal): Cancellation {
+  return createCancellation({ clock, timeoutMs, signal });
 }
 
 type Outcome = readonly (readonly number[])[] | string;

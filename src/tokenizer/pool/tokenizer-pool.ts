@@ -1,7 +1,7 @@
+import type { Cancellation } from '../../base/cancellation.ts';
 import type { Clock } from '../../base/clock.ts';
 import type { ServerError } from '../../base/errors.ts';
 import { invariant } from '../../base/invariant.ts';
-import type { Lifetime } from '../../base/lifetime.ts';
 import type { Log } from '../../base/log.ts';
 import type { ShownTokens } from '../xlmr/shown-tokens.ts';
 import { createCompiledEngine } from './tokenizer-engine.ts';
@@ -34,7 +34,7 @@ export interface TokenizerPool {
    */
   tokenize(
     texts: readonly string[],
-    lifetime: Lifetime,
+    lifetime: Cancellation,
     truncationSide?: 'left' | 'right',
   ): Promise<TokenizedText[]>;
   /**
@@ -43,7 +43,7 @@ export interface TokenizerPool {
    */
   explain(
     texts: readonly string[],
-    lifetime: Lifetime,
+    lifetime: Cancellation,
     options: { readonly tokenCountMax: number; readonly specialTokens: boolean },
   ): Promise<ShownTokens>;
   /** Empty when a worker runs, otherwise why none does. */
@@ -100,7 +100,7 @@ export function createTokenizerPool(options: {
 
   function tokenize(
     texts: readonly string[],
-    lifetime: Lifetime,
+    lifetime: Cancellation,
     truncationSide: 'left' | 'right' = 'right',
   ): Promise<TokenizedText[]> {
     if (inline !== undefined && takeInlineBudget(unitsOf(texts))) {
@@ -202,7 +202,7 @@ export function createTokenizerPool(options: {
 
   function explain(
     texts: readonly string[],
-    lifetime: Lifetime,
+    lifetime: Cancellation,
     limits: { readonly tokenCountMax: number; readonly specialTokens: boolean },
   ): Promise<ShownTokens> {
     const running = runningQueues();
