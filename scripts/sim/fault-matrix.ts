@@ -1,6 +1,7 @@
 /**
  * Runs each fault against a live server under load, once on one endpoint and once on two, and
- * writes what it did to the table in `src/docs/faults.md`. Wants root, for a network of its own in which
+ * writes what it did to the table in `src/docs/faults.md`.
+ * Wants root, for a network of its own in which
  * a firewall may drop packets, and `./run.sh test`'s Triton.
  *
  * usage: bun scripts/sim/fault-matrix.ts [--only "part of a name"] [--no-write]
