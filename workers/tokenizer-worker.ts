@@ -5,10 +5,10 @@ import {
   type TokenizerEngine,
 } from '../src/tokenizer/pool/tokenizer-engine.ts';
 import type {
-  TokenizerFacts,
-  TokenizerGreeting,
-  TokenizerJob,
-  TokenizerReply,
+  TokenizerInit,
+  TokenizerReady,
+  TokenizerRequest,
+  TokenizerResponse,
 } from '../src/tokenizer/pool/tokenizer-protocol.ts';
 
 declare const self: Worker;
@@ -16,39 +16,39 @@ declare const self: Worker;
 /** A shell: it receives, calls the engine and answers. */
 let engine: TokenizerEngine | undefined;
 
-self.onmessage = async (event: MessageEvent<TokenizerGreeting | TokenizerJob>) => {
-  if (engine !== undefined) return answer(engine, event.data as TokenizerJob);
+self.onmessage = async (event: MessageEvent<TokenizerInit | TokenizerRequest>) => {
+  if (engine !== undefined) return answer(engine, event.data as TokenizerRequest);
   try {
-    engine = await loadTokenizerEngine(event.data as TokenizerGreeting);
-    greet({ kind: 'ready', facts: engine.facts });
+    engine = await loadTokenizerEngine(event.data as TokenizerInit);
+    report({ kind: 'ready', facts: engine.ready });
   } catch (error) {
-    greet({ kind: 'failed', reason: `The tokenizer cannot be loaded: ${describeError(error)}` });
+    report({ kind: 'failed', reason: `The tokenizer cannot be loaded: ${describeError(error)}` });
   }
 };
 
-function greet(greeting: WorkerGreeting<TokenizerFacts>): void {
-  self.postMessage(greeting);
+function report(first: WorkerGreeting<TokenizerReady>): void {
+  self.postMessage(first);
 }
 
-function answer(tokenizer: TokenizerEngine, job: TokenizerJob): void {
-  let reply: TokenizerReply;
+function answer(tokenizer: TokenizerEngine, request: TokenizerRequest): void {
+  let response: TokenizerResponse;
   const transfer: ArrayBuffer[] = [];
   try {
-    reply = { jobId: job.jobId, ...run(tokenizer, job, transfer) };
+    response = { messageId: request.messageId, ...run(tokenizer, request, transfer) };
   } catch (error) {
-    reply = { jobId: job.jobId, reason: describeError(error) };
+    response = { messageId: request.messageId, reason: describeError(error) };
   }
-  self.postMessage(reply, transfer);
+  self.postMessage(response, transfer);
 }
 
-function run(tokenizer: TokenizerEngine, job: TokenizerJob, transfer: ArrayBuffer[]) {
-  if (job.kind === 'explain') {
+function run(tokenizer: TokenizerEngine, request: TokenizerRequest, transfer: ArrayBuffer[]) {
+  if (request.kind === 'explain') {
     if (tokenizer.explain === undefined) throw new Error('this tokenizer gives no offsets');
-    const explained = tokenizer.explain(job.texts, job.options);
+    const explained = tokenizer.explain(request.texts, request.options);
     if (explained.json !== undefined) transfer.push(explained.json.buffer);
     return { explained };
   }
-  const encoded = tokenizer.encode(job.texts, job.options);
-  transfer.push(encoded.ids.buffer, encoded.keptCounts.buffer, encoded.fullCounts.buffer);
+  const encoded = tokenizer.encode(request.texts, request.options);
+  transfer.push(encoded.tokenIds.buffer, encoded.keptCounts.buffer, encoded.fullCounts.buffer);
   return { encoded };
 }

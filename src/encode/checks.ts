@@ -2,7 +2,7 @@ import type { Demand } from '../admission/admission.ts';
 import { valuesPerText } from '../backend/backend.ts';
 import { ServerError } from '../base/errors.ts';
 import type { TextOutcome } from '../batcher/ticket.ts';
-import type { TokenizedText } from '../tokenizer/pool/tokenized-text.ts';
+import type { TokenizedText } from '../tokenizer/pool/tokenizer-pool.ts';
 import { joinTokenWeights, type SparseWeights } from '../vectors/sparse.ts';
 import type { EncodeRequest, EncodeResult, Parts } from './encode.ts';
 
@@ -107,9 +107,9 @@ export function refuseLargeReply(
 ): void {
   const { dimension } = manifest;
   let valueCount = 0;
-  for (const { ids } of tokenized) {
+  for (const { tokenIds } of tokenized) {
     for (const head of heads)
-      valueCount += valuesPerText(head, { dimension, paddedLength: ids.length });
+      valueCount += valuesPerText(head, { dimension, paddedLength: tokenIds.length });
   }
   if (valueCount <= valueCountMax) return;
   throw new ServerError(
@@ -134,11 +134,11 @@ export function joinOutputs(
   for (let index = 0; index < work.outcomes.length; index++) {
     const outcome = work.outcomes[index];
     if (outcome instanceof ServerError) throw named(outcome, request.fieldOf(index));
-    const { ids } = work.tokenized[index];
+    const { tokenIds } = work.tokenized[index];
     if (outcome.dense !== undefined) rows.push(outcome.dense);
-    if (outcome.sparse !== undefined) sparse.push(joinTokenWeights(ids, outcome.sparse));
+    if (outcome.sparse !== undefined) sparse.push(joinTokenWeights(tokenIds, outcome.sparse));
     if (outcome.multi_vector !== undefined) {
-      multiVectors.push({ tokenCount: ids.length - 1, data: outcome.multi_vector });
+      multiVectors.push({ tokenCount: tokenIds.length - 1, data: outcome.multi_vector });
     }
   }
   return {

@@ -130,7 +130,7 @@ export function createEncode(parts: Parts): Encode {
       const tokenizeMs = clock.now() - startMs;
       refuseManyTokens(parts, request, tokenized);
       refuseLargeReply(parts, request, tokenized);
-      const texts = tokenized.map((text) => text.ids);
+      const texts = tokenized.map((text) => text.tokenIds);
       followUp?.plan(texts.map((ids) => ids.length));
       const batchTextsMax = request.batchTextsMax ?? Number.POSITIVE_INFINITY;
       const job = await batcher.submit({ texts, heads, batchTextsMax, lifetime });

@@ -13,7 +13,7 @@ import { createLog } from '../base/log.ts';
 import { ModelFileError } from '../model/files.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import { ManifestError } from '../model/manifest-field.ts';
-import { openTokenizer } from '../tokenizer/pool/open-tokenizer.ts';
+import { openTokenizer } from '../tokenizer/open-tokenizer.ts';
 import { ensureMappedCopy } from './mapped/mapped-copy.ts';
 import { ensureModel } from './setup/ensure-model.ts';
 import { StepError } from './setup/step-error.ts';

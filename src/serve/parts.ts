@@ -19,7 +19,7 @@ import type { ModelManifest } from '../model/manifest.ts';
 import { readSelfCheck, type SelfCheck } from '../model/self-check.ts';
 import { createMetrics, type Metrics } from '../observe/metrics.ts';
 import { createTracing, type Tracing } from '../observe/tracing.ts';
-import { openTokenizer } from '../tokenizer/pool/open-tokenizer.ts';
+import { openTokenizer } from '../tokenizer/open-tokenizer.ts';
 import { createTokenizerPool, type TokenizerPool } from '../tokenizer/pool/tokenizer-pool.ts';
 
 const TOKENIZER_WORKER = new URL('../../workers/tokenizer-worker.ts', import.meta.url);
@@ -127,13 +127,13 @@ function headerOf(pair: string): [name: string, value: string] {
 
 function createTokenizer(
   options: { config: Config; tokenCountMax: number; clock: Clock; log: Log },
-  { greeting }: Pick<Awaited<ReturnType<typeof openTokenizer>>, 'greeting'>,
+  { init }: Pick<Awaited<ReturnType<typeof openTokenizer>>, 'init'>,
 ): TokenizerPool {
   const { config, tokenCountMax, clock, log } = options;
   return createTokenizerPool({
     workerCount: config.tokenizerWorkers,
     workerUrl: TOKENIZER_WORKER,
-    greeting,
+    init,
     tokenCountMax,
     inlineUnitsMax: config.tokenizerInlineUnits,
     startMsMax: config.workerStartMs,

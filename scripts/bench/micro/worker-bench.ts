@@ -1,7 +1,7 @@
 import { systemClock } from '../../../src/base/clock.ts';
 import type { Lifetime } from '../../../src/base/lifetime.ts';
 import { createLog } from '../../../src/base/log.ts';
-import { openTokenizer } from '../../../src/tokenizer/pool/open-tokenizer.ts';
+import { openTokenizer } from '../../../src/tokenizer/open-tokenizer.ts';
 import { createTokenizerPool } from '../../../src/tokenizer/pool/tokenizer-pool.ts';
 import { benchTexts } from '../bench-texts.ts';
 import type { MicroGroup } from './micro-task.ts';
@@ -23,11 +23,11 @@ const PATIENT: Lifetime = {
  */
 export async function workerTasks(modelsDir: string): Promise<MicroGroup> {
   const log = createLog({ level: 'error', write: (line) => process.stderr.write(line) });
-  const { greeting } = await openTokenizer({ modelsDir, modelId: 'bge-m3', log });
+  const { init } = await openTokenizer({ modelsDir, modelId: 'bge-m3', log });
   const pool = createTokenizerPool({
     workerCount: 1,
     workerUrl: WORKER,
-    greeting,
+    init,
     tokenCountMax: 8192,
     // Nothing is tokenized on this thread: the worker's round trip is what is measured.
     inlineUnitsMax: 0,

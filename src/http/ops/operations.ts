@@ -68,7 +68,7 @@ export function addOperationsRoutes(app: Elysia, door: OperationsDoor): void {
         ...shown(backend.limits()),
       },
       tokenizer: {
-        engine: tokenizer.facts?.engine ?? null,
+        engine: tokenizer.ready?.engine ?? null,
         workers: config.tokenizerWorkers,
         reason: tokenizer.reason,
       },

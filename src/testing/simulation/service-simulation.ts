@@ -5,8 +5,7 @@ import { ServerError } from '../../base/errors.ts';
 import { createLog } from '../../base/log.ts';
 import { createMicroBatcher } from '../../batcher/micro-batcher.ts';
 import { createEncode, type EncodeResult, type Parts } from '../../encode/encode.ts';
-import type { TokenizedText } from '../../tokenizer/pool/tokenized-text.ts';
-import type { TokenizerPool } from '../../tokenizer/pool/tokenizer-pool.ts';
+import type { TokenizedText, TokenizerPool } from '../../tokenizer/pool/tokenizer-pool.ts';
 import { seededRandom } from '../seeded-random.ts';
 import { VirtualClock } from '../virtual-clock.ts';
 import { createServiceModel, type ServiceModel } from './service-model.ts';
@@ -155,8 +154,8 @@ const tokenizer = {
   reason: '',
   async tokenize(texts: readonly string[]): Promise<TokenizedText[]> {
     return texts.map((text) => {
-      const ids = Int32Array.from(text.split(' '), Number);
-      return { ids, tokenCount: ids.length, isTruncated: false };
+      const tokenIds = Int32Array.from(text.split(' '), Number);
+      return { tokenIds, tokenCount: tokenIds.length, isTruncated: false };
     });
   },
 } as unknown as TokenizerPool;

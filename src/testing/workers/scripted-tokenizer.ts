@@ -1,10 +1,10 @@
 import type { WorkerGreeting } from '../../base/worker-host.ts';
 import type {
   EncodedTexts,
-  TokenizerFacts,
-  TokenizerGreeting,
-  TokenizerJob,
-  TokenizerReply,
+  TokenizerInit,
+  TokenizerReady,
+  TokenizerRequest,
+  TokenizerResponse,
 } from '../../tokenizer/pool/tokenizer-protocol.ts';
 
 declare const self: Worker;
@@ -21,29 +21,32 @@ const NOTHING_SHOWN = { explained: { tokenCount: 0, json: undefined } };
  * A tokenizer for tests of what holds tokenizers: the ids of a text are its characters between 0
  * and 2. A model named `broken` cannot be loaded.
  */
-let isGreeted = false;
+let isInitialized = false;
 
-self.onmessage = (event: MessageEvent<TokenizerGreeting | TokenizerJob>) => {
-  if (!isGreeted) {
-    isGreeted = true;
-    begin(event.data as TokenizerGreeting);
+self.onmessage = (event: MessageEvent<TokenizerInit | TokenizerRequest>) => {
+  if (!isInitialized) {
+    isInitialized = true;
+    begin(event.data as TokenizerInit);
     return;
   }
-  const job = event.data as TokenizerJob;
-  const has = (word: string): boolean => job.texts.some((text) => text.includes(word));
+  const request = event.data as TokenizerRequest;
+  const has = (word: string): boolean => request.texts.some((text) => text.includes(word));
   if (has(SCRIPTED.kill)) process.exit(9);
   if (has(SCRIPTED.keep)) return;
-  const reply: TokenizerReply = has(SCRIPTED.fail)
-    ? { jobId: job.jobId, reason: 'a scripted failure' }
-    : { jobId: job.jobId, ...(job.kind === 'explain' ? NOTHING_SHOWN : { encoded: encode(job) }) };
-  self.postMessage(reply);
+  const response: TokenizerResponse = has(SCRIPTED.fail)
+    ? { messageId: request.messageId, reason: 'a scripted failure' }
+    : {
+        messageId: request.messageId,
+        ...(request.kind === 'explain' ? NOTHING_SHOWN : { encoded: encode(request) }),
+      };
+  self.postMessage(response);
 };
 
-function begin(greeting: TokenizerGreeting): void {
-  const isBroken = greeting.kind === 'transformers.js' && greeting.modelId === 'broken';
-  const first: WorkerGreeting<TokenizerFacts> = isBroken
+function begin(init: TokenizerInit): void {
+  const isBroken = init.kind === 'transformers.js' && init.modelId === 'broken';
+  const first: WorkerGreeting<TokenizerReady> = isBroken
     ? { kind: 'failed', reason: 'tokenizer.json is broken' }
-    : { kind: 'ready', facts: { engine: greeting.kind } };
+    : { kind: 'ready', facts: { engine: init.kind } };
   self.postMessage(first);
 }
 
@@ -52,7 +55,10 @@ export function scriptedIds(text: string): number[] {
   return [0, ...Array.from(text, (character) => character.codePointAt(0) ?? 0), 2];
 }
 
-function encode({ texts, options: { tokenCountMax, truncationSide } }: TokenizerJob): EncodedTexts {
+function encode({
+  texts,
+  options: { tokenCountMax, truncationSide },
+}: TokenizerRequest): EncodedTexts {
   const full = texts.map((text) =>
     text.includes(SCRIPTED.who) ? [0, IDENTITY, 2] : scriptedIds(text),
   );
@@ -60,7 +66,7 @@ function encode({ texts, options: { tokenCountMax, truncationSide } }: Tokenizer
     truncationSide === 'left' ? ids.slice(-tokenCountMax) : ids.slice(0, tokenCountMax),
   );
   return {
-    ids: Int32Array.from(kept.flat()),
+    tokenIds: Int32Array.from(kept.flat()),
     keptCounts: Int32Array.from(kept, (ids) => ids.length),
     fullCounts: Int32Array.from(full, (ids) => ids.length),
   };

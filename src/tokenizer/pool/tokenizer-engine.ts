@@ -8,23 +8,23 @@ import { type ShownTokens, showTokens } from '../xlmr/shown-tokens.ts';
 import { createTokenIds } from '../xlmr/token-ids.ts';
 import type {
   EncodedTexts,
-  TokenizerFacts,
-  TokenizerGreeting,
+  TokenizerInit,
   TokenizerOptions,
+  TokenizerReady,
 } from './tokenizer-protocol.ts';
 
 /** Turns texts into token ids, on the thread that calls it. */
 export interface TokenizerEngine {
-  readonly facts: TokenizerFacts;
+  readonly ready: TokenizerReady;
   encode(texts: readonly string[], options: TokenizerOptions): EncodedTexts;
   /** With offsets, as the bytes of the reply; undefined where the tokenizer has none. */
   readonly explain?: (texts: readonly string[], options: TokenizerOptions) => ShownTokens;
 }
 
-/** Makes the engine that the greeting names; nothing is fetched. */
-export async function loadTokenizerEngine(greeting: TokenizerGreeting): Promise<TokenizerEngine> {
-  if (greeting.kind === 'compiled') return createCompiledEngine(greeting.tables);
-  return createTransformersEngine(await loadTransformersTokenizer(greeting));
+/** Makes the engine that the init message names. Nothing is fetched from outside. */
+export async function loadTokenizerEngine(init: TokenizerInit): Promise<TokenizerEngine> {
+  if (init.kind === 'compiled') return createCompiledEngine(init.tables);
+  return createTransformersEngine(await loadTransformersTokenizer(init));
 }
 
 /** Ids kept between calls: as many as a large message holds, so that a usual one grows nothing. */
@@ -46,14 +46,14 @@ export function createCompiledEngine(tables: SharedArrayBuffer): TokenizerEngine
       keptCounts[index] = keptCount;
       fullCounts[index] = fullCount;
     }
-    const ids = out.ids.slice(0, out.length) as Int32Array<ArrayBuffer>;
+    const tokenIds = out.ids.slice(0, out.length) as Int32Array<ArrayBuffer>;
     // A book leaves a large buffer behind; the next message seldom needs it.
     if (out.ids.length > ID_CAPACITY * 16) out = createTokenIds(ID_CAPACITY);
-    return { ids, keptCounts, fullCounts };
+    return { tokenIds, keptCounts, fullCounts };
   }
 
   return {
-    facts: { engine: 'compiled' },
+    ready: { engine: 'compiled' },
     encode,
     explain: (texts, options) => showTokens(tokenizer, texts, options),
   };
@@ -72,10 +72,10 @@ function createTransformersEngine(tokenizer: PreTrainedTokenizer): TokenizerEngi
       keptCounts[index] = ids.length;
       fullCounts[index] = full.length;
     }
-    return { ids: Int32Array.from(kept.flat()), keptCounts, fullCounts };
+    return { tokenIds: Int32Array.from(kept.flat()), keptCounts, fullCounts };
   }
 
-  return { facts: { engine: 'transformers.js' }, encode };
+  return { ready: { engine: 'transformers.js' }, encode };
 }
 
 /** Keeps the opening and the closing special token, as the reference does. */
@@ -86,12 +86,12 @@ function cut(full: readonly number[], options: TokenizerOptions): readonly numbe
   return [...full.slice(0, tokenCountMax - 1), full[full.length - 1]];
 }
 
-async function loadTransformersTokenizer(greeting: {
+async function loadTransformersTokenizer(init: {
   readonly modelsDir: string;
   readonly modelId: string;
 }): Promise<PreTrainedTokenizer> {
   const transformers = await import('@huggingface/transformers');
-  const folder = resolve(greeting.modelsDir, greeting.modelId);
+  const folder = resolve(init.modelsDir, init.modelId);
   if (!existsSync(join(folder, 'tokenizer_config.json'))) {
     // A model that runs on Triton is set up with its tokenizer.json alone, which says all that is
     // needed.
@@ -99,6 +99,6 @@ async function loadTransformersTokenizer(greeting: {
     return new transformers.PreTrainedTokenizer(json, {});
   }
   transformers.env.allowRemoteModels = false;
-  transformers.env.localModelPath = resolve(greeting.modelsDir);
-  return transformers.AutoTokenizer.from_pretrained(greeting.modelId);
+  transformers.env.localModelPath = resolve(init.modelsDir);
+  return transformers.AutoTokenizer.from_pretrained(init.modelId);
 }

@@ -27,7 +27,7 @@ async function open(options: { workerCount?: number; modelId?: string } = {}): P
   pool = createTokenizerPool({
     workerCount: options.workerCount ?? 2,
     workerUrl: WORKER,
-    greeting: { kind: 'transformers.js', modelsDir: '', modelId: options.modelId ?? 'good' },
+    init: { kind: 'transformers.js', modelsDir: '', modelId: options.modelId ?? 'good' },
     tokenCountMax: TOKEN_COUNT_MAX,
     inlineUnitsMax: 0,
     startMsMax: 10_000,
@@ -54,7 +54,7 @@ type Outcome = readonly (readonly number[])[] | string;
 /** The ids of each text, or the error's code. */
 function tokenize(texts: readonly string[], life = lifetime()): Promise<Outcome> {
   return pool.tokenize(texts, life).then(
-    (tokenized) => tokenized.map(({ ids }) => [...ids]),
+    (tokenized) => tokenized.map(({ tokenIds }) => [...tokenIds]),
     (error: ServerError) => error.code,
   );
 }
@@ -110,8 +110,8 @@ describe('texts', () => {
       ]),
     );
     expect(end[0]).toMatchObject({ tokenCount: 62, isTruncated: true });
-    expect([...end[0].ids]).toEqual(scriptedIds(text).slice(0, TOKEN_COUNT_MAX));
-    expect([...start[0].ids]).toEqual(scriptedIds(text).slice(-TOKEN_COUNT_MAX));
+    expect([...end[0].tokenIds]).toEqual(scriptedIds(text).slice(0, TOKEN_COUNT_MAX));
+    expect([...start[0].tokenIds]).toEqual(scriptedIds(text).slice(-TOKEN_COUNT_MAX));
     expect(short[0]).toMatchObject({ tokenCount: 3, isTruncated: false });
   });
 
@@ -126,8 +126,8 @@ describe('texts', () => {
 describe('work', () => {
   /** Which worker tokenized a text of so many units. */
   async function whoTakes(units: number): Promise<number | undefined> {
-    const [{ ids }] = await settled(pool.tokenize([SCRIPTED.who.padEnd(units)], lifetime()));
-    return ids[1];
+    const [{ tokenIds }] = await settled(pool.tokenize([SCRIPTED.who.padEnd(units)], lifetime()));
+    return tokenIds[1];
   }
 
   test('goes to the worker with the least of it', async () => {
@@ -147,7 +147,7 @@ describe('work', () => {
     await until('both run again', async () => {
       await clock.advance(10);
       const pair = await settled(pool.tokenize([SCRIPTED.who, SCRIPTED.who], lifetime()));
-      return pair[0].ids[1] !== pair[1].ids[1];
+      return pair[0].tokenIds[1] !== pair[1].tokenIds[1];
     });
   });
 });
@@ -186,7 +186,7 @@ describe('a worker that dies', () => {
     });
     await pool.started;
     expect(pool.reason).toContain('tokenizer.json is broken');
-    expect(pool.facts).toBeUndefined();
+    expect(pool.ready).toBeUndefined();
     expect(await inTime(tokenize(['а']))).toBe('EMB_TOKENIZER_FAILED');
   });
 });

@@ -4,11 +4,23 @@ import { invariant } from '../../base/invariant.ts';
 import type { Lifetime } from '../../base/lifetime.ts';
 import type { Log } from '../../base/log.ts';
 import type { ShownTokens } from '../xlmr/shown-tokens.ts';
-import { type TokenizedText, textsOf } from './tokenized-text.ts';
-import { type Call, type Errand, fail, hand } from './tokenizer-call.ts';
-import { createTokenizerDesk, failure, type TokenizerDesk, unitsOf } from './tokenizer-desk.ts';
 import { createCompiledEngine } from './tokenizer-engine.ts';
-import type { TokenizerFacts, TokenizerGreeting, TokenizerOptions } from './tokenizer-protocol.ts';
+import type {
+  EncodedTexts,
+  TokenizerInit,
+  TokenizerOptions,
+  TokenizerReady,
+} from './tokenizer-protocol.ts';
+import { createWorkerQueue, failure, unitsOf, type WorkerQueue } from './worker-queue.ts';
+
+/** One text after tokenization. */
+export interface TokenizedText {
+  /** Kept ids, special tokens included; a view that its holder may keep. */
+  readonly tokenIds: Int32Array;
+  /** Ids without truncation. */
+  readonly tokenCount: number;
+  readonly isTruncated: boolean;
+}
 
 /** Tokenizes on worker threads. */
 export interface TokenizerPool {
@@ -36,35 +48,37 @@ export interface TokenizerPool {
   ): Promise<ShownTokens>;
   /** Empty when a worker runs, otherwise why none does. */
   readonly reason: string;
-  readonly facts: TokenizerFacts | undefined;
+  /** What the running workers say of themselves; undefined when none runs. */
+  readonly ready: TokenizerReady | undefined;
   readonly started: Promise<void>;
   close(): void;
 }
 
 /**
- * Workers that may die with a text before it is given up; what died first may have died of others.
+ * Workers that may die with a text before it is refused. The first death may be another text's
+ * fault.
  */
 const DEATHS_MAX = 2;
 
-/** How often, and how long, a text looks for a worker after one has died with it, in ms. */
+/** A text whose worker died looks for another: every so many ms, and for so long. */
 const RETRY_MS = 20;
 const RETRY_MS_MAX = 5000;
 
 /**
- * UTF-16 units in one message. A longer turn is cut, shortest texts first, so that a book in a
- * burst holds up nobody's query: 64 Ki units are some two milliseconds of work.
+ * UTF-16 units in one message, some two milliseconds of work. A turn with more is cut, shortest
+ * texts first, so that a book in a burst delays no query.
  */
 const MESSAGE_UNITS_MAX = 65_536;
 
 /**
- * @param options.tokenCountMax ids kept of each text, special tokens included.
+ * @param options.tokenCountMax token ids kept of each text, special tokens included.
  * @param options.inlineUnitsMax UTF-16 units that one turn may tokenize on this thread; 0 sends
- * everything to the workers. Only a compiled tokenizer works here.
+ * everything to the workers. Only a compiled tokenizer runs on this thread.
  */
 export function createTokenizerPool(options: {
   workerCount: number;
   workerUrl: URL;
-  greeting: TokenizerGreeting;
+  init: TokenizerInit;
   tokenCountMax: number;
   inlineUnitsMax: number;
   startMsMax: number;
@@ -72,14 +86,15 @@ export function createTokenizerPool(options: {
   clock: Clock;
   log: Log;
 }): TokenizerPool {
-  const { clock, tokenCountMax, greeting } = options;
-  const desks = Array.from({ length: options.workerCount }, (_, index) =>
-    createTokenizerDesk({ ...options, name: `tokenizer-${index}` }),
+  const { clock, tokenCountMax, init } = options;
+  const queues = Array.from({ length: options.workerCount }, (_, index) =>
+    createWorkerQueue({ ...options, name: `tokenizer-${index}` }),
   );
-  const isInline = greeting.kind === 'compiled' && options.inlineUnitsMax > 0;
-  const inline = isInline ? createCompiledEngine(greeting.tables) : undefined;
-  let gathered: Call[] = [];
-  /** What this turn has tokenized on this thread. */
+  const isInline = init.kind === 'compiled' && options.inlineUnitsMax > 0;
+  const inline = isInline ? createCompiledEngine(init.tables) : undefined;
+  /** The requests of this turn of the event loop. */
+  let gathered: PendingRequest[] = [];
+  /** Units that this turn has tokenized on this thread. */
   let inlineUnits = 0;
   let isClosed = false;
 
@@ -94,14 +109,14 @@ export function createTokenizerPool(options: {
     }
     return new Promise((resolve, reject) => {
       const results = new Array<TokenizedText>(texts.length);
-      const open = { openCount: texts.length, isSettled: false };
-      const call: Call = { texts, truncationSide, results, ...open, resolve, reject };
-      lifetime.whenEnded((reason) => fail(call, reason));
-      if (gathered.push(call) === 1) clock.afterTurn(spread);
+      const state = { openCount: texts.length, isSettled: false };
+      const request = { texts, truncationSide, results, ...state, resolve, reject };
+      lifetime.whenEnded((reason) => rejectRequest(request, reason));
+      if (gathered.push(request) === 1) clock.afterTurn(dispatch);
     });
   }
 
-  /** Whether this turn may tokenize so much more on this thread, and if so takes it off. */
+  /** Whether this turn may tokenize so many units more on this thread; if so, they are counted. */
   function takeInlineBudget(units: number): boolean {
     if (inlineUnits + units > options.inlineUnitsMax) return false;
     if (inlineUnits === 0) {
@@ -113,93 +128,93 @@ export function createTokenizerPool(options: {
     return true;
   }
 
-  /** Hands out what one turn has gathered. */
-  function spread(): void {
-    const calls = gathered;
+  /** Sends what one turn has gathered to the workers. */
+  function dispatch(): void {
+    const requests = gathered;
     gathered = [];
     for (const side of ['right', 'left'] as const) {
-      const errands: Errand[] = [];
-      for (const call of calls) {
-        if (call.isSettled || call.truncationSide !== side) continue;
-        call.texts.forEach((text, index) => {
-          errands.push({ call, index, text, deathCount: 0 });
+      const items: TextItem[] = [];
+      for (const request of requests) {
+        if (request.isSettled || request.truncationSide !== side) continue;
+        request.texts.forEach((text, index) => {
+          items.push({ request, index, text, deathCount: 0 });
         });
       }
-      if (errands.length > 0) spreadErrands(errands, side);
+      if (items.length > 0) dispatchItems(items, side);
     }
   }
 
-  /** Shortest first, each message to the worker with the least to do. */
-  function spreadErrands(errands: Errand[], truncationSide: 'left' | 'right'): void {
-    const running = desks.filter((desk) => desk.facts !== undefined);
-    const jobOptions = { tokenCountMax, truncationSide, specialTokens: true };
+  /** Shortest texts first, each message to the worker with the least load. */
+  function dispatchItems(items: TextItem[], truncationSide: 'left' | 'right'): void {
+    const running = runningQueues();
+    const textOptions = { tokenCountMax, truncationSide, specialTokens: true };
     if (running.length === 0) {
-      for (const errand of errands) retry(errand, jobOptions);
+      for (const item of items) retry(item, textOptions);
       return;
     }
-    errands.sort((a, b) => a.text.length - b.text.length);
-    const total = errands.reduce((sum, errand) => sum + errand.text.length, 0);
+    items.sort((a, b) => a.text.length - b.text.length);
+    const total = items.reduce((sum, item) => sum + item.text.length, 0);
     const share = Math.min(MESSAGE_UNITS_MAX, Math.ceil(total / running.length));
-    for (let from = 0; from < errands.length; ) {
-      let units = errands[from].text.length;
+    for (let from = 0; from < items.length; ) {
+      let units = items[from].text.length;
       let to = from + 1;
-      while (to < errands.length && units + errands[to].text.length <= share) {
-        units += errands[to++].text.length;
+      while (to < items.length && units + items[to].text.length <= share) {
+        units += items[to++].text.length;
       }
-      send(idlestOf(running), errands.slice(from, to), jobOptions);
+      send(leastLoaded(running), items.slice(from, to), textOptions);
       from = to;
     }
   }
 
   function send(
-    desk: TokenizerDesk,
-    errands: readonly Errand[],
-    jobOptions: TokenizerOptions,
+    queue: WorkerQueue,
+    items: readonly TextItem[],
+    textOptions: TokenizerOptions,
   ): void {
-    const texts = errands.map((errand) => errand.text);
-    desk.send(
-      { kind: 'encode', texts, options: jobOptions },
+    const texts = items.map((item) => item.text);
+    queue.send(
+      { kind: 'encode', texts, options: textOptions },
       {
-        done(reply) {
-          invariant('encoded' in reply, 'a worker answers in the kind of its job');
-          hand(errands, textsOf(reply.encoded, errands.length));
+        done(response) {
+          invariant('encoded' in response, 'a worker answers in the kind of its request');
+          resolveItems(items, textsOf(response.encoded, items.length));
         },
         failed(error, isDeath) {
-          for (const errand of errands) {
-            const deathCount = errand.deathCount + 1;
-            if (!isDeath || deathCount >= DEATHS_MAX) fail(errand.call, error);
-            else retry({ ...errand, deathCount }, jobOptions);
+          for (const item of items) {
+            const deathCount = item.deathCount + 1;
+            if (!isDeath || deathCount >= DEATHS_MAX) rejectRequest(item.request, error);
+            else retry({ ...item, deathCount }, textOptions);
           }
         },
-        isWanted: () => errands.some(({ call }) => !call.isSettled),
+        isWanted: () => items.some(({ request }) => !request.isSettled),
       },
     );
   }
 
-  /** Once more, alone: a text that kills takes nobody along then. */
-  function retry(errand: Errand, jobOptions: TokenizerOptions, waitedMs = 0): void {
-    if (errand.call.isSettled) return;
-    const running = desks.filter((desk) => desk.facts !== undefined);
-    if (running.length > 0) send(idlestOf(running), [errand], jobOptions);
-    else if (isClosed || waitedMs >= RETRY_MS_MAX) fail(errand.call, noWorker());
-    else clock.schedule(RETRY_MS, () => retry(errand, jobOptions, waitedMs + RETRY_MS));
+  /** Sends a text once more, alone: if it kills the worker again, no other text dies with it. */
+  function retry(item: TextItem, textOptions: TokenizerOptions, waitedMs = 0): void {
+    if (item.request.isSettled) return;
+    const running = runningQueues();
+    if (running.length > 0) send(leastLoaded(running), [item], textOptions);
+    else if (isClosed || waitedMs >= RETRY_MS_MAX) rejectRequest(item.request, noWorker());
+    else clock.schedule(RETRY_MS, () => retry(item, textOptions, waitedMs + RETRY_MS));
   }
 
   function explain(
     texts: readonly string[],
     lifetime: Lifetime,
-    most: { readonly tokenCountMax: number; readonly specialTokens: boolean },
+    limits: { readonly tokenCountMax: number; readonly specialTokens: boolean },
   ): Promise<ShownTokens> {
-    const running = desks.filter((desk) => desk.facts !== undefined);
+    const running = runningQueues();
     if (running.length === 0) return Promise.reject(noWorker());
     return new Promise((resolve, reject) => {
       lifetime.whenEnded(reject);
-      idlestOf(running).send(
-        { kind: 'explain', texts, options: { ...most, truncationSide: 'right' } },
+      leastLoaded(running).send(
+        { kind: 'explain', texts, options: { ...limits, truncationSide: 'right' } },
         {
-          done(reply) {
-            invariant('explained' in reply, 'a worker answers in the kind of its job');
-            resolve(reply.explained);
+          done(response) {
+            invariant('explained' in response, 'a worker answers in the kind of its request');
+            resolve(response.explained);
           },
           failed: reject,
           isWanted: () => lifetime.ended === undefined,
@@ -208,25 +223,82 @@ export function createTokenizerPool(options: {
     });
   }
 
-  const noWorker = (): ServerError => failure('No tokenizer is running.', desks[0].reason);
+  const runningQueues = (): WorkerQueue[] => queues.filter(({ ready }) => ready !== undefined);
+  const noWorker = (): ServerError => failure('No tokenizer is running.', queues[0].reason);
 
   return {
     tokenize,
     explain,
     get reason() {
-      return desks.some((desk) => desk.facts !== undefined) ? '' : desks[0].reason;
+      return queues.some(({ ready }) => ready !== undefined) ? '' : queues[0].reason;
     },
-    get facts() {
-      return desks.find((desk) => desk.facts !== undefined)?.facts;
+    get ready() {
+      return queues.find(({ ready }) => ready !== undefined)?.ready;
     },
-    started: Promise.all(desks.map((desk) => desk.started)).then(() => undefined),
+    started: Promise.all(queues.map((queue) => queue.started)).then(() => undefined),
     close() {
       isClosed = true;
-      for (const desk of desks) desk.close();
+      for (const queue of queues) queue.close();
     },
   };
 }
 
-function idlestOf(desks: readonly TokenizerDesk[]): TokenizerDesk {
-  return desks.reduce((best, desk) => (desk.load < best.load ? desk : best));
+function leastLoaded(queues: readonly WorkerQueue[]): WorkerQueue {
+  return queues.reduce((best, queue) => (queue.load < best.load ? queue : best));
+}
+
+/** The texts of one `tokenize`, until all of them have their token ids. */
+interface PendingRequest {
+  readonly texts: readonly string[];
+  readonly truncationSide: 'left' | 'right';
+  readonly results: TokenizedText[];
+  openCount: number;
+  isSettled: boolean;
+  resolve(results: TokenizedText[]): void;
+  reject(reason: ServerError): void;
+}
+
+/** One text of a pending request, on its way through a worker. */
+interface TextItem {
+  readonly request: PendingRequest;
+  readonly index: number;
+  readonly text: string;
+  /** How many workers have died with it. */
+  readonly deathCount: number;
+}
+
+/** Gives each request its texts. The last text resolves the request. */
+function resolveItems(items: readonly TextItem[], texts: readonly TokenizedText[]): void {
+  for (let at = 0; at < items.length; at++) {
+    const { request, index } = items[at];
+    request.results[index] = texts[at];
+    if (--request.openCount > 0 || request.isSettled) continue;
+    request.isSettled = true;
+    request.resolve(request.results);
+  }
+}
+
+/** Rejects a request, unless it is settled. */
+function rejectRequest(request: PendingRequest, reason: ServerError): void {
+  if (request.isSettled) return;
+  request.isSettled = true;
+  request.reject(reason);
+}
+
+/** Cuts a tokenizer's answer into texts, which are views of the same ids. */
+function textsOf(encoded: EncodedTexts, textCount: number): TokenizedText[] {
+  const { tokenIds, keptCounts, fullCounts } = encoded;
+  const isWhole = keptCounts.length === textCount && fullCounts.length === textCount;
+  invariant(isWhole, 'a tokenizer answers each text');
+  const texts = new Array<TokenizedText>(textCount);
+  let offset = 0;
+  for (let index = 0; index < textCount; index++) {
+    const [kept, tokenCount] = [keptCounts[index], fullCounts[index]];
+    const end = offset + kept;
+    invariant(kept > 0 && end <= tokenIds.length, 'token counts match the ids sent');
+    const isTruncated = tokenCount > kept;
+    texts[index] = { tokenIds: tokenIds.subarray(offset, end), tokenCount, isTruncated };
+    offset = end;
+  }
+  return texts;
 }

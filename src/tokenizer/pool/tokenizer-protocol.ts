@@ -1,25 +1,26 @@
 import type { ShownTokens } from '../xlmr/shown-tokens.ts';
 
 /**
- * Every message between the main thread and a tokenizer worker. Strings go in, since Bun copies
- * plain strings fast; typed arrays come out and are transferred, never copied.
+ * Every message between the main thread and a tokenizer worker: Init in, Ready out, then Requests
+ * in and Responses out. Texts go in as strings, which Bun copies fast. Typed arrays come out and
+ * are transferred, never copied. A worker is terminated, so there is no Shutdown.
  */
 
-/** First message to a worker: which tokenizer to use. A compiled one is shared, not loaded. */
-export type TokenizerGreeting =
+/** The first message to a worker: which tokenizer to use. A compiled one is shared, not loaded. */
+export type TokenizerInit =
   | { readonly kind: 'compiled'; readonly tables: SharedArrayBuffer }
   | { readonly kind: 'transformers.js'; readonly modelsDir: string; readonly modelId: string };
 
 /** What a worker says of itself once it is ready. */
-export interface TokenizerFacts {
-  /** Which code tokenizes. */
-  readonly engine: TokenizerGreeting['kind'];
+export interface TokenizerReady {
+  /** The code that tokenizes. */
+  readonly engine: TokenizerInit['kind'];
 }
 
-/** Texts to tokenize; `explain` asks for offsets too, which takes several times longer. */
-export interface TokenizerJob {
+/** Texts to tokenize. `explain` asks for offsets too, which takes several times longer. */
+export interface TokenizerRequest {
   readonly kind: 'encode' | 'explain';
-  readonly jobId: number;
+  readonly messageId: number;
   readonly texts: readonly string[];
   readonly options: TokenizerOptions;
 }
@@ -27,8 +28,8 @@ export interface TokenizerJob {
 /** How texts are tokenized. */
 export interface TokenizerOptions {
   /**
-   * Ids kept for each text, special tokens included; for `explain`, those of all texts together,
-   * beyond which there is no answer.
+   * Token ids kept of each text, special tokens included. For `explain` it is the limit of all
+   * texts together, beyond which there is no answer.
    */
   readonly tokenCountMax: number;
   /** The side of a text that is cut off when it is too long. */
@@ -37,18 +38,18 @@ export interface TokenizerOptions {
   readonly specialTokens: boolean;
 }
 
-/** Token ids of some texts, one after the other. */
+/** The token ids of some texts, one text after the other. */
 export interface EncodedTexts {
   /** The kept ids of all texts. */
-  readonly ids: Int32Array<ArrayBuffer>;
-  /** How many ids each text kept; their sum is the length of `ids`. */
+  readonly tokenIds: Int32Array<ArrayBuffer>;
+  /** How many ids each text kept; their sum is the length of `tokenIds`. */
   readonly keptCounts: Int32Array<ArrayBuffer>;
   /** How many ids each text has without truncation. */
   readonly fullCounts: Int32Array<ArrayBuffer>;
 }
 
-/** The answer to one job, in its kind, or why there is none. */
-export type TokenizerReply = { readonly jobId: number } & (
+/** The response to one request, in its kind, or why there is none. */
+export type TokenizerResponse = { readonly messageId: number } & (
   | { readonly encoded: EncodedTexts }
   | { readonly explained: ShownTokens }
   | { readonly reason: string }

@@ -2,51 +2,54 @@ import { afterEach, beforeEach, expect, test } from 'bun:test';
 import { createLog } from '../../base/log.ts';
 import { until } from '../../testing/until.ts';
 import { VirtualClock } from '../../testing/virtual-clock.ts';
-import { createTokenizerDesk, type TokenizerDesk } from './tokenizer-desk.ts';
+import { createWorkerQueue, type WorkerQueue } from './worker-queue.ts';
 
 /**
- * The order in which one real worker is given jobs. All are sent in one turn, so that none is
+ * The order in which one real worker is given requests. All are sent in one turn, so that none is
  * answered before the last is here.
  */
 
-let desk: TokenizerDesk;
+let queue: WorkerQueue;
 
 beforeEach(async () => {
-  desk = createTokenizerDesk({
-    name: 'desk',
+  queue = createWorkerQueue({
+    name: 'queue',
     workerUrl: new URL('../../testing/workers/scripted-tokenizer.ts', import.meta.url),
-    greeting: { kind: 'transformers.js', modelsDir: '', modelId: 'good' },
+    init: { kind: 'transformers.js', modelsDir: '', modelId: 'good' },
     startMsMax: 10_000,
     restartsMax: 0,
     clock: new VirtualClock(),
     log: createLog({ level: 'error', write: () => undefined }),
   });
-  await desk.started;
+  await queue.started;
 });
 
-afterEach(() => desk.close());
+afterEach(() => queue.close());
 
-/** Sends jobs of so many units; the names in the order of their answers. */
-async function orderOf(jobs: readonly (readonly [name: string, units: number])[]) {
+/** Sends requests of so many units; the names in the order of their responses. */
+async function orderOf(requests: readonly (readonly [name: string, units: number])[]) {
   const answered: string[] = [];
   const options = { tokenCountMax: 5, truncationSide: 'right', specialTokens: true } as const;
   // Two are at the worker at once, whatever they are.
-  for (const [name, units] of [['first', 1], ['second', 1], ...jobs] as const) {
-    const settle = { done: () => answered.push(name), failed: () => answered.push(`no ${name}`) };
-    desk.send({ kind: 'encode', texts: ['x'.repeat(units)], options }, settle);
+  for (const [name, units] of [['first', 1], ['second', 1], ...requests] as const) {
+    const settlement = {
+      done: () => answered.push(name),
+      failed: () => answered.push(`no ${name}`),
+    };
+    queue.send({ kind: 'encode', texts: ['x'.repeat(units)], options }, settlement);
   }
-  await until('all are answered', () => answered.length === jobs.length + 2);
+  await until('all are answered', () => answered.length === requests.length + 2);
   return answered.slice(2);
 }
 
-test('a book lets short texts pass, and jobs alike keep their order', async () => {
-  const jobs = [
+test('a book lets short texts pass, and requests alike keep their order', async () => {
+  const requests = [
     ['book', 100_000],
     ['a', 20],
     ['b', 10],
     ['c', 10],
   ] as const;
-  expect(await orderOf(jobs)).toEqual(['b', 'c', 'a', 'book']);
+  expect(await orderOf(requests)).toEqual(['b', 'c', 'a', 'book']);
 });
 
 test('what has waited while enough others came is not passed any more', async () => {

@@ -1,14 +1,14 @@
 import { join } from 'node:path';
-import type { Log } from '../../base/log.ts';
-import { openCompiledTokenizer } from '../compiler/tokenizer-file.ts';
-import { TokenizerUnsupportedError } from '../tokenizer-error.ts';
-import { type CompiledTokenizer, createCompiledTokenizer } from '../xlmr/compiled-tokenizer.ts';
-import type { TokenizerGreeting } from './tokenizer-protocol.ts';
+import type { Log } from '../base/log.ts';
+import { openCompiledTokenizer } from './compiler/tokenizer-file.ts';
+import type { TokenizerInit } from './pool/tokenizer-protocol.ts';
+import { TokenizerUnsupportedError } from './tokenizer-error.ts';
+import { type CompiledTokenizer, createCompiledTokenizer } from './xlmr/compiled-tokenizer.ts';
 
 /** How a model's texts are tokenized. */
 export interface OpenedTokenizer {
-  /** What every worker is told. */
-  readonly greeting: TokenizerGreeting;
+  /** The first message to every worker. */
+  readonly init: TokenizerInit;
   /**
    * The compiled tokenizer, for the thread that opened it: pieces, special ids, decoding. Undefined
    * for a tokenizer of another family.
@@ -39,12 +39,12 @@ export async function openTokenizer(options: {
       log.info('tokenizer-compiled', { model: modelId, because: opened.rebuiltBecause });
     }
     return {
-      greeting: { kind: 'compiled', tables: opened.buffer },
+      init: { kind: 'compiled', tables: opened.buffer },
       vocabulary: createCompiledTokenizer(opened.tables),
     };
   } catch (error) {
     if (!(error instanceof TokenizerUnsupportedError)) throw error;
     log.warn('tokenizer-not-compiled', { model: modelId, reason: error.message });
-    return { greeting: { kind: 'transformers.js', modelsDir, modelId }, vocabulary: undefined };
+    return { init: { kind: 'transformers.js', modelsDir, modelId }, vocabulary: undefined };
   }
 }
