@@ -27,7 +27,7 @@ function stand(options: { outcome?: TextOutcome; kept?: number } = {}) {
         prefixed.push(texts);
         return texts.map((text) => {
           const isTruncated = text.length > kept;
-          return { ids: new Int32Array(kept).fill(5), tokenCount: text.length, isTruncated };
+          return { tokenIds: new Int32Array(kept).fill(5), tokenCount: text.length, isTruncated };
         });
       },
     },

@@ -134,11 +134,12 @@ function instantBackend(): Backend {
 /** Ids are the characters' codes, cut at 32. */
 const lengthTokenizer = {
   reason: '',
-  facts: undefined,
+  ready: undefined,
   async tokenize(texts: readonly string[]) {
     return texts.map((text) => {
-      const ids = Int32Array.from([0, ...[...text.slice(0, 30)].map((c) => c.charCodeAt(0)), 2]);
-      return { ids, tokenCount: text.length + 2, isTruncated: text.length > 30 };
+      const codes = [...text.slice(0, 30)].map((c) => c.charCodeAt(0));
+      const tokenIds = Int32Array.from([0, ...codes, 2]);
+      return { tokenIds, tokenCount: text.length + 2, isTruncated: text.length > 30 };
     });
   },
   explain: async (texts: readonly string[]) => ({
