@@ -1,7 +1,6 @@
-import type { AddedToken } from '../compiler/tokenizer-json.ts';
-import { countRun, mayBeRun, RUN_STEP } from './word-codes.ts';
+import type { AddedToken } from './compiled-format.ts';
 
-/** An added token found in a text, with the white space that it takes along. */
+/** An added token found in a text, with the white space that belongs to it. */
 export interface AddedMatch {
   readonly token: AddedToken;
   readonly start: number;
@@ -43,7 +42,6 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
     const seconds = isSecond;
     let at = position;
     let unit = whole.charCodeAt(at);
-    let pause = at + RUN_STEP;
     while (true) {
       // In a run of them, looking at the next character is cheaper than a search.
       if (unit !== initial) {
@@ -51,10 +49,6 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
         if (at === -1) return -1;
       }
       at++;
-      if (at >= pause) {
-        if (mayBeRun(whole, at) && seconds[initial] === 0) at += countRun(whole, at, whole.length);
-        pause = at + RUN_STEP;
-      }
       if (at === whole.length) return at - 1;
       unit = whole.charCodeAt(at);
       if (seconds[unit] === 1) return at - 1;

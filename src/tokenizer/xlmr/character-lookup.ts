@@ -1,9 +1,36 @@
-import { CLUSTER_BYTES_MAX } from './charsmap.ts';
 import type { TokenizerTables } from './compiled-format.ts';
-import { GRAPHEME, graphemeOf } from './grapheme-class.ts';
-import { ROUTE, SPECIAL } from './route.ts';
+import { findPair, ROUTE, SPECIAL } from './route.ts';
 
-/** What a lone surrogate reaches the reference as. */
+/** The reference looks up grapheme clusters up to this long, and otherwise single code points. */
+export const CLUSTER_BYTES_MAX = 5;
+
+/**
+ * What a code point does to the grapheme clusters around it, as bits. Only what can change an id is
+ * kept: Hangul syllables and flags also form clusters, but nothing in them has a replacement, which
+ * the compiler checks.
+ */
+export const GRAPHEME = {
+  /** Clings to what stands before it: extending and spacing marks, and the zero width joiner. */
+  attaches: 1,
+  /** What follows clings to it. */
+  prepend: 2,
+  /** A cluster of its own, except that CR LF are one. */
+  control: 4,
+  /** The zero width joiner: a pictograph after it clings to a pictograph before it. */
+  joiner: 8,
+  /** Extended pictographic. */
+  pictograph: 16,
+  /** Indic consonant: clings to a consonant before it when a linker stands between. */
+  consonant: 32,
+  /** A mark that may stand between a pictograph and a joiner. */
+  pictographExtend: 64,
+  /** A mark that may stand between two consonants beside a linker. */
+  consonantExtend: 128,
+  /** The mark that links two consonants. */
+  linker: 256,
+} as const;
+
+/** The reference sees a lone surrogate as this character. */
 const REPLACEMENT_CHARACTER = 0xfffd;
 
 /** No character before this one clings to what stands before it. */
@@ -190,4 +217,61 @@ export function countCharacters(text: string, index: number, end: number): numbe
   let count = 0;
   for (let at = index; at < end; count++) at += (text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1;
   return count;
+}
+
+/** Classes of all code points, in pages of 256. Page 0 is that of all blocks without any. */
+export interface GraphemeTable {
+  /** By code point / 256: the index of its page. */
+  readonly graphemePages: Uint16Array;
+  /** Bits of `GRAPHEME`, page behind page. */
+  readonly graphemeBits: Uint16Array;
+}
+
+/** Bits of `GRAPHEME` of a code point. */
+export function graphemeOf(table: GraphemeTable, codePoint: number): number {
+  const page = table.graphemePages[codePoint >>> 8];
+  return table.graphemeBits[(page << 8) | (codePoint & 0xff)];
+}
+
+/** The fast path for most special characters: one code, found without their clusters. */
+export interface FastPath {
+  /**
+   * The code of the special character at `index`, when it has exactly one. `~code` when that code
+   * replaces the character before it too. `NO_CODE` when the slow path must decide.
+   */
+  codeAt(text: string, index: number, start: number, end: number): number;
+}
+
+/** Neither a code nor the complement of one. */
+export const NO_CODE = 0x10000;
+
+/** @param tables borrowed. */
+export function createFastPath(tables: TokenizerTables, lookup: CharacterLookup): FastPath {
+  const { unitRoutes, specialFlags, specialCodes, specialSpans, replacements } = tables;
+
+  /** The one code that a span of replacements is, or -1. */
+  function onlyCode(span: number): number {
+    const code = replacements[span >>> 8];
+    return (span & 0xff) === 1 && code < ROUTE.special ? code : -1;
+  }
+
+  return {
+    codeAt(text, index, start, end) {
+      const unit = text.charCodeAt(index);
+      const special = unitRoutes[unit] - ROUTE.special;
+      const flags = specialFlags[special];
+      if (flags === SPECIAL.second) {
+        // What comes first in a pair has a plain route.
+        const before = index === start ? 0 : text.charCodeAt(index - 1);
+        const span = unitRoutes[before] >= ROUTE.special ? -1 : findPair(tables, before, unit);
+        if (span === -1) return specialCodes[special];
+        const code = onlyCode(span);
+        return code !== -1 && lookup.isLonePair(text, index, start, end) ? ~code : NO_CODE;
+      }
+      if (flags !== SPECIAL.mapped) return NO_CODE;
+      const code = onlyCode(specialSpans[special]);
+      const isAlone = index + 1 === end || !lookup.attaches(text, index + 1);
+      return code !== -1 && isAlone ? code : NO_CODE;
+    },
+  };
 }

@@ -1,4 +1,3 @@
-import type { AddedToken } from '../compiler/tokenizer-json.ts';
 import { CompiledTokenizerError } from '../tokenizer-error.ts';
 
 /**
@@ -22,6 +21,18 @@ const SECTION_ENTRY_BYTES = 8;
 
 /** Sections start where every typed array may start. */
 const ALIGNMENT = 8;
+
+/** A token that is found in the text as it stands, before anything else happens to it. */
+export interface AddedToken {
+  readonly id: number;
+  readonly content: string;
+  /** The white space before it belongs to it. */
+  readonly stripsLeft: boolean;
+  /** The white space after it belongs to it. */
+  readonly stripsRight: boolean;
+  /** Left out by `decode` when told to skip special tokens. */
+  readonly special: boolean;
+}
 
 /** The small part of a compiled tokenizer, kept as JSON in the file. */
 export interface TokenizerMeta {
@@ -67,13 +78,13 @@ export interface TokenizerTables {
   readonly specialSpans: Uint32Array;
   /** Codes that replace something; `ROUTE.space` and `ROUTE.mark` start a word. */
   readonly replacements: Uint16Array;
-  /** Pairs of characters and their replacements, see `pair-table.ts`. */
+  /** Pairs of characters and their replacements, see `route.ts`. */
   readonly pairKeys: Uint32Array;
   readonly pairSpans: Uint32Array;
-  /** Grapheme classes of all code points, see `grapheme-class.ts`. */
+  /** Grapheme classes of all code points, see `character-lookup.ts`. */
   readonly graphemePages: Uint16Array;
   readonly graphemeBits: Uint16Array;
-  /** Double array of pieces, two words a slot, see `double-array.ts`. */
+  /** Double array of pieces, two words a slot, see the compiler's `double-array.ts`. */
   readonly trie: Int32Array;
   /** Log-probability of each piece. */
   readonly scores: Float64Array;

@@ -1,12 +1,23 @@
 import { createAlignment, type TokenOffsets } from './alignment.ts';
-import { countCharacters, createCharacterLookup } from './character-lookup.ts';
+import {
+  countCharacters,
+  createCharacterLookup,
+  createFastPath,
+  NO_CODE,
+} from './character-lookup.ts';
 import type { TokenizerTables } from './compiled-format.ts';
-import { findPair } from './pair-table.ts';
-import { ROUTE, SPECIAL } from './route.ts';
-import { createShortCuts, NONE } from './short-cuts.ts';
+import { findPair, ROUTE, SPECIAL } from './route.ts';
 import type { TokenIds } from './token-ids.ts';
 import { createUnigramSearch } from './unigram-search.ts';
-import { CODES, findRun, longerCodes, OPENED, putRun } from './word-codes.ts';
+
+/** How the current word began. A word that began by itself exists only once it has a code. */
+const OPENED = { byItself: 0, bySpace: 1, byMark: 2 } as const;
+
+/** Codes of one word before the array grows. */
+const CODES_USUAL = 4096;
+
+/** A longer array is given back after use. 128 kB. */
+const CODES_KEPT = 65_536;
 
 /** Turns stretches of text that hold no added token into ids. */
 export interface SegmentEncoder {
@@ -40,12 +51,12 @@ export function createSegmentEncoder(
   const { unitRoutes, specialFlags, specialCodes, specialSpans, replacements } = tables;
   const { markCode, wideSpaceRoute } = tables.meta;
   const lookup = createCharacterLookup(tables);
-  const shortCuts = createShortCuts(tables, lookup);
+  const fastPath = createFastPath(tables, lookup);
   const search = createUnigramSearch(tables, options);
   const alignment = createAlignment();
 
   // The current word. Its code at 0 is always the mark.
-  let codes = new Uint16Array(CODES.usual).fill(markCode);
+  let codes = new Uint16Array(CODES_USUAL).fill(markCode);
   let length = 1;
   let opened: number = OPENED.byItself;
   let out: TokenIds = { ids: new Int32Array(0), length: 0 };
@@ -67,7 +78,10 @@ export function createSegmentEncoder(
   }
 
   function reserveCodes(count: number): void {
-    if (count > codes.length) codes = longerCodes(codes, count);
+    if (count <= codes.length) return;
+    const grown = new Uint16Array(count * 2);
+    grown.set(codes);
+    codes = grown;
   }
 
   function finishWord(): void {
@@ -184,52 +198,44 @@ export function createSegmentEncoder(
       let word = codes;
       let count = 1;
       for (let index = from; index < to; ) {
-        const stop = findRun(source, index, to);
-        while (index < stop) {
-          const unit = source.charCodeAt(index);
-          const route = routes[unit];
-          if (route < ROUTE.special) {
-            word[count++] = route;
-            index++;
-            continue;
-          }
-          const isSpace =
-            route === ROUTE.space ||
-            route === ROUTE.blank ||
-            (route === wideSpaceRoute && (index + 1 === to || !lookup.attaches(source, index + 1)));
-          if (isSpace) {
-            if (count > 1 || opened === OPENED.byMark)
-              search.appendPieces(word, count, target, null);
-            count = 1;
-            opened = OPENED.bySpace;
-            index++;
-            continue;
-          }
-          if (route === ROUTE.surrogate) {
-            const whole = lookup.routeAt(source, index, to);
-            if (whole < ROUTE.special) {
-              word[count++] = whole;
-              index = lookup.nextOf(source, index, to);
-              continue;
-            }
-          } else if (route < ROUTE.surrogate) {
-            const code = shortCuts.codeAt(source, index, from, to);
-            if (code !== NONE) {
-              if (code >= 0) word[count++] = code;
-              else word[count - 1] = ~code;
-              index++;
-              continue;
-            }
-          }
-          length = count;
-          index = putAny(index);
-          word = codes;
-          count = length;
+        const unit = source.charCodeAt(index);
+        const route = routes[unit];
+        if (route < ROUTE.special) {
+          word[count++] = route;
+          index++;
+          continue;
         }
-        if (index === to) break;
-        const at = index;
-        index = putRun(tables, source, { at, to }, { codes: word, count });
-        count += index - at;
+        const isSpace =
+          route === ROUTE.space ||
+          route === ROUTE.blank ||
+          (route === wideSpaceRoute && (index + 1 === to || !lookup.attaches(source, index + 1)));
+        if (isSpace) {
+          if (count > 1 || opened === OPENED.byMark) search.appendPieces(word, count, target, null);
+          count = 1;
+          opened = OPENED.bySpace;
+          index++;
+          continue;
+        }
+        if (route === ROUTE.surrogate) {
+          const whole = lookup.routeAt(source, index, to);
+          if (whole < ROUTE.special) {
+            word[count++] = whole;
+            index = lookup.nextOf(source, index, to);
+            continue;
+          }
+        } else if (route < ROUTE.surrogate) {
+          const code = fastPath.codeAt(source, index, from, to);
+          if (code !== NO_CODE) {
+            if (code >= 0) word[count++] = code;
+            else word[count - 1] = ~code;
+            index++;
+            continue;
+          }
+        }
+        length = count;
+        index = putAny(index);
+        word = codes;
+        count = length;
       }
       length = count;
       if (length > 1 || opened !== OPENED.byItself) finishWord();
@@ -242,7 +248,7 @@ export function createSegmentEncoder(
       offsets = null;
     },
     shrink() {
-      if (codes.length > CODES.kept) codes = new Uint16Array(CODES.usual).fill(markCode);
+      if (codes.length > CODES_KEPT) codes = new Uint16Array(CODES_USUAL).fill(markCode);
       search.shrink();
       alignment.shrink();
     },

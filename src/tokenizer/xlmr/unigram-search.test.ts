@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
 import { createRandom } from '../../testing/tokenizer-texts.ts';
 import { createTokenIds, reserveTokenIds } from './token-ids.ts';
-import { createWordCache } from './word-cache.ts';
+import { createWordCache } from './unigram-search.ts';
 
 test('what it remembers is what it was told, beside a model that forgets nothing', () => {
   const random = createRandom(3);

@@ -1,6 +1,6 @@
 /**
  * Grapheme cluster classes by range, in order: the distance from the previous range's start and the
- * class bits of `grapheme-class.ts`, both in base 36. Written by
+ * class bits of `GRAPHEME`, both in base 36. Written by
  * `scripts/ci/generate-grapheme-table.ts`, from the answers of the reference (Unicode
  * 16.0); not edited by hand.
  */

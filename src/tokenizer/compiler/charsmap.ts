@@ -1,4 +1,5 @@
 import { TokenizerInvalidError, TokenizerUnsupportedError } from '../tokenizer-error.ts';
+import { CLUSTER_BYTES_MAX } from '../xlmr/character-lookup.ts';
 
 /** The part of a charsmap that can ever apply. */
 export interface Charsmap {
@@ -10,9 +11,6 @@ export interface Charsmap {
    */
   readonly pairs: ReadonlyMap<string, string>;
 }
-
-/** The reference looks up grapheme clusters up to this long, and otherwise single code points. */
-export const CLUSTER_BYTES_MAX = 5;
 
 /**
  * XLM-R's charsmap has some 11,000 nodes within reach. A damaged one may loop, and would otherwise
