@@ -1,21 +1,16 @@
-import { type CallScope, openCallScope } from './call-scope.ts';
-import type { ResolvedOptions, TextOptions } from './client-options.ts';
-import { createSameModelCheck, RowMatrix } from './encoded-texts.ts';
-import type { HttpRequest } from './http-try.ts';
-import { inCallersWords } from './in-callers-words.ts';
+import { withCallersField } from './api-encoder-error.ts';
+import { type Cancellation, createCancellation } from './cancellation.ts';
+import type { EncodeProgress, ResolvedOptions, TextOptions } from './client-options.ts';
 import { mapInOrder } from './map-in-order.ts';
-import { type EncodeReply, type Head, readEncodeReply } from './read-encode-reply.ts';
+import {
+  createSameModelCheck,
+  type EncodeReply,
+  type Head,
+  RowMatrix,
+  readEncodeReply,
+} from './read-encode-reply.ts';
 import { type SplitLimits, splitTexts, type TextChunk } from './split-texts.ts';
-
-/** How far a call has come. */
-export interface EncodeProgress {
-  /** Texts whose vectors have arrived. */
-  readonly textCountDone: number;
-  /** Texts of the call; undefined for a stream, which nobody has counted. */
-  readonly textCount: number | undefined;
-  /** Time since the call began, in ms. */
-  readonly elapsedMs: number;
-}
+import type { HttpRequest } from './transport.ts';
 
 /** One call that encodes texts, however many requests it takes. */
 export interface EncodeCall {
@@ -25,8 +20,8 @@ export interface EncodeCall {
   /** The caller gave one text and not an array, and knows it as `text`. */
   readonly isSingle: boolean;
   readonly onProgress: ((progress: EncodeProgress) => void) | undefined;
-  readonly scope: CallScope;
-  readonly send: (request: HttpRequest, scope: CallScope) => Promise<Uint8Array>;
+  readonly cancellation: Cancellation;
+  readonly send: (request: HttpRequest, cancellation: Cancellation) => Promise<Uint8Array>;
 }
 
 /**
@@ -49,7 +44,7 @@ export async function encodeArray(
   const report = createProgress(call, texts.length);
   const checkModel = createSameModelCheck();
   const work = async (chunk: TextChunk): Promise<void> => {
-    const reply = await encodeChunk(call, chunk, call.scope);
+    const reply = await encodeChunk(call, chunk, call.cancellation);
     checkModel(reply);
     take(chunk.start, reply);
     report(chunk.texts.length);
@@ -61,7 +56,7 @@ export async function encodeArray(
     source,
     concurrency,
     windowMax: Infinity,
-    scope: call.scope,
+    cancellation: call.cancellation,
     work,
   });
   for await (const _ of done);
@@ -86,12 +81,12 @@ export async function* encodeStream(
   call: EncodeCall,
   source: AsyncIterable<string> | Iterable<string>,
 ): AsyncGenerator<EncodeReply, void, undefined> {
-  const { options, scope } = call;
+  const { options, cancellation } = call;
   const { concurrency, clock, totalTimeoutMs } = options;
   const report = createProgress(call, undefined);
   const checkModel = createSameModelCheck();
   const work = async (chunk: TextChunk): Promise<EncodeReply> => {
-    const request = openCallScope({ clock, totalTimeoutMs, parent: scope.signal });
+    const request = createCancellation({ clock, totalTimeoutMs, parent: cancellation.signal });
     try {
       const reply = await encodeChunk(call, chunk, request);
       checkModel(reply);
@@ -106,7 +101,7 @@ export async function* encodeStream(
     source: splitTexts(source, limitsOf(call)),
     concurrency,
     windowMax,
-    scope,
+    cancellation,
     work,
   });
 }
@@ -118,7 +113,7 @@ function limitsOf({ heads, options }: EncodeCall): SplitLimits {
 async function encodeChunk(
   call: EncodeCall,
   chunk: TextChunk,
-  scope: CallScope,
+  cancellation: Cancellation,
 ): Promise<EncodeReply> {
   const { options, texts, heads } = call;
   const isDenseOnly = heads.length === 1 && heads[0] === 'dense';
@@ -141,10 +136,10 @@ async function encodeChunk(
     }),
   };
   try {
-    const body = await call.send(request, scope);
+    const body = await call.send(request, cancellation);
     return readEncodeReply(body, { textCount: chunk.texts.length, heads });
   } catch (error) {
-    throw inCallersWords(error, { field: 'query', start: chunk.start, isSingle: call.isSingle });
+    throw withCallersField(error, { field: 'query', start: chunk.start, isSingle: call.isSingle });
   }
 }
 

@@ -4,12 +4,12 @@ import { encodeReply } from '../reply/encode-reply.ts';
 import type * as Server from '../reply/reply-content.ts';
 import { seededRandom } from '../testing/seeded-random.ts';
 import { APIEncoderError } from './api-encoder-error.ts';
-import { textsOfReply } from './encoded-texts.ts';
 import {
   type Head,
   type MultiVector,
   readEncodeReply,
   type SparseRow,
+  textsOfReply,
 } from './read-encode-reply.ts';
 
 const ALL: readonly Head[] = ['dense', 'sparse', 'multi_vector'];

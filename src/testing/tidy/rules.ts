@@ -20,7 +20,7 @@ const FUNCTION_LINES_MAX = 60;
 const GENERATED: ReadonlySet<string> = new Set(['src/tokenizer/compiler/grapheme-table.ts']);
 
 /** Where time is made. The client has its own, since it imports nothing of the server. */
-const CLOCKS: ReadonlySet<string> = new Set(['src/base/clock.ts', 'src/client/client-clock.ts']);
+const CLOCKS: ReadonlySet<string> = new Set(['src/base/clock.ts', 'src/client/cancellation.ts']);
 
 /**
  * Readers of the environment: settings, the process, and the runtime's own switches, which know no

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test';
 import { ServerError } from '../base/errors.ts';
 import { createLog } from '../base/log.ts';
 import { errorReply } from '../http/error-reply.ts';
-import { errorOfReply, retryAfterMsOf } from './error-of-reply.ts';
+import { errorOfReply, retryAfterMsOf } from './api-encoder-error.ts';
 
 async function errorOf(response: Response) {
   const body = new Uint8Array(await response.arrayBuffer());

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { VirtualClock } from '../testing/virtual-clock.ts';
-import { hedge } from './hedge.ts';
+import { hedge, planRetryDelayMs } from './transport.ts';
 
 interface Attempt {
   readonly signal: AbortSignal;
@@ -70,5 +70,29 @@ describe('hedge', () => {
     expect(await outcome).toBe('failed: the caller left');
     expect(attempts.map(({ signal }) => signal.aborted)).toEqual([true, true]);
     expect(clock.plannedCount).toBe(0);
+  });
+});
+
+const TIMING = { retryDelayMs: 500, retryDelayMsMax: 8000 };
+
+function plan(failedCount: number, random: number, retryAfterMs?: number): number {
+  return planRetryDelayMs({ timing: TIMING, failedCount, random, retryAfterMs });
+}
+
+describe('planRetryDelayMs', () => {
+  test('doubles up to the longest wait', () => {
+    const delays = [1, 2, 3, 4, 5, 6, 60].map((failedCount) => plan(failedCount, 0));
+    expect(delays).toEqual([500, 1000, 2000, 4000, 8000, 8000, 8000]);
+  });
+
+  test('takes off at most half, by chance', () => {
+    expect(plan(2, 0.5)).toBe(750);
+    expect(plan(2, 0.999999)).toBeCloseTo(500, 2);
+  });
+
+  test('never comes back before the server wants it, and a little after', () => {
+    expect(plan(1, 0, 20_000)).toBe(20_000);
+    expect(plan(7, 0.5, 20_000)).toBe(20_250);
+    expect(plan(3, 0, 0)).toBe(0);
   });
 });
