@@ -1,6 +1,6 @@
 import { invariant } from '../base/invariant.ts';
-import { base64OfRow } from './base64.ts';
 import { FLOAT32_JSON_BYTES_MAX, writeFloat32Json } from './float32-json.ts';
+import { base64OfRow } from './row-bytes.ts';
 
 /**
  * A buffer up to this size is kept for the next reply: room for 200 rows of 1,024 values, counted

@@ -31,7 +31,7 @@ export interface EncodeReply {
    * asked for.
    */
   readonly rows?: readonly Float32Array[];
-  /** Tokens of each text that the model saw. */
+  /** Tokens of each text before truncation, special tokens included. */
   readonly tokenCounts: readonly number[];
   /** Whether each text was cut. */
   readonly truncated: readonly boolean[];
