@@ -5,22 +5,22 @@ import { findPair, ROUTE, SPECIAL } from './route.ts';
 export const CLUSTER_BYTES_MAX = 5;
 
 /**
- * What a code point does to the grapheme clusters around it, as bits. Only what can change an id is
- * kept: Hangul syllables and flags also form clusters, but nothing in them has a replacement, which
- * the compiler checks.
+ * Grapheme cluster properties of a code point, as bits. Only those that can change an id are kept.
+ * Hangul syllables and flags also form clusters, but nothing in them has a replacement; the
+ * compiler checks that.
  */
 export const GRAPHEME = {
-  /** Clings to what stands before it: extending and spacing marks, and the zero width joiner. */
+  /** Extends the cluster before it: extending and spacing marks, and the zero width joiner. */
   attaches: 1,
-  /** What follows clings to it. */
+  /** The next character joins its cluster. */
   prepend: 2,
   /** A cluster of its own, except that CR LF are one. */
   control: 4,
-  /** The zero width joiner: a pictograph after it clings to a pictograph before it. */
+  /** The zero width joiner: it joins a pictograph after it to one before it. */
   joiner: 8,
   /** Extended pictographic. */
   pictograph: 16,
-  /** Indic consonant: clings to a consonant before it when a linker stands between. */
+  /** Indic consonant: joins a consonant before it when a linker is between them. */
   consonant: 32,
   /** A mark that may stand between a pictograph and a joiner. */
   pictographExtend: 64,
@@ -33,15 +33,15 @@ export const GRAPHEME = {
 /** The reference sees a lone surrogate as this character. */
 const REPLACEMENT_CHARACTER = 0xfffd;
 
-/** No character before this one clings to what stands before it. */
+/** The first character that extends a cluster. */
 const MARK_FIRST = 0x300;
 
-/** No character before this one makes the next one cling to it. */
+/** The first character of the class Prepend. */
 const PREPEND_FIRST = 0x600;
 
 /**
- * What is known of characters and of the clusters that they form. All positions are UTF-16 units in
- * a text.
+ * Routes of characters, and the grapheme clusters that characters form. All positions are UTF-16
+ * units in a text.
  */
 export interface CharacterLookup {
   /** `ROUTE` of the character at `index`; a lone surrogate counts as U+FFFD. */
@@ -53,18 +53,18 @@ export interface CharacterLookup {
   /** Bits of `SPECIAL`; 0 for a character that has a plain route. */
   flagsOf(route: number): number;
   /**
-   * Whether the character at `index` clings to whatever stands before it, unless that is a control
-   * character.
+   * Whether the character at `index` extends the cluster before it, unless a control character is
+   * there.
    */
   attaches(text: string, index: number): boolean;
   /**
-   * Where the cluster that starts at `index` ends, when that is within `CLUSTER_BYTES_MAX` bytes
-   * and the cluster has marks. Otherwise where its first character ends.
+   * The end of the cluster that starts at `index`, when it has marks and at most
+   * `CLUSTER_BYTES_MAX` bytes. Otherwise the end of its first character.
    */
   endOfShortCluster(text: string, index: number, end: number): number;
   /**
-   * Whether the unit before `index` and the mark there are plainly a cluster of five bytes at most.
-   * False where that takes a closer look.
+   * Whether the unit before `index` and the mark there are certainly a cluster of at most five
+   * bytes. False when the slow path must decide.
    */
   isLonePair(text: string, index: number, start: number, end: number): boolean;
   /** Whether the character at `index` belongs to the cluster of the one before it. */

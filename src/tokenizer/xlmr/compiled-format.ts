@@ -9,8 +9,8 @@ export const COMPILED_FORMAT_VERSION = 2;
 const MAGIC = 'UNIGRAM\n';
 
 /**
- * Magic, version, count of sections, checksum, file length. The checksum covers all that stands
- * behind it.
+ * Magic, version, count of sections, checksum, file length. The checksum covers all bytes behind
+ * itself.
  */
 const HEADER_BYTES = 32;
 const CHECKSUM_AT = 16;
@@ -19,7 +19,7 @@ const CHECKSUM_FROM = 24;
 /** Offset and length in bytes, both uint32. */
 const SECTION_ENTRY_BYTES = 8;
 
-/** Sections start where every typed array may start. */
+/** Sections start at multiples of 8, where every typed array may start. */
 const ALIGNMENT = 8;
 
 /** A token that is found in the text as it stands, before anything else happens to it. */
@@ -84,7 +84,7 @@ export interface TokenizerTables {
   /** Grapheme classes of all code points, see `character-lookup.ts`. */
   readonly graphemePages: Uint16Array;
   readonly graphemeBits: Uint16Array;
-  /** Double array of pieces, two words a slot, see the compiler's `double-array.ts`. */
+  /** Double array of pieces, two words a slot, see the compiler's `piece-trie.ts`. */
   readonly trie: Int32Array;
   /** Log-probability of each piece. */
   readonly scores: Float64Array;
@@ -128,7 +128,7 @@ export function writeCompiledTokenizer(tables: TokenizerTables): Uint8Array<Arra
   return file;
 }
 
-/** How much of a file to believe. */
+/** How much of a file to check. */
 export interface ReadOptions {
   /**
    * False in a worker that got the buffer from a thread that has already verified it. Default true.

@@ -19,7 +19,7 @@ const CODES_USUAL = 4096;
 /** A longer array is given back after use. 128 kB. */
 const CODES_KEPT = 65_536;
 
-/** Turns stretches of text that hold no added token into ids. */
+/** Turns segments of a text, which hold no added token, into ids. */
 export interface SegmentEncoder {
   /** Appends the ids of `text` from `start` to before `end`. */
   append(text: string, start: number, end: number, out: TokenIds): void;
@@ -30,19 +30,18 @@ export interface SegmentEncoder {
 }
 
 /**
- * The reference works in passes: it normalizes the text (cluster by cluster through the charsmap,
- * then runs of spaces), cuts it into words that each start with the mark, and searches each word's
- * pieces. Here one pass does it all: a character's route says its code in the trie, a space ends
- * the word and searches it.
+ * The reference works in passes. It normalizes the text: cluster by cluster through the charsmap,
+ * then runs of spaces. It cuts the text into words that start with the mark, and searches each
+ * word's pieces. Here one pass does it all: a character's route gives its code in the trie, and a
+ * space ends the word and searches it.
  *
- * Clusters matter to few characters, so the pass looks at none of them until it meets one that is
- * special:
- * - a mark that clings to the character before it, where the charsmap knows the two as a pair (`e`
- *   and an acute): the earlier character is taken back and the pair's replacement put in its place;
- * - a character with a replacement: when its cluster is shorter than six bytes, the replacement
- *   stands for all of it and its marks are lost. That is what the reference does, and the models
- *   were trained with it. In clusters of six bytes and more, and of characters without a
- *   replacement, every character counts by itself.
+ * Clusters matter to few characters. The pass looks at a cluster only for two kinds of character:
+ * - A combining mark that the charsmap knows as a pair with the character before it, such as `e`
+ *   and an acute. The pair's replacement takes the place of that character.
+ * - A character with a replacement. When its cluster has at most five bytes, the replacement stands
+ *   for the whole cluster and its marks are lost. The reference does that, and the models were
+ *   trained with it. In longer clusters, and in those of characters without a replacement, every
+ *   character counts by itself.
  */
 export function createSegmentEncoder(
   tables: TokenizerTables,
@@ -108,13 +107,13 @@ export function createSegmentEncoder(
     }
   }
 
-  /** A mark that no space left in the text shares the place of the first code. */
+  /** A word mark without a space in the text shares the place of the first code. */
   function placeLast(): void {
     alignment.place(length - 1);
     if (length === 2 && opened === OPENED.byItself) alignment.place(0);
   }
 
-  /** Puts the replacement of `characterCount` characters, and keeps room for `rest` more codes. */
+  /** Puts the replacement of `characterCount` characters, and reserves `rest` more codes. */
   function putReplacement(span: number, characterCount: number, rest: number): void {
     const first = span >>> 8;
     const count = span & 0xff;
@@ -126,7 +125,7 @@ export function createSegmentEncoder(
     }
   }
 
-  /** Puts the character at `index`, and its cluster where that counts. @returns where to go on. */
+  /** Puts the character at `index`, or its cluster. @returns the index behind it. */
   function putAny(index: number): number {
     let route = unitRoutes[text.charCodeAt(index)];
     let next = index + 1;
@@ -179,7 +178,7 @@ export function createSegmentEncoder(
     return isCrLf ? index + 2 : index + 1;
   }
 
-  /** Replaces the character before `index` and the mark there. @returns where to go on, or -1. */
+  /** Replaces the character before `index` and the mark there. @returns the next index, or -1. */
   function putPair(index: number, span: number): number {
     const first = index - 1;
     if (lookup.isAttached(text, first, start)) return -1;

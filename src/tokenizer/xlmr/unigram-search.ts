@@ -152,39 +152,41 @@ export function createUnigramSearch(
   };
 }
 
-/** Remembers the ids of words. */
+/** The ids of words that came before. */
 export interface WordCache {
-  /** Appends the ids of the word `codes[0]` to before `codes[count]`, when it is remembered. */
+  /**
+   * Appends the ids of the word `codes[0]` to before `codes[count]`. @returns whether it was a hit.
+   */
   append(codes: Uint16Array, count: number, out: TokenIds): boolean;
   /**
-   * Remembers the word that `append` has just missed: its ids are those of `out` from `from` on.
+   * Stores the word that `append` has just missed. Its ids are those of `out` from `from` on.
    */
   remember(codes: Uint16Array, count: number, out: TokenIds, from: number): void;
 }
 
 /**
- * Words that are remembered, a power of two. Russian prose finds nine words of ten among the last
- * 8,192; together they take 600 kB, which stays in the second-level cache.
+ * Words in the cache, a power of two. 8,192 entries have a hit rate of 0.9 on Russian prose and
+ * take 600 kB, which stays in the second-level cache.
  */
 const ENTRY_COUNT = 8_192;
 
-/** Longer words are rare and not remembered. A power of two, the mark not counted. */
+/** Longer words are rare and not cached. A power of two, without the mark. */
 const CODES_MAX = 16;
 
-/** Words of more pieces are not remembered. A power of two. */
+/** Words of more pieces are not cached. A power of two. */
 const IDS_MAX = 8;
 
 /**
- * A word's ids depend on nothing but its codes, and the words of a language repeat. So the last
- * word of each hash is kept with its ids. The codes are compared one by one: a collision costs a
- * search, never a wrong id.
+ * A direct-mapped cache: each hash keeps its last word with the word's ids. A word's ids depend
+ * only on its codes, and the words of a language repeat. Codes are compared one by one, so a
+ * collision costs a search and never gives a wrong id.
  */
 export function createWordCache(): WordCache {
   const wordCodes = new Uint16Array(ENTRY_COUNT * CODES_MAX);
   const wordIds = new Int32Array(ENTRY_COUNT * IDS_MAX);
   /** By entry: codes in the word × 16 + ids of it; 0 for none. */
   const sizes = new Uint16Array(ENTRY_COUNT);
-  /** Where `append` has just missed. */
+  /** The entry where `append` has just missed. */
   let missed = 0;
 
   return {

@@ -1,8 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { createRandom } from '../../testing/tokenizer-texts.ts';
 import { PIECE_BITS, PIECE_NONE } from '../xlmr/route.ts';
-import { packDoubleArray } from './double-array.ts';
-import { buildPieceTrie } from './piece-trie.ts';
+import { buildPieceTrie, packDoubleArray } from './piece-trie.ts';
 
 /** The piece that the packed trie finds along the codes, or `PIECE_NONE`. */
 function find(packed: Int32Array, codes: readonly number[]): number {
