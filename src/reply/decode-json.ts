@@ -24,8 +24,8 @@ export function decodeJsonBody(body: Uint8Array): unknown {
   try {
     return JSON.parse(source);
   } catch (cause) {
-    // The engine's message has no position, and may quote the body. A second look is made only now
-    // that it failed.
+    // The body is scanned again only now that it failed: the engine's message has no position, and
+    // may quote the body.
     const fault = findJsonFault(body) ?? { at: body.length, expected: 'other JSON' };
     throw malformed(fault.at, `where ${fault.expected} was expected`, cause);
   }
@@ -51,7 +51,7 @@ const OBJECT = 0x7b;
 const OBJECT_END = 0x7d;
 const LETTER_U = 0x75;
 
-/** No request of ours nests deeper than four; a parser may take seconds for a million levels. */
+/** No request nests deeper than four. A parser may take seconds for a million levels. */
 export const JSON_DEPTH_MAX = 32;
 
 /**
@@ -95,8 +95,8 @@ export interface JsonFault {
 
 /**
  * Finds the first byte at which UTF-8 text stops being JSON (RFC 8259). Only for a body that
- * `JSON.parse` has refused: its message says neither where nor, always, what; and it may quote the
- * body. Needs no stack for nested values.
+ * `JSON.parse` has refused: its message has no position, does not always name the fault, and may
+ * quote the body. Nested values need no stack.
  *
  * @param bytes borrowed; a byte order mark at its start is skipped.
  * @returns nothing when the text is JSON.

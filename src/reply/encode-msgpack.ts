@@ -14,7 +14,7 @@ export interface MsgpackShape {
   readonly dtype: ReplyDtype;
 }
 
-/** Room for a usual reply's frame. One is enough: a reply is written before the next begins. */
+/** Room for a usual reply's frame. All replies share it: each is written before the next begins. */
 const FRAME = new Uint8Array(4096);
 
 /**
@@ -137,8 +137,8 @@ function dtypeOf({ arrays, asFloat16 }: NumberBlock): string {
 }
 
 /**
- * Longest binary that msgpack can frame; no reply comes near it, as the bound on texts a request
- * stands before it.
+ * The longest binary of msgpack, 2^32 - 1 bytes. The limit of texts a request keeps replies far
+ * below it.
  */
 const BINARY_BYTES_MAX = 2 ** 32 - 1;
 
@@ -148,9 +148,9 @@ const LOOP_BYTES_MAX = 128;
 const encoder = new TextEncoder();
 
 /**
- * Frames a msgpack document (https://github.com/msgpack/msgpack/blob/master/spec.md). Everything
- * but the blocks is gathered in a small buffer first; then the size is known, and the blocks are
- * copied once, to their place in a document of exactly that size.
+ * Writes a msgpack document (https://github.com/msgpack/msgpack/blob/master/spec.md). The frame,
+ * which is everything but the blocks, is gathered in a small buffer. Then the size is known, and
+ * each block is copied once, to its place in a document of exactly that size.
  */
 export class MsgpackWriter {
   #frame: Uint8Array;
@@ -160,8 +160,7 @@ export class MsgpackWriter {
   #blockBytes = 0;
 
   /**
-   * @param frame where the frame is gathered, and left behind with; a larger one is made when it is
-   * too small.
+   * @param frame buffer for the frame; borrowed. A larger one is made when it is too small.
    */
   constructor(frame: Uint8Array) {
     this.#frame = frame;
@@ -238,7 +237,7 @@ export class MsgpackWriter {
     return document;
   }
 
-  /** Between two blocks stand some dozen bytes: making a view of them costs more than the loop. */
+  /** Two blocks are some dozen bytes apart: a view of those costs more than this loop. */
   #copyFrame(from: number, to: number, document: Uint8Array, offset: number): void {
     if (to - from > LOOP_BYTES_MAX) document.set(this.#frame.subarray(from, to), offset);
     else for (let at = from; at < to; at++) document[offset + at - from] = this.#frame[at];
@@ -254,8 +253,8 @@ export class MsgpackWriter {
   }
 
   /**
-   * A first byte, then a text as it stands; nothing when it is not ASCII. Nearly all are keys: no
-   * call of the encoder pays.
+   * A first byte, then a text in ASCII. @returns false, and writes nothing, when it is not ASCII.
+   * Nearly all texts are keys, for which a call of the encoder costs more than this loop.
    */
   #putShortAscii(first: number, text: string): boolean {
     this.#reserve(1 + text.length);

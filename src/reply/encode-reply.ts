@@ -33,8 +33,8 @@ export function encodeReply(reply: EncodeReply, format: ReplyFormat): EncodedRep
 }
 
 /**
- * Raw bytes carry the dense rows and nothing else. To be called before the work, so that nothing is
- * computed in vain.
+ * Raw bytes carry the dense rows and nothing else. Called before the work, so that nothing is
+ * computed that cannot be sent.
  *
  * @throws ServerError `EMB_ACCEPT_UNSUPPORTED`.
  */
@@ -53,7 +53,8 @@ export function checkFormatCarries(
 }
 
 /**
- * A row that went to the wrong text would show here last, as a count or a length that does not fit.
+ * The last place where a row that went to the wrong text shows, as a count or length that does not
+ * fit.
  */
 function checkReply(reply: EncodeReply): void {
   const { rows, tokenCounts, truncated, sparse, multiVectors, dimension } = reply;
@@ -83,9 +84,8 @@ function checkReply(reply: EncodeReply): void {
 }
 
 /**
- * Headers list facts for up to this many texts. A count has at most 4 digits for 8,192 tokens, 5
- * bytes with its comma, so that the list stays under 2.5 kB of the 16 kB that Node's clients take
- * for all headers.
+ * Headers list counts and flags for up to this many texts. A count of at most 8,192 tokens takes 5
+ * bytes with its comma, and 512 × 5 = 2.5 kB. Node's clients take 16 kB for all headers.
  */
 const LISTED_TEXTS_MAX = 512;
 
