@@ -81,8 +81,8 @@ function listenTo(signal: AbortSignal): Set<() => void> {
 }
 
 /**
- * Time, as an argument: what the client uses of the server's clock, so that either can stand in for
- * the other in tests.
+ * Time, as an argument. It is a part of the server's clock, so that one virtual clock serves the
+ * tests of both.
  */
 export interface ClientClock {
   /** Milliseconds since an arbitrary start; never goes back. */
@@ -92,8 +92,8 @@ export interface ClientClock {
 }
 
 /**
- * The clock of whatever runs the client. It is not the server's: it needs nothing that a browser
- * lacks, and a caller who waits for a retry keeps its process alive.
+ * The clock of the client's runtime. Unlike the server's, it needs nothing that a browser lacks,
+ * and a timer keeps the process of a caller alive that waits for a retry.
  */
 export const portableClock: ClientClock = {
   now: () => performance.now(),

@@ -17,22 +17,18 @@ export interface EncodeCall {
   readonly options: ResolvedOptions;
   readonly texts: TextOptions;
   readonly heads: readonly Head[];
-  /** The caller gave one text and not an array, and knows it as `text`. */
+  /** The caller gave one text and not an array; errors call it `text`. */
   readonly isSingle: boolean;
   readonly onProgress: ((progress: EncodeProgress) => void) | undefined;
   readonly cancellation: Cancellation;
   readonly send: (request: HttpRequest, cancellation: Cancellation) => Promise<Uint8Array>;
 }
 
-/**
- * Results that wait for an earlier one or for the consumer, for each request in flight: one being
- * read, one in reserve.
- */
+/** Results held for each request in flight: one that the consumer reads, and one in reserve. */
 const WINDOW_PER_REQUEST = 2;
 
 /**
- * Encodes texts that are all there. Replies are taken as they come; one that is late holds up no
- * other.
+ * Encodes an array of texts. Replies are taken as they come: a late one delays no other.
  *
  * @param take gets each reply and the place of its first text among all.
  */
@@ -51,7 +47,7 @@ export async function encodeArray(
   };
   const { concurrency } = call.options;
   const source = splitTexts(texts, limitsOf(call));
-  // The results have been taken already: the window holds nothing, and needs no bound.
+  // `take` already has the results: the window holds nothing, and needs no bound.
   const done = mapInOrder({
     source,
     concurrency,
@@ -62,7 +58,7 @@ export async function encodeArray(
   for await (const _ of done);
 }
 
-/** Encodes texts that are all there into one matrix, of which the rows are views. */
+/** Encodes an array of texts into one matrix. The rows are views of it. */
 export async function encodeRows(
   call: EncodeCall,
   texts: readonly string[],
@@ -73,9 +69,8 @@ export async function encodeRows(
 }
 
 /**
- * Encodes texts of which nobody knows the count, one reply after the other and in order. What it
- * holds at any time is bounded by `concurrency` and the size of a request, however long the source
- * is.
+ * Encodes a stream of texts, one reply after the other and in order. What it holds at any time is
+ * bounded by `concurrency` and the size of a request, however long the source is.
  */
 export async function* encodeStream(
   call: EncodeCall,
@@ -125,8 +120,8 @@ async function encodeChunk(
       'content-type': 'application/json',
       accept: 'application/msgpack',
     },
-    // JSON on the way there: the texts are no smaller in msgpack, and every engine writes and reads
-    // JSON natively. The vectors on the way back are what msgpack is for.
+    // The request is JSON: texts are no smaller in msgpack, and every engine writes and reads JSON
+    // natively. The reply is msgpack, for its vectors.
     body: JSON.stringify({
       query: chunk.texts,
       truncate: texts.truncate,

@@ -36,8 +36,8 @@ export interface EncodeReply {
 const unpackr = new Unpackr({ useRecords: false });
 
 /**
- * Reads a msgpack reply of `/encode` to an array of texts, and checks every count and length in it:
- * a row that went to the wrong text shows nowhere else.
+ * Reads a msgpack reply of `/encode` to an array of texts, and checks every count and length in it.
+ * Nothing else shows that a row went to the wrong text.
  *
  * @param body borrowed; `dense` of the result is a view of it, the other arrays are copies.
  * @throws APIEncoderError CLIENT_REPLY_INVALID.
@@ -103,7 +103,7 @@ function readMultiVector(value: unknown, dimension: number): MultiVector {
   return { tokenCount, data: floatsOf(bytes) };
 }
 
-/** The length of an axis as the block gives it; `bytesOf` holds the bytes against it. */
+/** The length of an axis as the block gives it. `bytesOf` checks the bytes against it. */
 function lengthOf(block: unknown, axis: number): number {
   const { shape } = mapOf(block);
   const length: unknown = Array.isArray(shape) ? shape[axis] : undefined;
@@ -133,7 +133,7 @@ function bytesOf(
 }
 
 /**
- * Floats in memory of their own: in the body they may start at any byte, and would keep all of it
+ * A copy of floats. In the body they may start at any byte, and a view would keep the whole body
  * alive.
  */
 function floatsOf(bytes: Uint8Array): Float32Array {
@@ -171,8 +171,8 @@ export class RowMatrix {
   }
 
   /**
-   * Copies a reply's rows to their place; the first reply says how long rows are. The copy also
-   * aligns them.
+   * Copies a reply's rows to their place, which also aligns them. The first reply gives the length
+   * of rows.
    */
   place(start: number, { dense, dimension }: EncodeReply): void {
     if (dense === undefined) return;
@@ -183,7 +183,7 @@ export class RowMatrix {
     this.#bytes.set(dense, start * dimension * 4);
   }
 
-  /** One view a text; together they are the matrix, and it lives as long as any of them. */
+  /** One view of the matrix for each text. The matrix lives as long as any of them. */
   rows(): Float32Array[] {
     const dimension = this.#dimension;
     const { buffer } = this.#bytes;
@@ -212,7 +212,7 @@ export function textsOfReply(reply: EncodeReply): EncodedText[] {
 
 /**
  * Makes a check that all replies of a call come from one model. Behind a balancer two servers may
- * differ, during a rollout say, and vectors of two models must not be mixed.
+ * differ, for example during a rollout, and vectors of two models must not be mixed.
  *
  * @returns throws APIEncoderError CLIENT_REPLY_INVALID.
  */
