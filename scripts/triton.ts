@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { StepError } from '../src/provision/setup/step-error.ts';
+import { ProvisionError } from '../src/provision/provision-error.ts';
 import { startTriton } from '../src/testing/triton/start-triton.ts';
 import { writeRepository } from '../src/testing/triton/write-repository.ts';
 import { setUpTritonVenv } from './ci/triton-setup.ts';
@@ -60,7 +60,7 @@ function readArguments() {
 function oneOf<const T extends string>(name: string, value: string, known: readonly T[]): T {
   const found = known.find((one) => one === value);
   if (found === undefined) {
-    throw new StepError(`--${name} is ${known.join(' or ')}, not ${JSON.stringify(value)}`);
+    throw new ProvisionError(`--${name} is ${known.join(' or ')}, not ${JSON.stringify(value)}`);
   }
   return found;
 }
@@ -68,7 +68,7 @@ function oneOf<const T extends string>(name: string, value: string, known: reado
 function positive(name: string, value: string): number {
   const number = Number(value);
   if (!Number.isInteger(number) || number < 1 || number > 65_535) {
-    throw new StepError(
+    throw new ProvisionError(
       `--${name} is a whole number from 1 to 65535, not ${JSON.stringify(value)}`,
     );
   }

@@ -6,6 +6,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import packageJson from '../../package.json';
+import { runCommand } from '../../src/provision/run-command.ts';
 
 const ROOT = resolve(import.meta.dir, '../..');
 
@@ -56,9 +57,8 @@ export async function buildClient(outDir: string): Promise<readonly BuiltFile[]>
 async function writeTypes(outDir: string): Promise<void> {
   const compiler = join(ROOT, 'node_modules/.bin/tsc');
   const command = [compiler, '-p', join(ROOT, 'src/client'), '--outDir', outDir];
-  const child = Bun.spawn(command, { stdout: 'pipe', stderr: 'inherit' });
-  const complaints = await new Response(child.stdout).text();
-  if ((await child.exited) !== 0) throw new Error(`The types were not written.\n${complaints}`);
+  const { exitCode, output } = await runCommand(command);
+  if (exitCode !== 0) throw new Error(`The types were not written.\n${output}`);
 }
 
 /** No dependencies: the one that there is lies inside. */

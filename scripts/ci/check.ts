@@ -8,6 +8,7 @@
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { runCommand, runVisibly } from '../../src/provision/run-command.ts';
 import { formatTotals, judgeCheck, parseJUnitTotals, type StepResult } from './check-totals.ts';
 
 const REPORT = 'reports/junit.xml';
@@ -31,8 +32,7 @@ async function runStep(name: string, command: readonly string[]): Promise<StepRe
 
 async function succeeds(command: readonly string[]): Promise<boolean> {
   try {
-    const child = Bun.spawn([...command], { stdio: ['ignore', 'inherit', 'inherit'] });
-    return (await child.exited) === 0;
+    return (await runVisibly(command, { stdout: 1 })) === 0;
   } catch (error) {
     console.log((error as Error).message);
     return false;
@@ -62,20 +62,14 @@ async function runTests(): Promise<StepResult> {
  */
 async function audit(): Promise<void> {
   console.log('\n== audit');
-  const child = Bun.spawn([process.execPath, 'audit'], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: AUDIT_MS_MAX,
+  const { exitCode, out, errors } = await runCommand([process.execPath, 'audit'], {
+    timeoutMs: AUDIT_MS_MAX,
   });
-  const [output, complaint] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-  ]);
-  const status = await child.exited;
   // The first line is a title.
-  const report = output.trim().split('\n').slice(1).join('\n').trim();
-  const reason = complaint.trim().split('\n').at(-1) || 'the registry did not answer';
+  const report = out.trim().split('\n').slice(1).join('\n').trim();
+  const reason = errors.trim().split('\n').at(-1) || 'the registry did not answer';
   if (report !== '') console.log(report);
-  else console.log(status === 0 ? 'no known holes' : `not done: ${reason}`);
+  else console.log(exitCode === 0 ? 'no known holes' : `not done: ${reason}`);
 }
 
 async function main(): Promise<number> {

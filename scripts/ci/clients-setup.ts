@@ -4,10 +4,10 @@
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ProvisionError } from '../../src/provision/provision-error.ts';
+import { runCommandSync } from '../../src/provision/run-command.ts';
 import { findPython } from '../../src/provision/setup/find-python.ts';
 import { makePinnedVenv } from '../../src/provision/setup/pinned-venv.ts';
-import { runToEnd } from '../../src/provision/setup/run-to-end.ts';
-import { StepError } from '../../src/provision/setup/step-error.ts';
 import { CLIENTS_VENV_DIRECTORY, clientsPython } from '../../src/testing/clients/clients-venv.ts';
 
 /** What the tests use. langchain-huggingface 1.2.1 is the last that takes a server's address. */
@@ -150,10 +150,10 @@ function finish(directory: string, version: string): void {
   const modules =
     'langchain_openai, langchain_huggingface.embeddings, schemathesis, ' +
     'llama_index.embeddings.text_embeddings_inference';
-  const imported = runToEnd([join(directory, 'bin/python'), '-c', `import ${modules}`]);
+  const imported = runCommandSync([join(directory, 'bin/python'), '-c', `import ${modules}`]);
   if (imported.exitCode !== 0) {
     const why = imported.errors.trim().split('\n').at(-1);
-    throw new StepError(`the installed packages do not import: ${why}`);
+    throw new ProvisionError(`the installed packages do not import: ${why}`);
   }
   const stamp: Stamp = { pins: pinsFor(version), pythonVersion: version };
   writeFileSync(stampOf(directory), JSON.stringify(stamp, null, 2));
@@ -175,7 +175,7 @@ try {
     say(`ready in ${((performance.now() - started) / 1000).toFixed(1)} s`);
   }
 } catch (error) {
-  if (!(error instanceof StepError)) throw error;
+  if (!(error instanceof ProvisionError)) throw error;
   console.error(`clients-setup: ${error.message}`);
   process.exit(1);
 }

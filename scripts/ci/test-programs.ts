@@ -6,8 +6,8 @@
  */
 import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { runToEnd } from '../../src/provision/setup/run-to-end.ts';
-import { StepError } from '../../src/provision/setup/step-error.ts';
+import { ProvisionError } from '../../src/provision/provision-error.ts';
+import { runCommandSync } from '../../src/provision/run-command.ts';
 import {
   lookForProgram,
   PROGRAMS_FOLDER,
@@ -49,10 +49,10 @@ function createApt(folder: string): (...words: string[]) => void {
 }
 
 function run(...command: string[]): void {
-  const { exitCode, errors } = runToEnd(command);
+  const { exitCode, errors } = runCommandSync(command);
   if (exitCode === 0) return;
   const reason = errors.trim().split('\n').at(-1) ?? '';
-  throw new StepError(`${command[0]} failed: ${reason}`);
+  throw new ProvisionError(`${command[0]} failed: ${reason}`);
 }
 
 function unpack(): void {
@@ -85,20 +85,20 @@ function main(): void {
   if (before.length === 0) return;
   if (Bun.which('apt-get') === null || Bun.which('dpkg-deb') === null) {
     const list = before.join(', ');
-    throw new StepError(`install ${list} and put them on the PATH: this machine has no apt.`);
+    throw new ProvisionError(`install ${list} and put them on the PATH: this machine has no apt.`);
   }
   say(`unpacking ${before.join(', ')} into .tools/programs`);
   const startMs = performance.now();
   unpack();
   const after = missing();
-  if (after.length > 0) throw new StepError(`apt's packages hold no ${after.join(', ')}.`);
+  if (after.length > 0) throw new ProvisionError(`apt's packages hold no ${after.join(', ')}.`);
   say(`done in ${((performance.now() - startMs) / 1000).toFixed(0)} s`);
 }
 
 try {
   main();
 } catch (error) {
-  if (!(error instanceof StepError)) throw error;
+  if (!(error instanceof ProvisionError)) throw error;
   say(error.message);
   process.exitCode = 1;
 }

@@ -41,8 +41,8 @@ test('where pip fails it says so in one line and leaves nothing half made', asyn
       'scripts/ci/triton-setup.ts',
       'src/provision/setup/find-python.ts',
       'src/provision/setup/pinned-venv.ts',
-      'src/provision/setup/run-to-end.ts',
-      'src/provision/setup/step-error.ts',
+      'src/provision/run-command.ts',
+      'src/provision/provision-error.ts',
       'src/testing/triton/triton-venv.ts',
     ]) {
       cpSync(join(ROOT, file), join(root, file));

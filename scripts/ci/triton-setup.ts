@@ -5,10 +5,10 @@
  */
 import { copyFileSync, existsSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ProvisionError } from '../../src/provision/provision-error.ts';
+import { runCommandSync } from '../../src/provision/run-command.ts';
 import { findPython, type Python } from '../../src/provision/setup/find-python.ts';
 import { makePinnedVenv } from '../../src/provision/setup/pinned-venv.ts';
-import { runToEnd } from '../../src/provision/setup/run-to-end.ts';
-import { StepError } from '../../src/provision/setup/step-error.ts';
 import {
   readTritonVenvStamp,
   TRITON_VENV_DIRECTORY,
@@ -69,16 +69,16 @@ function verify(layout: ReturnType<typeof tritonVenvLayout>, pins: readonly stri
   const check =
     'import numpy, onnxruntime, msgpack, msgpack_numpy, requests; ' +
     'print("numpy==" + numpy.__version__)';
-  const imported = runToEnd([layout.python, '-c', check]);
+  const imported = runCommandSync([layout.python, '-c', check]);
   if (imported.exitCode !== 0 || !pins.includes(imported.out.trim())) {
     const found = imported.out.trim() || imported.errors.trim().split('\n').at(-1);
-    throw new StepError(`the installed packages do not import: ${found}`);
+    throw new ProvisionError(`the installed packages do not import: ${found}`);
   }
   for (const program of [layout.tritonserver, layout.stub]) {
-    const linked = Bun.spawnSync(['ldd', program], { env: layout.environment });
-    const missing = /^\s*(\S+) => not found/m.exec(linked.stdout.toString())?.[1];
+    const linked = runCommandSync(['ldd', program], { env: layout.environment });
+    const missing = /^\s*(\S+) => not found/m.exec(linked.out)?.[1];
     if (missing !== undefined) {
-      throw new StepError(`${program} misses the shared library ${missing}: install it`);
+      throw new ProvisionError(`${program} misses the shared library ${missing}: install it`);
     }
   }
 }
@@ -100,7 +100,7 @@ function isReady(): boolean {
  * Makes `.tools/triton-venv` whole, or finds it so. Built beside its place and renamed into it: it
  * is never half there.
  *
- * @throws StepError whose message says in one line what failed and what to do.
+ * @throws ProvisionError whose message says in one line what failed and what to do.
  */
 export function setUpTritonVenv(): void {
   if (isReady()) return;
@@ -122,7 +122,7 @@ if (import.meta.main) {
   try {
     setUpTritonVenv();
   } catch (error) {
-    if (!(error instanceof StepError)) throw error;
+    if (!(error instanceof ProvisionError)) throw error;
     console.error(`triton-setup: ${error.message}`);
     process.exit(1);
   }

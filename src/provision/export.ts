@@ -7,10 +7,10 @@
 import { foregroundClock as clock } from '../base/clock.ts';
 import { ModelFileError } from '../model/files.ts';
 import { ManifestError } from '../model/manifest-field.ts';
-import { ExportError } from './export/export-error.ts';
 import { type ExportSettings, parseExportSettings, USAGE } from './export/export-settings.ts';
 import { checkEngine, runExport } from './export/run-export.ts';
 import { HubError } from './hub/hub-request.ts';
+import { ProvisionError } from './provision-error.ts';
 
 function say(line: string): void {
   process.stderr.write(`export: ${line}\n`);
@@ -38,7 +38,7 @@ async function main(): Promise<number> {
     return 0;
   } catch (error) {
     const isExpected =
-      error instanceof ExportError ||
+      error instanceof ProvisionError ||
       error instanceof HubError ||
       error instanceof ModelFileError ||
       error instanceof ManifestError;

@@ -15,8 +15,9 @@ import type { ModelManifest } from '../model/manifest.ts';
 import { ManifestError } from '../model/manifest-field.ts';
 import { openTokenizer } from '../tokenizer/open-tokenizer.ts';
 import { ensureMappedCopy } from './mapped/mapped-copy.ts';
+import { ProvisionError } from './provision-error.ts';
+import { runVisibly } from './run-command.ts';
 import { ensureModel } from './setup/ensure-model.ts';
-import { StepError } from './setup/step-error.ts';
 
 const USAGE =
   'usage: bun src/provision/setup.ts [--model NAME] [--scope all|tokenizer] [--models-dir FOLDER]';
@@ -45,11 +46,8 @@ function readArguments() {
 async function exportGraphs(model: { modelsDir: string; name: string }): Promise<void> {
   const script = join(import.meta.dir, 'export.ts');
   const flags = ['--graph-only', '--model', model.name, '--models-dir', model.modelsDir];
-  const child = Bun.spawn([process.execPath, script, ...flags], {
-    stdio: ['ignore', 'inherit', 'inherit'],
-  });
-  if ((await child.exited) === 0) return;
-  throw new StepError(`the files of ${model.name} could not be had: the line above says why.`);
+  if ((await runVisibly([process.execPath, script, ...flags], { stdout: 1 })) === 0) return;
+  throw new ProvisionError(`the files of ${model.name} could not be had: the line above says why.`);
 }
 
 /** Imported when it is wanted: a tokenizer is set up without any dependency installed. */
@@ -83,7 +81,7 @@ async function main(): Promise<number> {
     await compileTokenizer(options);
   } catch (error) {
     const isExpected =
-      error instanceof StepError ||
+      error instanceof ProvisionError ||
       error instanceof ModelFileError ||
       error instanceof ManifestError;
     say(isExpected ? error.message : `a fault of the set-up itself: ${Bun.inspect(error)}`);

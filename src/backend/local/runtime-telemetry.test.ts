@@ -2,7 +2,7 @@ import { afterAll, expect, test } from 'bun:test';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { OnnxGraph } from '../../provision/setup/onnx-writer.ts';
+import { OnnxGraph } from '../../provision/onnx/onnx-graph.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'runtime-telemetry-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -13,8 +13,8 @@ test('the runtime leaves no trace in the user’s home', async () => {
   graph.node({ operator: 'Identity', inputs: ['x'], outputs: ['y'] });
   const parts = graph.toModel({
     ...{ name: 'identity', producer: 'test', operatorSets: { '': 21 }, metadata: {} },
-    inputs: [{ name: 'x', type: 'float32', dimensions: [1] }],
-    outputs: [{ name: 'y', type: 'float32', dimensions: [1] }],
+    inputs: [{ name: 'x', type: 'float', dimensions: [1] }],
+    outputs: [{ name: 'y', type: 'float', dimensions: [1] }],
   });
   const model = join(folder, 'identity.onnx');
   await Bun.write(model, Buffer.concat([...parts]));

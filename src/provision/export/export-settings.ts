@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { demand, ExportError } from './export-error.ts';
+import { demand, ProvisionError } from '../provision-error.ts';
 
 /** What an export does, and with what. */
 export interface ExportSettings {
@@ -42,7 +42,7 @@ const PUBLIC_HUB = 'https://huggingface.co';
  * Reads the command line and the environment variables that other tools of this kind, Compose and
  * the server share.
  *
- * @throws ExportError naming what is wrong.
+ * @throws ProvisionError naming what is wrong.
  */
 export function parseExportSettings(
   argv: readonly string[],
@@ -82,7 +82,7 @@ function readArguments(argv: readonly string[]) {
       },
     });
   } catch (error) {
-    throw new ExportError(error instanceof Error ? error.message : String(error));
+    throw new ProvisionError(error instanceof Error ? error.message : String(error));
   }
 }
 

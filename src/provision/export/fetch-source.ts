@@ -5,7 +5,7 @@ import { sha256OfFile, verifyFile, writeFileAtomic } from '../../model/files.ts'
 import type { HubFile, HubSource } from '../../model/manifest-source.ts';
 import { type DownloadSettings, downloadHubFile } from '../hub/hub-download.ts';
 import { readExternalFiles } from '../onnx/read-model.ts';
-import { demand } from './export-error.ts';
+import { demand } from '../provision-error.ts';
 
 /** One file of the source, on this machine. */
 export interface SourceFile {
@@ -36,7 +36,7 @@ type Ledger = Record<string, { revision: string; bytes: number; sha256: string }
  * points into, which only the graph knows. Files that an earlier run brought are verified, not
  * downloaded again.
  *
- * @throws ExportError, HubError, ModelFileError
+ * @throws ProvisionError, HubError, ModelFileError
  */
 export async function fetchSource(options: FetchOptions): Promise<SourceFile[]> {
   const files: SourceFile[] = [];

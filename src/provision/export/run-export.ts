@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { loadManifest, type ModelManifest } from '../../model/manifest.ts';
 import { readPlanRecord, whyPlanIsStale } from '../../model/plan-record.ts';
+import { demand } from '../provision-error.ts';
 import { checkDocker, findImageId } from './engine/docker-image.ts';
 import { checkGpu, findGpu, type Gpu } from './engine/gpu.ts';
 import { makeEngine } from './engine/make-engine.ts';
-import { demand } from './export-error.ts';
 import type { ExportSettings } from './export-settings.ts';
 import { fetchSource } from './fetch-source.ts';
 import { createProgress } from './progress.ts';
@@ -33,7 +33,7 @@ const DOWNLOAD = {
 /**
  * From published weights to an engine that has proved itself, or as far as this machine can.
  *
- * @throws ExportError, HubError, ModelFileError, ManifestError
+ * @throws ProvisionError, HubError, ModelFileError, ManifestError
  */
 export async function runExport(settings: ExportSettings, tools: ExportTools): Promise<void> {
   const { clock, say } = tools;

@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { floatTensor, type Tensor } from '../onnx/tensor.ts';
-import { demand } from './export-error.ts';
+import { demand } from '../provision-error.ts';
 import { readPickle, type Storage, StorageTensor } from './torch-pickle.ts';
 
 /** A head's file holds one linear layer of at most 1,024 × 1,024 numbers: 4 MB in float32. */
@@ -19,7 +19,7 @@ export interface LinearLayer {
  * Reads a linear layer from a file that `torch.save` wrote, float32 or float16. Nothing in the file
  * is executed: its pickle may only describe tensors.
  *
- * @throws ExportError when the file is anything else.
+ * @throws ProvisionError when the file is anything else.
  */
 export function readLinearLayer(path: string): LinearLayer {
   const size = statSync(path).size;

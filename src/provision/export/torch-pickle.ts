@@ -1,4 +1,4 @@
-import { demand } from './export-error.ts';
+import { demand } from '../provision-error.ts';
 
 /** Raw numbers in an entry of the archive. */
 export interface Storage {
@@ -57,7 +57,7 @@ const CALLS: Readonly<Record<string, (args: readonly unknown[]) => unknown>> = {
  * Reads the subset of pickle that describes tensors: dictionaries, lists, tuples, text and numbers.
  *
  * @param label said in messages; usually the file's name.
- * @throws ExportError at the first thing that is neither.
+ * @throws ProvisionError at the first thing that is neither.
  */
 export function readPickle(bytes: Uint8Array, label: string): unknown {
   const machine = new PickleMachine(bytes, label);

@@ -1,5 +1,5 @@
 import { type ModelOutput, type ModelRunner, padBatch } from '../onnx/onnx-session.ts';
-import { demand } from './export-error.ts';
+import { demand } from '../provision-error.ts';
 
 /** A text of the gate takes milliseconds; the first one of an engine loads its kernels. */
 const TIMEOUT_MS = 120_000;

@@ -4,7 +4,7 @@ import type { ModelManifest } from '../../model/manifest.ts';
 import type { OnnxModel } from '../onnx/model.ts';
 import { readModel } from '../onnx/read-model.ts';
 import { writeModel } from '../onnx/write-model.ts';
-import { demand } from './export-error.ts';
+import { demand } from '../provision-error.ts';
 import type { SourceFile } from './fetch-source.ts';
 import type { HeadLayers, HeadNames } from './graph/append-heads.ts';
 import { prepareGraphs } from './graph/prepare-graph.ts';
@@ -35,7 +35,7 @@ const MULTI_VECTOR_FILE = 'colbert_linear.pt';
  * Writes `<folder>/onnx/model.onnx`, in float32 and also what the embedded backend serves, and
  * `<folder>/half/model.onnx`, which engines are built from; and copies the tokenizer beside them.
  *
- * @throws ExportError when the files are not those of the manifest's model, or the disk is too
+ * @throws ProvisionError when the files are not those of the manifest's model, or the disk is too
  * small.
  */
 export async function writeGraphs(options: {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import packageJson from '../../../package.json';
 import { chooseModelFile } from '../../backend/local/model-file.ts';
-import { bytesOf, OnnxGraph } from '../setup/onnx-writer.ts';
+import { bytesOf, OnnxGraph } from '../onnx/onnx-graph.ts';
 import { ensureMappedCopy } from './mapped-copy.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'mapped-copy-'));
@@ -45,7 +45,7 @@ async function buildModel(): Promise<Buffer> {
   const parts = graph.toModel({
     ...{ name: 'test', producer: 'test', operatorSets: { '': 21 }, metadata: {} },
     inputs: [{ name: 'input_ids', type: 'int64', dimensions: ['batch', 'sequence'] }],
-    outputs: [{ name: 'row', type: 'float32', dimensions: ['batch', DIMENSION] }],
+    outputs: [{ name: 'row', type: 'float', dimensions: ['batch', DIMENSION] }],
   });
   return Buffer.concat([...parts]);
 }

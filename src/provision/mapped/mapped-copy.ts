@@ -4,7 +4,7 @@ import { isLargeModel } from '../../backend/local/embedded-plan.ts';
 import { mappedPathOf, mappedPrefixOf, usableModelFile } from '../../backend/local/model-file.ts';
 import { removeStalePartials, syncFolder } from '../../model/files.ts';
 import type { ModelManifest } from '../../model/manifest.ts';
-import type { Log } from '../setup/step-error.ts';
+import type { Log } from '../provision-error.ts';
 
 /** What writes the copy: a module of its own, since importing it takes ONNX Runtime. */
 type Writer = typeof import('./write-mapped-copy.ts');

@@ -1,7 +1,7 @@
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { disableRuntimeTelemetry } from '../../backend/local/runtime-telemetry.ts';
 import { invariant } from '../../base/invariant.ts';
-import { demand } from '../export/export-error.ts';
+import { demand } from '../provision-error.ts';
 
 /** What one output of the model answered for a batch. */
 export interface ModelOutput {
@@ -50,7 +50,7 @@ export function padBatch(texts: readonly (readonly number[])[], tokenCount?: num
 /**
  * Loads an ONNX model on the CPU, for checks: nothing here is fast.
  *
- * @throws ExportError when ONNX Runtime refuses the model; its words are in the message.
+ * @throws ProvisionError when ONNX Runtime refuses the model; its words are in the message.
  */
 export async function createOnnxSession(path: string): Promise<ModelRunner> {
   let session: InferenceSession;

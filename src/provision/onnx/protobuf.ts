@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { demand } from '../export/export-error.ts';
+import { demand } from '../provision-error.ts';
 
 /** Random access to bytes that need not all be in memory. */
 export interface ByteSource {
@@ -37,7 +37,7 @@ export function createMemorySource(bytes: Uint8Array): ByteSource {
  * A file, read in windows: a model of gigabytes is walked without being loaded. `close` gives the
  * descriptor back.
  *
- * @throws ExportError when the file ends early.
+ * @throws ProvisionError when the file ends early.
  */
 export function createFileSource(path: string): ByteSource & { close(): void } {
   const descriptor = openSync(path, 'r');
@@ -64,7 +64,7 @@ export function createFileSource(path: string): ByteSource & { close(): void } {
  * Walks the fields of the message that fills `[start, end)`. Payloads are not read, only their
  * places are.
  *
- * @throws ExportError when the bytes are no protobuf message.
+ * @throws ProvisionError when the bytes are no protobuf message.
  */
 export function* protoFields(
   source: ByteSource,
@@ -133,42 +133,50 @@ function readVarint(source: ByteSource, start: number, end: number) {
 }
 
 /**
- * Builds one protobuf message in memory. Parts are borrowed until `finish`, which copies them once.
+ * Writes one protobuf message as a list of parts. Blocks of bytes are borrowed, not copied, and a
+ * message's length is the sum of its parts: a model of gigabytes costs no more than its weights.
  */
 export class ProtoWriter {
   readonly #parts: Uint8Array[] = [];
-  #byteCount = 0;
+  #byteLength = 0;
 
+  /** Bytes written so far. */
+  get byteLength(): number {
+    return this.#byteLength;
+  }
+
+  /** The message in order; borrowed from whoever handed in its blocks. */
+  get parts(): readonly Uint8Array[] {
+    return this.#parts;
+  }
+
+  /** An integer; negative ones as 64-bit two's complement, as protobuf's `int64` has them. */
   varint(number: number, value: bigint | number): this {
     return this.#tag(number, VARINT).#push(varintBytes(BigInt.asUintN(64, BigInt(value))));
   }
 
+  /** A 32-bit float. */
   float(number: number, value: number): this {
     return this.#tag(number, FIXED32).#push(new Uint8Array(Float32Array.of(value).buffer));
   }
 
+  /** A block of bytes; borrowed. */
   bytes(number: number, value: Uint8Array): this {
     return this.#tag(number, LENGTH_DELIMITED)
-      .#push(varintBytes(BigInt(value.length)))
+      .#push(varintBytes(BigInt(value.byteLength)))
       .#push(value);
   }
 
+  /** A string, as UTF-8. */
   text(number: number, value: string): this {
     return this.bytes(number, new TextEncoder().encode(value));
   }
 
+  /** A message inside this one; what is written to `value` later does not count. */
   message(number: number, value: ProtoWriter): this {
-    return this.bytes(number, value.finish());
-  }
-
-  finish(): Uint8Array {
-    const out = new Uint8Array(this.#byteCount);
-    let at = 0;
-    for (const part of this.#parts) {
-      out.set(part, at);
-      at += part.length;
-    }
-    return out;
+    this.#tag(number, LENGTH_DELIMITED).#push(varintBytes(BigInt(value.byteLength)));
+    for (const part of value.#parts) this.#push(part);
+    return this;
   }
 
   #tag(number: number, wire: number): this {
@@ -177,7 +185,7 @@ export class ProtoWriter {
 
   #push(part: Uint8Array): this {
     this.#parts.push(part);
-    this.#byteCount += part.length;
+    this.#byteLength += part.byteLength;
     return this;
   }
 }

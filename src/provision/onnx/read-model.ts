@@ -1,5 +1,5 @@
 import { dirname } from 'node:path';
-import { demand } from '../export/export-error.ts';
+import { demand } from '../provision-error.ts';
 import type { Attribute, Graph, GraphNode, GraphValue, OnnxModel } from './model.ts';
 import {
   type ByteSource,
@@ -24,7 +24,7 @@ interface Place {
  * Reads the structure of an ONNX model. Weights are not loaded: each constant knows the file and
  * the place of its bytes, which must stay where they are while the model is in use.
  *
- * @throws ExportError when the file is no ONNX model, or uses what the export does not handle.
+ * @throws ProvisionError when the file is no ONNX model, or uses what the export does not handle.
  */
 export function readModel(path: string): OnnxModel {
   const source = createFileSource(path);

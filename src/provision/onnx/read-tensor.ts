@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs';
 import { isAbsolute, join, normalize } from 'node:path';
-import { demand } from '../export/export-error.ts';
+import { demand } from '../provision-error.ts';
 import {
   type ByteSource,
   type ProtoField,
@@ -26,7 +26,7 @@ const KEEP_BYTES_MAX = 4_096;
  * Reads a tensor's description. Its bytes stay in their file, whether that is the model itself or
  * one beside it.
  *
- * @throws ExportError when the type is not handled, or when the place of the bytes cannot be.
+ * @throws ProvisionError when the type is not handled, or when the place of the bytes cannot be.
  */
 export function readTensor(place: {
   source: ByteSource;

@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync } from 'node:fs';
-import { demand } from '../export/export-error.ts';
+import { demand } from '../provision-error.ts';
 
 /** The element types that embedding models use, by their numbers in `onnx.TensorProto.DataType`. */
 export const ELEMENT = {
@@ -11,6 +11,8 @@ export const ELEMENT = {
   bool: 9,
   float16: 10,
   double: 11,
+  /** Two values a byte, the lower half first. */
+  int4: 22,
 } as const;
 
 /** Bytes of one element, by element type. */
@@ -30,6 +32,8 @@ export const ELEMENT_BYTES: Readonly<Record<number, number>> = {
  */
 export interface TensorData {
   readonly byteCount: number;
+  /** All of it, where it is in memory already; borrowed. */
+  readonly bytes?: Uint8Array;
   /**
    * The pieces in order. Each is borrowed and valid until the next one; its length divides by eight
    * but for the last.
@@ -53,7 +57,7 @@ const CHUNK_BYTES = 1 << 20;
 
 /** Data in memory. Borrows `bytes`. */
 export function memoryData(bytes: Uint8Array): TensorData {
-  return { byteCount: bytes.length, chunks: () => [bytes] };
+  return { byteCount: bytes.length, bytes, chunks: () => [bytes] };
 }
 
 /** Data in a part of a file. The file is opened anew for each reading, and must not change. */
@@ -103,7 +107,7 @@ export function generatedData(options: {
 /**
  * Float32 data as float16, rounded to nearest even while it is read.
  *
- * @throws ExportError from `chunks`, naming `label`, when a weight is not finite or is over what
+ * @throws ProvisionError from `chunks`, naming `label`, when a weight is not finite or is over what
  * float16 can hold.
  */
 export function halfData(source: TensorData, label: string): TensorData {

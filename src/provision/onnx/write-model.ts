@@ -15,6 +15,7 @@ const INNER_BYTES_MAX = 1_024;
  * copying them.
  */
 const ALIGNMENT_BYTES = 4_096;
+const PRODUCER = 'bge-m3-encoder';
 
 /**
  * Writes a model, its weights into one file beside it named `<model>_data`. Weights stream from
@@ -26,21 +27,17 @@ const ALIGNMENT_BYTES = 4_096;
 export function writeModel(model: OnnxModel, path: string): { model: string; data: string } {
   const dataPath = `${path}_data`;
   const writer = createDataWriter(`${dataPath}.partial`);
-  const graph = new ProtoWriter();
+  let message: ProtoWriter;
   try {
-    for (const node of model.graph.nodes) graph.message(1, writeNode(node));
-    graph.text(2, model.graph.name);
-    for (const tensor of model.graph.constants.values()) {
-      const isInner = tensor.data.byteCount <= INNER_BYTES_MAX;
-      const place = isInner ? undefined : { location: basename(dataPath), ...writer.add(tensor) };
-      graph.message(5, writeTensor(tensor, place));
-    }
+    message = writeModelProto(model, PRODUCER, (tensor) =>
+      tensor.data.byteCount <= INNER_BYTES_MAX
+        ? undefined
+        : { location: basename(dataPath), ...writer.add(tensor) },
+    );
   } finally {
     writer.close();
   }
-  for (const input of model.graph.inputs) graph.message(11, writeValue(input));
-  for (const output of model.graph.outputs) graph.message(12, writeValue(output));
-  const bytes = writeModelProto(model, graph).finish();
+  const bytes = Buffer.concat(message.parts);
   const descriptor = openSync(`${path}.partial`, 'w');
   try {
     writeFully(descriptor, bytes);
@@ -54,6 +51,15 @@ export function writeModel(model: OnnxModel, path: string): { model: string; dat
     model: new Bun.CryptoHasher('sha256').update(bytes).digest('hex'),
     data: writer.sha256(),
   };
+}
+
+/**
+ * The same in one file, its weights inside, as parts in file order. Weights in memory are borrowed.
+ *
+ * @param producer who made the model, as the file says.
+ */
+export function modelParts(model: OnnxModel, producer: string): readonly Uint8Array[] {
+  return writeModelProto(model, producer, () => undefined).parts;
 }
 
 function createDataWriter(path: string) {
@@ -85,11 +91,27 @@ function writeFully(descriptor: number, bytes: Uint8Array): void {
   for (let at = 0; at < bytes.length; ) at += writeSync(descriptor, bytes, at);
 }
 
-function writeModelProto(model: OnnxModel, graph: ProtoWriter): ProtoWriter {
-  const out = new ProtoWriter()
-    .varint(1, model.irVersion)
-    .text(2, 'bge-m3-encoder')
-    .message(7, graph);
+/** Where a tensor's bytes lie in the file of the weights. */
+interface DataPlace {
+  readonly location: string;
+  readonly start: number;
+  readonly byteCount: number;
+}
+
+function writeModelProto(
+  model: OnnxModel,
+  producer: string,
+  placeOf: (tensor: Tensor) => DataPlace | undefined,
+): ProtoWriter {
+  const graph = new ProtoWriter();
+  for (const node of model.graph.nodes) graph.message(1, writeNode(node));
+  graph.text(2, model.graph.name);
+  for (const tensor of model.graph.constants.values()) {
+    graph.message(5, writeTensor(tensor, placeOf(tensor)));
+  }
+  for (const input of model.graph.inputs) graph.message(11, writeValue(input));
+  for (const output of model.graph.outputs) graph.message(12, writeValue(output));
+  const out = new ProtoWriter().varint(1, model.irVersion).text(2, producer).message(7, graph);
   for (const [domain, version] of model.opsets) {
     out.message(8, new ProtoWriter().text(1, domain).varint(2, version));
   }
@@ -128,14 +150,11 @@ function writeAttribute(name: string, attribute: Attribute): ProtoWriter {
   }
 }
 
-function writeTensor(
-  tensor: Tensor,
-  place: { location: string; start: number; byteCount: number } | undefined,
-): ProtoWriter {
+function writeTensor(tensor: Tensor, place: DataPlace | undefined): ProtoWriter {
   const out = new ProtoWriter();
   for (const dim of tensor.dims) out.varint(1, dim);
   out.varint(2, tensor.elementType).text(8, tensor.name);
-  if (!place) return out.bytes(9, loadData(tensor.data));
+  if (!place) return out.bytes(9, tensor.data.bytes ?? loadData(tensor.data));
   const entry = (key: string, value: string | number) =>
     out.message(13, new ProtoWriter().text(1, key).text(2, String(value)));
   entry('location', place.location);

@@ -1,6 +1,6 @@
+import { bytesOf, OnnxGraph } from '../onnx/onnx-graph.ts';
 import { BLOCK_VALUE_COUNT, type E5Container } from './e5-container.ts';
 import { addLayer, addLayerNorm, type GraphContext, ORT_DOMAIN } from './e5-layer.ts';
-import { bytesOf, OnnxGraph } from './onnx-writer.ts';
 
 /**
  * Writes multilingual-e5-small as an ONNX model: `input_ids` and `attention_mask` (int64, `[batch,
@@ -35,8 +35,8 @@ export function buildE5Model(weights: E5Container): readonly Uint8Array[] {
       { name: 'attention_mask', type: 'int64', dimensions: perToken },
     ],
     outputs: [
-      { name: states, type: 'float32', dimensions: [...perToken, weights.hiddenSize] },
-      { name: 'sentence_embedding', type: 'float32', dimensions: ['batch', weights.hiddenSize] },
+      { name: states, type: 'float', dimensions: [...perToken, weights.hiddenSize] },
+      { name: 'sentence_embedding', type: 'float', dimensions: ['batch', weights.hiddenSize] },
     ],
     operatorSets: { '': 21, [ORT_DOMAIN]: 1 },
     metadata: {

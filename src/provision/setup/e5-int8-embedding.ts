@@ -1,6 +1,6 @@
+import { bytesOf } from '../onnx/onnx-graph.ts';
 import { BLOCK_VALUE_COUNT } from './e5-container.ts';
 import type { GraphContext } from './e5-layer.ts';
-import { bytesOf } from './onnx-writer.ts';
 
 /**
  * Adds the word embedding, four-bit, as operators that each have a vectorized kernel: the one that

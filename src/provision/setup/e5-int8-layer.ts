@@ -1,6 +1,6 @@
+import { bytesOf } from '../onnx/onnx-graph.ts';
 import { BLOCK_VALUE_COUNT, type E5Container } from './e5-container.ts';
 import { addLayerNorm, type GraphContext, ORT_DOMAIN } from './e5-layer.ts';
-import { bytesOf } from './onnx-writer.ts';
 
 /** Adds one encoder layer over int8 matrices and returns the name of its output. */
 export function addInt8Layer(

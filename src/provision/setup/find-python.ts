@@ -1,5 +1,5 @@
-import { runToEnd } from './run-to-end.ts';
-import { StepError } from './step-error.ts';
+import { ProvisionError } from '../provision-error.ts';
+import { runCommandSync } from '../run-command.ts';
 
 /** A Python that the tests' Triton can use. */
 export interface Python {
@@ -58,7 +58,7 @@ interface Probe {
  *
  * @param options.versions those that will do: `3.11`.
  * @param options.candidates commands to try in this order; by default those of this system.
- * @throws StepError that says what the first of them lacks, or that there is none.
+ * @throws ProvisionError that says what the first of them lacks, or that there is none.
  */
 export function findPython(options: {
   versions: readonly string[];
@@ -68,7 +68,7 @@ export function findPython(options: {
   const objections: string[] = [];
   for (const command of candidates) {
     if (Bun.which(command) === null) continue;
-    const { exitCode, out } = runToEnd([command, '-c', PROBE]);
+    const { exitCode, out } = runCommandSync([command, '-c', PROBE]);
     // A version manager's shim for a version that is not switched on.
     if (exitCode !== 0) continue;
     const probe = JSON.parse(out) as Probe;
@@ -78,7 +78,7 @@ export function findPython(options: {
     }
     objections.push(wrong);
   }
-  throw new StepError(
+  throw new ProvisionError(
     objections[0] ??
       'Python 3 is missing: apt-get install python3 python3-venv (CPython 3.9 to 3.13)',
   );

@@ -1,8 +1,8 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { type Log, ProvisionError } from '../provision-error.ts';
+import { runCommandSync } from '../run-command.ts';
 import type { Python } from './find-python.ts';
-import { runToEnd } from './run-to-end.ts';
-import { type Log, StepError } from './step-error.ts';
 
 /**
  * Makes a Python venv with exactly the packages that are named, beside its place, and renames it
@@ -11,7 +11,7 @@ import { type Log, StepError } from './step-error.ts';
  * @param options.pins name and version of every package, dependencies too; nothing is resolved.
  * @param options.finish completes and checks the new venv, and writes its stamp.
  * @param options.isReady whether another set-up was faster.
- * @throws StepError whose message says in one line what failed and what to do.
+ * @throws ProvisionError whose message says in one line what failed and what to do.
  */
 export function makePinnedVenv(options: {
   directory: string;
@@ -27,10 +27,10 @@ export function makePinnedVenv(options: {
   removeAbandoned(directory);
   try {
     say(`making a venv with ${python.command} (${python.version})`);
-    const made = runToEnd([python.command, '-m', 'venv', partial]);
+    const made = runCommandSync([python.command, '-m', 'venv', partial]);
     if (made.exitCode !== 0) {
       const why = (made.errors || made.out).trim().split('\n').at(-1);
-      throw new StepError(
+      throw new ProvisionError(
         `${python.command} -m venv failed (${why}): apt-get install python3-venv`,
       );
     }
@@ -46,7 +46,7 @@ export function makePinnedVenv(options: {
 }
 
 function install(directory: string, pins: readonly string[]): void {
-  const { exitCode, errors } = runToEnd([
+  const { exitCode, errors } = runCommandSync([
     join(directory, 'bin/python'),
     ...['-m', 'pip', 'install', '--no-deps', '--only-binary=:all:'],
     ...['--no-compile', '--quiet', '--disable-pip-version-check', ...pins],
@@ -54,7 +54,7 @@ function install(directory: string, pins: readonly string[]): void {
   if (exitCode === 0) return;
   const lines = errors.trim().split('\n');
   const why = lines.findLast((line) => line.startsWith('ERROR')) ?? lines.at(-1);
-  throw new StepError(`pip install failed (${why}): check the network and pip's own settings`);
+  throw new ProvisionError(`pip install failed (${why}): check the network and pip's own settings`);
 }
 
 /**

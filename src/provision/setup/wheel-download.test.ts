@@ -4,7 +4,7 @@ import { chmod } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Wheel } from '../../model/manifest-source.ts';
-import { StepError } from './step-error.ts';
+import { ProvisionError } from '../provision-error.ts';
 import { downloadWheels } from './wheel-download.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'wheel-download-'));
@@ -107,6 +107,6 @@ test('no pip, no network, no Python: one line each, with the way out', async () 
 
   process.env.PATH = join(root, 'empty');
   const failure = download(join(root, 'none'));
-  await expect(failure).rejects.toThrow(StepError);
+  await expect(failure).rejects.toThrow(ProvisionError);
   expect(await messageOf(failure)).toContain('python3 is missing');
 });

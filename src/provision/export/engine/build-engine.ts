@@ -1,9 +1,9 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Clock } from '../../../base/clock.ts';
-import { demand, ExportError } from '../export-error.ts';
+import { demand, ProvisionError } from '../../provision-error.ts';
+import { runCommand } from '../../run-command.ts';
 import { sayWhile } from '../progress.ts';
-import { runCommand } from '../run-command.ts';
 import { dockerTrtexec } from './docker-commands.ts';
 import { ensureImage, findImageId } from './docker-image.ts';
 import { adviceFor, trtexecFailure } from './failure.ts';
@@ -23,7 +23,7 @@ export interface BuiltEngine {
  * @param options.halfGraph the strongly typed graph; its folder is mounted read-only.
  * @param options.plan where the plan goes; its folder is made.
  * @param options.cacheFolder keeps what later builds on the same GPU need not measure again.
- * @throws ExportError with the first error line of `trtexec` or Docker; the whole output is in a
+ * @throws ProvisionError with the first error line of `trtexec` or Docker; the whole output is in a
  * log beside the cache.
  */
 export async function buildEngine(options: {
@@ -59,7 +59,7 @@ export async function buildEngine(options: {
     await writeFile(path, `docker ${line.join(' ')}\n\n${result.output}`);
     if (result.exitCode === 0) return result.output;
     const reason = trtexecFailure(result.output);
-    throw new ExportError(
+    throw new ProvisionError(
       `trtexec in ${image} failed: ${reason} (all of it: ${path}).${adviceFor(result.output)}`,
     );
   };

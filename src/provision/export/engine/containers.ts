@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { runCommand } from '../run-command.ts';
+import { runCommand } from '../../run-command.ts';
 import { BUILD_CONTAINER, dockerRemove, GATE_CONTAINER } from './docker-commands.ts';
 
 /**

@@ -1,6 +1,6 @@
 import { statfs } from 'node:fs/promises';
-import { demand } from '../export-error.ts';
-import { runCommand, runVisibly } from '../run-command.ts';
+import { demand } from '../../provision-error.ts';
+import { runCommand, runVisibly } from '../../run-command.ts';
 import { dockerImageId, dockerRoot } from './docker-commands.ts';
 import { adviceFor, dockerFailure } from './failure.ts';
 
@@ -12,7 +12,7 @@ const DISK_GIGABYTES = 16;
  * Demands a Docker that answers, before anything is downloaded for it.
  *
  * @returns the folder where it keeps its images.
- * @throws ExportError with Docker's own words.
+ * @throws ProvisionError with Docker's own words.
  */
 export async function checkDocker(): Promise<string> {
   const { exitCode, output } = await runCommand(['docker', ...dockerRoot()]);
@@ -38,7 +38,7 @@ export async function findImageId(image: string): Promise<string | undefined> {
 /**
  * Pulls an image that is not there, with Docker's own progress for all to see.
  *
- * @throws ExportError
+ * @throws ProvisionError
  */
 export async function ensureImage(options: {
   readonly image: string;

@@ -1,5 +1,5 @@
-import { demand } from '../export-error.ts';
-import { runCommand } from '../run-command.ts';
+import { demand } from '../../provision-error.ts';
+import { runCommand } from '../../run-command.ts';
 
 /** What a driver tells of a GPU. */
 export interface Gpu {
@@ -43,7 +43,7 @@ export async function findGpu(device: string): Promise<Gpu | undefined> {
  * a tag that is not NVIDIA's nothing is known.
  *
  * @returns a warning, when it may not do.
- * @throws ExportError when it cannot do.
+ * @throws ProvisionError when it cannot do.
  */
 export function checkGpu(gpu: Gpu, image: string): string | undefined {
   const tag = /:(\d\d\.\d\d)(?:-|$)/.exec(image)?.[1] ?? '';

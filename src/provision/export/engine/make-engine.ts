@@ -11,7 +11,7 @@ import {
   RECORD_FORMAT,
 } from '../../../model/plan-record.ts';
 import { createOnnxSession, type ModelRunner } from '../../onnx/onnx-session.ts';
-import { demand, ExportError } from '../export-error.ts';
+import { demand, ProvisionError } from '../../provision-error.ts';
 import { sayWhile } from '../progress.ts';
 import { gateTextIds, runGate } from '../run-gate.ts';
 import { createTritonSession } from '../triton-session.ts';
@@ -44,7 +44,7 @@ export interface EngineJob {
  * where Triton looks, with a record beside it. A refused engine leaves nothing but its log.
  *
  * @returns the plan's path and the verdict.
- * @throws ExportError with the figures when the engine is refused.
+ * @throws ProvisionError with the figures when the engine is refused.
  */
 export async function makeEngine(job: EngineJob): Promise<{ plan: string; gate: Fidelity }> {
   const repository = join(job.modelsDir, `${job.tritonModel}.candidate`);
@@ -75,7 +75,7 @@ async function buildAndJudge(job: EngineJob, repository: string) {
   });
   const { gate, selfCheck } = await judgeEngine(job, { repository, logFolder: cacheFolder });
   for (const line of describeGate(gate)) say(line);
-  if (!gate.passed) throw new ExportError(`The engine is refused. ${gate.reasons.join(' ')}`);
+  if (!gate.passed) throw new ProvisionError(`The engine is refused. ${gate.reasons.join(' ')}`);
   const record = await recordOf({ job, built, gate, selfCheck, plan: candidatePlan });
   const plan = join(modelFolder, '1', 'model.plan');
   await mkdir(join(modelFolder, '1'), { recursive: true });

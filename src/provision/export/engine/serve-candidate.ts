@@ -1,8 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Clock, sleep } from '../../../base/clock.ts';
-import { ExportError } from '../export-error.ts';
-import { runCommand } from '../run-command.ts';
+import { ProvisionError } from '../../provision-error.ts';
+import { runCommand } from '../../run-command.ts';
 import {
   dockerIsRunning,
   dockerLogs,
@@ -28,7 +28,7 @@ export interface CandidateTriton {
  * Serves a model repository with the image that will serve it later, on loopback, until it is
  * stopped. The end of its log stays in `triton-gate.log` of the folder.
  *
- * @throws ExportError with the line of Triton's log that matters when the model does not become
+ * @throws ProvisionError with the line of Triton's log that matters when the model does not become
  * ready.
  */
 export async function serveCandidate(options: {
@@ -53,7 +53,7 @@ export async function serveCandidate(options: {
   if (started.exitCode !== 0) {
     await stop();
     const { output } = started;
-    throw new ExportError(
+    throw new ProvisionError(
       `Docker could not start Triton: ${dockerFailure(output)}${adviceFor(output)}`,
     );
   }
@@ -64,7 +64,7 @@ export async function serveCandidate(options: {
     // A container that has ended has no port either.
     if (url === undefined || state.output.trim() !== 'true' || clock.now() > deadline) {
       await stop();
-      throw new ExportError(
+      throw new ProvisionError(
         `Triton does not serve the engine: ${tritonFailure(log)} (more: ${logPath})${adviceFor(log)}`,
       );
     }

@@ -1,4 +1,4 @@
-import { demand } from '../export-error.ts';
+import { demand } from '../../provision-error.ts';
 
 /** What a `trtexec` says of itself. */
 export interface Trtexec {
@@ -34,7 +34,7 @@ const MAJOR_ALWAYS_TYPED = 11;
  * Reads the help of `trtexec`, which begins with the banner that has the version: `--version` wants
  * a model, and fails without one. What the image prints before the banner is not read.
  *
- * @throws ExportError when there is no banner, or TensorRT is too old.
+ * @throws ProvisionError when there is no banner, or TensorRT is too old.
  */
 export function parseTrtexecHelp(help: string): Trtexec {
   const found = /\[TensorRT v([\d.]+)\]/.exec(help);
@@ -84,7 +84,7 @@ export function planProfile(limits: { batchMax: number; tokensMax: number }): En
  *
  * @param options.inputs names of the graph's inputs, all `[batch, sequence]`.
  * @param options.onnx and `plan` and `timingCache` are paths as `trtexec` sees them.
- * @throws ExportError when this TensorRT cannot build what the graph says.
+ * @throws ProvisionError when this TensorRT cannot build what the graph says.
  */
 export function planTrtexecArguments(options: {
   readonly trtexec: Trtexec;

@@ -1,6 +1,6 @@
 import type { GraphValue, OnnxModel } from '../../onnx/model.ts';
 import { ELEMENT, floatTensor, loadFloats, type Tensor } from '../../onnx/tensor.ts';
-import { demand } from '../export-error.ts';
+import { demand } from '../../provision-error.ts';
 import type { LinearLayer } from '../torch-file.ts';
 import { findPlaces, type GraphPlaces } from './find-output.ts';
 import { GraphBuilder } from './graph-builder.ts';
@@ -44,7 +44,7 @@ const TO_THE_END = 2n ** 63n - 1n;
  *
  * All else that the graph gave is dropped, with what only that needed.
  *
- * @throws ExportError when the graph has no hidden state or mask, or a layer does not fit it.
+ * @throws ProvisionError when the graph has no hidden state or mask, or a layer does not fit it.
  */
 export function appendHeads(source: OnnxModel, layers: HeadLayers, names: HeadNames): OnnxModel {
   // Some exports have our names already: whatever bears one steps aside, so that the new output can

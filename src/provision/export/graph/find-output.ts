@@ -1,6 +1,6 @@
 import type { Graph, GraphValue } from '../../onnx/model.ts';
 import { ELEMENT } from '../../onnx/tensor.ts';
-import { demand } from '../export-error.ts';
+import { demand } from '../../provision-error.ts';
 
 /** What public exports of this model family call the last hidden state, in order of preference. */
 const HIDDEN_NAMES = ['token_embeddings', 'last_hidden_state', 'hidden_states', 'hidden_state'];
@@ -25,7 +25,7 @@ export interface GraphPlaces {
  * public exports use.
  *
  * @param rename what the tensors found will be called by the time the places are used.
- * @throws ExportError listing the outputs when none fits.
+ * @throws ProvisionError listing the outputs when none fits.
  */
 export function findPlaces(
   graph: Graph,

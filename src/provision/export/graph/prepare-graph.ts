@@ -24,7 +24,7 @@ export interface PreparedGraphs {
  * From a published graph to the graphs that are served: one set of operators, layer norms in one
  * piece, the outputs that the server asks for, and the precision written in.
  *
- * @throws ExportError when the graph is not that of a text encoder, or a head does not fit it.
+ * @throws ProvisionError when the graph is not that of a text encoder, or a head does not fit it.
  */
 export function prepareGraphs(
   source: OnnxModel,

@@ -6,7 +6,7 @@ import {
   opsetOf,
 } from '../../onnx/model.ts';
 import { intTensor, type Tensor } from '../../onnx/tensor.ts';
-import { demand } from '../export-error.ts';
+import { demand } from '../../provision-error.ts';
 import { withGraph } from './graph-edit.ts';
 
 /** The first version with `LayerNormalization`, which engines keep in float32 as one operation. */
@@ -32,7 +32,7 @@ const AXES_MOVED = new Set(['Squeeze', 'Unsqueeze', 'ReduceSum']);
 /**
  * Rewrites a graph for version 17 of the operators. One that is newer already stays as it is.
  *
- * @throws ExportError when the graph is older than version 11, or an operator has no known new
+ * @throws ProvisionError when the graph is older than version 11, or an operator has no known new
  * form.
  */
 export function upgradeOpset(model: OnnxModel): OnnxModel {

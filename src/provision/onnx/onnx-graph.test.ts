@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import { OnnxGraph } from './onnx-writer.ts';
+import { OnnxGraph } from './onnx-graph.ts';
 
 test('ONNX Runtime loads and computes what the graph says', async () => {
   const graph = new OnnxGraph();
@@ -28,8 +28,8 @@ test('ONNX Runtime loads and computes what the graph says', async () => {
   const parts = graph.toModel({
     name: 'test',
     producer: 'test',
-    inputs: [{ name: 'x', type: 'float32', dimensions: ['rows', 3] }],
-    outputs: [{ name: 'sum', type: 'float32', dimensions: [2] }],
+    inputs: [{ name: 'x', type: 'float', dimensions: ['rows', 3] }],
+    outputs: [{ name: 'sum', type: 'float', dimensions: [2] }],
     operatorSets: { '': 21 },
     metadata: { note: 'value' },
   });
