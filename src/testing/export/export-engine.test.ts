@@ -9,8 +9,8 @@ import { decodeSelfCheckRow, readPlanRecord } from '../../model/plan-record.ts';
 import { withGraph } from '../../provision/export/graph/graph-edit.ts';
 import { prepareGraphs } from '../../provision/export/graph/prepare-graph.ts';
 import { readLinearLayer } from '../../provision/export/torch-file.ts';
+import { floatTensor, loadFloats, type Tensor } from '../../provision/onnx/model.ts';
 import { readModel } from '../../provision/onnx/read-model.ts';
-import { floatTensor, loadFloats, type Tensor } from '../../provision/onnx/tensor.ts';
 import { writeModel } from '../../provision/onnx/write-model.ts';
 import { loadGolden, SMALL_MODEL_FOLDER } from '../golden/xlmr-small.ts';
 import { createExportFixture, type ExportFixture, HUB_FILES, REVISION } from './export-fixture.ts';
@@ -80,8 +80,8 @@ describe('with a GPU', () => {
     const graph = join(fixture.modelsDir, 'perturbed.onnx');
     const hub = join(SMALL_MODEL_FOLDER, 'hub');
     const layers = {
-      sparse: readLinearLayer(join(hub, 'sparse_linear.pt')),
-      multiVector: readLinearLayer(join(hub, 'colbert_linear.pt')),
+      sparse: await readLinearLayer(join(hub, 'sparse_linear.pt')),
+      multiVector: await readLinearLayer(join(hub, 'colbert_linear.pt')),
     };
     const names = { dense: 'dense_vecs', sparse: 'sparse_vecs', multiVector: 'colbert_vecs' };
     const { exact } = prepareGraphs(readModel(join(hub, 'model.onnx')), layers, names);

@@ -10,7 +10,7 @@
  */
 import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { recordedHelp } from '../../provision/export/engine/trtexec-options.ts';
+import { recordedHelp } from './trtexec-help.ts';
 
 const STATE = process.env.STAND_IN_STATE ?? '';
 const VERSION = Number(process.env.STAND_IN_TENSORRT ?? '101302');

@@ -19,7 +19,7 @@ beforeAll(async () => {
   golden = await loadGolden();
   dir = mkdtempSync(join(tmpdir(), 'onnx-model-'));
   const path = join(dir, 'small.onnx');
-  writeSmallModel(path);
+  await writeSmallModel(path);
   const onnx = { path, outputs: SMALL_MODEL_OUTPUTS };
   const repository = join(dir, 'repository');
   writeRepository({

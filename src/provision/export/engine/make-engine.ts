@@ -13,13 +13,11 @@ import {
 import { createOnnxSession, type ModelRunner } from '../../onnx/onnx-session.ts';
 import { demand, ProvisionError } from '../../provision-error.ts';
 import { sayWhile } from '../progress.ts';
-import { gateTextIds, runGate } from '../run-gate.ts';
+import { gateTextIds, runGate, serveCandidate } from '../run-gate.ts';
 import { createTritonSession } from '../triton-session.ts';
 import type { WrittenGraphs } from '../write-graphs.ts';
-import { type BuiltEngine, buildEngine } from './build-engine.ts';
-import { withContainers } from './containers.ts';
-import { serveCandidate } from './serve-candidate.ts';
-import { planProfile } from './trtexec.ts';
+import { type BuiltEngine, buildEngine, planProfile } from './build-engine.ts';
+import { withContainers } from './docker.ts';
 
 /** Everything that making an engine needs. */
 export interface EngineJob {

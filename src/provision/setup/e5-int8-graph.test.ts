@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { OnnxGraph } from '../onnx/onnx-graph.ts';
 import { BLOCK_VALUE_COUNT, type E5Container } from './e5-container.ts';
-import { addPackedEmbedding } from './e5-int8-embedding.ts';
+import { addPackedEmbedding } from './e5-int8-graph.ts';
 
 const HIDDEN = 2 * BLOCK_VALUE_COUNT;
 const VOCABULARY = 3;

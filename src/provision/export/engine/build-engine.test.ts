@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
-import { dockerPort, dockerTriton, dockerTrtexec, parseDockerPort } from './docker-commands.ts';
-import { parseTrtexecHelp, planProfile, planTrtexecArguments } from './trtexec.ts';
-import { recordedHelp } from './trtexec-options.ts';
+import { recordedHelp } from '../../../testing/export/trtexec-help.ts';
+import { parseTrtexecHelp, planProfile, planTrtexecArguments } from './build-engine.ts';
+import { dockerPort, dockerTriton, dockerTrtexec, parseDockerPort } from './docker.ts';
 
 const profile = planProfile({ batchMax: 32, tokensMax: 8_192 });
 

@@ -2,7 +2,7 @@ import { afterAll, expect, test } from 'bun:test';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findPython } from './find-python.ts';
+import { findPython } from './python-venv.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'find-python-'));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
