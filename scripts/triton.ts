@@ -11,7 +11,7 @@ import { startTriton } from '../src/testing/triton/start-triton.ts';
 import { writeRepository } from '../src/testing/triton/write-repository.ts';
 import { setUpTritonVenv } from './ci/triton-setup.ts';
 
-const HELP = `Starts a real Triton on the CPU, with a stand-in for the model, until Ctrl-C.
+const HELP = `Starts a real Triton on the CPU, with a fake for the model, until Ctrl-C.
 
   --kind KIND          deterministic: rows made from the token ids (default)
                        timed: the same, after the time that a GPU takes

@@ -10,10 +10,11 @@ import { runCommand } from '../../src/provision/run-command.ts';
 import {
   filesBelowFloor,
   importCycles,
+  importsOfScripts,
   isProductive,
   lineCountOf,
 } from '../../src/testing/tidy/import-rules.ts';
-import { importsOf, readSourceTree } from '../../src/testing/tidy/source-tree.ts';
+import { readSourceTree } from '../../src/testing/tidy/source-tree.ts';
 
 /** Requests of the two runs. Lines that run once a request run more often in the second. */
 const [FEW, MANY] = [40, 120];
@@ -25,14 +26,7 @@ const root = resolve(process.argv[2] ?? join(import.meta.dir, '../..'));
 const files = readSourceTree(root);
 const product = files.filter(isProductive);
 const lengths = product.map(lineCountOf).sort((a, b) => a - b);
-// Tests and harnesses too: what lies in `src` is whole without the benches and CI's installers.
-const toScripts = files
-  .filter(({ path }) => path.startsWith('src/') && path.endsWith('.ts'))
-  .flatMap((file) =>
-    importsOf(file, { withTypes: true })
-      .filter((target) => target.startsWith('scripts/'))
-      .map((target) => `${file.path} -> ${target}`),
-  );
+const toScripts = importsOfScripts(files);
 const cycles = importCycles(files);
 const belowFloor = filesBelowFloor(files);
 const passed = await filesOfARequest();

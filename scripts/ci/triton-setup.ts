@@ -33,7 +33,7 @@ const PINS = [
 
 /**
  * What depends on the Python, for each that the Triton wheel has a stub for. numpy 1.26 is the last
- * of numpy 1, which the stub was built against; Python 3.13 has no wheel of it, and the stand-in
+ * of numpy 1, which the stub was built against; Python 3.13 has no wheel of it, and the fake
  * models hand tensors over in a way that works with both. ONNX Runtime runs exported models in the
  * engine's place; 1.19 is the last for Python 3.9.
  */

@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'bun:test';
-import { filesBelowFloor, importCycles, unusedFiles, wrongImports } from './tidy/import-rules.ts';
+import {
+  filesBelowFloor,
+  importCycles,
+  importsOfScripts,
+  unusedFiles,
+  wrongImports,
+} from './tidy/import-rules.ts';
 import { RULES } from './tidy/rules.ts';
 import { readSourceTree, type SourceFile } from './tidy/source-tree.ts';
 
@@ -40,6 +46,13 @@ describe('imports', () => {
     expect(wrongImports(planted)).toHaveLength(3);
     expect(wrongImports([file('src/client/c.ts', '../base/errors.ts')])).toEqual([]);
     expect(wrongImports(FILES)).toEqual([]);
+  });
+
+  test('never lead from src to scripts, tests included', () => {
+    expect(importsOfScripts([file('src/base/a.test.ts', '../../scripts/b.ts')])).toEqual([
+      'src/base/a.test.ts -> scripts/b.ts',
+    ]);
+    expect(importsOfScripts(FILES)).toEqual([]);
   });
 
   test('never come back to where they began', () => {

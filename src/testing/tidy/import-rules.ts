@@ -50,6 +50,17 @@ export function wrongImports(files: readonly SourceFile[]): readonly string[] {
   );
 }
 
+/** Imports of `scripts` by `src`, tests and harnesses too, as `src/a.ts -> scripts/b.ts`. */
+export function importsOfScripts(files: readonly SourceFile[]): readonly string[] {
+  return files
+    .filter(({ path }) => path.startsWith('src/') && path.endsWith('.ts'))
+    .flatMap((file) =>
+      importsOf(file, { withTypes: true })
+        .filter((target) => target.startsWith('scripts/'))
+        .map((target) => `${file.path} -> ${target}`),
+    );
+}
+
 function mayImport(path: string, target: string): boolean {
   // Versions are all that anybody wants of it; workers are started, not imported.
   if (target === 'package.json' || target.startsWith('workers/')) return true;

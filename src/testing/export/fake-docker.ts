@@ -1,26 +1,26 @@
 /**
- * Stands in for `docker` where there is none: knows the calls of the export and no other, and
+ * A fake `docker` where there is none: knows the calls of the export and no other, and
  * checks their arguments as the real programs behind them would. Each call is added to
- * `calls.jsonl` in the folder that `STAND_IN_STATE` names. A container is a file there, named as it
+ * `calls.jsonl` in the folder that `FAKE_STATE` names. A container is a file there, named as it
  * is, with the id of the process that runs in it, and the container stays as long as the file.
  *
  * An "engine" that its `trtexec` builds is a file with the path of the graph to run,
- * `STAND_IN_GRAPH` or the one that it was given; its `tritonserver` is a real one, with ONNX
+ * `FAKE_GRAPH` or the one that it was given; its `tritonserver` is a real one, with ONNX
  * Runtime behind it.
  */
 import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { recordedHelp } from './trtexec-help.ts';
 
-const STATE = process.env.STAND_IN_STATE ?? '';
-const VERSION = Number(process.env.STAND_IN_TENSORRT ?? '101302');
+const STATE = process.env.FAKE_STATE ?? '';
+const VERSION = Number(process.env.FAKE_TENSORRT ?? '101302');
 const ADDRESS = join(STATE, 'address');
 const CONTAINER = 'c0ffee'.repeat(10).concat('0000');
 const arguments_ = process.argv.slice(2);
 appendFileSync(join(STATE, 'calls.jsonl'), `${JSON.stringify(arguments_)}\n`);
 
 function refuse(words: string): never {
-  process.stderr.write(`stand-in docker: ${words}\n`);
+  process.stderr.write(`fake docker: ${words}\n`);
   process.exit(125);
 }
 
@@ -61,7 +61,7 @@ function processOf(name: string): number | undefined {
 
 function remove(names: readonly string[]): void {
   for (const name of names) {
-    // The stand-in of Triton has files to clear away.
+    // The fake of Triton has files to clear away.
     const signal = name.endsWith('gate') ? 'SIGTERM' : 'SIGKILL';
     const processId = processOf(name);
     if (processId !== undefined) process.kill(processId, signal);
@@ -120,17 +120,17 @@ async function trtexec(line: readonly string[]): Promise<void> {
   if (!existsSync(graph.path)) fail(`Could not open file ${options.get('onnx')}`);
   const plan = hostPath(options.get('saveEngine') ?? '');
   if (graph.isWritable || !plan.isWritable) fail('A volume has the wrong mode');
-  if (process.env.STAND_IN_FAIL) fail(process.env.STAND_IN_FAIL);
+  if (process.env.FAKE_FAIL) fail(process.env.FAKE_FAIL);
   // Until somebody removes the container.
-  if (process.env.STAND_IN_ENDLESS) await new Promise(() => setInterval(() => {}, 60_000));
-  writeFileSync(plan.path, process.env.STAND_IN_GRAPH ?? graph.path);
+  if (process.env.FAKE_ENDLESS) await new Promise(() => setInterval(() => {}, 60_000));
+  writeFileSync(plan.path, process.env.FAKE_GRAPH ?? graph.path);
   process.stdout.write('&&&& PASSED TensorRT.trtexec\n');
 }
 
 async function runTriton(): Promise<void> {
-  if (process.env.STAND_IN_TRITON_LOG) {
+  if (process.env.FAKE_TRITON_LOG) {
     // A Triton that has ended by the time that anybody asks.
-    writeFileSync(join(STATE, 'triton.log'), process.env.STAND_IN_TRITON_LOG);
+    writeFileSync(join(STATE, 'triton.log'), process.env.FAKE_TRITON_LOG);
     writeFileSync(ADDRESS, '');
     claim('ended');
     process.stdout.write(`${CONTAINER}\n`);
@@ -138,7 +138,7 @@ async function runTriton(): Promise<void> {
   }
   const repository = hostPath('/models/x').path.slice(0, -2);
   const model = arguments_.find((one) => one.startsWith('--load-model='))?.split('=')[1] ?? '';
-  const script = join(import.meta.dir, 'stand-in-triton.ts');
+  const script = join(import.meta.dir, 'fake-docker-triton.ts');
   const child = Bun.spawn([process.execPath, script, repository, model], {
     // Our own streams would stay open for as long as it lives, and whoever reads them would wait.
     stdio: ['ignore', 'pipe', Bun.file(join(STATE, 'triton.log'))],
@@ -156,7 +156,7 @@ async function runTriton(): Promise<void> {
 }
 
 async function run(): Promise<void> {
-  if (process.env.STAND_IN_DAEMON) refuseAsDaemon(process.env.STAND_IN_DAEMON);
+  if (process.env.FAKE_DAEMON) refuseAsDaemon(process.env.FAKE_DAEMON);
   if (!/^device=[\w-]+$/.test(optionOf('--gpus'))) refuse('not one GPU for the container');
   if (!arguments_.includes('--init')) refuse('nobody hands signals on');
   if (arguments_.includes('--entrypoint')) refuse("NVIDIA's entrypoint is left out");
@@ -175,17 +175,17 @@ const PULLED = join(STATE, 'pulled');
 const [verb, ...rest] = arguments_;
 const last = rest.at(-1) ?? '';
 if (verb === 'info') {
-  if (process.env.STAND_IN_DENIED) {
-    process.stderr.write(`${process.env.STAND_IN_DENIED}\n`);
+  if (process.env.FAKE_DENIED) {
+    process.stderr.write(`${process.env.FAKE_DENIED}\n`);
     process.exit(1);
   }
   process.stdout.write(`${STATE}\n`);
 } else if (verb === 'image') {
-  if (process.env.STAND_IN_UNPULLED && !existsSync(PULLED)) process.exit(1);
+  if (process.env.FAKE_UNPULLED && !existsSync(PULLED)) process.exit(1);
   process.stdout.write(`sha256:${'ab'.repeat(32)}\n`);
 } else if (verb === 'pull') {
   process.stdout.write(`${last}: Pulling fs layer\n`);
-  if (process.env.STAND_IN_UNPULLED === 'for ever') process.exit(1);
+  if (process.env.FAKE_UNPULLED === 'for ever') process.exit(1);
   writeFileSync(PULLED, '');
 } else if (verb === 'port') process.stdout.write(readFileSync(ADDRESS));
 else if (verb === 'inspect') process.stdout.write(`${processOf(last) !== undefined}\n`);

@@ -1,6 +1,6 @@
 /**
  * Serves a repository that was made for an engine, with ONNX Runtime in the engine's place, until
- * it is ended. Its address is the one line that it prints. `bun stand-in-triton.ts REPOSITORY
+ * it is ended. Its address is the one line that it prints. `bun fake-docker-triton.ts REPOSITORY
  * MODEL`
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { startTriton } from '../triton/start-triton.ts';
 import { writeEngineStandIn } from '../triton/write-engine-stand-in.ts';
 
 const [repository = '', model = ''] = process.argv.slice(2);
-const dir = mkdtempSync(join(tmpdir(), 'stand-in-triton-'));
+const dir = mkdtempSync(join(tmpdir(), 'fake-docker-triton-'));
 const options = writeEngineStandIn({
   dir,
   configText: readFileSync(join(repository, model, 'config.pbtxt'), 'utf8'),

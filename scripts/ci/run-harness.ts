@@ -1,5 +1,5 @@
 /**
- * A project folder in which run.sh finds stand-ins for every program that it calls, and nothing
+ * A project folder in which run.sh finds fakes for every program that it calls, and nothing
  * else.
  */
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -8,12 +8,12 @@ import { join } from 'node:path';
 
 const root = mkdtempSync(join(tmpdir(), 'run-sh-'));
 
-/** Removes every stage. */
-export function clearStages(): void {
+/** Removes every harness. */
+export function removeRunFolders(): void {
   rmSync(root, { recursive: true, force: true });
 }
 
-/** The Bun that the staged project wants, and that the stand-in says it is. */
+/** The Bun that the project wants, and that the fake says it is. */
 export const BUN_VERSION = '9.8.7';
 
 // Writes down how it was called, then does as little as the real program must. `FAIL` names the
@@ -54,13 +54,13 @@ const TOOLS = [
   ...['stat', 'uname', 'python3', 'env'],
 ];
 
-/** A staged project. */
-export interface RunStage {
+/** A project folder and the programs that its run.sh finds. */
+export interface RunHarness {
   readonly folder: string;
-  /** Where the stand-ins lie: all of the PATH. */
+  /** Where the fakes lie: all of the PATH. */
   readonly stubs: string;
   /**
-   * Runs run.sh with these arguments; of the environment it sees only `env` and what the stand-ins
+   * Runs run.sh with these arguments; of the environment it sees only `env` and what the fakes
    * need.
    */
   run(args: readonly string[], env?: Readonly<Record<string, string>>): Promise<RunOutcome>;
@@ -69,7 +69,7 @@ export interface RunStage {
 /** How a run of run.sh ended. */
 export interface RunOutcome {
   readonly status: number;
-  /** One line for each call of a stand-in during this run. */
+  /** One line for each call of a fake during this run. */
   readonly calls: readonly string[];
   /** Lines on standard error. */
   readonly said: readonly string[];
@@ -77,18 +77,18 @@ export interface RunOutcome {
   readonly processId: number;
 }
 
-let stageCount = 0;
+let harnessCount = 0;
 
 /**
- * Makes a project folder with run.sh, and a PATH that holds only the stand-ins asked for and plain
+ * Makes a project folder with run.sh, and a PATH that holds only the fakes asked for and plain
  * tools.
  */
-export function stageRun(
+export function createRunHarness(
   ...programs: readonly ('bun' | 'npm' | 'docker' | 'nvidia-smi')[]
-): RunStage {
-  stageCount++;
-  const folder = join(root, `project-${stageCount}`);
-  const stubs = join(root, `stubs-${stageCount}`);
+): RunHarness {
+  harnessCount++;
+  const folder = join(root, `project-${harnessCount}`);
+  const stubs = join(root, `stubs-${harnessCount}`);
   mkdirSync(join(folder, 'models/bge_model/1'), { recursive: true });
   mkdirSync(stubs);
   cpSync('run.sh', join(folder, 'run.sh'));
@@ -138,7 +138,7 @@ async function runIn(options: {
   };
 }
 
-/** The calls without what the stand-ins note of environment and process. */
+/** The calls without what the fakes note of environment and process. */
 export function commandsOf({ calls }: RunOutcome): string[] {
   return calls.map((call) => call.replace(/ \[.*$/, ''));
 }
