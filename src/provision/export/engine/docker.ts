@@ -49,7 +49,7 @@ export function dockerTrtexec(
 
 /**
  * Arguments of `docker` that serve a model repository on a free port of loopback, until
- * `dockerRemove`: a container that removed itself would take the log of its failure along.
+ * `dockerRemove`. With `--rm` the log of a failure would go with the container.
  */
 export function dockerTriton(
   options: ContainerSettings & { readonly repository: string; readonly model: string },
