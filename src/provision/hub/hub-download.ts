@@ -246,7 +246,7 @@ export interface StallGuard {
  *
  * @param options.label what is waited for; begins the message.
  */
-export function createStallGuard(options: {
+function createStallGuard(options: {
   readonly clock: Clock;
   readonly stallMsMax: number;
   readonly label: string;

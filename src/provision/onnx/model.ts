@@ -213,19 +213,6 @@ export function halfData(source: TensorData, label: string): TensorData {
   };
 }
 
-/** Float16 data as float32, exactly. */
-export function floatData(source: TensorData): TensorData {
-  return {
-    byteCount: source.byteCount * 2,
-    *chunks() {
-      for (const chunk of source.chunks()) {
-        const aligned = chunk.slice();
-        yield new Uint8Array(new Float32Array(new Float16Array(aligned.buffer)).buffer);
-      }
-    },
-  };
-}
-
 /** All the bytes of a tensor that is known to be small; owned by the caller. */
 export function loadData(data: TensorData): Uint8Array {
   const out = new Uint8Array(data.byteCount);
@@ -241,12 +228,6 @@ export function loadData(data: TensorData): Uint8Array {
 export function loadFloats(tensor: Tensor): Float32Array {
   demand(tensor.elementType === ELEMENT.float, `${tensor.name} is not float32.`);
   return new Float32Array(loadData(tensor.data).buffer);
-}
-
-/** The numbers of a small int64 tensor. */
-export function loadInts(tensor: Tensor): bigint[] {
-  demand(tensor.elementType === ELEMENT.int64, `${tensor.name} is not int64.`);
-  return Array.from(new BigInt64Array(loadData(tensor.data).buffer));
 }
 
 /** A float32 constant. Copies `values`. */

@@ -224,7 +224,7 @@ const KEEP_BYTES_MAX = 4_096;
  *
  * @throws ProvisionError when the type is not handled, or when the place of the bytes cannot be.
  */
-export function readTensor(place: {
+function readTensor(place: {
   source: ByteSource;
   path: string;
   folder: string;

@@ -151,7 +151,7 @@ const LAYER_NORM_EPSILON = 1e-12;
  * @param layer the tensors' prefix, and the names of the states that go in and come out.
  * @returns `layer.output`.
  */
-export function addLayer(
+function addLayer(
   context: GraphContext,
   layer: { readonly prefix: string; readonly states: string; readonly output: string },
 ): string {

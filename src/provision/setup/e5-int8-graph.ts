@@ -78,7 +78,7 @@ function addMean({ graph }: GraphContext, states: string): void {
 }
 
 /** Adds one encoder layer over int8 matrices and returns the name of its output. */
-export function addInt8Layer(
+function addInt8Layer(
   context: GraphContext,
   layer: { readonly prefix: string; readonly states: string },
 ): string {

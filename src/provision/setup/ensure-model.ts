@@ -35,8 +35,7 @@ export interface SetupOptions {
 }
 
 /**
- * What an export writes for the embedded backend, in a model's folder; its hash is known to nobody
- * beforehand.
+ * What an export writes into a model's folder for the embedded backend. No manifest has its hash.
  */
 const EXPORTED_GRAPH = ['onnx/model.onnx', 'onnx/model.onnx_data'];
 
@@ -145,7 +144,7 @@ async function findMissing(
  * @param files paths, relative to the working directory or absolute.
  * @throws ModelFileError when the stamp cannot be written.
  */
-export async function writeStamp(stampPath: string, files: readonly string[]): Promise<void> {
+async function writeStamp(stampPath: string, files: readonly string[]): Promise<void> {
   const lines = await Promise.all(
     files.map(async (file) => {
       const { size, mtimeMs } = await stat(file);

@@ -116,7 +116,7 @@ function requireHash(options: { bytes: Buffer; sha256: string; what: string }): 
  *
  * @returns UTF-8; the same bytes for the same manifest.
  */
-export function writeTokenizerConfig(manifest: Pick<ModelManifest, 'tokenCountMax'>): Uint8Array {
+function writeTokenizerConfig(manifest: Pick<ModelManifest, 'tokenCountMax'>): Uint8Array {
   return encode({
     tokenizer_class: 'XLMRobertaTokenizer',
     model_max_length: manifest.tokenCountMax,
@@ -136,7 +136,7 @@ export function writeTokenizerConfig(manifest: Pick<ModelManifest, 'tokenCountMa
  *
  * @returns UTF-8; the same bytes for the same weights.
  */
-export function writeE5Config(weights: {
+function writeE5Config(weights: {
   readonly hiddenSize: number;
   readonly layerCount: number;
   readonly attentionHeadCount: number;

@@ -11,7 +11,7 @@ const HTTP_PORT = 8000;
 const LOG_LINE_COUNT = 50;
 
 /** The container in which an engine is built. */
-export const BUILD_CONTAINER = 'bge-m3-export-build';
+const BUILD_CONTAINER = 'bge-m3-export-build';
 /** The container that serves a candidate to the fidelity gate. */
 export const GATE_CONTAINER = 'bge-m3-export-gate';
 
@@ -96,12 +96,12 @@ export function dockerRemove(...containers: readonly string[]): string[] {
 }
 
 /** Arguments of `docker` that answer the image's content id, which a tag alone does not pin. */
-export function dockerImageId(image: string): string[] {
+function dockerImageId(image: string): string[] {
   return ['image', 'inspect', '--format', '{{.Id}}', image];
 }
 
 /** Arguments of `docker` that answer where it keeps its images. */
-export function dockerRoot(): string[] {
+function dockerRoot(): string[] {
   return ['info', '--format', '{{.DockerRootDir}}'];
 }
 
@@ -184,7 +184,7 @@ export function describePull(options: {
  * are removed before, its own when it is told to end. Docker keeps a container whose client is
  * gone, and with it the memory of the GPU.
  *
- * @param options.cleanUp what else must not stay when a signal ends the export.
+ * @param options.cleanUp removes what else must not stay when a signal ends the export.
  */
 export async function withContainers<T>(options: {
   readonly work: () => Promise<T>;
@@ -233,7 +233,7 @@ const ADVICE: readonly (readonly [RegExp, string])[] = [
   ],
 ];
 
-/** What can be done about a failure, as ` A sentence.`; nothing when nobody knows. */
+/** What to do about a failure, as ` A sentence.`; empty when it is not a known one. */
 export function adviceFor(output: string): string {
   const advice = ADVICE.find(([words]) => words.test(output))?.[1];
   return advice === undefined ? '' : ` ${advice}`;
@@ -265,15 +265,15 @@ export function trtexecFailure(output: string): string {
 }
 
 /**
- * The line of Triton's log that says why it does not serve: its first error. What follows it only
- * says that a model, then the server, could not be had.
+ * The line of Triton's log that says why it does not serve: its first error. What follows only says
+ * that the model, then the server, did not start.
  */
 export function tritonFailure(log: string): string {
   const lines = linesOf(log);
   const error =
     lines.find((line) => /^E\d{4} /.test(line)) ??
     lines.find((line) => /^(?:ERROR|error): /.test(line));
-  // The time, the process and the line of Triton's source help nobody here.
+  // Without the time, the process and the line of Triton's source.
   return (error ?? lines.at(-1) ?? 'no log').replace(/^E\d{4} [\d:.]+ \d+ (?:\S+:\d+\] )?/, '');
 }
 

@@ -234,10 +234,7 @@ export interface GraphPlaces {
  * @param rename what the tensors found will be called by the time the places are used.
  * @throws ProvisionError listing the outputs when none fits.
  */
-export function findPlaces(
-  graph: Graph,
-  rename: (name: string) => string = (name) => name,
-): GraphPlaces {
+function findPlaces(graph: Graph, rename: (name: string) => string = (name) => name): GraphPlaces {
   const floats = graph.outputs.filter((output) => output.elementType === ELEMENT.float);
   const hidden = choose(
     floats.filter((output) => output.dims?.length === 3 && Number(output.dims[2]) > 1),
@@ -278,7 +275,7 @@ const REDUCE_AXES_INPUT_OPSET = 18;
  * Collects nodes and constants to be added to a graph. Names start with `prefix`, which no tensor
  * of the graph may do: passes run once.
  */
-export class GraphBuilder {
+class GraphBuilder {
   readonly nodes: GraphNode[] = [];
   readonly constants = new Map<string, Tensor>();
   readonly #prefix: string;

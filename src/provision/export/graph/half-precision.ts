@@ -186,7 +186,7 @@ const OTHER_TYPE = new Set(
  * Tells which tensors of a graph hold float32, by following types from inputs and constants through
  * the nodes. Most operators answer in the type of their first input.
  */
-export function inferFloats(graph: Graph): (name: string) => boolean {
+function inferFloats(graph: Graph): (name: string) => boolean {
   const floats = new Set<string>();
   for (const value of [...graph.inputs, ...graph.constants.values()]) {
     if (value.elementType === ELEMENT.float) floats.add(value.name);

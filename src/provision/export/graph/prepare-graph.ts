@@ -48,7 +48,7 @@ export function prepareGraphs(
 }
 
 /** The first version with `LayerNormalization`, which engines keep in float32 as one operation. */
-export const OPSET = 17;
+const OPSET = 17;
 /** The oldest version read. The published BGE-M3 graph is of this age. */
 const OPSET_MIN = 11;
 
@@ -217,7 +217,7 @@ function isVector(tensor: Tensor): boolean {
  *
  * The scale is `√64` for BGE-M3, a power of two, so nothing is rounded anew.
  */
-export function scaleQueries(model: OnnxModel): OnnxModel {
+function scaleQueries(model: OnnxModel): OnnxModel {
   const { nodes, constants } = model.graph;
   const { producer, consumers } = wiringOf(nodes);
   const added = new Map<string, Tensor>();
