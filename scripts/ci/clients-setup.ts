@@ -1,14 +1,14 @@
-/**
- * Makes the Python venv of the clients that the tests call the server with, and of schemathesis.
- * Does nothing, in milliseconds, where the venv stands already. `bun scripts/ci/clients-setup.ts`
- */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ProvisionError } from '../../src/provision/provision-error.ts';
 import { runCommandSync } from '../../src/provision/run-command.ts';
-import { findPython } from '../../src/provision/setup/find-python.ts';
-import { makePinnedVenv } from '../../src/provision/setup/pinned-venv.ts';
+import { findPython, makePinnedVenv } from '../../src/provision/setup/python-venv.ts';
 import { CLIENTS_VENV_DIRECTORY, clientsPython } from '../../src/testing/clients/clients-venv.ts';
+
+/**
+ * Makes the Python venv of the clients that the tests call the server with, and of schemathesis.
+ * Does nothing, in milliseconds, where the venv stands already. `bun scripts/ci/clients-setup.ts`
+ */
 
 /** What the tests use. langchain-huggingface 1.2.1 is the last that takes a server's address. */
 const CLIENTS = [

@@ -1,6 +1,6 @@
 /**
- * Writes `src/tokenizer/xlmr/grapheme-table.ts`: the grapheme cluster classes of every code point,
- * as the reference tokenizer sees them.
+ * Writes `src/tokenizer/compiler/grapheme-table.ts`: the grapheme cluster classes of every code
+ * point, as the reference tokenizer sees them.
  *
  * The reference normalizes per cluster, by the Unicode version that it was built with, which is not
  * the one in this runtime. So each class is asked of the reference itself: a tiny charsmap that
@@ -10,7 +10,7 @@
  * usage: bun scripts/ci/generate-grapheme-table.ts
  */
 import { type Normalizer, precompiled } from '@anush008/tokenizers';
-import { GRAPHEME } from '../../src/tokenizer/xlmr/grapheme-class.ts';
+import { GRAPHEME } from '../../src/tokenizer/xlmr/character-lookup.ts';
 
 /**
  * Combining acute and diaeresis, two bytes each: they extend any cluster and belong to no class but
@@ -114,10 +114,10 @@ for (const word of words) {
   else lines.push(word);
 }
 await Bun.write(
-  new URL('../../src/tokenizer/xlmr/grapheme-table.ts', import.meta.url).pathname,
+  new URL('../../src/tokenizer/compiler/grapheme-table.ts', import.meta.url).pathname,
   `/**
  * Grapheme cluster classes by range, in order: the distance from the previous range's start and the
- * class bits of \`grapheme-class.ts\`, both in base 36. Written by
+ * class bits of \`GRAPHEME\`, both in base 36. Written by
  * \`scripts/ci/generate-grapheme-table.ts\`, from the answers of the reference (Unicode
  * 16.0); not edited by hand.
  */

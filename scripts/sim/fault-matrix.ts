@@ -1,6 +1,7 @@
 /**
  * Runs each fault against a live server under load, once on one endpoint and once on two, and
- * writes what it did to the table in `src/README.md`. Wants root, for a network of its own in which
+ * writes what it did to the table in `src/docs/faults.md`.
+ * Wants root, for a network of its own in which
  * a firewall may drop packets, and `./run.sh test`'s Triton.
  *
  * usage: bun scripts/sim/fault-matrix.ts [--only "part of a name"] [--no-write]
@@ -18,7 +19,7 @@ const { values } = parseArgs({
     inside: { type: 'boolean', default: false },
   },
 });
-const README = join(import.meta.dir, '../../src/README.md');
+const TABLE_FILE = join(import.meta.dir, '../../src/docs/faults.md');
 
 /** How long the load runs before a fault, and a fault lasts, in ms. */
 const BEFORE_MS = 700;
@@ -106,11 +107,12 @@ const table = [
   ...rows,
 ].join('\n');
 if (!values['no-write'] && values.only === '') {
-  const text = await Bun.file(README).text();
+  const text = await Bun.file(TABLE_FILE).text();
   const between = /(<!-- faults -->)[\s\S]*(<!-- \/faults -->)/;
-  if (!between.test(text)) throw new Error('src/README.md has no place for the table of faults');
+  if (!between.test(text))
+    throw new Error('src/docs/faults.md has no place for the table of faults');
   await Bun.write(
-    README,
+    TABLE_FILE,
     text.replace(between, (_, from, to) => `${from}\n${table}\n${to}`),
   );
 }

@@ -1,41 +1,49 @@
 import { APIEncoderError } from './api-encoder-error.ts';
+import type { Cancellation } from './cancellation.ts';
+import { ClientCalls } from './client-calls.ts';
 import {
+  type APIEncoderOptions,
   type CallOptions,
   type EncodeHeadsOptions,
   type EncodeOptions,
   headsOf,
   listOf,
+  type ResolvedOptions,
+  resolveOptions,
   someOf,
   sourceOf,
   type TextSource,
-} from './call-options.ts';
-import type { CallScope } from './call-scope.ts';
-import { ClientCalls } from './client-calls.ts';
-import { type APIEncoderOptions, type ResolvedOptions, resolveOptions } from './client-options.ts';
+} from './client-options.ts';
 import { type EncodeCall, encodeArray, encodeRows, encodeStream } from './encode-call.ts';
-import { type EncodedText, textsOfReply } from './encoded-texts.ts';
-import { fieldOfJson } from './field-of-json.ts';
-import type { Head } from './read-encode-reply.ts';
-import { joinScores, readScores, type ScoreOptions, type TextScores } from './score-call.ts';
+import {
+  fieldOfJson,
+  joinScores,
+  readScores,
+  readTokens,
+  type ScoreOptions,
+  sendTexts,
+  type TextScores,
+  type TextToken,
+  type TokenizeOptions,
+} from './json-calls.ts';
+import { type EncodedText, type Head, textsOfReply } from './read-encode-reply.ts';
 import { checkText } from './split-texts.ts';
-import { sendTexts } from './text-requests.ts';
-import { readTokens, type TextToken, type TokenizeOptions } from './tokenize-call.ts';
 
 export type { APIEncoderErrorCode, ClientErrorCode } from './api-encoder-error.ts';
+export type { ClientClock } from './cancellation.ts';
 export type {
+  APIEncoderOptions,
   CallOptions,
   EncodeHeadsOptions,
   EncodeOptions,
+  EncodeProgress,
+  TextOptions,
   TextSource,
-} from './call-options.ts';
-export type { ClientClock } from './client-clock.ts';
-export type { APIEncoderOptions, TextOptions, TimeoutOptions } from './client-options.ts';
-export type { EncodeProgress } from './encode-call.ts';
-export type { EncodedText } from './encoded-texts.ts';
-export type { Fetch } from './http-try.ts';
-export type { Head, MultiVector, SparseRow } from './read-encode-reply.ts';
-export type { ScoreOptions, TextScores } from './score-call.ts';
-export type { TextToken, TokenizeOptions } from './tokenize-call.ts';
+  TimeoutOptions,
+} from './client-options.ts';
+export type { ScoreOptions, TextScores, TextToken, TokenizeOptions } from './json-calls.ts';
+export type { EncodedText, Head, MultiVector, SparseRow } from './read-encode-reply.ts';
+export type { Fetch } from './transport.ts';
 // The class of what is thrown belongs to the published file: callers ask `instanceof` of it.
 export { APIEncoderError };
 
@@ -59,17 +67,17 @@ export class APIEncoder {
 
   /** Whether the server's process lives. One try: the question is about now. */
   health(options: CallOptions = {}): Promise<{ readonly status: string }> {
-    return this.#calls.run(options, async (scope, resolved) => {
+    return this.#calls.run(options, async (cancellation, resolved) => {
       const once = { ...resolved, retriesMax: 0 };
-      const body = await this.#calls.get('/health', scope, once);
+      const body = await this.#calls.get('/health', cancellation, once);
       return { status: fieldOfJson(body, 'status', 'string') };
     });
   }
 
   /** The length of a dense row. */
   getVectorDim(options: CallOptions = {}): Promise<number> {
-    return this.#calls.run(options, async (scope, resolved) => {
-      const body = await this.#calls.get('/get_vector_dim', scope, resolved);
+    return this.#calls.run(options, async (cancellation, resolved) => {
+      const body = await this.#calls.get('/get_vector_dim', cancellation, resolved);
       return fieldOfJson(body, 'vector_dim', 'number');
     });
   }
@@ -91,10 +99,10 @@ export class APIEncoder {
     texts: string | readonly string[],
     options: EncodeOptions = {},
   ): Promise<Float32Array | Float32Array[]> {
-    return this.#calls.run(options, async (scope, resolved) => {
+    return this.#calls.run(options, async (cancellation, resolved) => {
       const isSingle = typeof texts === 'string';
       const list = listOf(texts);
-      const call = this.#encodeCall(scope, resolved, { ...options, heads: DENSE, isSingle });
+      const call = this.#encodeCall(cancellation, resolved, { ...options, heads: DENSE, isSingle });
       const rows = await encodeRows(call, list);
       return isSingle ? rows[0] : rows;
     });
@@ -108,11 +116,11 @@ export class APIEncoder {
     texts: string | readonly string[],
     options: EncodeHeadsOptions = {},
   ): Promise<EncodedText | EncodedText[]> {
-    return this.#calls.run(options, async (scope, resolved) => {
+    return this.#calls.run(options, async (cancellation, resolved) => {
       const isSingle = typeof texts === 'string';
       const list = listOf(texts);
       const heads = headsOf(options.outputs);
-      const call = this.#encodeCall(scope, resolved, { ...options, heads, isSingle });
+      const call = this.#encodeCall(cancellation, resolved, { ...options, heads, isSingle });
       const encoded: EncodedText[] = new Array(list.length);
       await encodeArray(call, list, (start, reply) => {
         for (const [index, text] of textsOfReply(reply).entries()) encoded[start + index] = text;
@@ -149,12 +157,12 @@ export class APIEncoder {
    * it takes. At least one text.
    */
   score(query: string, texts: readonly string[], options: ScoreOptions = {}): Promise<TextScores> {
-    return this.#calls.run(options, async (scope, resolved) => {
+    return this.#calls.run(options, async (cancellation, resolved) => {
       checkText(query, 'query');
       const { outputs, weights, truncate = resolved.texts.truncate } = options;
       if (outputs !== undefined) headsOf(outputs);
       const call = {
-        ...{ path: '/score', field: 'texts', isSingle: false, read: readScores, scope },
+        ...{ path: '/score', field: 'texts', isSingle: false, read: readScores, cancellation },
         options: resolved,
         limits: resolved.multiVectorLimits,
         fields: { query, outputs, weights, truncate },
@@ -172,10 +180,10 @@ export class APIEncoder {
     texts: string | readonly string[],
     options: TokenizeOptions = {},
   ): Promise<TextToken[] | TextToken[][]> {
-    return this.#calls.run(options, async (scope, resolved) => {
+    return this.#calls.run(options, async (cancellation, resolved) => {
       const isSingle = typeof texts === 'string';
       const call = {
-        ...{ path: '/tokenize', field: 'inputs', isSingle, read: readTokens, scope },
+        ...{ path: '/tokenize', field: 'inputs', isSingle, read: readTokens, cancellation },
         options: resolved,
         limits: resolved.limits,
         fields: { add_special_tokens: options.addSpecialTokens },
@@ -200,23 +208,23 @@ export class APIEncoder {
     itemOf: (text: EncodedText) => Item,
   ): AsyncGenerator<Item, void, undefined> {
     const resolved = this.#calls.resolve(options);
-    const scope = this.#calls.open(options.signal, undefined);
+    const cancellation = this.#calls.open(options.signal, undefined);
     try {
       const heads = headsOf(options.outputs);
-      const call = this.#encodeCall(scope, resolved, { ...options, heads, isSingle: false });
+      const call = this.#encodeCall(cancellation, resolved, { ...options, heads, isSingle: false });
       for await (const reply of encodeStream(call, source)) {
         for (const text of textsOfReply(reply)) {
           yield itemOf(text);
-          scope.signal.throwIfAborted();
+          cancellation.signal.throwIfAborted();
         }
       }
     } finally {
-      this.#calls.shut(scope);
+      this.#calls.shut(cancellation);
     }
   }
 
   #encodeCall(
-    scope: CallScope,
+    cancellation: Cancellation,
     options: ResolvedOptions,
     given: EncodeOptions & { heads: readonly Head[]; isSingle: boolean },
   ): EncodeCall {
@@ -227,10 +235,18 @@ export class APIEncoder {
       inputType: given.inputType ?? inputType,
       batchSize: given.batchSize ?? batchSize,
     };
-    return { options, texts, heads, isSingle, onProgress, scope, send: this.#sender(options) };
+    return {
+      options,
+      texts,
+      heads,
+      isSingle,
+      onProgress,
+      cancellation,
+      send: this.#sender(options),
+    };
   }
 
   #sender(options: ResolvedOptions): EncodeCall['send'] {
-    return (request, scope) => this.#calls.send(options, request, scope);
+    return (request, cancellation) => this.#calls.send(options, request, cancellation);
   }
 }

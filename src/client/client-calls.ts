@@ -1,14 +1,17 @@
 import { APIEncoderError } from './api-encoder-error.ts';
-import type { CallOptions } from './call-options.ts';
-import { type CallScope, openCallScope } from './call-scope.ts';
-import { checkTimeouts, type ResolvedOptions, type TimeoutOptions } from './client-options.ts';
-import type { HttpRequest } from './http-try.ts';
-import { send } from './transport.ts';
+import { type Cancellation, createCancellation } from './cancellation.ts';
+import {
+  type CallOptions,
+  checkTimeouts,
+  type ResolvedOptions,
+  type TimeoutOptions,
+} from './client-options.ts';
+import { type HttpRequest, send } from './transport.ts';
 
 /** The calls that a client has open, and the requests that they are running. */
 export class ClientCalls {
   readonly #options: ResolvedOptions;
-  readonly #scopes = new Set<CallScope>();
+  readonly #cancellations = new Set<Cancellation>();
   readonly #requests = new Set<Promise<unknown>>();
   #isClosed = false;
 
@@ -19,14 +22,14 @@ export class ClientCalls {
   /** Runs one call, from its start to its end. */
   async run<Result>(
     options: CallOptions,
-    work: (scope: CallScope, resolved: ResolvedOptions) => Promise<Result>,
+    work: (cancellation: Cancellation, resolved: ResolvedOptions) => Promise<Result>,
   ): Promise<Result> {
     const resolved = this.resolve(options);
-    const scope = this.open(options.signal, resolved.totalTimeoutMs);
+    const cancellation = this.open(options.signal, resolved.totalTimeoutMs);
     try {
-      return await work(scope, resolved);
+      return await work(cancellation, resolved);
     } finally {
-      this.shut(scope);
+      this.shut(cancellation);
     }
   }
 
@@ -36,31 +39,31 @@ export class ClientCalls {
   }
 
   /**
-   * Whoever opens a scope shuts it.
+   * Registers a call. Whoever opens one shuts it.
    *
    * @throws APIEncoderError CLIENT_CLOSED, or the signal's reason.
    */
-  open(signal: AbortSignal | undefined, totalTimeoutMs: number | undefined): CallScope {
+  open(signal: AbortSignal | undefined, totalTimeoutMs: number | undefined): Cancellation {
     if (this.#isClosed) throw closedError();
     signal?.throwIfAborted();
     const { clock } = this.#options;
-    const scope = openCallScope({ clock, totalTimeoutMs, parent: signal });
-    this.#scopes.add(scope);
-    return scope;
+    const cancellation = createCancellation({ clock, totalTimeoutMs, parent: signal });
+    this.#cancellations.add(cancellation);
+    return cancellation;
   }
 
-  shut(scope: CallScope): void {
-    scope.release();
-    this.#scopes.delete(scope);
+  shut(cancellation: Cancellation): void {
+    cancellation.release();
+    this.#cancellations.delete(cancellation);
   }
 
   /** Sends a request of a call, with its tries. @returns the reply's body; owned by the caller. */
   async send(
     options: ResolvedOptions,
     request: HttpRequest,
-    scope: CallScope,
+    cancellation: Cancellation,
   ): Promise<Uint8Array> {
-    const reply = send(options, request, scope);
+    const reply = send(options, request, cancellation);
     this.#requests.add(reply);
     try {
       return await reply;
@@ -69,15 +72,19 @@ export class ClientCalls {
     }
   }
 
-  get(path: string, scope: CallScope, options: ResolvedOptions): Promise<Uint8Array> {
+  get(path: string, cancellation: Cancellation, options: ResolvedOptions): Promise<Uint8Array> {
     const headers = { ...options.headers, accept: 'application/json' };
-    return this.send(options, { method: 'GET', url: options.baseUrl + path, headers }, scope);
+    return this.send(
+      options,
+      { method: 'GET', url: options.baseUrl + path, headers },
+      cancellation,
+    );
   }
 
   /** Ends every call and refuses further ones. Resolves when no request is running any more. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    for (const scope of this.#scopes) scope.end(closedError());
+    for (const cancellation of this.#cancellations) cancellation.cancel(closedError());
     await Promise.allSettled(this.#requests);
   }
 }

@@ -1,43 +1,34 @@
-import { type CallScope, openCallScope } from './call-scope.ts';
-import type { ResolvedOptions, TextOptions } from './client-options.ts';
-import { createSameModelCheck, RowMatrix } from './encoded-texts.ts';
-import type { HttpRequest } from './http-try.ts';
-import { inCallersWords } from './in-callers-words.ts';
+import { withCallersField } from './api-encoder-error.ts';
+import { type Cancellation, createCancellation } from './cancellation.ts';
+import type { EncodeProgress, ResolvedOptions, TextOptions } from './client-options.ts';
 import { mapInOrder } from './map-in-order.ts';
-import { type EncodeReply, type Head, readEncodeReply } from './read-encode-reply.ts';
+import {
+  createSameModelCheck,
+  type EncodeReply,
+  type Head,
+  RowMatrix,
+  readEncodeReply,
+} from './read-encode-reply.ts';
 import { type SplitLimits, splitTexts, type TextChunk } from './split-texts.ts';
-
-/** How far a call has come. */
-export interface EncodeProgress {
-  /** Texts whose vectors have arrived. */
-  readonly textCountDone: number;
-  /** Texts of the call; undefined for a stream, which nobody has counted. */
-  readonly textCount: number | undefined;
-  /** Time since the call began, in ms. */
-  readonly elapsedMs: number;
-}
+import type { HttpRequest } from './transport.ts';
 
 /** One call that encodes texts, however many requests it takes. */
 export interface EncodeCall {
   readonly options: ResolvedOptions;
   readonly texts: TextOptions;
   readonly heads: readonly Head[];
-  /** The caller gave one text and not an array, and knows it as `text`. */
+  /** The caller gave one text and not an array; errors call it `text`. */
   readonly isSingle: boolean;
   readonly onProgress: ((progress: EncodeProgress) => void) | undefined;
-  readonly scope: CallScope;
-  readonly send: (request: HttpRequest, scope: CallScope) => Promise<Uint8Array>;
+  readonly cancellation: Cancellation;
+  readonly send: (request: HttpRequest, cancellation: Cancellation) => Promise<Uint8Array>;
 }
 
-/**
- * Results that wait for an earlier one or for the consumer, for each request in flight: one being
- * read, one in reserve.
- */
+/** Results held for each request in flight: one that the consumer reads, and one in reserve. */
 const WINDOW_PER_REQUEST = 2;
 
 /**
- * Encodes texts that are all there. Replies are taken as they come; one that is late holds up no
- * other.
+ * Encodes an array of texts. Replies are taken as they come: a late one delays no other.
  *
  * @param take gets each reply and the place of its first text among all.
  */
@@ -49,25 +40,25 @@ export async function encodeArray(
   const report = createProgress(call, texts.length);
   const checkModel = createSameModelCheck();
   const work = async (chunk: TextChunk): Promise<void> => {
-    const reply = await encodeChunk(call, chunk, call.scope);
+    const reply = await encodeChunk(call, chunk, call.cancellation);
     checkModel(reply);
     take(chunk.start, reply);
     report(chunk.texts.length);
   };
   const { concurrency } = call.options;
   const source = splitTexts(texts, limitsOf(call));
-  // The results have been taken already: the window holds nothing, and needs no bound.
+  // `take` already has the results: the window holds nothing, and needs no bound.
   const done = mapInOrder({
     source,
     concurrency,
     windowMax: Infinity,
-    scope: call.scope,
+    cancellation: call.cancellation,
     work,
   });
   for await (const _ of done);
 }
 
-/** Encodes texts that are all there into one matrix, of which the rows are views. */
+/** Encodes an array of texts into one matrix. The rows are views of it. */
 export async function encodeRows(
   call: EncodeCall,
   texts: readonly string[],
@@ -78,20 +69,19 @@ export async function encodeRows(
 }
 
 /**
- * Encodes texts of which nobody knows the count, one reply after the other and in order. What it
- * holds at any time is bounded by `concurrency` and the size of a request, however long the source
- * is.
+ * Encodes a stream of texts, one reply after the other and in order. What it holds at any time is
+ * bounded by `concurrency` and the size of a request, however long the source is.
  */
 export async function* encodeStream(
   call: EncodeCall,
   source: AsyncIterable<string> | Iterable<string>,
 ): AsyncGenerator<EncodeReply, void, undefined> {
-  const { options, scope } = call;
+  const { options, cancellation } = call;
   const { concurrency, clock, totalTimeoutMs } = options;
   const report = createProgress(call, undefined);
   const checkModel = createSameModelCheck();
   const work = async (chunk: TextChunk): Promise<EncodeReply> => {
-    const request = openCallScope({ clock, totalTimeoutMs, parent: scope.signal });
+    const request = createCancellation({ clock, totalTimeoutMs, parent: cancellation.signal });
     try {
       const reply = await encodeChunk(call, chunk, request);
       checkModel(reply);
@@ -106,7 +96,7 @@ export async function* encodeStream(
     source: splitTexts(source, limitsOf(call)),
     concurrency,
     windowMax,
-    scope,
+    cancellation,
     work,
   });
 }
@@ -118,7 +108,7 @@ function limitsOf({ heads, options }: EncodeCall): SplitLimits {
 async function encodeChunk(
   call: EncodeCall,
   chunk: TextChunk,
-  scope: CallScope,
+  cancellation: Cancellation,
 ): Promise<EncodeReply> {
   const { options, texts, heads } = call;
   const isDenseOnly = heads.length === 1 && heads[0] === 'dense';
@@ -130,8 +120,8 @@ async function encodeChunk(
       'content-type': 'application/json',
       accept: 'application/msgpack',
     },
-    // JSON on the way there: the texts are no smaller in msgpack, and every engine writes and reads
-    // JSON natively. The vectors on the way back are what msgpack is for.
+    // The request is JSON: texts are no smaller in msgpack, and every engine writes and reads JSON
+    // natively. The reply is msgpack, for its vectors.
     body: JSON.stringify({
       query: chunk.texts,
       truncate: texts.truncate,
@@ -141,10 +131,10 @@ async function encodeChunk(
     }),
   };
   try {
-    const body = await call.send(request, scope);
+    const body = await call.send(request, cancellation);
     return readEncodeReply(body, { textCount: chunk.texts.length, heads });
   } catch (error) {
-    throw inCallersWords(error, { field: 'query', start: chunk.start, isSingle: call.isSingle });
+    throw withCallersField(error, { field: 'query', start: chunk.start, isSingle: call.isSingle });
   }
 }
 

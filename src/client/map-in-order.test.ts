@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test';
 import { systemClock } from '../base/clock.ts';
 import { seededRandom } from '../testing/seeded-random.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
-import { openCallScope } from './call-scope.ts';
+import { createCancellation } from './cancellation.ts';
 import { mapInOrder } from './map-in-order.ts';
 
 /** Numbers from 0; remembers how many were pulled, and whether it was closed. */
@@ -28,7 +28,7 @@ function endOfTurn(): Promise<void> {
 }
 
 function newScope(clock = new VirtualClock(), totalTimeoutMs?: number) {
-  return openCallScope({ clock, totalTimeoutMs });
+  return createCancellation({ clock, totalTimeoutMs });
 }
 
 describe('mapInOrder', () => {
@@ -55,7 +55,7 @@ describe('mapInOrder', () => {
           });
         });
       };
-      const options = { source, concurrency, windowMax, scope: newScope(clock), work };
+      const options = { source, concurrency, windowMax, cancellation: newScope(clock), work };
       const results: number[] = [];
       const consumed = (async () => {
         for await (const result of mapInOrder(options)) {
@@ -79,7 +79,7 @@ describe('mapInOrder', () => {
     const { source, seen } = countingSource(1000);
     const clock = new VirtualClock();
     const work = async (item: number): Promise<number> => item;
-    const options = { source, concurrency: 2, windowMax: 4, scope: newScope(clock), work };
+    const options = { source, concurrency: 2, windowMax: 4, cancellation: newScope(clock), work };
     const results = mapInOrder(options);
     await results.next();
     await clock.settle();
@@ -91,19 +91,19 @@ describe('mapInOrder', () => {
   });
 
   test('throws the first failure at once, not in its turn, and ends the others', async () => {
-    const scope = newScope();
+    const cancellation = newScope();
     const { source, seen } = countingSource(1000);
     let endedCount = 0;
     const work = (item: number): Promise<number> => {
       if (item === 2) return Promise.reject(new Error('third'));
       return new Promise((_, reject) => {
-        scope.signal.addEventListener('abort', () => {
+        cancellation.signal.addEventListener('abort', () => {
           endedCount++;
-          reject(scope.signal.reason);
+          reject(cancellation.signal.reason);
         });
       });
     };
-    const results = mapInOrder({ source, concurrency: 4, windowMax: 8, scope, work });
+    const results = mapInOrder({ source, concurrency: 4, windowMax: 8, cancellation, work });
     await expect(results.next()).rejects.toThrow('third');
     await results.return();
     expect(endedCount).toBeGreaterThanOrEqual(2);
@@ -116,11 +116,11 @@ describe('mapInOrder', () => {
       yield 1;
       throw new Error('disk');
     }
-    const scope = newScope();
+    const cancellation = newScope();
     const work = async (item: number): Promise<number> => item;
     const seen: number[] = [];
     const consume = async (): Promise<void> => {
-      const options = { source: failing(), concurrency: 1, windowMax: 2, scope, work };
+      const options = { source: failing(), concurrency: 1, windowMax: 2, cancellation, work };
       for await (const result of mapInOrder(options)) seen.push(result);
     };
     await expect(consume()).rejects.toThrow('disk');
@@ -132,32 +132,39 @@ describe('mapInOrder', () => {
       await new Promise(() => undefined);
     }
     const clock = new VirtualClock();
-    const scope = newScope(clock);
+    const cancellation = newScope(clock);
     const work = async (item: number): Promise<number> => item;
-    const results = mapInOrder({ source: stuck(), concurrency: 2, windowMax: 4, scope, work });
+    const results = mapInOrder({
+      source: stuck(),
+      concurrency: 2,
+      windowMax: 4,
+      cancellation,
+      work,
+    });
     expect((await results.next()).value).toBe(1);
     const next = results.next();
-    scope.end(new Error('enough'));
+    cancellation.cancel(new Error('enough'));
     await expect(next).rejects.toThrow('enough');
     expect((await results.next()).done).toBe(true);
   });
 
   test('leaving the loop ends what runs and closes the source before it goes on', async () => {
-    const scope = newScope();
+    const cancellation = newScope();
     const { source, seen } = countingSource(1000);
     let runningCount = 0;
     const work = (item: number): Promise<number> => {
       if (item === 0) return Promise.resolve(item);
       runningCount++;
       return new Promise((_, reject) => {
-        scope.signal.addEventListener('abort', async () => {
+        cancellation.signal.addEventListener('abort', async () => {
           await endOfTurn();
           runningCount--;
-          reject(scope.signal.reason);
+          reject(cancellation.signal.reason);
         });
       });
     };
-    for await (const _ of mapInOrder({ source, concurrency: 3, windowMax: 6, scope, work })) break;
+    for await (const _ of mapInOrder({ source, concurrency: 3, windowMax: 6, cancellation, work }))
+      break;
     expect(runningCount).toBe(0);
     expect(seen.isClosed).toBe(true);
   });

@@ -1,28 +1,26 @@
-import type { CallScope } from './call-scope.ts';
-import { onAbort } from './on-abort.ts';
+import { type Cancellation, onAbort } from './cancellation.ts';
 
 /**
  * Runs `work` over a source that may have no end, some items at a time, and yields the results in
  * the source's order.
  *
- * Two things bound what it holds. At most `concurrency` items are worked on, and at most
- * `windowMax` are begun and not yet taken: a consumer that is slow, or a first item that is, stops
- * the pulling. In between, the pump works on its own, so the next results come in while the
- * consumer is busy with the last ones.
+ * Two bounds limit what it holds. At most `concurrency` items are in work, and at most `windowMax`
+ * are begun and not yet taken. So a slow consumer, or a slow first item, stops the pulling. The
+ * pump runs on its own: the next results come in while the consumer is busy with the last ones.
  *
- * The first failure, of the source or of any work, ends the scope; that reason is thrown at once
- * and not in its turn. When the consumer leaves early, the scope ends too. Nothing of `work` is
- * still running once the generator has returned.
+ * The first failure, of the source or of any work, cancels all of it. Its reason is thrown at once
+ * and not in its turn. A consumer that leaves early cancels too. Nothing of `work` is still running
+ * once the generator has returned.
  */
 export async function* mapInOrder<Item, Result>(options: {
   source: AsyncGenerator<Item, void, undefined>;
   concurrency: number;
   windowMax: number;
-  scope: CallScope;
+  cancellation: Cancellation;
   work: (item: Item) => Promise<Result>;
 }): AsyncGenerator<Result, void, undefined> {
-  const { source, concurrency, windowMax, scope, work } = options;
-  const { signal } = scope;
+  const { source, concurrency, windowMax, cancellation, work } = options;
+  const { signal } = cancellation;
   const bell = createBell();
   const begun: Promise<Result>[] = [];
   let workingCount = 0;
@@ -35,8 +33,8 @@ export async function* mapInOrder<Item, Result>(options: {
       workingCount--;
       bell.ring();
     });
-    // Also marks the promise as handled: when the scope has ended, nobody may come to take it.
-    result.catch(scope.end);
+    // Also marks the promise as handled: after a cancellation nobody may come to take it.
+    result.catch(cancellation.cancel);
     begun.push(result);
     bell.ring();
   };
@@ -57,7 +55,7 @@ export async function* mapInOrder<Item, Result>(options: {
   };
 
   const stopListening = onAbort(signal, bell.ring);
-  pump().catch(scope.end);
+  pump().catch(cancellation.cancel);
   try {
     while (true) {
       signal.throwIfAborted();
@@ -73,7 +71,7 @@ export async function* mapInOrder<Item, Result>(options: {
     }
   } finally {
     stopListening();
-    scope.end(new Error('The consumer left.'));
+    cancellation.cancel(new Error('The consumer left.'));
     await Promise.allSettled(begun);
     // A source that is still being waited for would hold the consumer up until it answers.
     const closed = source.return();

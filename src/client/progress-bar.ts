@@ -1,4 +1,4 @@
-import type { EncodeProgress } from './encode-call.ts';
+import type { EncodeProgress } from './client-options.ts';
 
 /** Where the bar is drawn; `process.stderr` is one. */
 export interface Terminal {

@@ -5,12 +5,12 @@ import type * as Server from '../reply/reply-content.ts';
 import { seededRandom } from '../testing/seeded-random.ts';
 import { HEADS, type Head as ServerHead } from '../vectors/head.ts';
 import { APIEncoderError } from './api-encoder-error.ts';
-import { textsOfReply } from './encoded-texts.ts';
 import {
   type Head,
   type MultiVector,
   readEncodeReply,
   type SparseRow,
+  textsOfReply,
 } from './read-encode-reply.ts';
 
 /** The client knows each head of the server, and no other; the compiler says so if not. */

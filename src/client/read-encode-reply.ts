@@ -1,5 +1,5 @@
 import { Unpackr } from 'msgpackr/unpack';
-import { APIEncoderError } from './api-encoder-error.ts';
+import { APIEncoderError, replyInvalid } from './api-encoder-error.ts';
 
 /**
  * A head of the model: one kind of vector that it computes for a text. The published package holds
@@ -39,8 +39,8 @@ export interface EncodeReply {
 const unpackr = new Unpackr({ useRecords: false });
 
 /**
- * Reads a msgpack reply of `/encode` to an array of texts, and checks every count and length in it:
- * a row that went to the wrong text shows nowhere else.
+ * Reads a msgpack reply of `/encode` to an array of texts, and checks every count and length in it.
+ * Nothing else shows that a row went to the wrong text.
  *
  * @param body borrowed; `dense` of the result is a view of it, the other arrays are copies.
  * @throws APIEncoderError CLIENT_REPLY_INVALID.
@@ -53,10 +53,11 @@ export function readEncodeReply(
   const fields = unpackMap(body);
   const { model, dim, tokens, truncated } = fields;
   const isDimension = typeof dim === 'number' && Number.isInteger(dim) && dim > 0;
-  if (typeof model !== 'string' || !isDimension) throw broken('it names no model or dimension');
+  if (typeof model !== 'string' || !isDimension)
+    throw replyInvalid('it names no model or dimension');
   const each = (value: unknown, name: string): readonly unknown[] => {
     if (Array.isArray(value) && value.length === textCount) return value;
-    throw broken(`its ${name} are not one for each of the ${textCount} texts`);
+    throw replyInvalid(`its ${name} are not one for each of the ${textCount} texts`);
   };
   const has = (head: Head): boolean => heads.includes(head);
   return {
@@ -81,14 +82,14 @@ function unpackMap(body: Uint8Array): Fields {
   try {
     unpacked = unpackr.unpack(body);
   } catch (cause) {
-    throw broken('it is not msgpack', cause);
+    throw replyInvalid('it is not msgpack', cause);
   }
   return mapOf(unpacked);
 }
 
 function mapOf(value: unknown): Fields {
   if (typeof value === 'object' && value !== null) return value as Fields;
-  throw broken('a map is missing');
+  throw replyInvalid('a map is missing');
 }
 
 function readSparse(value: unknown): SparseRow {
@@ -105,17 +106,17 @@ function readMultiVector(value: unknown, dimension: number): MultiVector {
   return { tokenCount, data: floatsOf(bytes) };
 }
 
-/** The length of an axis as the block gives it; `bytesOf` holds the bytes against it. */
+/** The length of an axis as the block gives it. `bytesOf` checks the bytes against it. */
 function lengthOf(block: unknown, axis: number): number {
   const { shape } = mapOf(block);
   const length: unknown = Array.isArray(shape) ? shape[axis] : undefined;
   if (typeof length === 'number' && Number.isInteger(length) && length >= 0) return length;
-  throw broken('an array has no shape');
+  throw replyInvalid('an array has no shape');
 }
 
 function countOf(value: unknown): number {
   if (typeof value === 'number') return value;
-  throw broken('a token count is no number');
+  throw replyInvalid('a token count is no number');
 }
 
 /** The bytes of an array that must have this type and shape. */
@@ -128,14 +129,14 @@ function bytesOf(
   const isShape = Array.isArray(shape) && String(shape) === String(expected.shape);
   if (dtype === expected.dtype && isShape && data instanceof Uint8Array) {
     if (data.byteLength === byteCount) return data;
-    throw broken(`an array has ${data.byteLength} bytes instead of ${byteCount}`);
+    throw replyInvalid(`an array has ${data.byteLength} bytes instead of ${byteCount}`);
   }
   const wanted = `${expected.dtype} [${expected.shape.join(', ')}]`;
-  throw broken(`an array is ${String(dtype)} [${String(shape)}] instead of ${wanted}`);
+  throw replyInvalid(`an array is ${String(dtype)} [${String(shape)}] instead of ${wanted}`);
 }
 
 /**
- * Floats in memory of their own: in the body they may start at any byte, and would keep all of it
+ * A copy of floats. In the body they may start at any byte, and a view would keep the whole body
  * alive.
  */
 function floatsOf(bytes: Uint8Array): Float32Array {
@@ -148,7 +149,85 @@ function copyOf(bytes: Uint8Array): ArrayBuffer {
   return copy.buffer;
 }
 
-function broken(problem: string, cause?: unknown): APIEncoderError {
-  const message = `The reply is not what was asked for: ${problem}.`;
-  return new APIEncoderError('CLIENT_REPLY_INVALID', message, { cause });
+/** Everything that the server says of one text. */
+export interface EncodedText {
+  /** The model that made the vectors. */
+  readonly model: string;
+  /** Tokens before truncation, special tokens included. */
+  readonly tokenCount: number;
+  /** Whether the model saw only the beginning of the text. */
+  readonly truncated: boolean;
+  /** `[dimension]` float32; present when it was asked for. */
+  readonly dense?: Float32Array;
+  readonly sparse?: SparseRow;
+  readonly multiVector?: MultiVector;
+}
+
+/** The dense rows of a call, all in one block of memory. */
+export class RowMatrix {
+  readonly #textCount: number;
+  #dimension = 0;
+  #bytes = new Uint8Array();
+
+  constructor(textCount: number) {
+    this.#textCount = textCount;
+  }
+
+  /**
+   * Copies a reply's rows to their place, which also aligns them. The first reply gives the length
+   * of rows.
+   */
+  place(start: number, { dense, dimension }: EncodeReply): void {
+    if (dense === undefined) return;
+    if (this.#dimension === 0) {
+      this.#dimension = dimension;
+      this.#bytes = new Uint8Array(this.#textCount * dimension * 4);
+    }
+    this.#bytes.set(dense, start * dimension * 4);
+  }
+
+  /** One view of the matrix for each text. The matrix lives as long as any of them. */
+  rows(): Float32Array[] {
+    const dimension = this.#dimension;
+    const { buffer } = this.#bytes;
+    return Array.from(
+      { length: this.#textCount },
+      (_, index) => new Float32Array(buffer, index * dimension * 4, dimension),
+    );
+  }
+}
+
+/** The texts of one reply; their dense rows are views of one matrix. */
+export function textsOfReply(reply: EncodeReply): EncodedText[] {
+  const { model, tokenCounts, truncated, sparse, multiVectors } = reply;
+  const matrix = new RowMatrix(tokenCounts.length);
+  matrix.place(0, reply);
+  const rows = reply.dense === undefined ? undefined : matrix.rows();
+  return tokenCounts.map((tokenCount, index) => ({
+    model,
+    tokenCount,
+    truncated: truncated[index],
+    ...(rows === undefined ? {} : { dense: rows[index] }),
+    ...(sparse === undefined ? {} : { sparse: sparse[index] }),
+    ...(multiVectors === undefined ? {} : { multiVector: multiVectors[index] }),
+  }));
+}
+
+/**
+ * Makes a check that all replies of a call come from one model. Behind a balancer two servers may
+ * differ, for example during a rollout, and vectors of two models must not be mixed.
+ *
+ * @returns throws APIEncoderError CLIENT_REPLY_INVALID.
+ */
+export function createSameModelCheck(): (reply: EncodeReply) => void {
+  let first: EncodeReply | undefined;
+  return (reply) => {
+    first ??= reply;
+    if (first.model === reply.model && first.dimension === reply.dimension) return;
+    throw new APIEncoderError(
+      'CLIENT_REPLY_INVALID',
+      `The replies come from two models, ${first.model} (${first.dimension} dimensions) and ` +
+        `${reply.model} (${reply.dimension}); their vectors do not mix.`,
+    );
+  };
 }

@@ -16,8 +16,8 @@ export interface TextChunk {
 }
 
 /**
- * Cuts texts into requests, in order, each as full as it may be. It pulls a text only when it is
- * asked for a chunk, and yields a chunk as soon as the next text does not fit.
+ * Splits texts into requests, in order, each as full as the limits allow. It pulls texts only when
+ * it is asked for a chunk, and yields a chunk as soon as the next text does not fit.
  *
  * @throws APIEncoderError of `checkText`, when it comes to a text that is none.
  */

@@ -12,6 +12,8 @@ export interface CommandResult {
 /** What a command is started with, where it is not the process's own. */
 export interface CommandOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /** The folder that it runs in. */
+  readonly cwd?: string;
   /** The command is ended after this long. */
   readonly timeoutMs?: number;
 }
@@ -27,12 +29,13 @@ const OUTPUT_CHARACTERS_MAX = 4_000_000;
  */
 export async function runCommand(
   argv: readonly string[],
-  { env, timeoutMs }: CommandOptions = {},
+  { env, cwd, timeoutMs }: CommandOptions = {},
 ): Promise<CommandResult> {
   let child: Bun.Subprocess<'ignore', 'pipe', 'pipe'>;
   try {
     child = Bun.spawn([...argv], {
       ...(env && { env }),
+      ...(cwd && { cwd }),
       ...(timeoutMs && { timeout: timeoutMs }),
       ...{ stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' },
     });

@@ -1,6 +1,6 @@
 import { invariant } from '../base/invariant.ts';
-import { base64OfRow } from './base64.ts';
 import { FLOAT32_JSON_BYTES_MAX, writeFloat32Json } from './float32-json.ts';
+import { base64OfRow } from './row-bytes.ts';
 
 /**
  * A buffer up to this size is kept for the next reply: room for 200 rows of 1,024 values, counted
@@ -9,9 +9,7 @@ import { FLOAT32_JSON_BYTES_MAX, writeFloat32Json } from './float32-json.ts';
 const KEPT_BYTES_MAX = 1 << 22;
 const FIRST_BYTES = 1 << 16;
 
-/**
- * Longest text that is written byte by byte; above it, the call into the engine's own encoder pays.
- */
+/** Longest text that is written byte by byte. Above it the engine's encoder is faster. */
 const SHORT_CHARS_MAX = 32;
 
 const NO_ASCII = 'JSON source that is written as ASCII must be ASCII.';
@@ -19,8 +17,8 @@ const NO_ASCII = 'JSON source that is written as ASCII must be ASCII.';
 const encoder = new TextEncoder();
 
 /**
- * JSON as it grows, in bytes. Its parts follow one another without anything in between; the caller
- * writes the commas.
+ * Writes JSON as bytes. Parts follow one another without anything in between: the caller writes the
+ * commas.
  */
 export class ByteWriter {
   #bytes = new Uint8Array(FIRST_BYTES);

@@ -1,8 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { ServerError } from '../base/errors.ts';
 import { seededRandom } from '../testing/seeded-random.ts';
-import { decodeJsonBody } from './decode-json.ts';
-import { findJsonFault } from './json-fault.ts';
+import { decodeJsonBody, findDepthFault, findJsonFault, JSON_DEPTH_MAX } from './decode-json.ts';
 
 const encoder = new TextEncoder();
 
@@ -134,3 +133,39 @@ function parses(source: string): boolean {
     return false;
   }
 }
+
+/**
+ * Faults that were planted in the code by hand, and that these caught: brackets counted inside
+ * strings; a quote behind an even number of backslashes that is skipped; a level that is closed and
+ * still counted.
+ */
+
+const depthFaultOf = (json: string): number => findDepthFault(Buffer.from(json));
+
+const nested = (depth: number): string => '['.repeat(depth) + ']'.repeat(depth);
+
+describe('nesting', () => {
+  test('is allowed to the limit and named by its byte beyond', () => {
+    expect(depthFaultOf(nested(JSON_DEPTH_MAX))).toBe(-1);
+    expect(depthFaultOf(nested(JSON_DEPTH_MAX + 1))).toBe(JSON_DEPTH_MAX);
+    expect(depthFaultOf(`{"a":${'{"a":'.repeat(40)}`)).toBe(5 * JSON_DEPTH_MAX);
+  });
+
+  test('many levels one after the other are not deep', () => {
+    expect(depthFaultOf(`[${'[],{},'.repeat(1000)}1]`)).toBe(-1);
+  });
+
+  test('what stands in strings is text', () => {
+    expect(depthFaultOf(JSON.stringify('['.repeat(1000)))).toBe(-1);
+    expect(depthFaultOf(JSON.stringify([`"${'['.repeat(100)}\\"`, '\\', '['.repeat(100)]))).toBe(
+      -1,
+    );
+    expect(depthFaultOf(`["\\\\",${nested(JSON_DEPTH_MAX)}]`)).toBe(6 + JSON_DEPTH_MAX - 1);
+    expect(depthFaultOf('"never closed [[[')).toBe(-1);
+  });
+
+  test('a body too deep is malformed, and no parser sees it', () => {
+    const body = Buffer.from(`{"query":${nested(5_000_000)}}`);
+    expect(() => decodeJsonBody(body)).toThrow('nested deeper than 32 levels');
+  });
+});

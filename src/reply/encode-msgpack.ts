@@ -1,7 +1,7 @@
-import { MsgpackWriter } from './msgpack-writer.ts';
+import { invariant } from '../base/invariant.ts';
 import type { EncodedReply, EncodeReply, MultiVector, SparseRow } from './reply-content.ts';
 import type { ReplyDtype } from './reply-format.ts';
-import { blockOf, type NumberBlock } from './row-bytes.ts';
+import { blockOf, bytesOfBlock, copyBlock, type NumberBlock } from './row-bytes.ts';
 
 /** How an array of numbers looks inside the msgpack. */
 export interface MsgpackShape {
@@ -14,7 +14,7 @@ export interface MsgpackShape {
   readonly dtype: ReplyDtype;
 }
 
-/** Room for a usual reply's frame. One is enough: a reply is written before the next begins. */
+/** Room for a usual reply's frame. All replies share it: each is written before the next begins. */
 const FRAME = new Uint8Array(4096);
 
 /**
@@ -134,4 +134,150 @@ function writeLengths(writer: MsgpackWriter, lengths: readonly number[]): void {
 function dtypeOf({ arrays, asFloat16 }: NumberBlock): string {
   if (asFloat16) return '<f2';
   return arrays[0] instanceof Int32Array ? '<i4' : '<f4';
+}
+
+/**
+ * The longest binary of msgpack, 2^32 - 1 bytes. The limit of texts a request keeps replies far
+ * below it.
+ */
+const BINARY_BYTES_MAX = 2 ** 32 - 1;
+
+/** Longest part of a frame that is copied byte by byte. */
+const LOOP_BYTES_MAX = 128;
+
+const encoder = new TextEncoder();
+
+/**
+ * Writes a msgpack document (https://github.com/msgpack/msgpack/blob/master/spec.md). The frame,
+ * which is everything but the blocks, is gathered in a small buffer. Then the size is known, and
+ * each block is copied once, to its place in a document of exactly that size.
+ */
+export class MsgpackWriter {
+  #frame: Uint8Array;
+  #length = 0;
+  /** Blocks, and after how many bytes of the frame each of them stands. */
+  readonly #blocks: { readonly block: NumberBlock; readonly after: number }[] = [];
+  #blockBytes = 0;
+
+  /**
+   * @param frame buffer for the frame; borrowed. A larger one is made when it is too small.
+   */
+  constructor(frame: Uint8Array) {
+    this.#frame = frame;
+  }
+
+  mapHeader(count: number): void {
+    invariant(count < 16, 'A reply has no map of 16 members.');
+    this.#put(0x80 | count, 0, 0);
+  }
+
+  arrayHeader(count: number): void {
+    if (count < 16) this.#put(0x90 | count, 0, 0);
+    else if (count < 0x10000) this.#put(0xdc, 2, count);
+    else this.#put(0xdd, 4, count);
+  }
+
+  /** An integer from 0 to 2^32 - 1. */
+  unsigned(value: number): void {
+    invariant(value >>> 0 === value, 'A count must be an unsigned integer of 32 bits.');
+    if (value < 0x80) this.#put(value, 0, 0);
+    else if (value < 0x100) this.#put(0xcc, 1, value);
+    else if (value < 0x10000) this.#put(0xcd, 2, value);
+    else this.#put(0xce, 4, value);
+  }
+
+  boolean(value: boolean): void {
+    this.#put(value ? 0xc3 : 0xc2, 0, 0);
+  }
+
+  /** A string. */
+  text(value: string): void {
+    if (value.length < 32 && this.#putShortAscii(0xa0 | value.length, value)) return;
+    const bytes = encoder.encode(value);
+    if (bytes.length < 32) this.#put(0xa0 | bytes.length, 0, 0);
+    else if (bytes.length < 0x100) this.#put(0xd9, 1, bytes.length);
+    else this.#put(0xda, 2, bytes.length);
+    invariant(bytes.length < 0x10000, 'A reply has no string of 64 kB.');
+    this.#append(bytes);
+  }
+
+  /** A short text as binary. */
+  binaryText(value: string): void {
+    this.#put(0xc4, 0, 0);
+    const isKey = value.length < 0x80 && this.#putShortAscii(value.length, value);
+    invariant(isKey, 'A binary text is a key: short, and ASCII.');
+  }
+
+  /** Numbers as binary. Their arrays are borrowed until `take`. */
+  block(block: NumberBlock): void {
+    const bytes = bytesOfBlock(block);
+    invariant(bytes <= BINARY_BYTES_MAX, 'A block must have a length of 32 bits.');
+    if (bytes < 0x100) this.#put(0xc4, 1, bytes);
+    else if (bytes < 0x10000) this.#put(0xc5, 2, bytes);
+    else this.#put(0xc6, 4, bytes);
+    this.#blocks.push({ block, after: this.#length });
+    this.#blockBytes += bytes;
+  }
+
+  /** The document; owned by the caller. The writer is spent. */
+  take(): Uint8Array<ArrayBuffer> {
+    const document = new Uint8Array(this.#length + this.#blockBytes);
+    let offset = 0;
+    let framed = 0;
+    for (const { block, after } of this.#blocks) {
+      this.#copyFrame(framed, after, document, offset);
+      offset = copyBlock(document, offset + after - framed, block);
+      framed = after;
+    }
+    this.#copyFrame(framed, this.#length, document, offset);
+    invariant(
+      offset + this.#length - framed === document.length,
+      'A document must be as long as its parts.',
+    );
+    return document;
+  }
+
+  /** Two blocks are some dozen bytes apart: a view of those costs more than this loop. */
+  #copyFrame(from: number, to: number, document: Uint8Array, offset: number): void {
+    if (to - from > LOOP_BYTES_MAX) document.set(this.#frame.subarray(from, to), offset);
+    else for (let at = from; at < to; at++) document[offset + at - from] = this.#frame[at];
+  }
+
+  /** A first byte, then `value` in `width` bytes, big-endian. */
+  #put(first: number, width: number, value: number): void {
+    this.#reserve(1 + width);
+    this.#frame[this.#length++] = first;
+    for (let shift = (width - 1) * 8; shift >= 0; shift -= 8) {
+      this.#frame[this.#length++] = (value >>> shift) & 0xff;
+    }
+  }
+
+  /**
+   * A first byte, then a text in ASCII. @returns false, and writes nothing, when it is not ASCII.
+   * Nearly all texts are keys, for which a call of the encoder costs more than this loop.
+   */
+  #putShortAscii(first: number, text: string): boolean {
+    this.#reserve(1 + text.length);
+    for (let index = 0; index < text.length; index++) {
+      const code = text.charCodeAt(index);
+      if (code >= 0x80) return false;
+      this.#frame[this.#length + 1 + index] = code;
+    }
+    this.#frame[this.#length] = first;
+    this.#length += 1 + text.length;
+    return true;
+  }
+
+  #append(bytes: Uint8Array): void {
+    this.#reserve(bytes.length);
+    this.#frame.set(bytes, this.#length);
+    this.#length += bytes.length;
+  }
+
+  #reserve(bytes: number): void {
+    if (this.#length + bytes <= this.#frame.length) return;
+    const grown = new Uint8Array(Math.max(this.#frame.length * 2, this.#length + bytes));
+    grown.set(this.#frame);
+    this.#frame = grown;
+  }
 }

@@ -1,8 +1,17 @@
-import { expect, test } from 'bun:test';
+import { describe, expect, test } from 'bun:test';
 import { ServerError } from '../base/errors.ts';
 import { InvariantError } from '../base/invariant.ts';
-import { denseOf, replyOf, rowsOf, singleOf, vectorOf } from '../testing/reply-fixtures.ts';
-import { checkFormatCarries, encodeReply } from './encode-reply.ts';
+import {
+  denseOf,
+  floatsIn,
+  halvesIn,
+  joined,
+  replyOf,
+  rowsOf,
+  singleOf,
+  vectorOf,
+} from '../testing/reply-fixtures.ts';
+import { checkFormatCarries, encodeRawReply, encodeReply } from './encode-reply.ts';
 import type { EncodeReply } from './reply-content.ts';
 import {
   JSON_BASE64_FORMAT,
@@ -67,4 +76,45 @@ test('raw bytes carry nothing but the dense head', () => {
     expect(() => checkFormatCarries(raw, { ...heads, ...other })).toThrow(ServerError);
   }
   expect(() => encodeReply(replyOf(2, 2), raw)).toThrow('dense vectors only');
+});
+
+describe('encodeRawReply', () => {
+  test.each([1, 2, 5])('%p rows', (textCount) => {
+    const reply = denseOf(textCount, 6);
+    const { body, contentType, headers } = encodeRawReply(reply, 'float32');
+    expect(floatsIn(body)).toEqual(joined(reply.rows));
+    expect(contentType).toBe('application/octet-stream');
+    expect(headers).toEqual({
+      'x-embedding-shape': `${textCount},6`,
+      'x-embedding-dtype': 'float32',
+      'x-model': 'BAAI/bge-m3',
+      'x-tokens': reply.tokenCounts.join(','),
+      'x-truncated': ['0', '1', '0', '0', '1'].slice(0, textCount).join(','),
+    });
+  });
+
+  test('float16', () => {
+    const reply = denseOf(3, 5);
+    const { body, headers } = encodeRawReply(reply, 'float16');
+    expect(halvesIn(body)).toEqual(Float16Array.from(joined(reply.rows)));
+    expect(headers?.['x-embedding-dtype']).toBe('float16');
+  });
+
+  test('lists stay out of the headers of a large reply', () => {
+    expect(Object.keys(encodeRawReply(denseOf(512, 1), 'float32').headers ?? {})).toContain(
+      'x-tokens',
+    );
+    expect(Object.keys(encodeRawReply(denseOf(513, 1), 'float32').headers ?? {})).toEqual([
+      'x-embedding-shape',
+      'x-embedding-dtype',
+      'x-model',
+    ]);
+  });
+
+  test('a header carries any name', () => {
+    const model = 'модель 100%\n\ud800';
+    const name = encodeRawReply({ ...singleOf(1), model }, 'float32').headers?.['x-model'] ?? '';
+    expect(new Headers({ name }).get('name')).toBe(name);
+    expect(decodeURIComponent(name)).toBe('модель 100%\n\ufffd');
+  });
 });

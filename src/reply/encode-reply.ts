@@ -2,9 +2,9 @@ import { ServerError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
 import { encodeJsonReply } from './encode-json.ts';
 import { encodeMsgpackReply } from './encode-msgpack.ts';
-import { encodeRawReply } from './encode-raw.ts';
 import type { EncodedReply, EncodeReply } from './reply-content.ts';
-import type { ReplyFormat } from './reply-format.ts';
+import type { ReplyDtype, ReplyFormat } from './reply-format.ts';
+import { blockOf, bytesOfBlock, copyBlock } from './row-bytes.ts';
 
 /**
  * Turns a reply to bytes. Checks that the parts fit one another, as the last stage before the
@@ -33,8 +33,8 @@ export function encodeReply(reply: EncodeReply, format: ReplyFormat): EncodedRep
 }
 
 /**
- * Raw bytes carry the dense rows and nothing else. To be called before the work, so that nothing is
- * computed in vain.
+ * Raw bytes carry the dense rows and nothing else. Called before the work, so that nothing is
+ * computed that cannot be sent.
  *
  * @throws ServerError `EMB_ACCEPT_UNSUPPORTED`.
  */
@@ -53,7 +53,8 @@ export function checkFormatCarries(
 }
 
 /**
- * A row that went to the wrong text would show here last, as a count or a length that does not fit.
+ * The last place where a row that went to the wrong text shows, as a count or length that does not
+ * fit.
  */
 function checkReply(reply: EncodeReply): void {
   const { rows, tokenCounts, truncated, sparse, multiVectors, dimension } = reply;
@@ -80,4 +81,41 @@ function checkReply(reply: EncodeReply): void {
       invariant(data.length === tokenCount * dimension, 'A multi-vector has a row for each token.');
     }
   }
+}
+
+/**
+ * Headers list counts and flags for up to this many texts. A count of at most 8,192 tokens takes 5
+ * bytes with its comma, and 512 × 5 = 2.5 kB. Node's clients take 16 kB for all headers.
+ */
+const LISTED_TEXTS_MAX = 512;
+
+/**
+ * The dense rows alone, little-endian, row after row; what describes them is in headers:
+ * `x-embedding-shape: texts,dimension`, `x-embedding-dtype`, `x-model`, and, for up to 512 texts,
+ * `x-tokens: 7,12` and `x-truncated: 0,1` with one element a text. For more texts both lists are
+ * left out, never cut.
+ */
+export function encodeRawReply(reply: EncodeReply, dtype: ReplyDtype): EncodedReply {
+  invariant(reply.rows !== undefined, 'A raw reply needs dense rows.');
+  const block = blockOf(reply.rows, dtype);
+  const body = new Uint8Array(bytesOfBlock(block));
+  copyBlock(body, 0, block);
+  const headers: Record<string, string> = {
+    'x-embedding-shape': `${reply.rows.length},${reply.dimension}`,
+    'x-embedding-dtype': dtype,
+    'x-model': headerTextOf(reply.model),
+  };
+  if (reply.rows.length <= LISTED_TEXTS_MAX) {
+    headers['x-tokens'] = reply.tokenCounts.join(',');
+    headers['x-truncated'] = reply.truncated.map((flag) => (flag ? '1' : '0')).join(',');
+  }
+  return { body, contentType: 'application/octet-stream', headers };
+}
+
+/**
+ * A header carries printable ASCII only; anything else in a model's name is percent-encoded, as is
+ * `%` itself.
+ */
+function headerTextOf(text: string): string {
+  return text.replace(/[^ -$&-~]+/gu, (part) => encodeURIComponent(part.toWellFormed()));
 }

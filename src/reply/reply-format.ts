@@ -36,9 +36,10 @@ const KNOWN =
 const SHOWN_CHARS_MAX = 160;
 
 /**
- * Chooses the reply's format from an `Accept` header (RFC 9110, 12.5.1). A format has the q of the
- * most specific range that matches it; the highest wins. Among equals the one that is named, then
- * the earlier; a wildcard means JSON, then msgpack, then raw bytes, of what is not named beside it.
+ * Chooses the reply's format from an `Accept` header (RFC 9110, 12.5.1). A format has the weight q
+ * of the most specific range that matches it, and the highest q wins. Among equal weights a named
+ * format wins over a wildcard, then the earlier one. A wildcard means the first of JSON, msgpack
+ * and raw bytes that is not named beside it.
  *
  * @throws ServerError `EMB_ACCEPT_UNSUPPORTED` when no range names a format that we know.
  */
@@ -76,7 +77,7 @@ function negotiateRanges(accept: string): ReplyFormat {
     const format = formatOf(range);
     return format === undefined ? [] : { format, quality: range.quality };
   });
-  // All of ours are of type application: the wider range says nothing beside the narrower.
+  // All formats are of type application: beside `application/*` the range `*/*` says nothing.
   const wildcard = lastOf(ranges, 'application/*') ?? lastOf(ranges, '*/*');
   const unnamed = OWN_FORMATS.find(
     (own) => !named.some(({ format }) => Bun.deepEquals(format, own)),
@@ -150,8 +151,7 @@ function parseRange(part: string): MediaRange | undefined {
 }
 
 /**
- * A q that is no weight counts as absent: the header is advice, and its sender meant to have the
- * format.
+ * An invalid q counts as absent: the header is advice, and its sender asked for the format.
  */
 function parseQuality(q = '1'): number {
   return /^(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)$/.test(q) ? Number(q) : 1;

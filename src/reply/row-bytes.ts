@@ -1,8 +1,7 @@
 import { invariant } from '../base/invariant.ts';
-import { float16Of } from './float16.ts';
 import type { ReplyDtype } from './reply-format.ts';
 
-// Float32Array and Int32Array lie in the machine's byte order, and every format here is
+// Float32Array and Int32Array have the machine's byte order, and every format here is
 // little-endian.
 invariant(
   new Uint8Array(Uint32Array.of(1).buffer)[0] === 1,
@@ -29,9 +28,9 @@ export function bytesOfBlock({ arrays, asFloat16 }: NumberBlock): number {
 }
 
 /**
- * Copies a block's numbers to `target`, little-endian, array after array. This is the one copy
- * between a backend's rows and the socket. Rows that lie one after the other in the same buffer go
- * in one move.
+ * Copies a block's numbers to `target`, little-endian, array after array. It is the only copy
+ * between a backend's rows and the socket. Rows that are adjacent in one buffer are copied in one
+ * call.
  *
  * @returns the offset after the last byte.
  */
@@ -52,7 +51,7 @@ export function copyBlock(target: Uint8Array, offset: number, block: NumberBlock
       next = arrays[index];
     }
     if (asFloat16) {
-      // Converted beside the reply, as a block may start at an odd byte.
+      // Converted outside the reply: a block may start at an odd byte.
       const halves = float16Of(new Float32Array(first.buffer, first.byteOffset, bytes / 4));
       target.set(new Uint8Array(halves.buffer), offset);
       offset += halves.byteLength;
@@ -62,4 +61,28 @@ export function copyBlock(target: Uint8Array, offset: number, block: NumberBlock
     }
   }
   return offset;
+}
+
+/**
+ * Converts float32 to float16 by IEEE 754: rounding to nearest, ties to even; overflow becomes
+ * infinity and NaN stays NaN. The engine is as fast as a loop of ours over the bit patterns (3 µs
+ * for 1,024 values of a unit vector, 2 cores, Bun 1.4.5). The test holds each of its roundings
+ * against another implementation.
+ *
+ * @param values borrowed.
+ * @returns a copy of `values.length` numbers; owned by the caller.
+ */
+export function float16Of(values: Float32Array): Float16Array<ArrayBuffer> {
+  const halves = new Float16Array(values.length);
+  halves.set(values);
+  return halves;
+}
+
+/**
+ * Base64 of a row's bytes, little-endian float32, as OpenAI's clients ask for it.
+ *
+ * @param row borrowed, and read in place.
+ */
+export function base64OfRow(row: Float32Array): string {
+  return Buffer.from(row.buffer, row.byteOffset, row.byteLength).toString('base64');
 }

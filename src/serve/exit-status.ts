@@ -1,7 +1,7 @@
 import { ConfigError } from '../config/config.ts';
 import { ManifestError } from '../model/manifest.ts';
 
-/** Exit statuses, as `src/README.md` lists them. */
+/** Exit statuses, as `src/docs/faults.md` lists them. */
 export const EXIT = { drained: 0, settings: 2, port: 3, backend: 4, killed: 130 } as const;
 
 /** Says why, and ends the process. */

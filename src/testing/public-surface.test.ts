@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { withTables } from '../../scripts/ci/readme-tables.ts';
 import { ERRORS } from '../base/errors.ts';
 import * as client from '../client/api-encoder.ts';
 import { SETTINGS } from '../config/config.ts';
@@ -75,16 +74,6 @@ describe('the public surface', () => {
 });
 
 describe('the README', () => {
-  test('has the settings and the error codes that the code has: bun scripts/ci/readme-tables.ts', () => {
-    expect(README).toBe(withTables(README));
-  });
-
-  test('the tables are noticed when they differ', () => {
-    const faulty = README.replace('`EMB_QUEUE_FULL`', '`EMB_QUEUE_FILLED`');
-    expect(withTables(faulty)).not.toBe(faulty);
-    expect(() => withTables('no markers')).toThrow('settings');
-  });
-
   test('names every route that a caller may use', () => {
     const documented = ['/encode', '/health', '/ready', '/get_vector_dim', '/info', '/swagger'];
     expect(documented.filter((path) => !README.includes(path))).toEqual([]);

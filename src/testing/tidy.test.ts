@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'bun:test';
-import { importCycles, unusedFiles, wrongImports } from './tidy/import-rules.ts';
+import {
+  filesBelowFloor,
+  importCycles,
+  importsOfScripts,
+  unusedFiles,
+  wrongImports,
+} from './tidy/import-rules.ts';
 import { RULES } from './tidy/rules.ts';
 import { readSourceTree, type SourceFile } from './tidy/source-tree.ts';
 
@@ -35,16 +41,43 @@ describe('imports', () => {
     const planted = [
       file('src/base/a.ts', '../http/b.ts'),
       file('src/client/c.ts', '../config.ts'),
+      file('src/serve/d.ts', '../../scripts/ci/e.ts'),
     ];
-    expect(wrongImports(planted)).toHaveLength(2);
+    expect(wrongImports(planted)).toHaveLength(3);
     expect(wrongImports([file('src/client/c.ts', '../base/errors.ts')])).toEqual([]);
     expect(wrongImports(FILES)).toEqual([]);
   });
 
+  test('never lead from src to scripts, tests included', () => {
+    expect(importsOfScripts([file('src/base/a.test.ts', '../../scripts/b.ts')])).toEqual([
+      'src/base/a.test.ts -> scripts/b.ts',
+    ]);
+    expect(importsOfScripts(FILES)).toEqual([]);
+  });
+
   test('never come back to where they began', () => {
     const planted = [file('src/base/a.ts', './b.ts'), file('src/base/b.ts', './a.ts')];
-    expect(importCycles(planted)).toEqual(['src/base/a.ts -> src/base/b.ts -> src/base/a.ts']);
-    expect(importCycles(FILES)).toEqual([]);
+    const cycle = ['src/base/a.ts -> src/base/b.ts -> src/base/a.ts'];
+    expect(importCycles(planted)).toEqual(cycle);
+    const ofTypes = planted.map(({ path, text }) => ({
+      path,
+      text: text.replace('import', 'import type'),
+    }));
+    expect(importCycles(ofTypes)).toEqual(cycle);
+  });
+
+  test('make a small file with one importer say why it stands alone', () => {
+    const importer = file('src/base/a.ts', './b.ts');
+    const reason = '/** Own file because workers load it. */\n';
+    expect(filesBelowFloor([importer, file('src/base/b.ts')])).toEqual([
+      'src/base/b.ts <- src/base/a.ts',
+    ]);
+    expect(filesBelowFloor([importer, { path: 'src/base/b.ts', text: reason }])).toEqual([]);
+    expect(filesBelowFloor([importer, { path: 'src/base/b.ts', text: 'x;\n'.repeat(50) }])).toEqual(
+      [],
+    );
+    const second = file('src/base/c.ts', './b.ts');
+    expect(filesBelowFloor([importer, second, file('src/base/b.ts')])).toEqual([]);
   });
 
   test('leave no file without a user', () => {

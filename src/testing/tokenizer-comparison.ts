@@ -33,7 +33,7 @@ export async function compareTokenizers(
     const problems = [
       ...differs('ids', out.ids.subarray(0, out.length), want?.ids),
       ...differs('kept count', [counts.keptCount], [want?.ids.length ?? -1]),
-      ...differs('aligned ids', aligned.ids, want?.ids),
+      ...differs('aligned ids', aligned.tokenIds, want?.ids),
       ...differs('starts', aligned.starts, want?.starts),
       ...differs('stops', aligned.stops, want?.stops),
       ...differs('special', aligned.special, want?.special),

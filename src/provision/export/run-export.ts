@@ -5,7 +5,7 @@ import type { Clock } from '../../base/clock.ts';
 import { readEngineRecord, whyEngineIsStale } from '../../model/engine-record.ts';
 import { loadManifest, type ModelManifest } from '../../model/manifest.ts';
 import { demand } from '../provision-error.ts';
-import { checkDocker, findImageId } from './engine/docker-image.ts';
+import { checkDocker, findImageId } from './engine/docker.ts';
 import { checkGpu, findGpu, type Gpu } from './engine/gpu.ts';
 import { makeEngine } from './engine/make-engine.ts';
 import type { ExportSettings } from './export-settings.ts';

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SMALL_MODEL_FOLDER } from '../../testing/golden/xlmr-small.ts';
 import type { OnnxModel } from '../onnx/model.ts';
+import { ELEMENT, generatedData, loadFloats, type Tensor } from '../onnx/model.ts';
 import { createOnnxSession, type ModelRunner } from '../onnx/onnx-session.ts';
 import { readModel } from '../onnx/read-model.ts';
-import { ELEMENT, generatedData, loadFloats, type Tensor } from '../onnx/tensor.ts';
 import { writeModel } from '../onnx/write-model.ts';
 import { renameTensors, withGraph } from './graph/graph-edit.ts';
 import { prepareGraphs } from './graph/prepare-graph.ts';
@@ -34,8 +34,8 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'gate-test-'));
   const hub = join(SMALL_MODEL_FOLDER, 'hub');
   const layers = {
-    sparse: readLinearLayer(join(hub, 'sparse_linear.pt')),
-    multiVector: readLinearLayer(join(hub, 'colbert_linear.pt')),
+    sparse: await readLinearLayer(join(hub, 'sparse_linear.pt')),
+    multiVector: await readLinearLayer(join(hub, 'colbert_linear.pt')),
   };
   graphs = prepareGraphs(readModel(join(hub, 'model.onnx')), layers, NAMES);
   reference = await load(graphs.exact);

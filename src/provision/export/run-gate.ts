@@ -1,5 +1,22 @@
+import { writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { type Clock, sleep } from '../../base/clock.ts';
 import { type AnswerPair, type Fidelity, judgeFidelity } from '../../model/fidelity.ts';
-import type { ModelRunner } from '../onnx/onnx-session.ts';
+import { type ModelOutput, type ModelRunner, padBatch } from '../onnx/onnx-session.ts';
+import { demand, ProvisionError } from '../provision-error.ts';
+import { runCommand } from '../run-command.ts';
+import {
+  adviceFor,
+  dockerFailure,
+  dockerIsRunning,
+  dockerLogs,
+  dockerPort,
+  dockerRemove,
+  dockerTriton,
+  GATE_CONTAINER,
+  parseDockerPort,
+  tritonFailure,
+} from './engine/docker.ts';
 import gateTexts from './gate-texts.json';
 
 /**
@@ -57,4 +74,150 @@ export async function runGate(options: {
     }
   }
   return judgeFidelity(pairs);
+}
+
+/** Reading a plan of more than a gigabyte from a cold disk, and the context's memory. */
+const READY_MS_MAX = 300_000;
+const PROBE_MS = 250;
+
+/** A Triton that serves a candidate and nothing else. */
+export interface CandidateTriton {
+  readonly url: string;
+  stop(): Promise<void>;
+}
+
+/**
+ * Serves a model repository with the image that will serve it later, on loopback, until it is
+ * stopped. The end of its log stays in `triton-gate.log` of the folder.
+ *
+ * @throws ProvisionError with the line of Triton's log that matters when the model does not become
+ * ready.
+ */
+export async function serveCandidate(options: {
+  readonly image: string;
+  readonly device: string;
+  readonly repository: string;
+  readonly model: string;
+  readonly logFolder: string;
+  readonly clock: Clock;
+}): Promise<CandidateTriton> {
+  const { model, clock } = options;
+  const docker = (line: readonly string[]) => runCommand(['docker', ...line]);
+  const logPath = join(options.logFolder, 'triton-gate.log');
+  let log = '';
+  const stop = async () => {
+    log = (await docker(dockerLogs(GATE_CONTAINER))).output;
+    await docker(dockerRemove(GATE_CONTAINER));
+    await writeFile(logPath, log);
+  };
+  const line = dockerTriton({ ...options, repository: resolve(options.repository) });
+  const started = await docker(line);
+  if (started.exitCode !== 0) {
+    await stop();
+    const { output } = started;
+    throw new ProvisionError(
+      `Docker could not start Triton: ${dockerFailure(output)}${adviceFor(output)}`,
+    );
+  }
+  const url = parseDockerPort((await docker(dockerPort(GATE_CONTAINER))).output);
+  const deadline = clock.now() + READY_MS_MAX;
+  while (url === undefined || !(await isReady(`${url}/v2/models/${model}/ready`))) {
+    const state = await docker(dockerIsRunning(GATE_CONTAINER));
+    // A container that has ended has no port either.
+    if (url === undefined || state.output.trim() !== 'true' || clock.now() > deadline) {
+      await stop();
+      throw new ProvisionError(
+        `Triton does not serve the engine: ${tritonFailure(log)} (more: ${logPath})${adviceFor(log)}`,
+      );
+    }
+    await sleep(clock, PROBE_MS);
+  }
+  return { url, stop };
+}
+
+async function isReady(url: string): Promise<boolean> {
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(5_000) });
+    await response.arrayBuffer();
+    return response.ok;
+  } catch {
+    return false;
+  }
+}
+
+/** A text of the gate takes milliseconds; the first one of an engine loads its kernels. */
+const TIMEOUT_MS = 120_000;
+
+interface ReplyOutput {
+  readonly name: string;
+  readonly datatype: string;
+  readonly shape: readonly number[];
+  readonly parameters?: { readonly binary_data_size?: number };
+}
+
+/**
+ * Runs texts through a model that Triton serves. One request at a time and no retry: what fails
+ * here should be seen.
+ *
+ * @param options.url Triton's HTTP address.
+ * @param options.outputs the outputs to ask for.
+ */
+export function createTritonSession(options: {
+  readonly url: string;
+  readonly model: string;
+  readonly outputs: readonly string[];
+}): ModelRunner {
+  const address = `${options.url}/v2/models/${options.model}/infer`;
+  return {
+    async run(texts, tokenCount) {
+      const { ids, mask, dims } = padBatch(texts, tokenCount);
+      const input = (name: string, values: BigInt64Array) => ({
+        name,
+        shape: dims,
+        datatype: 'INT64',
+        parameters: { binary_data_size: values.byteLength },
+      });
+      const head = new TextEncoder().encode(
+        JSON.stringify({
+          inputs: [input('input_ids', ids), input('attention_mask', mask)],
+          outputs: options.outputs.map((name) => ({ name, parameters: { binary_data: true } })),
+        }),
+      );
+      const response = await fetch(address, {
+        method: 'POST',
+        headers: {
+          'inference-header-content-length': String(head.length),
+          'content-type': 'application/octet-stream',
+          'accept-encoding': 'identity',
+        },
+        body: new Blob([head, ids, mask]),
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+      });
+      const bytes = new Uint8Array(await response.arrayBuffer());
+      const words = () => new TextDecoder().decode(bytes.subarray(0, 500));
+      demand(response.ok, `${address} answered ${response.status}: ${words()}`);
+      const headLength = Number(response.headers.get('inference-header-content-length'));
+      demand(headLength > 0, `${address} answered without binary outputs: ${words()}`);
+      return decode(bytes, headLength);
+    },
+    close: async () => {},
+  };
+}
+
+function decode(bytes: Uint8Array, headLength: number): Map<string, ModelOutput> {
+  const head: { outputs: ReplyOutput[] } = JSON.parse(
+    new TextDecoder().decode(bytes.subarray(0, headLength)),
+  );
+  const outputs = new Map<string, ModelOutput>();
+  let at = headLength;
+  for (const { name, datatype, shape, parameters } of head.outputs) {
+    const size = parameters?.binary_data_size ?? 0;
+    demand(datatype === 'FP32', `Output ${name} is ${datatype}, expected FP32.`);
+    const count = shape.reduce((product, dim) => product * dim, 1);
+    demand(size === count * 4, `Output ${name} has ${size} bytes for the shape [${shape}].`);
+    demand(at + size <= bytes.length, `Output ${name} is cut short.`);
+    outputs.set(name, { dims: shape, values: new Float32Array(bytes.slice(at, at + size).buffer) });
+    at += size;
+  }
+  return outputs;
 }

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SMALL_MODEL_FOLDER } from '../../testing/golden/xlmr-small.ts';
-import { loadFloats } from '../onnx/tensor.ts';
+import { loadFloats } from '../onnx/model.ts';
 import { readLinearLayer } from './torch-file.ts';
 import { readPickle } from './torch-pickle.ts';
 
@@ -18,15 +18,15 @@ const colbertPath = join(SMALL_MODEL_FOLDER, 'hub', 'colbert_linear.pt');
 
 describe('a linear layer', () => {
   // The first numbers as torch.load prints them.
-  test('in float32', () => {
-    const { weight, bias } = readLinearLayer(sparsePath);
+  test('in float32', async () => {
+    const { weight, bias } = await readLinearLayer(sparsePath);
     expect([weight.dims, bias.dims]).toEqual([[1, 32], [1]]);
     expect(loadFloats(weight)[0]).toBeCloseTo(-0.1098, 4);
     expect(loadFloats(bias)[0]).toBeCloseTo(0.1336, 4);
   });
 
-  test('in float16', () => {
-    const { weight, bias } = readLinearLayer(colbertPath);
+  test('in float16', async () => {
+    const { weight, bias } = await readLinearLayer(colbertPath);
     expect([weight.dims, bias.dims]).toEqual([[32, 32], [32]]);
     expect(loadFloats(weight)[2]).toBeCloseTo(0.0956, 4);
     expect(loadFloats(bias)[2]).toBeCloseTo(-0.1479, 4);
@@ -39,7 +39,7 @@ describe('a file that is damaged', () => {
     const path = join(folder, 'cut.pt');
     for (let length = 0; length < whole.length; length += 7) {
       await Bun.write(path, whole.subarray(0, length));
-      expect(() => readLinearLayer(path)).toThrow(/no zip archive|broken|cut short|damaged/);
+      await expect(readLinearLayer(path)).rejects.toThrow('no zip archive, or is damaged');
     }
   });
 
@@ -49,7 +49,7 @@ describe('a file that is damaged', () => {
     const at = bytes.length >> 1;
     bytes[at] = (bytes[at] ?? 0) ^ 1;
     await Bun.write(path, bytes);
-    expect(() => readLinearLayer(path)).toThrow('checksum');
+    await expect(readLinearLayer(path)).rejects.toThrow('checksum');
   });
 });
 

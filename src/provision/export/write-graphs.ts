@@ -49,7 +49,7 @@ export async function writeGraphs(options: {
   const names = headNames(manifest);
   const { exact, half } = prepareGraphs(
     readModel(graph.localPath),
-    readHeads(manifest, files),
+    await readHeads(manifest, files),
     names,
   );
   await checkDisk(folder, [exact, half]);
@@ -79,16 +79,19 @@ function headNames(manifest: ModelManifest): HeadNames {
   };
 }
 
-function readHeads(manifest: ModelManifest, files: readonly SourceFile[]): HeadLayers {
-  const layer = (head: ModelManifest['heads'][number], name: string) => {
+async function readHeads(
+  manifest: ModelManifest,
+  files: readonly SourceFile[],
+): Promise<HeadLayers> {
+  const layer = async (head: ModelManifest['heads'][number], name: string) => {
     if (!manifest.heads.includes(head)) return undefined;
     const file = files.find((one) => one.path.endsWith(name));
     demand(file !== undefined, `models/${manifest.id}.json has the head ${head}, but no ${name}.`);
     return readLinearLayer(file.localPath);
   };
   return {
-    sparse: layer('sparse', SPARSE_FILE),
-    multiVector: layer('multi_vector', MULTI_VECTOR_FILE),
+    sparse: await layer('sparse', SPARSE_FILE),
+    multiVector: await layer('multi_vector', MULTI_VECTOR_FILE),
   };
 }
 

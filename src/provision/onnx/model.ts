@@ -1,4 +1,5 @@
-import type { Tensor } from './tensor.ts';
+import { closeSync, openSync, readSync } from 'node:fs';
+import { demand } from '../provision-error.ts';
 
 /**
  * An attribute's value, by kind. Graphs inside nodes (loops, branches) are refused when a model is
@@ -87,4 +88,172 @@ export function intAttribute(node: GraphNode, name: string, fallback: number): n
 export function intsAttribute(node: GraphNode, name: string): readonly bigint[] | undefined {
   const attribute = node.attributes.get(name);
   return attribute?.kind === 'ints' ? attribute.value : undefined;
+}
+
+/** The element types that embedding models use, by their numbers in `onnx.TensorProto.DataType`. */
+export const ELEMENT = {
+  float: 1,
+  uint8: 2,
+  int8: 3,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  double: 11,
+  /** Two values a byte, the lower half first. */
+  int4: 22,
+} as const;
+
+/** Bytes of one element, by element type. */
+export const ELEMENT_BYTES: Readonly<Record<number, number>> = {
+  [ELEMENT.float]: 4,
+  [ELEMENT.uint8]: 1,
+  [ELEMENT.int8]: 1,
+  [ELEMENT.int32]: 4,
+  [ELEMENT.int64]: 8,
+  [ELEMENT.bool]: 1,
+  [ELEMENT.float16]: 2,
+  [ELEMENT.double]: 8,
+};
+
+/**
+ * A tensor's data, little endian and row major, given in pieces so that none need be held whole.
+ */
+export interface TensorData {
+  readonly byteCount: number;
+  /** All of it, where it is in memory already; borrowed. */
+  readonly bytes?: Uint8Array;
+  /**
+   * The pieces in order. Each is borrowed and valid until the next one; its length divides by eight
+   * but for the last.
+   */
+  chunks(): Iterable<Uint8Array>;
+}
+
+/** A constant of the graph. */
+export interface Tensor {
+  readonly name: string;
+  readonly dims: readonly number[];
+  readonly elementType: number;
+  readonly data: TensorData;
+}
+
+/**
+ * One piece of a file or of a generated tensor: large enough that calls cost nothing, small beside
+ * any weight.
+ */
+const CHUNK_BYTES = 1 << 20;
+
+/** Data in memory. Borrows `bytes`. */
+export function memoryData(bytes: Uint8Array): TensorData {
+  return { byteCount: bytes.length, bytes, chunks: () => [bytes] };
+}
+
+/** Data in a part of a file. The file is opened anew for each reading, and must not change. */
+export function fileData(options: { path: string; start: number; byteCount: number }): TensorData {
+  const { path, start, byteCount } = options;
+  return {
+    byteCount,
+    *chunks() {
+      const descriptor = openSync(path, 'r');
+      try {
+        const buffer = new Uint8Array(Math.min(CHUNK_BYTES, byteCount));
+        for (let at = 0; at < byteCount; ) {
+          const wanted = Math.min(buffer.length, byteCount - at);
+          const read = readSync(descriptor, buffer, 0, wanted, start + at);
+          demand(read === wanted, `${path} ends at byte ${start + at + read}, inside a tensor.`);
+          yield buffer.subarray(0, wanted);
+          at += wanted;
+        }
+      } finally {
+        closeSync(descriptor);
+      }
+    },
+  };
+}
+
+/**
+ * Float32 data made as it is read: `fill` writes the elements from `firstIndex` on into the piece
+ * it is lent.
+ */
+export function generatedData(options: {
+  elementCount: number;
+  fill: (piece: Float32Array, firstIndex: number) => void;
+}): TensorData {
+  return {
+    byteCount: options.elementCount * 4,
+    *chunks() {
+      const piece = new Float32Array(Math.min(CHUNK_BYTES / 4, options.elementCount));
+      for (let index = 0; index < options.elementCount; index += piece.length) {
+        const part = piece.subarray(0, Math.min(piece.length, options.elementCount - index));
+        options.fill(part, index);
+        yield new Uint8Array(part.buffer, 0, part.byteLength);
+      }
+    },
+  };
+}
+
+/**
+ * Float32 data as float16, rounded to nearest even while it is read.
+ *
+ * @throws ProvisionError from `chunks`, naming `label`, when a weight is not finite or is over what
+ * float16 can hold.
+ */
+export function halfData(source: TensorData, label: string): TensorData {
+  return {
+    byteCount: source.byteCount / 2,
+    *chunks() {
+      for (const chunk of source.chunks()) {
+        const half = new Float16Array(asFloat32(chunk));
+        const fits = half.every(Number.isFinite);
+        demand(fits, `A weight of ${label} does not fit float16.`);
+        yield new Uint8Array(half.buffer);
+      }
+    },
+  };
+}
+
+/** All the bytes of a tensor that is known to be small; owned by the caller. */
+export function loadData(data: TensorData): Uint8Array {
+  const out = new Uint8Array(data.byteCount);
+  let at = 0;
+  for (const chunk of data.chunks()) {
+    out.set(chunk, at);
+    at += chunk.length;
+  }
+  return out;
+}
+
+/** The numbers of a small float32 tensor; owned by the caller. */
+export function loadFloats(tensor: Tensor): Float32Array {
+  demand(tensor.elementType === ELEMENT.float, `${tensor.name} is not float32.`);
+  return new Float32Array(loadData(tensor.data).buffer);
+}
+
+/** A float32 constant. Copies `values`. */
+export function floatTensor(
+  name: string,
+  dims: readonly number[],
+  values: ArrayLike<number>,
+): Tensor {
+  const bytes = new Uint8Array(Float32Array.from(values).buffer);
+  return { name, dims, elementType: ELEMENT.float, data: memoryData(bytes) };
+}
+
+/** An int64 constant of one dimension, as axes and shapes are given. */
+export function intTensor(name: string, values: readonly (bigint | number)[]): Tensor {
+  const bytes = new Uint8Array(BigInt64Array.from(values.map(BigInt)).buffer);
+  return { name, dims: [values.length], elementType: ELEMENT.int64, data: memoryData(bytes) };
+}
+
+/** How many elements a shape holds. */
+export function elementCountOf(dims: readonly number[]): number {
+  return dims.reduce((product, dim) => product * dim, 1);
+}
+
+function asFloat32(chunk: Uint8Array): Float32Array {
+  if (chunk.byteOffset % 4 === 0) {
+    return new Float32Array(chunk.buffer, chunk.byteOffset, chunk.byteLength / 4);
+  }
+  return new Float32Array(chunk.slice().buffer);
 }

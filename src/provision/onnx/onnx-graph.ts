@@ -1,5 +1,5 @@
 import type { Attribute, GraphNode, GraphValue, OnnxModel } from './model.ts';
-import { ELEMENT, memoryData, type Tensor } from './tensor.ts';
+import { ELEMENT, memoryData, type Tensor } from './model.ts';
 import { modelParts } from './write-model.ts';
 
 /** An element type by name. */

@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Golden, loadGolden, SMALL_MODEL_FOLDER } from '../../testing/golden/xlmr-small.ts';
 import type { OnnxModel } from './model.ts';
+import { ELEMENT, fileData, floatTensor, halfData, loadData, memoryData } from './model.ts';
 import { createOnnxSession } from './onnx-session.ts';
 import { createMemorySource, ProtoWriter, protoFields, readVarints } from './protobuf.ts';
 import { readExternalFiles, readModel } from './read-model.ts';
-import { ELEMENT, fileData, floatTensor, halfData, loadData, memoryData } from './tensor.ts';
 import { writeModel } from './write-model.ts';
 
 let folder: string;

@@ -2,8 +2,8 @@ import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs';
 import { basename } from 'node:path';
 import { invariant } from '../../base/invariant.ts';
 import type { Attribute, GraphNode, GraphValue, OnnxModel } from './model.ts';
+import { loadData, type Tensor } from './model.ts';
 import { ProtoWriter } from './protobuf.ts';
-import { loadData, type Tensor } from './tensor.ts';
 
 /**
  * Constants of at most this many bytes stay in the model file, where shape inference and people can

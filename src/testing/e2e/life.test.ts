@@ -89,7 +89,7 @@ describe('SIGTERM', () => {
   test('a large reply reaches a slow reader whole', async () => {
     const models = mkdtempSync(join(tmpdir(), 'small-model-'));
     try {
-      writeModelsFolder(models);
+      await writeModelsFolder(models);
       const server = await startReady({ MODELS_DIR: models, MODEL: SMALL_MODEL });
       const socket = await openSocket(server);
       // Some 20 MB: more than all buffers between the two processes hold.

@@ -1,6 +1,6 @@
 /**
  * The end of `./run.sh export`, from both graphs to an engine that has proved itself, with
- * stand-ins for the GPU, Docker and TensorRT.
+ * fakes for the GPU, Docker and TensorRT.
  */
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -9,8 +9,8 @@ import { decodeSelfCheckRow, readEngineRecord } from '../../model/engine-record.
 import { withGraph } from '../../provision/export/graph/graph-edit.ts';
 import { prepareGraphs } from '../../provision/export/graph/prepare-graph.ts';
 import { readLinearLayer } from '../../provision/export/torch-file.ts';
+import { floatTensor, loadFloats, type Tensor } from '../../provision/onnx/model.ts';
 import { readModel } from '../../provision/onnx/read-model.ts';
-import { floatTensor, loadFloats, type Tensor } from '../../provision/onnx/tensor.ts';
 import { writeModel } from '../../provision/onnx/write-model.ts';
 import { loadGolden, SMALL_MODEL_FOLDER } from '../golden/xlmr-small.ts';
 import { createExportFixture, type ExportFixture, HUB_FILES, REVISION } from './export-fixture.ts';
@@ -71,7 +71,7 @@ describe('with a GPU', () => {
   });
 
   test('TensorRT 11 gets its own command line', async () => {
-    const environment = { STAND_IN_TENSORRT: '110100' };
+    const environment = { FAKE_TENSORRT: '110100' };
     expect((await fixture.start({ environment }).ended).exitCode).toBe(0);
     expect((await readEngineRecord(plan()))?.engine.tensorrt).toBe('11.1.0');
   });
@@ -80,14 +80,13 @@ describe('with a GPU', () => {
     const graph = join(fixture.modelsDir, 'perturbed.onnx');
     const hub = join(SMALL_MODEL_FOLDER, 'hub');
     const layers = {
-      sparse: readLinearLayer(join(hub, 'sparse_linear.pt')),
-      multiVector: readLinearLayer(join(hub, 'colbert_linear.pt')),
+      sparse: await readLinearLayer(join(hub, 'sparse_linear.pt')),
+      multiVector: await readLinearLayer(join(hub, 'colbert_linear.pt')),
     };
     const names = { dense: 'dense_vecs', sparse: 'sparse_vecs', multiVector: 'colbert_vecs' };
     const { exact } = prepareGraphs(readModel(join(hub, 'model.onnx')), layers, names);
     writeModel(withGraph(exact, { constants: perturbed(exact.graph.constants) }), graph);
-    const { exitCode, errors } = await fixture.start({ environment: { STAND_IN_GRAPH: graph } })
-      .ended;
+    const { exitCode, errors } = await fixture.start({ environment: { FAKE_GRAPH: graph } }).ended;
     expect(exitCode).toBe(1);
     expect(errors).toMatch(
       /The engine is refused. dense_vecs: cosine 0.9\d+, at least 0.9998 wanted/,
@@ -115,7 +114,7 @@ describe('with a GPU', () => {
   });
 
   test('an image that is not there is pulled, once and for all to see', async () => {
-    const environment = { STAND_IN_UNPULLED: 'yes' };
+    const environment = { FAKE_UNPULLED: 'yes' };
     const first = await fixture.start({ environment, flags: ['--image', 'triton:1'] }).ended;
     expect(first.errors).toMatch(
       /pulling triton:1: about 8 GB, which take 16 GB of disk; \S+ has /,

@@ -28,21 +28,21 @@ const failWith = async (environment: Readonly<Record<string, string>>) => {
 
 describe('a build that fails', () => {
   test('is told by its first error line', async () => {
-    const errors = await failWith({ STAND_IN_FAIL: 'Error Code 2: OutOfMemory' });
+    const errors = await failWith({ FAKE_FAIL: 'Error Code 2: OutOfMemory' });
     expect(errors).toContain('failed: [E] Error Code 2: OutOfMemory (all of it:');
     expect(errors).toContain('A smaller max_batch_size in config.pbtxt');
   });
 
   test('because Docker has no container toolkit is told by Docker, with what to install', async () => {
     const words = 'could not select device driver "" with capabilities: [[gpu]]';
-    const errors = await failWith({ STAND_IN_DAEMON: words });
+    const errors = await failWith({ FAKE_DAEMON: words });
     expect(errors).toContain(`failed: docker: Error response from daemon: ${words} (all of it:`);
     expect(errors).toContain('install nvidia-container-toolkit and restart Docker');
     expect(errors).not.toContain('docker run --help');
   });
 
   test('because the image cannot be pulled stops there', async () => {
-    const errors = await failWith({ STAND_IN_UNPULLED: 'for ever' });
+    const errors = await failWith({ FAKE_UNPULLED: 'for ever' });
     expect(errors).toContain('failed: the lines above say why');
     expect(fixture.dockerCalls().map(([verb]) => verb)).not.toContain('run');
   });
@@ -56,7 +56,7 @@ test('a Triton that cannot load the engine is told by its first error, and its l
     'E0826 09:00:00.000003 1 model_lifecycle.cc:654] "failed to load \'bge_model\' version 1"',
     'error: creating server: Internal - failed to load all models',
   ].join('\n');
-  const errors = await failWith({ STAND_IN_TRITON_LOG: log });
+  const errors = await failWith({ FAKE_TRITON_LOG: log });
   const path = join(fixture.modelsDir, 'small/engine/triton-gate.log');
   expect(errors).toContain(
     `Triton does not serve the engine: "IRuntime::deserializeCudaEngine: ${first}" (more: ${path})`,
@@ -78,7 +78,7 @@ describe('before anything is downloaded', () => {
   test('a Docker that refuses this user is named, with the way to mend it', async () => {
     const words =
       'permission denied while trying to connect to the Docker daemon socket at unix:///x';
-    const errors = await failWith({ STAND_IN_DENIED: words });
+    const errors = await failWith({ FAKE_DENIED: words });
     expect(errors).toContain(`does not answer: ${words}. Docker refuses this user: sudo usermod`);
     nothingIsDownloaded();
   });
@@ -94,7 +94,7 @@ describe('before anything is downloaded', () => {
   });
 
   test('none of this is asked for the graphs alone', async () => {
-    const environment = { STAND_IN_DENIED: 'permission denied' };
+    const environment = { FAKE_DENIED: 'permission denied' };
     const { exitCode } = await fixture.start({ flags: ['--graph-only'], environment }).ended;
     expect(exitCode).toBe(0);
     expect(fixture.dockerCalls()).toEqual([]);
@@ -103,7 +103,7 @@ describe('before anything is downloaded', () => {
 
 describe('an export that ends while it builds', () => {
   const startEndless = async () => {
-    const started = fixture.start({ environment: { STAND_IN_ENDLESS: 'yes' } });
+    const started = fixture.start({ environment: { FAKE_ENDLESS: 'yes' } });
     const isBuilding = () =>
       fixture.dockerCalls().some((call) => call.join(' ').includes('--saveEngine='));
     await until('the build has begun', isBuilding);

@@ -32,12 +32,12 @@ export interface ExportRun {
 }
 
 /**
- * A models folder, a hub that has the small model, and stand-ins for the programs of a GPU machine.
+ * A models folder, a hub that has the small model, and fakes for the programs of a GPU machine.
  */
 export interface ExportFixture {
   readonly modelsDir: string;
   readonly hub: LoopbackHub;
-  /** Calls of the stand-in `docker`, argument by argument. */
+  /** Calls of the fake `docker`, argument by argument. */
   dockerCalls(): string[][];
   /** Starts `src/provision/export.ts`; without a signal, `kill` ends it as a crash would. */
   start(options?: { flags?: readonly string[]; environment?: Readonly<Record<string, string>> }): {
@@ -65,7 +65,7 @@ export async function createExportFixture(
   writeProgram(
     programs,
     'docker',
-    `exec "${process.execPath}" "${import.meta.dir}/stand-in-docker.ts" "$@"`,
+    `exec "${process.execPath}" "${import.meta.dir}/fake-docker.ts" "$@"`,
   );
   const answers = (options.gpus ?? []).map((gpu, index) => `${index}) echo "${gpu}" ;;`);
   writeProgram(programs, 'nvidia-smi', `case "$2" in ${answers.join(' ')} *) exit 6 ;; esac`);
@@ -89,7 +89,7 @@ export async function createExportFixture(
         env: {
           ...process.env,
           PATH: `${programs}:${dirname(process.execPath)}:${process.env.PATH}`,
-          STAND_IN_STATE: state,
+          FAKE_STATE: state,
           ...environment,
         },
         stdout: 'pipe',
@@ -107,7 +107,7 @@ export async function createExportFixture(
       const containers = readdirSync(state).filter((name) => name.startsWith('container-'));
       const names = containers.map((name) => name.replace('container-', ''));
       const end = [join(programs, 'docker'), 'rm', '--force', ...names];
-      await Bun.spawn(end, { env: { ...process.env, STAND_IN_STATE: state } }).exited;
+      await Bun.spawn(end, { env: { ...process.env, FAKE_STATE: state } }).exited;
       rmSync(dir, { recursive: true, force: true });
     },
   };

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { prepareGraphs } from '../../provision/export/graph/prepare-graph.ts';
 import { readLinearLayer } from '../../provision/export/torch-file.ts';
+import { loadFloats } from '../../provision/onnx/model.ts';
 import { createOnnxSession } from '../../provision/onnx/onnx-session.ts';
 import { readModel } from '../../provision/onnx/read-model.ts';
-import { loadFloats } from '../../provision/onnx/tensor.ts';
 import { writeModel } from '../../provision/onnx/write-model.ts';
 import { writeEncoderModel } from './full-shape-model.ts';
 
@@ -25,8 +25,8 @@ test('a model of any shape is made, exported and answers, whatever its neighbour
   const folder = mkdtempSync(join(tmpdir(), 'encoder-'));
   writeEncoderModel(folder, SHAPE);
   const layers = {
-    sparse: readLinearLayer(join(folder, 'sparse_linear.pt')),
-    multiVector: readLinearLayer(join(folder, 'colbert_linear.pt')),
+    sparse: await readLinearLayer(join(folder, 'sparse_linear.pt')),
+    multiVector: await readLinearLayer(join(folder, 'colbert_linear.pt')),
   };
   expect(layers.multiVector.weight.dims).toEqual([64, 64]);
   expect(loadFloats(layers.sparse.bias)[0]).toBeCloseTo(0.01, 6);

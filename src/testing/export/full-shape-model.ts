@@ -1,8 +1,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Attribute, GraphNode, OnnxModel } from '../../provision/onnx/model.ts';
-import { createNode } from '../../provision/onnx/model.ts';
 import {
+  createNode,
   ELEMENT,
   elementCountOf,
   floatTensor,
@@ -10,7 +10,7 @@ import {
   intTensor,
   memoryData,
   type Tensor,
-} from '../../provision/onnx/tensor.ts';
+} from '../../provision/onnx/model.ts';
 import { writeModel } from '../../provision/onnx/write-model.ts';
 import { encodeLinearLayer } from './write-linear-layer.ts';
 

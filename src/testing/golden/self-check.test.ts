@@ -28,7 +28,7 @@ const dataPath = (): string => join(modelsDir(), SMALL_MODEL, 'onnx/model.onnx_d
 beforeAll(async () => {
   golden = await loadGolden();
   dir = mkdtempSync(join(tmpdir(), 'self-check-'));
-  const graph = writeModelsFolder(modelsDir());
+  const graph = await writeModelsFolder(modelsDir());
   data = readFileSync(dataPath());
   writeTritonModels(join(dir, 'repository'), graph);
   triton = await startTriton({ repository: join(dir, 'repository') });

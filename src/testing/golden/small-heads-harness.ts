@@ -53,7 +53,7 @@ export function smallHeadsHarness(options: {
     golden = await loadGolden();
     dir = mkdtempSync(join(tmpdir(), 'small-heads-'));
     const modelsDir = join(dir, 'models');
-    const graph = writeModelsFolder(modelsDir, heads);
+    const graph = await writeModelsFolder(modelsDir, heads);
     if (backend === 'triton') {
       writeTritonModels(join(dir, 'repository'), graph);
       triton = await startTriton({ repository: join(dir, 'repository') });
@@ -102,7 +102,10 @@ export function smallHeadsHarness(options: {
  *
  * @returns path of the graph.
  */
-export function writeModelsFolder(modelsDir: string, heads?: readonly Head[]): string {
+export async function writeModelsFolder(
+  modelsDir: string,
+  heads?: readonly Head[],
+): Promise<string> {
   const folder = join(modelsDir, SMALL_MODEL);
   mkdirSync(join(folder, 'onnx'), { recursive: true });
   const manifest = JSON.parse(readFileSync(join(MODELS, 'bge-m3.json'), 'utf8'));
@@ -115,7 +118,7 @@ export function writeModelsFolder(modelsDir: string, heads?: readonly Head[]): s
   const tokenizer = join(MODELS, 'multilingual-e5-small/tokenizer.json');
   symlinkSync(tokenizer, join(folder, 'tokenizer.json'));
   const graph = join(folder, 'onnx/model.onnx');
-  writeSmallModel(graph);
+  await writeSmallModel(graph);
   return graph;
 }
 

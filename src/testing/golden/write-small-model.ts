@@ -18,11 +18,11 @@ export const SMALL_MODEL_OUTPUTS = {
  *
  * @param path where the `.onnx` goes; its weights go beside it. The folder must be there.
  */
-export function writeSmallModel(path: string): void {
+export async function writeSmallModel(path: string): Promise<void> {
   const hub = join(SMALL_MODEL_FOLDER, 'hub');
   const layers = {
-    sparse: readLinearLayer(join(hub, 'sparse_linear.pt')),
-    multiVector: readLinearLayer(join(hub, 'colbert_linear.pt')),
+    sparse: await readLinearLayer(join(hub, 'sparse_linear.pt')),
+    multiVector: await readLinearLayer(join(hub, 'colbert_linear.pt')),
   };
   const names = { dense: 'dense_vecs', sparse: 'sparse_vecs', multiVector: 'colbert_vecs' };
   const { exact } = prepareGraphs(readModel(join(hub, 'model.onnx')), layers, names);

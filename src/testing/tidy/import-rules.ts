@@ -32,9 +32,13 @@ function partOf(path: string): string {
   return part;
 }
 
-function isProductive({ path }: SourceFile): boolean {
-  const isSource = path.startsWith('src/') && path.endsWith('.ts');
-  return isSource && !path.startsWith('src/testing/') && !path.endsWith('.test.ts');
+/** A file that users or the image run: code of `src` that is for no test. */
+export function isProductive(file: SourceFile): boolean {
+  return file.path.startsWith('src/') && file.path.endsWith('.ts') && !isForTests(file);
+}
+
+function isForTests({ path }: SourceFile): boolean {
+  return path.startsWith('src/testing/') || path.endsWith('.test.ts');
 }
 
 /** Imports that run the wrong way, as `src/a.ts -> src/b.ts`. */
@@ -44,6 +48,17 @@ export function wrongImports(files: readonly SourceFile[]): readonly string[] {
       .filter((target) => !mayImport(file.path, target))
       .map((target) => `${file.path} -> ${target}`),
   );
+}
+
+/** Imports of `scripts` by `src`, tests and harnesses too, as `src/a.ts -> scripts/b.ts`. */
+export function importsOfScripts(files: readonly SourceFile[]): readonly string[] {
+  return files
+    .filter(({ path }) => path.startsWith('src/') && path.endsWith('.ts'))
+    .flatMap((file) =>
+      importsOf(file, { withTypes: true })
+        .filter((target) => target.startsWith('scripts/'))
+        .map((target) => `${file.path} -> ${target}`),
+    );
 }
 
 function mayImport(path: string, target: string): boolean {
@@ -99,12 +114,12 @@ function isNamed(path: string, texts: readonly string[]): boolean {
 }
 
 /**
- * Chains of imports that come back to where they began, types left out: those are nothing at run
- * time.
+ * Chains of imports that come back to where they began. Types count: who reads one of the files has
+ * to read them all.
  */
 export function importCycles(files: readonly SourceFile[]): readonly string[] {
   const targets = new Map(
-    files.filter(isProductive).map((file) => [file.path, importsOf(file, { withTypes: false })]),
+    files.filter(isProductive).map((file) => [file.path, importsOf(file, { withTypes: true })]),
   );
   const done = new Set<string>();
   const cycles: string[] = [];
@@ -119,4 +134,33 @@ export function importCycles(files: readonly SourceFile[]): readonly string[] {
   };
   for (const path of targets.keys()) visit(path, []);
   return cycles;
+}
+
+/** A product file with fewer lines is looked at: is it a room, or a corner of its one importer? */
+const FLOOR_LINES = 50;
+
+/** How a file below the floor says why it stands alone, in one of its comments. */
+const REASON = 'Own file because ';
+
+/**
+ * Product files below the floor that have one importer, tests not counted, and give no reason; each
+ * with that importer.
+ */
+export function filesBelowFloor(files: readonly SourceFile[]): readonly string[] {
+  const importers = new Map<string, string[]>();
+  for (const file of files.filter((file) => !isForTests(file))) {
+    for (const target of importsOf(file, { withTypes: true })) {
+      importers.set(target, [...(importers.get(target) ?? []), file.path]);
+    }
+  }
+  return files.filter(isProductive).flatMap((file) => {
+    const [importer, ...others] = importers.get(file.path) ?? [];
+    const isRoom = lineCountOf(file) >= FLOOR_LINES || importer === undefined || others.length > 0;
+    return isRoom || file.text.includes(REASON) ? [] : [`${file.path} <- ${importer}`];
+  });
+}
+
+/** Lines of a file, the last without its end. */
+export function lineCountOf({ text }: SourceFile): number {
+  return text.trimEnd().split('\n').length;
 }

@@ -17,10 +17,10 @@ const COLUMNS_MAX = 100;
 const FUNCTION_LINES_MAX = 60;
 
 /** Written by a script, from data that is as long as it is. */
-const GENERATED: ReadonlySet<string> = new Set(['src/tokenizer/xlmr/grapheme-table.ts']);
+const GENERATED: ReadonlySet<string> = new Set(['src/tokenizer/compiler/grapheme-table.ts']);
 
 /** Where time is made. The client has its own, since it imports nothing of the server. */
-const CLOCKS: ReadonlySet<string> = new Set(['src/base/clock.ts', 'src/client/client-clock.ts']);
+const CLOCKS: ReadonlySet<string> = new Set(['src/base/clock.ts', 'src/client/cancellation.ts']);
 
 /**
  * Readers of the environment: settings, the process, and the runtime's own switches, which know no

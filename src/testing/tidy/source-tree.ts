@@ -15,16 +15,16 @@ const SKIPPED: ReadonlySet<string> = new Set(['node_modules', '.git', '.tools', 
 const TEXT = /\.(?:ts|tsx|js|mjs|json|md|sh|py|toml|yml|yaml|pbtxt|html|css)$|^(?:run|Dockerfile)$/;
 
 /** Every text file of the project; models that were set up are left out. */
-export function readSourceTree(): readonly SourceFile[] {
-  return readFolder(ROOT);
+export function readSourceTree(root = ROOT): readonly SourceFile[] {
+  return readFolder(root, root);
 }
 
-function readFolder(folder: string): SourceFile[] {
+function readFolder(root: string, folder: string): SourceFile[] {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
     if (SKIPPED.has(entry.name)) return [];
     const path = join(folder, entry.name);
-    const shown = relative(ROOT, path).replaceAll('\\', '/');
-    if (entry.isDirectory()) return isModelFolder(shown) ? [] : readFolder(path);
+    const shown = relative(root, path).replaceAll('\\', '/');
+    if (entry.isDirectory()) return isModelFolder(shown) ? [] : readFolder(root, path);
     if (!entry.isFile() || !TEXT.test(entry.name) || entry.name.endsWith('.golden.json')) return [];
     return [{ path: shown, text: readFileSync(path, 'utf8') }];
   });

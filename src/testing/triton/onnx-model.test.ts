@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createTritonSession } from '../../provision/export/triton-session.ts';
+import { createTritonSession } from '../../provision/export/run-gate.ts';
 import { SMALL_MODEL_OUTPUTS, writeSmallModel } from '../golden/write-small-model.ts';
 import { type Golden, loadGolden } from '../golden/xlmr-small.ts';
 import { type RunningTriton, startTriton } from './start-triton.ts';
@@ -19,7 +19,7 @@ beforeAll(async () => {
   golden = await loadGolden();
   dir = mkdtempSync(join(tmpdir(), 'onnx-model-'));
   const path = join(dir, 'small.onnx');
-  writeSmallModel(path);
+  await writeSmallModel(path);
   const onnx = { path, outputs: SMALL_MODEL_OUTPUTS };
   const repository = join(dir, 'repository');
   writeRepository({

@@ -1,9 +1,9 @@
 import { TokenizerUnsupportedError } from '../tokenizer-error.ts';
-import type { Charsmap } from '../xlmr/charsmap.ts';
+import { GRAPHEME, type GraphemeTable, graphemeOf } from '../xlmr/character-lookup.ts';
 import type { TokenizerTables } from '../xlmr/compiled-format.ts';
-import { GRAPHEME, graphemeOf, readGraphemeTable } from '../xlmr/grapheme-class.ts';
-import { packPairs } from '../xlmr/pair-table.ts';
-import { ROUTE, SPECIAL } from '../xlmr/route.ts';
+import { packPairs, ROUTE, SPECIAL } from '../xlmr/route.ts';
+import type { Charsmap } from './charsmap.ts';
+import { GRAPHEME_TABLE } from './grapheme-table.ts';
 
 /** What the tables are made from; all borrowed. */
 export interface CharacterTablesOptions {
@@ -238,4 +238,28 @@ function buildAstralPages(
     }
   }
   return { astralPages, astralRoutes: Uint16Array.from(routes) };
+}
+
+/** Unpacks the generated table of grapheme classes. */
+function readGraphemeTable(): GraphemeTable {
+  const graphemePages = new Uint16Array(0x110000 / PAGE_SIZE);
+  const bits: number[] = new Array(PAGE_SIZE).fill(0);
+  const ranges = GRAPHEME_TABLE.split(' ').map((word) => {
+    const [distance, value] = word.split('.').map((digits) => Number.parseInt(digits, 36));
+    return { distance, value };
+  });
+  let start = 0;
+  for (const [index, { distance, value }] of ranges.entries()) {
+    start += distance;
+    const end = start + (ranges[index + 1]?.distance ?? 0x110000 - start);
+    for (let codePoint = start; value !== 0 && codePoint < end; codePoint++) {
+      const block = codePoint >>> 8;
+      if (graphemePages[block] === 0) {
+        graphemePages[block] = bits.length / PAGE_SIZE;
+        bits.push(...new Array(PAGE_SIZE).fill(0));
+      }
+      bits[graphemePages[block] * PAGE_SIZE + (codePoint & 0xff)] = value;
+    }
+  }
+  return { graphemePages, graphemeBits: Uint16Array.from(bits) };
 }

@@ -1,11 +1,10 @@
 import { TokenizerInvalidError, TokenizerUnsupportedError } from '../tokenizer-error.ts';
-import { parseCharsmap } from '../xlmr/charsmap.ts';
 import { writeCompiledTokenizer } from '../xlmr/compiled-format.ts';
 import { packPieceTexts } from '../xlmr/piece-text.ts';
 import { LABEL_FREE, PIECE_NONE } from '../xlmr/route.ts';
 import { buildCharacterTables } from './character-tables.ts';
-import { packDoubleArray } from './double-array.ts';
-import { buildPieceTrie } from './piece-trie.ts';
+import { parseCharsmap } from './charsmap.ts';
+import { buildPieceTrie, packDoubleArray } from './piece-trie.ts';
 import { parseTokenizerJson, type UnigramTokenizer } from './tokenizer-json.ts';
 
 /** What the reference takes off the worst score for a character that no piece covers. */

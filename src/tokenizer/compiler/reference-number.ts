@@ -3,14 +3,14 @@ import { TokenizerUnsupportedError } from '../tokenizer-error.ts';
 /** Powers of ten as the nearest doubles. */
 const POWERS = Array.from({ length: 309 }, (_, exponent) => Number(`1e${exponent}`));
 
-/** The largest integer that the reference's reader gathers digits into. */
+/** The largest integer of the reference's reader. */
 const UINT64_MAX = '18446744073709551615';
 
 /**
- * Reads a JSON number as the reference does, which is not always the nearest double: its reader
- * (serde_json without `float_roundtrip`) rounds the digits to a double and then divides by a power
- * of ten, which rounds again. A score that is off in its last bit decides between two equally good
- * ways to cut a word.
+ * Reads a JSON number as the reference does, which is not always the nearest double. Its reader
+ * (serde_json without `float_roundtrip`) rounds the digits to a double, then divides by a power of
+ * ten, which rounds again. The last bit of a score can decide between two ways to cut a word that
+ * would otherwise tie.
  *
  * @param source a number as it stands in the file.
  */
@@ -41,9 +41,9 @@ function fitsUint64(digits: string): boolean {
 }
 
 /**
- * The scores of a vocabulary as the reference reads them, from their digits in the file. They are
- * found as what they are, the numbers that close an entry: asking the parser for the source of each
- * number takes ten times as long.
+ * The scores of a vocabulary as the reference reads them, from their digits in the file. A regular
+ * expression finds the numbers that close an entry: the source text that `JSON.parse` can give with
+ * each number takes ten times as long.
  *
  * @param text the whole `tokenizer.json`.
  * @param scores as `JSON.parse` reads them; borrowed.

@@ -1,27 +1,6 @@
 import { TokenizerInvalidError, TokenizerUnsupportedError } from '../tokenizer-error.ts';
-import {
-  arrayOf,
-  booleanOf,
-  expectType,
-  type Fields,
-  fieldsOf,
-  integerOf,
-  refuseOthers,
-  stringOf,
-} from './json-fields.ts';
+import type { AddedToken } from '../xlmr/compiled-format.ts';
 import { rereadScores } from './reference-number.ts';
-
-/** A token that is found in the text as it stands, before anything else happens to it. */
-export interface AddedToken {
-  readonly id: number;
-  readonly content: string;
-  /** Takes the white space before it along. */
-  readonly stripsLeft: boolean;
-  /** Takes the white space after it along. */
-  readonly stripsRight: boolean;
-  /** Left out by `decode` when told to skip special tokens. */
-  readonly special: boolean;
-}
 
 /** What `tokenizer.json` says, checked and reduced to what the compiler implements. */
 export interface UnigramTokenizer {
@@ -232,4 +211,62 @@ function decodeBase64(text: string): Uint8Array {
     throw new TokenizerInvalidError('precompiled_charsmap: not base64');
   }
   return Uint8Array.from(Buffer.from(text, 'base64'));
+}
+
+// Below are the checks of single values. Each names the place in the file that is wrong. The format
+// leaves a part out by `null`: that is unsupported where the part is needed, and any other wrong
+// type is invalid.
+
+/** An object of the file, unchecked. */
+type Fields = Record<string, unknown>;
+
+/**
+ * @throws TokenizerUnsupportedError for `null`, TokenizerInvalidError for anything else but an
+ *   object.
+ */
+function fieldsOf(value: unknown, where: string): Fields {
+  if (value === null) throw new TokenizerUnsupportedError(`${where}: null`);
+  if (typeof value !== 'object' || Array.isArray(value)) {
+    throw new TokenizerInvalidError(`${where}: not an object`);
+  }
+  return value as Fields;
+}
+
+/** @throws TokenizerInvalidError */
+function arrayOf(value: unknown, where: string): unknown[] {
+  if (!Array.isArray(value)) throw new TokenizerInvalidError(`${where}: not an array`);
+  return value;
+}
+
+/** @throws TokenizerInvalidError */
+function stringOf(value: unknown, where: string): string {
+  if (typeof value !== 'string') throw new TokenizerInvalidError(`${where}: not a string`);
+  return value;
+}
+
+/** @throws TokenizerInvalidError */
+function booleanOf(value: unknown, where: string): boolean {
+  if (typeof value !== 'boolean') throw new TokenizerInvalidError(`${where}: not a boolean`);
+  return value;
+}
+
+/** A whole number from 0 that fits 31 bits. @throws TokenizerInvalidError */
+function integerOf(value: unknown, where: string): number {
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value > 0x7fffffff) {
+    throw new TokenizerInvalidError(`${where}: not a whole number`);
+  }
+  return value;
+}
+
+/** @throws TokenizerInvalidError without a type, TokenizerUnsupportedError for another. */
+function expectType(fields: Fields, where: string, type: string): void {
+  if (typeof fields.type !== 'string') throw new TokenizerInvalidError(`${where}.type: missing`);
+  if (fields.type !== type) throw new TokenizerUnsupportedError(`${where}: ${fields.type}`);
+}
+
+/** @throws TokenizerUnsupportedError for a field that is not among the known. */
+function refuseOthers(fields: Fields, where: string, known: readonly string[]): void {
+  for (const name of Object.keys(fields)) {
+    if (!known.includes(name)) throw new TokenizerUnsupportedError(`${where}.${name}`);
+  }
 }

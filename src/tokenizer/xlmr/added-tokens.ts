@@ -1,7 +1,6 @@
-import type { AddedToken } from '../compiler/tokenizer-json.ts';
-import { countRun, mayBeRun, RUN_STEP } from './word-codes.ts';
+import type { AddedToken } from './compiled-format.ts';
 
-/** An added token found in a text, with the white space that it takes along. */
+/** An added token found in a text, with the white space that belongs to it. */
 export interface AddedMatch {
   readonly token: AddedToken;
   readonly start: number;
@@ -12,20 +11,20 @@ export interface AddedMatch {
 export interface AddedTokenFinder {
   /** Starts on a new text. */
   begin(text: string): void;
-  /** The next match, or null. The first one that starts, and of several there the longest. */
+  /** The match that starts first, or null. Of several at one place, the longest. */
   next(): AddedMatch | null;
 }
 
 /**
- * Finds added tokens in the text as it stands. Nearly every text has none, so it looks for the
- * characters that they begin with, which the runtime does many at a time, and remembers where each
- * was last seen: every stretch is searched once.
+ * Finds added tokens in the original text. Nearly every text has none. So it searches for the first
+ * characters of tokens, which `indexOf` does fast, and remembers where each was last found: every
+ * part of the text is searched once.
  */
 export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedTokenFinder {
   const longestFirst = [...tokens].sort((a, b) => b.content.length - a.content.length);
   const initials = [...new Set(longestFirst.map((token) => token.content.charCodeAt(0)))];
   const initialTexts = initials.map((unit) => String.fromCharCode(unit));
-  /** 1 for a unit that may stand second in a token; with a token of one unit, for all. */
+  /** 1 for a unit that may be second in a token; for all units when a token has only one. */
   const isSecond = new Uint8Array(0x10000);
   for (const { content } of tokens) {
     if (content.length === 1) isSecond.fill(1);
@@ -43,7 +42,6 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
     const seconds = isSecond;
     let at = position;
     let unit = whole.charCodeAt(at);
-    let pause = at + RUN_STEP;
     while (true) {
       // In a run of them, looking at the next character is cheaper than a search.
       if (unit !== initial) {
@@ -51,10 +49,6 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
         if (at === -1) return -1;
       }
       at++;
-      if (at >= pause) {
-        if (mayBeRun(whole, at) && seconds[initial] === 0) at += countRun(whole, at, whole.length);
-        pause = at + RUN_STEP;
-      }
       if (at === whole.length) return at - 1;
       unit = whole.charCodeAt(at);
       if (seconds[unit] === 1) return at - 1;
@@ -97,8 +91,7 @@ export function createAddedTokenFinder(tokens: readonly AddedToken[]): AddedToke
         }
         let start = at;
         let stop = at + token.content.length;
-        // Searching goes on behind the token itself: white space after it may belong to the next
-        // one.
+        // The search goes on behind the token: white space after it may belong to the next one.
         from = stop;
         if (token.stripsLeft) {
           while (start > floor && isWhiteSpace(text.charCodeAt(start - 1))) start--;

@@ -7,25 +7,28 @@ export interface TokenOffsets {
 }
 
 /**
- * Keeps, beside the codes of a word, where each comes from, exactly as the reference does. It walks
- * the original text with a cursor: characters replace characters one by one, those that are too
- * many share the place of the last, and those removed are skipped when the code before them is
- * placed. One oddity is kept: characters removed at the very start of a stretch have no code before
- * them, so they are not skipped and the places lag behind to the end of the stretch.
+ * The offsets of a word's codes, exactly as the reference has them. A cursor walks the original
+ * text:
+ * - a replacement takes the places of the characters that it replaces, one by one;
+ * - its surplus characters share the place of the last;
+ * - removed characters are skipped when the code before them is placed.
+ *
+ * One oddity of the reference is kept. Characters removed at the very start of a segment have no
+ * code before them. They are not skipped, so all places up to the end of the segment lag behind.
  */
 export interface Alignment {
-  /** Starts a stretch of `text` at `start`. */
+  /** Starts a segment of `text` at `start`. */
   begin(text: string, start: number): void;
   /** The next code stands for the next character. */
   keep(): void;
   /** The next code is number `index` of `count` that replace `characterCount` characters. */
   replace(index: number, count: number, characterCount: number): void;
   /**
-   * Characters vanish. @returns whether this moved the place of the last code, which then has to be
-   * placed again: when it was one too many, it takes the place of the first that vanished.
+   * Characters are removed. @returns whether the last code must be placed again: a surplus code
+   * takes the place of the first removed character.
    */
   remove(characterCount: number): boolean;
-  /** Takes back the last `keep`. */
+  /** Undoes the last `keep`. */
   takeBack(): void;
   /** Notes the place found by `keep` or `replace` for the word's code at `index`. */
   place(index: number): void;
@@ -39,7 +42,7 @@ export interface Alignment {
 
 const CODES_USUAL = 1024;
 
-/** One for each encoder; it keeps its arrays from word to word. */
+/** One for each encoder. Its arrays are reused from word to word. */
 export function createAlignment(): Alignment {
   let starts = new Int32Array(CODES_USUAL);
   let stops = new Int32Array(CODES_USUAL);
@@ -50,10 +53,10 @@ export function createAlignment(): Alignment {
   let start = 0;
   let stop = 0;
   /**
-   * What the last code of the stretch was: none yet, one that took a character's place, or one too
-   * many.
+   * What the last code of the segment was: none yet, one that took a character's place, or a
+   * surplus one.
    */
-  let last: 'none' | 'replacing' | 'added' = 'none';
+  let last: 'none' | 'replacing' | 'surplus' = 'none';
 
   function advance(): void {
     cursor += (text.codePointAt(cursor) ?? 0) > 0xffff ? 2 : 1;
@@ -94,12 +97,12 @@ export function createAlignment(): Alignment {
       } else {
         stop = cursor;
         start = cursor > segmentStart ? stepBack() : segmentStart;
-        last = 'added';
+        last = 'surplus';
       }
     },
     remove(characterCount) {
       if (last === 'none') return false;
-      const isMoved = last === 'added';
+      const isMoved = last === 'surplus';
       if (isMoved) takeCharacter();
       skip(characterCount - (isMoved ? 1 : 0));
       return isMoved;

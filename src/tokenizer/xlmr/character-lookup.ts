@@ -1,20 +1,47 @@
-import { CLUSTER_BYTES_MAX } from './charsmap.ts';
 import type { TokenizerTables } from './compiled-format.ts';
-import { GRAPHEME, graphemeOf } from './grapheme-class.ts';
-import { ROUTE, SPECIAL } from './route.ts';
+import { findPair, ROUTE, SPECIAL } from './route.ts';
 
-/** What a lone surrogate reaches the reference as. */
+/** The reference looks up grapheme clusters up to this long, and otherwise single code points. */
+export const CLUSTER_BYTES_MAX = 5;
+
+/**
+ * Grapheme cluster properties of a code point, as bits. Only those that can change an id are kept.
+ * Hangul syllables and flags also form clusters, but nothing in them has a replacement; the
+ * compiler checks that.
+ */
+export const GRAPHEME = {
+  /** Extends the cluster before it: extending and spacing marks, and the zero width joiner. */
+  attaches: 1,
+  /** The next character joins its cluster. */
+  prepend: 2,
+  /** A cluster of its own, except that CR LF are one. */
+  control: 4,
+  /** The zero width joiner: it joins a pictograph after it to one before it. */
+  joiner: 8,
+  /** Extended pictographic. */
+  pictograph: 16,
+  /** Indic consonant: joins a consonant before it when a linker is between them. */
+  consonant: 32,
+  /** A mark that may stand between a pictograph and a joiner. */
+  pictographExtend: 64,
+  /** A mark that may stand between two consonants beside a linker. */
+  consonantExtend: 128,
+  /** The mark that links two consonants. */
+  linker: 256,
+} as const;
+
+/** The reference sees a lone surrogate as this character. */
 const REPLACEMENT_CHARACTER = 0xfffd;
 
-/** No character before this one clings to what stands before it. */
+/** The first character that extends a cluster. */
 const MARK_FIRST = 0x300;
 
-/** No character before this one makes the next one cling to it. */
+/** The first character of the class Prepend. */
 const PREPEND_FIRST = 0x600;
 
 /**
- * What is known of characters and of the clusters that they form. All positions are UTF-16 units in
- * a text.
+ * Routes of characters, and the grapheme clusters that characters form. All positions are UTF-16
+ * units in a text.
  */
 export interface CharacterLookup {
   /** `ROUTE` of the character at `index`; a lone surrogate counts as U+FFFD. */
@@ -26,18 +53,18 @@ export interface CharacterLookup {
   /** Bits of `SPECIAL`; 0 for a character that has a plain route. */
   flagsOf(route: number): number;
   /**
-   * Whether the character at `index` clings to whatever stands before it, unless that is a control
-   * character.
+   * Whether the character at `index` extends the cluster before it, unless a control character is
+   * there.
    */
   attaches(text: string, index: number): boolean;
   /**
-   * Where the cluster that starts at `index` ends, when that is within `CLUSTER_BYTES_MAX` bytes
-   * and the cluster has marks. Otherwise where its first character ends.
+   * The end of the cluster that starts at `index`, when it has marks and at most
+   * `CLUSTER_BYTES_MAX` bytes. Otherwise the end of its first character.
    */
   endOfShortCluster(text: string, index: number, end: number): number;
   /**
-   * Whether the unit before `index` and the mark there are plainly a cluster of five bytes at most.
-   * False where that takes a closer look.
+   * Whether the unit before `index` and the mark there are certainly a cluster of at most five
+   * bytes. False when the slow path must decide.
    */
   isLonePair(text: string, index: number, start: number, end: number): boolean;
   /** Whether the character at `index` belongs to the cluster of the one before it. */
@@ -190,4 +217,61 @@ export function countCharacters(text: string, index: number, end: number): numbe
   let count = 0;
   for (let at = index; at < end; count++) at += (text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1;
   return count;
+}
+
+/** Classes of all code points, in pages of 256. Page 0 is that of all blocks without any. */
+export interface GraphemeTable {
+  /** By code point / 256: the index of its page. */
+  readonly graphemePages: Uint16Array;
+  /** Bits of `GRAPHEME`, page behind page. */
+  readonly graphemeBits: Uint16Array;
+}
+
+/** Bits of `GRAPHEME` of a code point. */
+export function graphemeOf(table: GraphemeTable, codePoint: number): number {
+  const page = table.graphemePages[codePoint >>> 8];
+  return table.graphemeBits[(page << 8) | (codePoint & 0xff)];
+}
+
+/** The fast path for most special characters: one code, found without their clusters. */
+export interface FastPath {
+  /**
+   * The code of the special character at `index`, when it has exactly one. `~code` when that code
+   * replaces the character before it too. `NO_CODE` when the slow path must decide.
+   */
+  codeAt(text: string, index: number, start: number, end: number): number;
+}
+
+/** Neither a code nor the complement of one. */
+export const NO_CODE = 0x10000;
+
+/** @param tables borrowed. */
+export function createFastPath(tables: TokenizerTables, lookup: CharacterLookup): FastPath {
+  const { unitRoutes, specialFlags, specialCodes, specialSpans, replacements } = tables;
+
+  /** The one code that a span of replacements is, or -1. */
+  function onlyCode(span: number): number {
+    const code = replacements[span >>> 8];
+    return (span & 0xff) === 1 && code < ROUTE.special ? code : -1;
+  }
+
+  return {
+    codeAt(text, index, start, end) {
+      const unit = text.charCodeAt(index);
+      const special = unitRoutes[unit] - ROUTE.special;
+      const flags = specialFlags[special];
+      if (flags === SPECIAL.second) {
+        // What comes first in a pair has a plain route.
+        const before = index === start ? 0 : text.charCodeAt(index - 1);
+        const span = unitRoutes[before] >= ROUTE.special ? -1 : findPair(tables, before, unit);
+        if (span === -1) return specialCodes[special];
+        const code = onlyCode(span);
+        return code !== -1 && lookup.isLonePair(text, index, start, end) ? ~code : NO_CODE;
+      }
+      if (flags !== SPECIAL.mapped) return NO_CODE;
+      const code = onlyCode(specialSpans[special]);
+      const isAlone = index + 1 === end || !lookup.attaches(text, index + 1);
+      return code !== -1 && isAlone ? code : NO_CODE;
+    },
+  };
 }

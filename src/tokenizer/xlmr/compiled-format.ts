@@ -1,4 +1,3 @@
-import type { AddedToken } from '../compiler/tokenizer-json.ts';
 import { CompiledTokenizerError } from '../tokenizer-error.ts';
 
 /**
@@ -10,8 +9,8 @@ export const COMPILED_FORMAT_VERSION = 2;
 const MAGIC = 'UNIGRAM\n';
 
 /**
- * Magic, version, count of sections, checksum, file length. The checksum covers all that stands
- * behind it.
+ * Magic, version, count of sections, checksum, file length. The checksum covers all bytes behind
+ * itself.
  */
 const HEADER_BYTES = 32;
 const CHECKSUM_AT = 16;
@@ -20,8 +19,20 @@ const CHECKSUM_FROM = 24;
 /** Offset and length in bytes, both uint32. */
 const SECTION_ENTRY_BYTES = 8;
 
-/** Sections start where every typed array may start. */
+/** Sections start at multiples of 8, where every typed array may start. */
 const ALIGNMENT = 8;
+
+/** A token that is found in the text as it stands, before anything else happens to it. */
+export interface AddedToken {
+  readonly id: number;
+  readonly content: string;
+  /** The white space before it belongs to it. */
+  readonly stripsLeft: boolean;
+  /** The white space after it belongs to it. */
+  readonly stripsRight: boolean;
+  /** Left out by `decode` when told to skip special tokens. */
+  readonly special: boolean;
+}
 
 /** The small part of a compiled tokenizer, kept as JSON in the file. */
 export interface TokenizerMeta {
@@ -67,13 +78,13 @@ export interface TokenizerTables {
   readonly specialSpans: Uint32Array;
   /** Codes that replace something; `ROUTE.space` and `ROUTE.mark` start a word. */
   readonly replacements: Uint16Array;
-  /** Pairs of characters and their replacements, see `pair-table.ts`. */
+  /** Pairs of characters and their replacements, see `route.ts`. */
   readonly pairKeys: Uint32Array;
   readonly pairSpans: Uint32Array;
-  /** Grapheme classes of all code points, see `grapheme-class.ts`. */
+  /** Grapheme classes of all code points, see `character-lookup.ts`. */
   readonly graphemePages: Uint16Array;
   readonly graphemeBits: Uint16Array;
-  /** Double array of pieces, two words a slot, see `double-array.ts`. */
+  /** Double array of pieces, two words a slot, see the compiler's `piece-trie.ts`. */
   readonly trie: Int32Array;
   /** Log-probability of each piece. */
   readonly scores: Float64Array;
@@ -117,7 +128,7 @@ export function writeCompiledTokenizer(tables: TokenizerTables): Uint8Array<Arra
   return file;
 }
 
-/** How much of a file to believe. */
+/** How much of a file to check. */
 export interface ReadOptions {
   /**
    * False in a worker that got the buffer from a thread that has already verified it. Default true.

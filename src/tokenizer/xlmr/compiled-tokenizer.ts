@@ -9,7 +9,7 @@ import { createTokenIds, reserveTokenIds, type TokenIds } from './token-ids.ts';
 /** How a text becomes ids. */
 export interface EncodeOptions {
   /**
-   * Most ids to keep, those that the template adds included. At least as many as the template adds.
+   * Most ids to keep, the template's included. At least as many as the template adds.
    */
   readonly tokenCountMax: number;
   /** The side of the text that is cut off when it is too long. */
@@ -32,9 +32,9 @@ export interface TokenCounts {
  * A text's kept ids and where each comes from. The arrays have one length and belong to the caller.
  */
 export interface EncodedText extends TokenCounts {
-  readonly ids: Int32Array;
+  readonly tokenIds: Int32Array;
   /**
-   * UTF-16 units of the text: from `starts[i]` to before `stops[i]`. Both 0 for the template's
+   * UTF-16 units of the text: from `starts[i]` to before `stops[i]`. Both are 0 for the template's
    * tokens.
    */
   readonly starts: Int32Array;
@@ -44,20 +44,20 @@ export interface EncodedText extends TokenCounts {
 }
 
 /**
- * The tokenizer of one thread over tables that all threads share. Its ids, truncation, offsets and
- * decoding are those of the reference, `tokenizers` in Rust. Not reentrant; keeps working memory,
- * so one instance serves one text at a time.
+ * The tokenizer of one thread, over tables that all threads share. Its ids, truncation, offsets and
+ * decoding are those of the reference, `tokenizers` in Rust. It keeps working memory and is not
+ * reentrant: one instance serves one text at a time.
  */
 export interface CompiledTokenizer {
   /**
-   * Appends a text's ids to `out`, and allocates nothing but the result once `out` has grown. Takes
-   * time in proportion to the text, whatever is in it. A lone surrogate counts as U+FFFD.
+   * Appends a text's ids to `out`. Once `out` has grown, only the result is allocated. Time is
+   * linear in the text, whatever is in it. A lone surrogate counts as U+FFFD.
    */
   encode(text: string, options: EncodeOptions & { readonly out: TokenIds }): TokenCounts;
   /** As `encode`, with offsets; several times slower. */
   encodeWithOffsets(text: string, options: EncodeOptions): EncodedText;
-  /** The text of ids; those outside the vocabulary are left out. */
-  decode(ids: ArrayLike<number>, options: { readonly skipSpecialTokens: boolean }): string;
+  /** The text of token ids. Ids outside the vocabulary are skipped. */
+  decode(tokenIds: ArrayLike<number>, options: { readonly skipSpecialTokens: boolean }): string;
   /** The piece with this id, with `▁` for a space; `null` outside the vocabulary. */
   pieceOf(id: number): string | null;
   /** Whether this id is that of a special token. */
@@ -69,15 +69,15 @@ export interface CompiledTokenizer {
 }
 
 /**
- * A text from this many UTF-16 units on leaves memory behind that is given back at once. Its ids
- * stay with `out`.
+ * After a text of so many UTF-16 units or more, working memory is freed at once. Its ids stay with
+ * `out`.
  */
 const TEXT_LENGTH_LARGE = 65_536;
 
 /**
  * @param tables borrowed for as long as the tokenizer lives.
- * @param options `remembersWords`, default true: keep the ids of words that come back, 600 kB. The
- *   ids are the same without.
+ * @param options `remembersWords`, default true: a cache of 600 kB for the ids of frequent words.
+ *   The ids are the same without it.
  */
 export function createCompiledTokenizer(
   tables: TokenizerTables,
@@ -161,14 +161,14 @@ export function createCompiledTokenizer(
         array.set(list.ids.subarray(0, keptText), left.length);
         return array;
       };
-      const ids = placed(lists.ids);
-      ids.set(left);
-      ids.set(right, left.length + keptText);
+      const tokenIds = placed(lists.ids);
+      tokenIds.set(left);
+      tokenIds.set(right, left.length + keptText);
       const special = new Uint8Array(keptCount).fill(1);
       special.fill(0, left.length, left.length + keptText);
       const fullCount = textCount + left.length + right.length;
       return {
-        ids,
+        tokenIds,
         starts: placed(lists.starts),
         stops: placed(lists.stops),
         special,
@@ -195,8 +195,8 @@ function appendAll(list: TokenIds, values: Int32Array): void {
 }
 
 /**
- * Keeps at most `room` of the values from `start` on: the first, or the last when the left side is
- * cut.
+ * Keeps at most `room` of the values from `start` on: the first ones, or the last ones when the
+ * left side is cut.
  */
 function truncate(list: TokenIds, start: number, room: number, side: 'left' | 'right'): void {
   const excess = list.length - start - room;

@@ -4,12 +4,9 @@ import { compareTokenizers } from '../../testing/tokenizer-comparison.ts';
 import { createRandom } from '../../testing/tokenizer-texts.ts';
 
 /**
- * Long runs have ways of their own through the encoder and the search: against the reference, on
- * the real vocabulary. Faults that these have caught when planted: `>=` for `>` with two pieces and
- * with more, pieces that leave the run, no regard for those that reach into it, scores lost between
- * the run and what follows or between two blocks, a run counted one too long, a replaced character
- * taken as it stands, a pair with a mark behind it or a prepended mark before it taken for a lone
- * one, a mark's replacement without its cluster, unknown pieces in a row not made one.
+ * Long runs of one character, and of two in turns, against the reference on the real vocabulary:
+ * there the search has the most pieces to choose from, and the most ties. Faults that these have
+ * caught when planted: `>=` for `>` in the search, unknown pieces in a row not made one.
  */
 setDefaultTimeout(60_000);
 
@@ -26,7 +23,7 @@ const CHARACTERS = [
   ...['Ａ', '…', '№', 'ﷺ', '\u00ad', '\u0600', '\ud83d', 'か', '\u3099', 'é'],
 ];
 
-/** Around four and five times the longest piece, the encoder's step, and the search's block. */
+/** Around multiples of the longest piece, which has 16 characters, and well beyond. */
 const LENGTHS = [
   ...[1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49],
   ...[62, 63, 64, 65, 66, 67, 79, 80, 81, 95, 96, 97, 127, 128, 129],

@@ -4,8 +4,8 @@ import type { TokenizerTables } from './compiled-format.ts';
 type PieceTexts = Pick<TokenizerTables, 'pieceBlocks' | 'pieceStarts' | 'pieceBytes'>;
 
 /**
- * Pieces that share one 32-bit start; within it 16 bits say where each starts. Half the size of 32
- * bits for each.
+ * Pieces in a block. A block has a 32-bit start, and each piece a 16-bit offset in it: half the
+ * size of 32 bits a piece.
  */
 const BLOCK_SIZE = 64;
 
@@ -36,10 +36,10 @@ export function packPieceTexts(texts: readonly string[]): PieceTexts {
 /** From ids back to text. */
 export interface PieceDecoder {
   /**
-   * The text of ids, as the reference's Metaspace decoder gives it; ids outside the vocabulary are
-   * left out.
+   * The text of token ids, as the reference's Metaspace decoder gives it. Ids outside the
+   * vocabulary are skipped.
    */
-  decode(ids: ArrayLike<number>, options: { readonly skipSpecialTokens: boolean }): string;
+  decode(tokenIds: ArrayLike<number>, options: { readonly skipSpecialTokens: boolean }): string;
   /** The piece with this id, or `null`. */
   pieceOf(id: number): string | null;
   isSpecial(id: number): boolean;
@@ -65,13 +65,13 @@ export function createPieceDecoder(tables: TokenizerTables): PieceDecoder {
   return {
     pieceOf,
     isSpecial: (id) => specialIds.has(id),
-    decode(ids, { skipSpecialTokens }) {
+    decode(tokenIds, { skipSpecialTokens }) {
       const parts: string[] = [];
-      for (let index = 0; index < ids.length; index++) {
-        const id = ids[index];
+      for (let index = 0; index < tokenIds.length; index++) {
+        const id = tokenIds[index];
         const piece = pieceOf(id);
         if (piece === null || (skipSpecialTokens && specialIds.has(id))) continue;
-        // The first piece loses its mark: it stands for the space that was put before the text.
+        // The first piece loses its mark, which stands for the space put before the text.
         parts.push(piece.replaceAll(mark, parts.length === 0 ? '' : ' '));
       }
       return parts.join('');

@@ -1,14 +1,25 @@
 import { createAlignment, type TokenOffsets } from './alignment.ts';
-import { countCharacters, createCharacterLookup } from './character-lookup.ts';
+import {
+  countCharacters,
+  createCharacterLookup,
+  createFastPath,
+  NO_CODE,
+} from './character-lookup.ts';
 import type { TokenizerTables } from './compiled-format.ts';
-import { findPair } from './pair-table.ts';
-import { ROUTE, SPECIAL } from './route.ts';
-import { createShortCuts, NONE } from './short-cuts.ts';
+import { findPair, ROUTE, SPECIAL } from './route.ts';
 import type { TokenIds } from './token-ids.ts';
 import { createUnigramSearch } from './unigram-search.ts';
-import { CODES, findRun, longerCodes, OPENED, putRun } from './word-codes.ts';
 
-/** Turns stretches of text that hold no added token into ids. */
+/** How the current word began. A word that began by itself exists only once it has a code. */
+const OPENED = { byItself: 0, bySpace: 1, byMark: 2 } as const;
+
+/** Codes of one word before the array grows. */
+const CODES_USUAL = 4096;
+
+/** A longer array is given back after use. 128 kB. */
+const CODES_KEPT = 65_536;
+
+/** Turns segments of a text, which hold no added token, into ids. */
 export interface SegmentEncoder {
   /** Appends the ids of `text` from `start` to before `end`. */
   append(text: string, start: number, end: number, out: TokenIds): void;
@@ -19,19 +30,18 @@ export interface SegmentEncoder {
 }
 
 /**
- * The reference works in passes: it normalizes the text (cluster by cluster through the charsmap,
- * then runs of spaces), cuts it into words that each start with the mark, and searches each word's
- * pieces. Here one pass does it all: a character's route says its code in the trie, a space ends
- * the word and searches it.
+ * The reference works in passes. It normalizes the text: cluster by cluster through the charsmap,
+ * then runs of spaces. It cuts the text into words that start with the mark, and searches each
+ * word's pieces. Here one pass does it all: a character's route gives its code in the trie, and a
+ * space ends the word and searches it.
  *
- * Clusters matter to few characters, so the pass looks at none of them until it meets one that is
- * special:
- * - a mark that clings to the character before it, where the charsmap knows the two as a pair (`e`
- *   and an acute): the earlier character is taken back and the pair's replacement put in its place;
- * - a character with a replacement: when its cluster is shorter than six bytes, the replacement
- *   stands for all of it and its marks are lost. That is what the reference does, and the models
- *   were trained with it. In clusters of six bytes and more, and of characters without a
- *   replacement, every character counts by itself.
+ * Clusters matter to few characters. The pass looks at a cluster only for two kinds of character:
+ * - A combining mark that the charsmap knows as a pair with the character before it, such as `e`
+ *   and an acute. The pair's replacement takes the place of that character.
+ * - A character with a replacement. When its cluster has at most five bytes, the replacement stands
+ *   for the whole cluster and its marks are lost. The reference does that, and the models were
+ *   trained with it. In longer clusters, and in those of characters without a replacement, every
+ *   character counts by itself.
  */
 export function createSegmentEncoder(
   tables: TokenizerTables,
@@ -40,12 +50,12 @@ export function createSegmentEncoder(
   const { unitRoutes, specialFlags, specialCodes, specialSpans, replacements } = tables;
   const { markCode, wideSpaceRoute } = tables.meta;
   const lookup = createCharacterLookup(tables);
-  const shortCuts = createShortCuts(tables, lookup);
+  const fastPath = createFastPath(tables, lookup);
   const search = createUnigramSearch(tables, options);
   const alignment = createAlignment();
 
   // The current word. Its code at 0 is always the mark.
-  let codes = new Uint16Array(CODES.usual).fill(markCode);
+  let codes = new Uint16Array(CODES_USUAL).fill(markCode);
   let length = 1;
   let opened: number = OPENED.byItself;
   let out: TokenIds = { ids: new Int32Array(0), length: 0 };
@@ -67,7 +77,10 @@ export function createSegmentEncoder(
   }
 
   function reserveCodes(count: number): void {
-    if (count > codes.length) codes = longerCodes(codes, count);
+    if (count <= codes.length) return;
+    const grown = new Uint16Array(count * 2);
+    grown.set(codes);
+    codes = grown;
   }
 
   function finishWord(): void {
@@ -94,13 +107,13 @@ export function createSegmentEncoder(
     }
   }
 
-  /** A mark that no space left in the text shares the place of the first code. */
+  /** A word mark without a space in the text shares the place of the first code. */
   function placeLast(): void {
     alignment.place(length - 1);
     if (length === 2 && opened === OPENED.byItself) alignment.place(0);
   }
 
-  /** Puts the replacement of `characterCount` characters, and keeps room for `rest` more codes. */
+  /** Puts the replacement of `characterCount` characters, and reserves `rest` more codes. */
   function putReplacement(span: number, characterCount: number, rest: number): void {
     const first = span >>> 8;
     const count = span & 0xff;
@@ -112,7 +125,7 @@ export function createSegmentEncoder(
     }
   }
 
-  /** Puts the character at `index`, and its cluster where that counts. @returns where to go on. */
+  /** Puts the character at `index`, or its cluster. @returns the index behind it. */
   function putAny(index: number): number {
     let route = unitRoutes[text.charCodeAt(index)];
     let next = index + 1;
@@ -165,7 +178,7 @@ export function createSegmentEncoder(
     return isCrLf ? index + 2 : index + 1;
   }
 
-  /** Replaces the character before `index` and the mark there. @returns where to go on, or -1. */
+  /** Replaces the character before `index` and the mark there. @returns the next index, or -1. */
   function putPair(index: number, span: number): number {
     const first = index - 1;
     if (lookup.isAttached(text, first, start)) return -1;
@@ -184,52 +197,44 @@ export function createSegmentEncoder(
       let word = codes;
       let count = 1;
       for (let index = from; index < to; ) {
-        const stop = findRun(source, index, to);
-        while (index < stop) {
-          const unit = source.charCodeAt(index);
-          const route = routes[unit];
-          if (route < ROUTE.special) {
-            word[count++] = route;
-            index++;
-            continue;
-          }
-          const isSpace =
-            route === ROUTE.space ||
-            route === ROUTE.blank ||
-            (route === wideSpaceRoute && (index + 1 === to || !lookup.attaches(source, index + 1)));
-          if (isSpace) {
-            if (count > 1 || opened === OPENED.byMark)
-              search.appendPieces(word, count, target, null);
-            count = 1;
-            opened = OPENED.bySpace;
-            index++;
-            continue;
-          }
-          if (route === ROUTE.surrogate) {
-            const whole = lookup.routeAt(source, index, to);
-            if (whole < ROUTE.special) {
-              word[count++] = whole;
-              index = lookup.nextOf(source, index, to);
-              continue;
-            }
-          } else if (route < ROUTE.surrogate) {
-            const code = shortCuts.codeAt(source, index, from, to);
-            if (code !== NONE) {
-              if (code >= 0) word[count++] = code;
-              else word[count - 1] = ~code;
-              index++;
-              continue;
-            }
-          }
-          length = count;
-          index = putAny(index);
-          word = codes;
-          count = length;
+        const unit = source.charCodeAt(index);
+        const route = routes[unit];
+        if (route < ROUTE.special) {
+          word[count++] = route;
+          index++;
+          continue;
         }
-        if (index === to) break;
-        const at = index;
-        index = putRun(tables, source, { at, to }, { codes: word, count });
-        count += index - at;
+        const isSpace =
+          route === ROUTE.space ||
+          route === ROUTE.blank ||
+          (route === wideSpaceRoute && (index + 1 === to || !lookup.attaches(source, index + 1)));
+        if (isSpace) {
+          if (count > 1 || opened === OPENED.byMark) search.appendPieces(word, count, target, null);
+          count = 1;
+          opened = OPENED.bySpace;
+          index++;
+          continue;
+        }
+        if (route === ROUTE.surrogate) {
+          const whole = lookup.routeAt(source, index, to);
+          if (whole < ROUTE.special) {
+            word[count++] = whole;
+            index = lookup.nextOf(source, index, to);
+            continue;
+          }
+        } else if (route < ROUTE.surrogate) {
+          const code = fastPath.codeAt(source, index, from, to);
+          if (code !== NO_CODE) {
+            if (code >= 0) word[count++] = code;
+            else word[count - 1] = ~code;
+            index++;
+            continue;
+          }
+        }
+        length = count;
+        index = putAny(index);
+        word = codes;
+        count = length;
       }
       length = count;
       if (length > 1 || opened !== OPENED.byItself) finishWord();
@@ -242,7 +247,7 @@ export function createSegmentEncoder(
       offsets = null;
     },
     shrink() {
-      if (codes.length > CODES.kept) codes = new Uint16Array(CODES.usual).fill(markCode);
+      if (codes.length > CODES_KEPT) codes = new Uint16Array(CODES_USUAL).fill(markCode);
       search.shrink();
       alignment.shrink();
     },

@@ -13,17 +13,17 @@ interface ShownToken {
 
 /** The tokens of some texts, for people to look at. */
 export interface ShownTokens {
-  /** Of all texts together; at least, when there are too many. */
+  /** Of all texts together. A lower bound when there are too many. */
   readonly tokenCount: number;
   /** An array of tokens for each text, as the bytes of JSON; undefined when there are too many. */
   readonly json: Uint8Array<ArrayBuffer> | undefined;
 }
 
 /**
- * Tokenizes whole texts and writes the reply's own bytes, so that the thread that answers has
- * nothing left to do with them: a token takes some 70 bytes and a third of a µs.
+ * Tokenizes whole texts and writes the bytes of the reply here, on the worker, so that the main
+ * thread only passes them on. A token takes some 70 bytes and a third of a µs.
  *
- * @param options.tokenCountMax tokens of all texts together, from which on nothing is written.
+ * @param options.tokenCountMax tokens of all texts together. Beyond it nothing is written.
  */
 export function showTokens(
   tokenizer: CompiledTokenizer,
@@ -31,13 +31,13 @@ export function showTokens(
   options: { readonly tokenCountMax: number; readonly specialTokens: boolean },
 ): ShownTokens {
   const { specialTokens, tokenCountMax } = options;
-  // No text is cut: that would be another text's tokens.
+  // No text is cut: a cut text has other tokens.
   const whole = { tokenCountMax: 2 ** 30, truncationSide: 'right', specialTokens } as const;
   const rows: string[] = [];
   let tokenCount = 0;
   for (const text of texts) {
     const encoded = tokenizer.encodeWithOffsets(text, whole);
-    tokenCount += encoded.ids.length;
+    tokenCount += encoded.tokenIds.length;
     if (tokenCount > tokenCountMax) return { tokenCount, json: undefined };
     rows.push(JSON.stringify(shown(text, encoded, tokenizer)));
   }
@@ -45,9 +45,9 @@ export function showTokens(
 }
 
 function shown(text: string, encoded: EncodedText, vocabulary: CompiledTokenizer): ShownToken[] {
-  const { ids, starts, stops, special } = encoded;
+  const { tokenIds, starts, stops, special } = encoded;
   const indexOf = codePointIndex(text);
-  return Array.from(ids, (id, at) => {
+  return Array.from(tokenIds, (id, at) => {
     if (special[at] === 1) {
       const piece = vocabulary.pieceOf(id) ?? '';
       return { id, text: piece, special: true, start: null, stop: null };

@@ -1,9 +1,9 @@
 /**
- * A growing list of token ids, reused from text to text so that encoding allocates nothing. Ids of
- * several texts may stand behind each other.
+ * A growing list of token ids, reused from text to text so that encoding allocates nothing. It may
+ * hold the ids of several texts, one text after the other.
  */
 export interface TokenIds {
-  /** Replaced by a longer copy when full: read it anew after every call that appends. */
+  /** Replaced by a longer copy when full: read it again after every call that appends. */
   ids: Int32Array;
   /** Ids in use. */
   length: number;

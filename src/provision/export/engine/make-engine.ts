@@ -13,13 +13,10 @@ import type { ModelManifest } from '../../../model/manifest.ts';
 import { createOnnxSession, type ModelRunner } from '../../onnx/onnx-session.ts';
 import { demand, ProvisionError } from '../../provision-error.ts';
 import { sayWhile } from '../progress.ts';
-import { gateTextIds, runGate } from '../run-gate.ts';
-import { createTritonSession } from '../triton-session.ts';
+import { createTritonSession, gateTextIds, runGate, serveCandidate } from '../run-gate.ts';
 import type { WrittenGraphs } from '../write-graphs.ts';
-import { type BuiltEngine, buildEngine } from './build-engine.ts';
-import { withContainers } from './containers.ts';
-import { serveCandidate } from './serve-candidate.ts';
-import { planProfile } from './trtexec.ts';
+import { type BuiltEngine, buildEngine, planProfile } from './build-engine.ts';
+import { withContainers } from './docker.ts';
 
 /** Everything that making an engine needs. */
 export interface EngineJob {
@@ -89,7 +86,7 @@ async function buildAndJudge(job: EngineJob, repository: string) {
 }
 
 /** A line of figures for each head. */
-export function describeGate(gate: Fidelity): string[] {
+function describeGate(gate: Fidelity): string[] {
   return Object.entries(gate.heads).map(([head, figures]) => {
     const cosine = figures.cosineMin.toFixed(7);
     const difference = figures.differenceMax.toExponential(2);

@@ -1,9 +1,21 @@
-import type { GraphValue, OnnxModel } from '../../onnx/model.ts';
-import { ELEMENT, floatTensor, loadFloats, type Tensor } from '../../onnx/tensor.ts';
+import { invariant } from '../../../base/invariant.ts';
+import {
+  type Attribute,
+  createNode,
+  ELEMENT,
+  floatTensor,
+  type Graph,
+  type GraphNode,
+  type GraphValue,
+  intTensor,
+  loadFloats,
+  memoryData,
+  type OnnxModel,
+  opsetOf,
+  type Tensor,
+} from '../../onnx/model.ts';
 import { demand } from '../../provision-error.ts';
 import type { LinearLayer } from '../torch-file.ts';
-import { findPlaces, type GraphPlaces } from './find-output.ts';
-import { GraphBuilder } from './graph-builder.ts';
 import { prune, renameTensors, wiringOf, withGraph } from './graph-edit.ts';
 
 /** What the finished graph calls its outputs. */
@@ -196,3 +208,125 @@ function transposed(weight: Tensor, name: string): Tensor {
   }
   return floatTensor(name, [columns, rows], out);
 }
+
+/** What public exports of this model family call the last hidden state, in order of preference. */
+const HIDDEN_NAMES = ['token_embeddings', 'last_hidden_state', 'hidden_states', 'hidden_state'];
+/** What they call one pooled vector a text. */
+const DENSE_NAMES = ['sentence_embedding', 'dense_vecs', 'dense', 'dense_embedding', 'embeddings'];
+/** What they call the mask. */
+const MASK_NAMES = ['attention_mask', 'mask', 'input_mask'];
+
+/** Where in a graph the pieces lie that pooling and heads are built on. */
+export interface GraphPlaces {
+  /** `[batch, sequence, dimension]`, float32. */
+  readonly hidden: GraphValue;
+  /** Values in one token state. */
+  readonly dimension: number;
+  /** `[batch, dimension]`, when the graph pools by itself. */
+  readonly dense: GraphValue | undefined;
+  readonly mask: GraphValue;
+}
+
+/**
+ * Finds hidden state, pooled vector and mask by their shapes, and among several by the names that
+ * public exports use.
+ *
+ * @param rename what the tensors found will be called by the time the places are used.
+ * @throws ProvisionError listing the outputs when none fits.
+ */
+function findPlaces(graph: Graph, rename: (name: string) => string = (name) => name): GraphPlaces {
+  const floats = graph.outputs.filter((output) => output.elementType === ELEMENT.float);
+  const hidden = choose(
+    floats.filter((output) => output.dims?.length === 3 && Number(output.dims[2]) > 1),
+    HIDDEN_NAMES,
+  );
+  demand(
+    hidden !== undefined,
+    `No output looks like a hidden state [batch, sequence, dimension]: ${listOf(graph.outputs)}.`,
+  );
+  const dimension = Number(hidden.dims?.[2]);
+  const dense = choose(
+    floats.filter((output) => output.dims?.length === 2 && DENSE_NAMES.includes(output.name)),
+    DENSE_NAMES,
+  );
+  const mask = graph.inputs.find((input) => MASK_NAMES.includes(input.name));
+  demand(mask !== undefined, `No input is an attention mask: ${listOf(graph.inputs)}.`);
+  const to = (value: GraphValue): GraphValue => ({ ...value, name: rename(value.name) });
+  return { hidden: to(hidden), dimension, dense: dense && to(dense), mask: to(mask) };
+}
+
+/** The candidate with the earliest name of the list; a single one whatever it is called. */
+function choose(candidates: GraphValue[], names: readonly string[]): GraphValue | undefined {
+  for (const name of names) {
+    const found = candidates.find((candidate) => candidate.name === name);
+    if (found) return found;
+  }
+  return candidates.length === 1 ? candidates[0] : undefined;
+}
+
+function listOf(values: readonly GraphValue[]): string {
+  return values.map((value) => `${value.name} [${value.dims ?? '?'}]`).join(', ');
+}
+
+/** Since this version of the operators, the axes of every reduction are an input. */
+const REDUCE_AXES_INPUT_OPSET = 18;
+
+/**
+ * Collects nodes and constants to be added to a graph. Names start with `prefix`, which no tensor
+ * of the graph may do: passes run once.
+ */
+class GraphBuilder {
+  readonly nodes: GraphNode[] = [];
+  readonly constants = new Map<string, Tensor>();
+  readonly #prefix: string;
+  readonly #opset: number;
+
+  constructor(model: OnnxModel, prefix: string) {
+    const { graph } = model;
+    const names = [...graph.nodes.flatMap((node) => node.outputs), ...graph.constants.keys()];
+    invariant(!names.some((name) => name.startsWith(prefix)), `${prefix} was added before.`);
+    this.#prefix = prefix;
+    this.#opset = opsetOf(model);
+  }
+
+  /**
+   * Adds a standard node and returns its output's name: `<prefix><name>`, or `output` as it stands.
+   */
+  node(options: Omit<Parameters<typeof createNode>[0], 'output'> & Naming): string {
+    const output = options.output ?? `${this.#prefix}${options.name}`;
+    this.nodes.push(createNode({ ...options, output }));
+    return output;
+  }
+
+  /** Adds the length of each row of the last axis, which stays with one element. */
+  lastAxisLength(name: string, input: string): string {
+    const attributes: Record<string, Attribute> = { keepdims: { kind: 'int', value: 1n } };
+    const inputs = [input];
+    if (this.#opset >= REDUCE_AXES_INPUT_OPSET) inputs.push(this.ints(`${name}/axes`, [-1]));
+    else attributes.axes = { kind: 'ints', value: [-1n] };
+    return this.node({ op: 'ReduceL2', name, inputs, attributes });
+  }
+
+  /** Adds a constant and returns its name. */
+  constant(tensor: Tensor): string {
+    const name = `${this.#prefix}${tensor.name}`;
+    this.constants.set(name, { ...tensor, name });
+    return name;
+  }
+
+  ints(name: string, values: readonly (bigint | number)[]): string {
+    return this.constant(intTensor(name, values));
+  }
+
+  scalar(name: string, value: number): string {
+    return this.constant(floatTensor(name, [], [value]));
+  }
+
+  int64Scalar(name: string, value: number): string {
+    const bytes = new Uint8Array(BigInt64Array.of(BigInt(value)).buffer);
+    return this.constant({ name, dims: [], elementType: ELEMENT.int64, data: memoryData(bytes) });
+  }
+}
+
+/** Either a name under the builder's prefix, or a full name, as outputs of the graph have. */
+type Naming = { name: string; output?: undefined } | { output: string; name?: undefined };

@@ -1,6 +1,6 @@
 import { invariant } from '../../../base/invariant.ts';
 import type { Graph, GraphNode, GraphValue, OnnxModel } from '../../onnx/model.ts';
-import { floatTensor, intTensor, type Tensor } from '../../onnx/tensor.ts';
+import { floatTensor, intTensor, type Tensor } from '../../onnx/model.ts';
 
 /** Which node makes each tensor, and which nodes read it. */
 export interface Wiring {

@@ -4,16 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Golden, loadGolden, SMALL_MODEL_FOLDER } from '../../../testing/golden/xlmr-small.ts';
 import type { OnnxModel } from '../../onnx/model.ts';
+import { ELEMENT } from '../../onnx/model.ts';
 import { createOnnxSession, type ModelRunner } from '../../onnx/onnx-session.ts';
 import { readModel } from '../../onnx/read-model.ts';
-import { ELEMENT } from '../../onnx/tensor.ts';
 import { writeModel } from '../../onnx/write-model.ts';
 import { readLinearLayer } from '../torch-file.ts';
 import { appendHeads, type HeadLayers } from './append-heads.ts';
-import { fuseLayerNorms } from './fuse-layer-norm.ts';
 import { hoistConstants, renameTensors, withGraph } from './graph-edit.ts';
-import { prepareGraphs } from './prepare-graph.ts';
-import { upgradeOpset } from './upgrade-opset.ts';
+import { fuseLayerNorms, prepareGraphs, upgradeOpset } from './prepare-graph.ts';
 
 const NAMES = { dense: 'dense_vecs', sparse: 'sparse_vecs', multiVector: 'colbert_vecs' };
 const HIDDEN = 32;
@@ -28,8 +26,8 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'graph-test-'));
   golden = await loadGolden();
   layers = {
-    sparse: readLinearLayer(join(SMALL_MODEL_FOLDER, 'hub', 'sparse_linear.pt')),
-    multiVector: readLinearLayer(join(SMALL_MODEL_FOLDER, 'hub', 'colbert_linear.pt')),
+    sparse: await readLinearLayer(join(SMALL_MODEL_FOLDER, 'hub', 'sparse_linear.pt')),
+    multiVector: await readLinearLayer(join(SMALL_MODEL_FOLDER, 'hub', 'colbert_linear.pt')),
   };
 });
 afterAll(async () => {

@@ -3,13 +3,20 @@ import { describe, expect, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Attribute, createNode, type GraphNode, type OnnxModel } from '../../onnx/model.ts';
+import {
+  type Attribute,
+  createNode,
+  ELEMENT,
+  floatTensor,
+  type GraphNode,
+  intTensor,
+  type OnnxModel,
+  type Tensor,
+} from '../../onnx/model.ts';
 import { readModel } from '../../onnx/read-model.ts';
-import { ELEMENT, floatTensor, intTensor, type Tensor } from '../../onnx/tensor.ts';
 import { writeModel } from '../../onnx/write-model.ts';
-import { fuseLayerNorms } from './fuse-layer-norm.ts';
 import { toHalfPrecision } from './half-precision.ts';
-import { upgradeOpset } from './upgrade-opset.ts';
+import { fuseLayerNorms, upgradeOpset } from './prepare-graph.ts';
 
 function modelOf(options: {
   nodes: GraphNode[];

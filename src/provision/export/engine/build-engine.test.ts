@@ -1,0 +1,139 @@
+import { describe, expect, test } from 'bun:test';
+import { recordedHelp } from '../../../testing/export/trtexec-help.ts';
+import { parseTrtexecHelp, planProfile, planTrtexecArguments } from './build-engine.ts';
+import { dockerPort, dockerTriton, dockerTrtexec, parseDockerPort } from './docker.ts';
+
+const profile = planProfile({ batchMax: 32, tokensMax: 8_192 });
+
+function argumentsFor(packedVersion: number): string[] {
+  return planTrtexecArguments({
+    trtexec: parseTrtexecHelp(recordedHelp(packedVersion)),
+    onnx: '/onnx/model.onnx',
+    plan: '/plan/model.plan',
+    timingCache: '/plan/timing.cache',
+    inputs: ['input_ids', 'attention_mask'],
+    profile,
+  });
+}
+
+describe('the banner', () => {
+  test.each([
+    ['&&&& RUNNING TensorRT.trtexec [TensorRT v101302] [b6] # trtexec --help', '10.13.2'],
+    ['&&&& RUNNING TensorRT.trtexec [TensorRT v100500] [b18] # trtexec --help', '10.5.0'],
+    ['&&&& RUNNING TensorRT.trtexec [TensorRT v110100] [b106] # trtexec --help', '11.1.0'],
+    ['&&&& RUNNING TensorRT.trtexec [TensorRT v11.1.0.106] [b48]', '11.1.0'],
+  ])('%s', (banner, version) => {
+    expect(parseTrtexecHelp(banner).version).toBe(version);
+  });
+
+  test.each(['[TensorRT v8602]', '[TensorRT v8.6.1]'])('%s is too old', (banner) => {
+    expect(() => parseTrtexecHelp(banner)).toThrow(/TensorRT 8\.6\.\d is too old/);
+  });
+
+  test('comes after what the image prints, which is not taken for options', () => {
+    const printed = 'NOTE: NVIDIA recommends\n   docker run --gpus all --noTF32 --ipc=host ...\n\n';
+    const help = printed + recordedHelp(101_302).replace('--noTF32', '');
+    const trtexec = parseTrtexecHelp(help);
+    expect(trtexec.version).toBe('10.13.2');
+    expect(trtexec.options).toContain('skipInference');
+    expect(trtexec.options).not.toContain('noTF32');
+  });
+
+  test('that is missing is quoted', () => {
+    expect(() => parseTrtexecHelp('sh: trtexec: not found')).toThrow('trtexec: not found');
+  });
+});
+
+describe('the command line', () => {
+  test('of TensorRT 10 asks for a strongly typed network', () => {
+    expect(argumentsFor(101_302)).toEqual([
+      '--onnx=/onnx/model.onnx',
+      '--saveEngine=/plan/model.plan',
+      '--minShapes=input_ids:1x2,attention_mask:1x2',
+      '--optShapes=input_ids:8x32,attention_mask:8x32',
+      '--maxShapes=input_ids:32x8192,attention_mask:32x8192',
+      '--stronglyTyped',
+      '--noTF32',
+      '--timingCacheFile=/plan/timing.cache',
+      '--skipInference',
+    ]);
+  });
+
+  test('of TensorRT 11 does not, as it has no other', () => {
+    expect(argumentsFor(110_100)).not.toContain('--stronglyTyped');
+    expect(argumentsFor(110_100)).toHaveLength(8);
+  });
+
+  test.each([101_302, 110_100])('of %p has only options that its help lists', (version) => {
+    const { options } = parseTrtexecHelp(recordedHelp(version));
+    const used = argumentsFor(version).map((argument) => argument.slice(2).split('=')[0] ?? '');
+    expect(used.filter((option) => !options.has(option))).toEqual([]);
+  });
+
+  test('leaves out what a version does not know', () => {
+    const help = recordedHelp(101_302).replace('--noTF32', '').replace('--skipInference', '');
+    const line = planTrtexecArguments({
+      trtexec: parseTrtexecHelp(help),
+      onnx: 'a',
+      plan: 'b',
+      timingCache: 'c',
+      inputs: ['ids'],
+      profile,
+    });
+    expect(line.join(' ')).not.toMatch(/noTF32|skipInference/);
+  });
+
+  test('is refused where the precision would be ignored', () => {
+    const help = recordedHelp(101_302).replace('--stronglyTyped', '');
+    const options = { onnx: 'a', plan: 'b', timingCache: 'c', inputs: ['ids'], profile };
+    expect(() => planTrtexecArguments({ trtexec: parseTrtexecHelp(help), ...options })).toThrow(
+      'TensorRT 10.13.2 has no --stronglyTyped',
+    );
+  });
+});
+
+test('a profile never leaves its limits', () => {
+  expect(planProfile({ batchMax: 1, tokensMax: 16 })).toEqual({
+    min: { textCount: 1, tokenCount: 2 },
+    opt: { textCount: 1, tokenCount: 16 },
+    max: { textCount: 1, tokenCount: 16 },
+  });
+});
+
+describe('docker', () => {
+  const image = 'nvcr.io/nvidia/tritonserver:25.08-py3';
+
+  // Without the image's own entrypoint, CUDA would not run on a driver that is older than itself.
+  test('runs trtexec with the GPU, as the caller, behind the entrypoint of the image', () => {
+    const line = dockerTrtexec({
+      image,
+      device: '0',
+      user: '1000:1000',
+      volumes: { '/a b/onnx': '/onnx:ro', '/plans': '/plan' },
+      trtexecArguments: ['--help', '--x=$HOME "quoted"'],
+    });
+    expect(line).toEqual([
+      ...['run', '--rm', '--init', '--name', 'bge-m3-export-build'],
+      ...['--gpus', 'device=0', '--user', '1000:1000'],
+      ...['--volume', '/a b/onnx:/onnx:ro', '--volume', '/plans:/plan'],
+      ...[image, 'sh', '-c'],
+      'PATH="$PATH:/usr/src/tensorrt/bin"; exec trtexec "$@"',
+      ...['trtexec', '--help', '--x=$HOME "quoted"'],
+    ]);
+  });
+
+  test('serves a candidate on loopback alone, and keeps its log until it is removed', () => {
+    const line = dockerTriton({ image, device: '1', repository: '/r', model: 'bge_model' });
+    expect(line.slice(0, 11)).toEqual([
+      ...['run', '--detach', '--init', '--name', 'bge-m3-export-gate', '--gpus', 'device=1'],
+      ...['--publish', '127.0.0.1::8000', '--volume', '/r:/models:ro'],
+    ]);
+    expect(line).toContain('--load-model=bge_model');
+  });
+
+  test('tells the port', () => {
+    expect(dockerPort('abc')).toEqual(['port', 'abc', '8000/tcp']);
+    expect(parseDockerPort('127.0.0.1:49153\n')).toBe('http://127.0.0.1:49153');
+    expect(parseDockerPort('')).toBeUndefined();
+  });
+});
