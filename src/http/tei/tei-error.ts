@@ -1,6 +1,20 @@
 import type { ErrorCode, ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
-import { reportError } from '../error-reply.ts';
+import { ERROR_FIELDS, type Schema } from '../document.ts';
+import { type ErrorShape, reportError } from '../error-reply.ts';
+
+const SCHEMA: Schema = {
+  type: 'object',
+  required: ['error', 'error_type'],
+  properties: { ...ERROR_FIELDS, error: { type: 'string' }, error_type: { type: 'string' } },
+};
+
+/** Errors as clients of text-embeddings-inference read them. */
+export const TEI_ERRORS: ErrorShape = {
+  reply: teiErrorReply,
+  schema: SCHEMA,
+  statuses: [400, 406, 408, 413, 415, 422, 424, 429, 503],
+};
 
 /** What text-embeddings-inference calls a kind of error, and the status it answers with. */
 interface TeiKind {
@@ -33,7 +47,7 @@ const HTTP_STATUSES: ReadonlySet<number> = new Set([400, 401, 404, 405, 406, 408
  * An error in the shape of text-embeddings-inference, `{"error", "error_type"}`, with our own
  * fields (`code`, `field`, `limit`, `value`, `request_id`) beside them.
  */
-export function teiErrorReply(error: ServerError, requestId: string, log: Log): Response {
+function teiErrorReply(error: ServerError, requestId: string, log: Log): Response {
   const { details, headers } = reportError(error, requestId, log);
   const kind = KINDS[error.code] ?? VALIDATION;
   const isHttp = kind === VALIDATION && HTTP_STATUSES.has(error.status);

@@ -12,7 +12,7 @@ export interface Rule {
   readonly planted: SourceFile;
 }
 
-const LINES_MAX = 250;
+const LINES_MAX = 400;
 const COLUMNS_MAX = 100;
 const FUNCTION_LINES_MAX = 60;
 

@@ -1,15 +1,15 @@
 import { expect, test } from 'bun:test';
-import { systemClock } from '../../base/clock.ts';
-import type { ServerError } from '../../base/errors.ts';
-import type { EncodeRequest, EncodeResult } from '../../encode/encode.ts';
-import { encodeAndScore, type ScoringDoor } from './encode-and-score.ts';
-import { createScoringRoom } from './scoring-room.ts';
+import { systemClock } from '../base/clock.ts';
+import type { ServerError } from '../base/errors.ts';
+import type { EncodeRequest, EncodeResult } from '../encode/encode.ts';
+import { encodeAndScore, type ScoringContext } from './scoring.ts';
+import { createScoringBudget } from './scoring-budget.ts';
 
 const DIMENSION = 1024;
 
 /**
- * A door on a journey of texts that have so many tokens each, whose vectors are all alike; what it
- * was asked is recorded.
+ * A context whose journey gives texts of so many tokens each, with vectors that are all alike. What
+ * it was asked is recorded.
  */
 function stand(keptCounts: readonly number[], scoringBytesMax = 1e12) {
   const asked: EncodeRequest[] = [];
@@ -22,7 +22,7 @@ function stand(keptCounts: readonly number[], scoringBytesMax = 1e12) {
     timings: { tokenizeMs: 0, queueMs: 0, inferMs: 0 },
   };
   const lifetime = { ended: undefined, whenEnded: () => undefined, release: () => undefined };
-  const door = {
+  const context = {
     async encode(request: EncodeRequest) {
       asked.push(request);
       request.followUp?.plan(keptCounts);
@@ -30,13 +30,13 @@ function stand(keptCounts: readonly number[], scoringBytesMax = 1e12) {
       return result;
     },
     manifest: { dimension: DIMENSION },
-    scoringRoom: createScoringRoom({ scoringBytesMax }),
+    scoringBudget: createScoringBudget({ scoringBytesMax }),
     limits: { replyBytesMax: 268_435_456, requestTimeoutMs: 60_000 },
-    callerOf: () => 'a',
+    access: { callerOf: () => 'a' },
     clock: systemClock,
-  } as unknown as ScoringDoor;
+  } as unknown as ScoringContext;
   const score = () =>
-    encodeAndScore(door, new Request('http://localhost/'), {
+    encodeAndScore(context, new Request('http://localhost/'), {
       heads: ['multi_vector'],
       weights: [1],
       truncate: true,
@@ -82,7 +82,7 @@ test('two texts of full length are refused before they are computed', async () =
   expect(error?.details).toMatchObject({ limit: 3e10, value: 8191 * 8191 * DIMENSION });
 });
 
-test('room is held until the scores are there, and no longer', async () => {
+test('the budget is held until the scores are there, and no longer', async () => {
   const { score } = stand([8, 8], 100_000);
   const [first, second] = await Promise.all([outcomeOf(score()), outcomeOf(score())]);
   expect(first).toBeUndefined();

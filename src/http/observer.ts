@@ -5,7 +5,7 @@ import type { Encode, StageTimings } from '../encode/encode.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { RequestTrace, Tracing } from '../observe/tracing.ts';
 import { ERROR_CODE_HEADER, REQUEST_ID_HEADER } from './error-reply.ts';
-import { serverTiming } from './server-timing.ts';
+import { serverTiming } from './response.ts';
 
 /** Header by which a caller asks for the `Server-Timing` of this one reply; its value is free. */
 export const SERVER_TIMING_HEADER = 'x-server-timing';

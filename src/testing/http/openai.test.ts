@@ -4,7 +4,7 @@ import { startHeadsServer } from '../clients/heads-server.ts';
 import type { RunningServer } from '../start-server.ts';
 
 /**
- * OpenAI's front door: shapes, formats, counts and errors. What clients see of it is tested with
+ * OpenAI's API: shapes, formats, counts and errors. What clients see of it is tested with
  * the clients.
  */
 

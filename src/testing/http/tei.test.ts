@@ -5,7 +5,7 @@ import { scrape } from '../scraped-metrics.ts';
 import type { RunningServer } from '../start-server.ts';
 
 /**
- * The front door of text-embeddings-inference: shapes, headers and errors, against `/encode` and
+ * The API of text-embeddings-inference: shapes, headers and errors, against `/encode` and
  * `/score`.
  */
 

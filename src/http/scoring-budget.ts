@@ -1,5 +1,5 @@
-import { ServerError } from '../../base/errors.ts';
-import { retryAfterMsOf } from '../../base/retry-after.ts';
+import { ServerError } from '../base/errors.ts';
+import { retryAfterMsOf } from '../base/retry-after.ts';
 
 /**
  * Multiplications of multi-vectors in a ms: 0.8 to 1.02 million were measured with rows of 1,024
@@ -24,11 +24,11 @@ export interface ScoringWork {
 }
 
 /** Bounds what all requests that are scored hold, and what they have before them. */
-export interface ScoringRoom {
+export interface ScoringBudget {
   /**
-   * Takes room for a request, from before its vectors are computed until its scores are.
+   * Takes a share for a request, from before its vectors are computed until its scores are.
    *
-   * @returns gives the room back; called once.
+   * @returns gives the share back; called once.
    * @throws ServerError EMB_REPLY_TOO_LARGE when it would take too long alone; EMB_QUEUE_FULL when it
    * would be too much beside the others.
    */
@@ -38,9 +38,9 @@ export interface ScoringRoom {
 /**
  * The queue counts tokens, a few bytes each; a vector for each of them is some hundred times that.
  * So what is scored has a bound of its own, and whatever could not be done in time is refused
- * before a GPU works for it. An empty room takes any vectors.
+ * before a GPU works for it. An unused budget takes any vectors.
  */
-export function createScoringRoom(options: { readonly scoringBytesMax: number }): ScoringRoom {
+export function createScoringBudget(options: { readonly scoringBytesMax: number }): ScoringBudget {
   const valueCountMax = Math.floor(options.scoringBytesMax / 4);
   let requestCount = 0;
   let valueCount = 0;

@@ -63,7 +63,7 @@ describe('a server that is watched', () => {
     expect(grown(`bge_encoder_${padded}`)).toBeGreaterThanOrEqual(real);
   });
 
-  test('counts errors by code, whatever shape the door gives them, refusals included', async () => {
+  test('counts errors by code, whatever shape the API gives them, refusals included', async () => {
     const grown = await growth(async () => {
       await post('/encode', '{}');
       await post('/v1/embeddings', '{"model": "bge-m3"}');

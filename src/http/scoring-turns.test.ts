@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
-import { ServerError } from '../../base/errors.ts';
-import type { EncodeResult } from '../../encode/encode.ts';
-import { scoreTexts } from './score-texts.ts';
+import { ServerError } from '../base/errors.ts';
+import type { EncodeResult } from '../encode/encode.ts';
+import { scoreTexts } from './scoring.ts';
 
 /**
  * Scoring and the event loop. Faults that were planted in the code by hand, and that this suite

@@ -1,0 +1,154 @@
+import { HEADS, headSet } from '../../backend/backend.ts';
+import { ServerError } from '../../base/errors.ts';
+import { checkFormatCarries } from '../../reply/encode-reply.ts';
+import type { SparseRow } from '../../reply/reply-content.ts';
+import type { SparseWeights } from '../../vectors/sparse.ts';
+import { type Api, type ApiContext, encodeTexts, get, post, type Route } from '../api.ts';
+import { listOf, objectOf, ROW, replyDocument, type Schema } from '../document.ts';
+import { NATIVE_ERRORS } from '../error-reply.ts';
+import { BOOLEAN, integer, oneOf, optional, someOf, withDefault } from '../fields.ts';
+import { vectorReply } from '../response.ts';
+import { textNameOf, texts } from '../text-fields.ts';
+import { scoreRoute } from './score.ts';
+
+/** Our own API: `POST /encode`, `GET /get_vector_dim` and `POST /score`. */
+export function nativeApi(context: ApiContext): Api {
+  const routes = [encodeRoute(context), vectorDimRoute(context), scoreRoute(context)];
+  return { tag: 'native', errors: NATIVE_ERRORS, routes };
+}
+
+function encodeRoute(context: ApiContext): Route {
+  const { manifest, limits } = context;
+  const fields = {
+    query: texts(limits.requestTextsMax, 'One text, or several.'),
+    outputs: withDefault(
+      someOf(HEADS, manifest.heads),
+      ['dense'],
+      'What to compute; dense unless told.',
+    ),
+    sparse_tokens: withDefault(
+      BOOLEAN,
+      false,
+      'Adds `tokens` to each `sparse`: the piece of each id. Needs that output.',
+    ),
+    input_type: withDefault(
+      oneOf(['query', 'passage']),
+      'query',
+      'Which prefix of the model stands in front of the texts. BGE-M3 has none.',
+    ),
+    truncate: withDefault(
+      BOOLEAN,
+      limits.truncate,
+      'Cut texts that are too long (true), or refuse them (false).',
+    ),
+    batch_size: optional(
+      integer({ min: 1, max: limits.requestTextsMax }),
+      'At most this many texts of the request ride in one backend batch.',
+    ),
+  };
+  return post(context, '/encode', {
+    fields,
+    formats: 'vectors',
+    summary: 'Encode one text or several',
+    description:
+      'A string answers `embedding`, an array `embeddings`. `Accept: application/msgpack` answers ' +
+      'msgpack with the float32 rows as one binary block; `; layout=numpy` the form of ' +
+      'msgpack-numpy; `application/octet-stream` the rows alone. Header `x-timeout-ms` says how ' +
+      'long the caller waits.',
+    examples: {
+      one: { query: 'тест', batch_size: 1 },
+      several: { query: ['расторжение договора аренды', 'рецепт борща'] },
+    },
+    reply: {
+      description: 'One row a text, in order.',
+      schema: ENCODE_REPLY,
+      example: {
+        embedding: [0.0123, -0.0456],
+        model: manifest.id,
+        dim: manifest.dimension,
+        tokens: 3,
+        truncated: false,
+      },
+    },
+    async answer(call, { query, outputs, sparse_tokens, input_type, truncate, batch_size }) {
+      const heads = headSet(outputs);
+      checkFormatCarries(call.format, {
+        dense: heads.includes('dense'),
+        sparse: heads.includes('sparse'),
+        multiVectors: heads.includes('multi_vector'),
+      });
+      if (sparse_tokens) refuseUnlessPieces(context, outputs);
+      const result = await encodeTexts(context, call, {
+        texts: query.texts,
+        heads,
+        inputType: input_type,
+        truncate,
+        batchTextsMax: batch_size,
+        fieldOf: textNameOf('query', query),
+      });
+      const sparse = sparse_tokens ? withPieces(context, result.sparse) : result.sparse;
+      return vectorReply(context, call, {
+        result: sparse === undefined ? result : { ...result, sparse },
+        format: call.format,
+        dimension: manifest.dimension,
+        isSingle: query.isSingle,
+      });
+    },
+  });
+}
+
+/** @throws ServerError EMB_FIELD_INVALID or EMB_TOKENIZER_UNSUPPORTED, before any work. */
+function refuseUnlessPieces({ vocabulary }: ApiContext, outputs: readonly string[]): void {
+  const field = 'sparse_tokens';
+  if (!outputs.includes('sparse')) {
+    const message = 'sparse_tokens is true, but outputs does not have "sparse".';
+    throw new ServerError('EMB_FIELD_INVALID', message, { field, limit: 'sparse' });
+  }
+  if (vocabulary !== undefined) return;
+  const message = "This model's tokenizer gives no pieces; GET /info names its engine.";
+  throw new ServerError('EMB_TOKENIZER_UNSUPPORTED', message, { field });
+}
+
+/** The piece of each sparse id beside it, `▁` for a space as the vocabulary has it. */
+function withPieces(
+  { vocabulary }: ApiContext,
+  sparse: readonly SparseWeights[] = [],
+): readonly SparseRow[] {
+  return sparse.map((weights) => ({
+    ...weights,
+    tokens: Array.from(weights.indices, (id) => vocabulary?.pieceOf(id) ?? ''),
+  }));
+}
+
+/** An integer, a boolean or the like for one text; an array of them for several. */
+const oneOrMore = (items: Schema): Schema => ({ oneOf: [items, listOf(items)] });
+
+const ENCODE_REPLY: Schema = objectOf(
+  {
+    embedding: ROW,
+    embeddings: listOf(ROW),
+    model: { type: 'string' },
+    dim: { type: 'integer' },
+    tokens: oneOrMore({ type: 'integer' }),
+    truncated: oneOrMore({ type: 'boolean' }),
+    sparse: oneOrMore(
+      objectOf(
+        { indices: listOf({ type: 'integer' }), values: ROW, tokens: listOf({ type: 'string' }) },
+        ['indices', 'values'],
+      ),
+    ),
+    multi_vector: listOf({}),
+  },
+  ['model', 'dim', 'tokens', 'truncated'],
+);
+
+function vectorDimRoute({ manifest }: ApiContext): Route {
+  const answer = { vector_dim: manifest.dimension, model: manifest.id };
+  const reply = replyDocument({
+    description: 'The dimension.',
+    schema: { type: 'object' },
+    example: answer,
+  });
+  const document = { summary: 'Dimensions of a row', responses: { 200: reply } };
+  return get('/get_vector_dim', document, () => answer);
+}
