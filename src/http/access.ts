@@ -3,8 +3,9 @@ import { readFileSync } from 'node:fs';
 import { cors } from '@elysiajs/cors';
 import type { Elysia } from 'elysia';
 import { ServerError } from '../base/errors.ts';
-import { type Config, ConfigError } from '../config/config.ts';
+import { ConfigError } from '../config/read.ts';
 import { SECRET, SECRET_WANTED } from '../config/setting-kinds.ts';
+import type { Config } from '../config/settings.ts';
 import { pathOf } from './request.ts';
 
 /** Says whose request it is; undefined where that is not known, as on a Unix socket. */

@@ -1,7 +1,7 @@
 import { Elysia } from 'elysia';
 import { toServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Config } from '../config/config.ts';
+import type { Config } from '../config/settings.ts';
 import { createEncode, type Parts } from '../encode/encode.ts';
 import { addAccess } from '../http/access.ts';
 import type { Api, ApiContext } from '../http/api.ts';

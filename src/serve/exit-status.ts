@@ -1,4 +1,4 @@
-import { ConfigError } from '../config/config.ts';
+import { ConfigError } from '../config/read.ts';
 import { ManifestError } from '../model/manifest-field.ts';
 
 /** Exit statuses, as `src/README.md` lists them. */

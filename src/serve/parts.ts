@@ -12,7 +12,7 @@ import { createTritonCall } from '../backend/triton/triton-call.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { createMicroBatcher } from '../batcher/micro-batcher.ts';
-import type { Config } from '../config/config.ts';
+import type { Config } from '../config/settings.ts';
 import type { Parts } from '../encode/encode.ts';
 import { createPartsTracer, type PartsTracer } from '../encode/encode-tracing.ts';
 import type { ModelManifest } from '../model/manifest.ts';

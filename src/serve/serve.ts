@@ -1,7 +1,8 @@
 import packageJson from '../../package.json';
 import { sleep, systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
-import { type Config, ConfigError } from '../config/config.ts';
+import { ConfigError } from '../config/read.ts';
+import type { Config } from '../config/settings.ts';
 import { loadManifest } from '../model/manifest.ts';
 import { createApp } from './app.ts';
 import { EXIT, exit, exitOnKnown, orExit, say } from './exit-status.ts';

@@ -1,4 +1,5 @@
-import { type Config, shownConfig } from '../../config/config.ts';
+import { shownConfig } from '../../config/read.ts';
+import type { Config } from '../../config/settings.ts';
 import type { Parts } from '../../encode/encode.ts';
 import type { Metrics } from '../../observe/metrics.ts';
 import { type Api, get, type Route } from '../api.ts';

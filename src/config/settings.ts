@@ -1,9 +1,7 @@
-import { backendOf, fitToMachine } from './fit.ts';
 import {
   choice,
   integer,
   onOff,
-  Problem,
   type Setting,
   secrets,
   text,
@@ -25,10 +23,7 @@ const ORIGINS = {
 };
 
 // biome-ignore format: one setting, two lines: a table is read by its columns.
-/**
- * Every setting. A zero that stands for "fit this machine" says so. The README's table is checked
- * against this one.
- */
+/** Every setting, and what the README's table is made of. A 0 that fits the machine says so. */
 export const SETTINGS = {
   host: text('HOST', '0.0.0.0', 'address',
     'Address to listen on.'),
@@ -37,7 +32,7 @@ export const SETTINGS = {
   serverProcesses: integer('SERVER_PROCESSES', 1, [1, 64], 'processes',
     'Server processes on that port, for a machine with many cores; triton only. Limits are for each.'),
   backend: choice('BACKEND', ['auto', 'triton', 'embedded'],
-    'Where the model runs. auto: triton when TRITON_URL is set, otherwise embedded.'),
+    'Where the model runs. auto: triton if TRITON_URL is set, else embedded.'),
   model: text('MODEL', '', 'name',
     'Manifest below MODELS_DIR. Empty: bge-m3 on triton, multilingual-e5-small on embedded.'),
   modelsDir: text('MODELS_DIR', 'models', 'folder',
@@ -51,27 +46,27 @@ export const SETTINGS = {
   tritonBatchesInFlight: integer('TRITON_BATCHES_IN_FLIGHT', 2, [1, 64], 'batches',
     'Batches in flight to each Triton endpoint.'),
   tritonProbeMs: integer('TRITON_PROBE_MS', 1000, [10, 60_000], 'ms',
-    'How often an endpoint is asked that is down, or of which no batch has told.'),
+    'Interval of health checks of an endpoint that is down or has no traffic.'),
   selfCheck: onOff('SELF_CHECK', true,
-    'Whether an engine must answer as its record says (cosine 0.9998), where there is a record.'),
+    'Whether an engine with recorded rows must reproduce them (cosine 0.9998) before it serves.'),
   embeddedModelFile: text('EMBEDDED_MODEL_FILE', '', 'path',
-    'ONNX file below the model\'s folder. Empty: the manifest\'s first that suits this processor.'),
+    'ONNX file below the model\'s folder. Empty: the first in the manifest that suits this processor.'),
   tritonResolveMs: integer('TRITON_RESOLVE_MS', 5000, [0, 600_000], 'ms',
     'How often the names in TRITON_URL are resolved; each address is an endpoint. 0: left to the connection.'),
   fallback: choice('FALLBACK', ['none', 'embedded'],
-    'What stands in while Triton is down. embedded: the same model in this process, if its file is here.'),
+    'What serves while Triton is down. embedded: the same model in this process; needs its file.'),
   backendGraceMs: integer('BACKEND_GRACE_MS', 10_000, [0, 600_000], 'ms',
-    'How long admitted texts wait for a backend that has gone down. Beyond it, 503.'),
+    'How long admitted texts wait for a backend that went down, then 503. New requests get 503 at once.'),
   embeddedSlots: integer('EMBEDDED_SLOTS', 0, [0, 256], 'workers',
-    'Inference workers side by side. 0: one for each core; of a model over 0.5 GB, one in all.'),
+    'Inference workers. 0: one for each core, or a single one for a model over 0.5 GB.'),
   embeddedThreads: integer('EMBEDDED_THREADS', 1, [1, 256], 'threads',
-    'Threads of each inference worker; of a large model that is the only one, all cores.'),
+    'Threads of each inference worker. The single worker of a large model uses all cores.'),
   tokenizerWorkers: integer('TOKENIZER_WORKERS', 0, [0, 64], 'workers',
     'Tokenizer workers. 0: half the cores, at least two and at most four; shared by all processes.'),
   tokenizerInlineUnits: integer('TOKENIZER_INLINE_UNITS', 4096, [0, 65_536], 'UTF-16 units',
-    'Text that one turn of the event loop tokenizes on the main thread. 0: workers do it all.'),
+    'Text tokenized on the main thread in one turn of the event loop. 0: workers tokenize everything.'),
   workerRestartsMax: integer('WORKER_RESTARTS_MAX', 5, [0, 1000], 'restarts',
-    'How often in a row a worker or process that dies while starting is started again.'),
+    'Restarts in a row of a worker or process that dies while it starts.'),
   workerStartMs: integer('WORKER_START_MS', 60_000, [100, 600_000], 'ms',
     'How long a worker or process may take to load its model or tokenizer.'),
   batchTextsMax: integer('BATCH_TEXTS_MAX', 32, [1, 4096], 'texts',
@@ -83,11 +78,11 @@ export const SETTINGS = {
   lingerUs: integer('LINGER_US', 0, [0, 100_000], 'µs',
     'How long a batch that is not full waits for more texts although a slot is free.'),
   batchHoldPercent: integer('BATCH_HOLD_PERCENT', 50, [0, 100], '%',
-    'Share of a batch\'s time for which the next one to a busy endpoint waits for more texts.'),
+    'How long the next batch to a busy endpoint waits for more texts, as a share of a batch\'s duration.'),
   queueTextsMax: integer('QUEUE_TEXTS_MAX', 8192, [1, 10_000_000], 'texts',
     'Texts admitted and not yet answered. Beyond it, 429.'),
   queueTokensMax: integer('QUEUE_TOKENS_MAX', 4_194_304, [16, 1_000_000_000], 'tokens',
-    'Tokens admitted and not yet answered, estimated from lengths before any cut. Beyond it, 429.'),
+    'Tokens admitted and not yet answered, estimated from the lengths of uncut texts. Beyond it, 429.'),
   requestTextsMax: integer('REQUEST_TEXTS_MAX', 2048, [1, 1_000_000], 'texts',
     'Texts in one request; at most QUEUE_TEXTS_MAX.'),
   requestTimeoutMs: integer('REQUEST_TIMEOUT_MS', 60_000, [10, 250_000], 'ms',
@@ -95,29 +90,29 @@ export const SETTINGS = {
   bodyBytesMax: integer('BODY_BYTES_MAX', 33_554_432, [64, 1_073_741_824], 'bytes',
     'Size of a request body.'),
   bodiesBytesMax: integer('BODIES_BYTES_MAX', 268_435_456, [64, 17_179_869_184], 'bytes',
-    'Bodies that are being received, all together; at least BODY_BYTES_MAX. Beyond it, 429.'),
+    'Size of all bodies that are being received; at least BODY_BYTES_MAX. Beyond it, 429.'),
   bodyTimeoutMs: integer('BODY_TIMEOUT_MS', 30_000, [10, 250_000], 'ms',
     'How long a body may take to arrive. Beyond it, 408.'),
   replyBytesMax: integer('REPLY_BYTES_MAX', 268_435_456, [4096, 2_147_483_647], 'bytes',
-    'Size of a reply, estimated before the work is done; of scores, that of the vectors they are made of.'),
+    'Size of a reply, estimated before the work. A scoring request counts the vectors it compares.'),
   scoringBytesMax: integer('SCORING_BYTES_MAX', 1_073_741_824, [4096, 1_099_511_627_776], 'bytes',
-    'Vectors of all requests that are scored, together. Beyond it, 429.'),
+    'Memory for the vectors of all requests that are being scored. Beyond it, 429.'),
   textCharactersMax: integer('TEXT_CHARACTERS_MAX', 0, [0, 1_073_741_824], 'UTF-16 units',
     'Length of a text with truncate: false. 0: 250 for each token the model takes.'),
   truncate: onOff('TRUNCATE', true,
-    'Whether over-long texts are cut when a request does not say. A cut is always told.'),
+    'Whether over-long texts are cut when a request does not say. Replies report each cut.'),
   allowTokenIds: onOff('ALLOW_TOKEN_IDS', false,
-    'Whether texts may come as token ids of this model, which are decoded. Off: ids are refused.'),
+    'Whether texts may come as token ids of this model; they are decoded. off: ids are refused.'),
   strictModel: onOff('STRICT_MODEL', false,
     'Whether an OpenAI request that names another model is refused with 404.'),
   apiKeys: secrets('API_KEYS',
-    'Keys, comma-separated, of which each call must bring one. Empty: no key is needed.'),
+    'API keys, comma-separated. Each call must send one of them. Empty: no key is needed.'),
   apiKeysFile: text('API_KEYS_FILE', '', 'file',
     'Further keys, one a line; # starts a comment. Read once, at the start.'),
   keylessPaths: words('KEYLESS_PATHS', PATHS,
-    'What GET reads without a key: health, and pages that hold no data. /metrics may be added.'),
+    'Paths that GET may read without a key: health checks, and pages that hold no data.'),
   corsOrigins: words('CORS_ORIGINS', ORIGINS,
-    'Web pages that may call from a browser; * is all of them. Empty: none.'),
+    'Origins of web pages that may call from a browser (CORS); * allows all. Empty: none.'),
   tlsCert: text('TLS_CERT', '', 'file',
     'Certificate chain in PEM. With TLS_KEY: HTTPS in place of HTTP.'),
   tlsKey: text('TLS_KEY', '', 'file',
@@ -133,106 +128,16 @@ export const SETTINGS = {
   otlpHeaders: secrets('OTEL_EXPORTER_OTLP_HEADERS',
     'Headers for the collector: name=value, comma-separated, values percent-encoded.'),
   otlpServiceName: text('OTEL_SERVICE_NAME', 'bge-m3-encoder', 'name',
-    'What traces call this server.'),
+    'Name of this server in traces.'),
   tracePercent: integer('TRACE_PERCENT', 100, [0, 100], '%',
-    'Part of the traces that begin here that are kept; a traceparent decides for itself.'),
+    'Sampling rate of traces that start here. A request with a traceparent keeps the decision of its sender.'),
   accessLog: onOff('ACCESS_LOG', false,
     'Whether each reply is logged at level info; otherwise at debug.'),
   logLevel: choice('LOG_LEVEL', ['info', 'debug', 'warn', 'error'],
     'Least important event that is logged.'),
 } as const satisfies Record<string, Setting>;
 
-/** Variables by name, as a process has them. */
-export type Environment = Readonly<Record<string, string | undefined>>;
-
 type ValueOf<S> = S extends Setting<infer Value> ? Value : never;
 
 /** All settings, checked and frozen. */
 export type Config = { readonly [Name in keyof typeof SETTINGS]: ValueOf<(typeof SETTINGS)[Name]> };
-
-/** All problems of the settings at once, one a line. */
-export class ConfigError extends Error {
-  override readonly name = 'ConfigError';
-}
-
-/**
- * Reads every setting from the environment. An empty variable counts as unset.
- *
- * @throws ConfigError that lists each variable that is wrong, with its bounds and its value.
- */
-export function readConfig(environment: Environment): Config {
-  const problems: string[] = [];
-  const values: Record<string, unknown> = {};
-  for (const [name, setting] of Object.entries<Setting>(SETTINGS)) {
-    const raw = environment[setting.environment];
-    const value = raw === undefined || raw === '' ? setting.default : setting.parse(raw);
-    if (value instanceof Problem) {
-      const shown = setting.isSecret ? 'what it is' : `"${raw}"`;
-      problems.push(`${setting.environment} ${value.message}, not ${shown}.`);
-    }
-    values[name] = value;
-  }
-  if (problems.length === 0) problems.push(...contradictions(values as Config, environment));
-  if (problems.length > 0) throw new ConfigError(problems.join('\n'));
-  return Object.freeze(fitToMachine(values as Config, environment));
-}
-
-/** A header as OpenTelemetry writes it in a variable. */
-const HEADER_PAIR = /^[\w!#$&'*+.^`|~-]+=(?:[^%]|%[\da-f]{2})+$/i;
-
-/** Settings that are right alone and wrong together, or wrong as a whole. */
-function contradictions(config: Config, environment: Environment): string[] {
-  const problems: string[] = [];
-  if (config.requestTextsMax > config.queueTextsMax) {
-    problems.push(
-      `REQUEST_TEXTS_MAX (${config.requestTextsMax}) must not exceed QUEUE_TEXTS_MAX ` +
-        `(${config.queueTextsMax}): such a request could never be admitted.`,
-    );
-  }
-  if (config.bodyBytesMax > config.bodiesBytesMax) {
-    problems.push(
-      `BODY_BYTES_MAX (${config.bodyBytesMax}) must not exceed BODIES_BYTES_MAX ` +
-        `(${config.bodiesBytesMax}): such a body could never be received.`,
-    );
-  }
-  if (config.otlpEndpoint !== '' && !/^https?:\/\/[^\s?#]+$/.test(config.otlpEndpoint)) {
-    problems.push('OTEL_EXPORTER_OTLP_ENDPOINT must be http(s)://host:port of a collector.');
-  }
-  if (!config.otlpHeaders.every((pair) => HEADER_PAIR.test(pair))) {
-    problems.push('OTEL_EXPORTER_OTLP_HEADERS must be name=value, values percent-encoded.');
-  }
-  if ((config.tlsCert === '') !== (config.tlsKey === '')) {
-    problems.push('TLS_CERT and TLS_KEY must be set together: one is of no use without the other.');
-  }
-  if (config.serverProcesses > 1) problems.push(...unshareable(config, environment));
-  return problems;
-}
-
-/** What several processes cannot have in common, and none should have for itself. */
-function unshareable(config: Config, environment: Environment): string[] {
-  const told = `SERVER_PROCESSES (${config.serverProcesses}) above 1`;
-  const problems: string[] = [];
-  if (backendOf(config, environment) === 'embedded') {
-    problems.push(
-      `${told} needs BACKEND triton: embedded, each process would load the model for itself ` +
-        'and compute on the same cores; EMBEDDED_SLOTS shares them out.',
-    );
-  } else if (config.fallback === 'embedded') {
-    problems.push(
-      `${told} needs FALLBACK none: each process would load the embedded model for itself.`,
-    );
-  }
-  if (config.unixSocket !== '') {
-    problems.push(`${told} needs HOST and PORT: a UNIX_SOCKET has one listener.`);
-  }
-  return problems;
-}
-
-/** The settings as `/info` shows them: of secrets, how many there are. */
-export function shownConfig(config: Config): Readonly<Record<string, unknown>> {
-  const shown: Record<string, unknown> = { ...config };
-  for (const [name, setting] of Object.entries<Setting>(SETTINGS)) {
-    if (setting.isSecret) shown[name] = `${(shown[name] as readonly string[]).length} hidden`;
-  }
-  return shown;
-}

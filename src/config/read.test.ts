@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'bun:test';
-import { ConfigError, readConfig, SETTINGS } from './config.ts';
 import { planTokenizerWorkers } from './fit.ts';
+import { ConfigError, readConfig } from './read.ts';
 import type { Setting } from './setting-kinds.ts';
+import { SETTINGS } from './settings.ts';
 
 const all = Object.entries<Setting>(SETTINGS);
 const numbers = all.flatMap(([name, setting]) =>
