@@ -3,8 +3,8 @@ import type { Log } from '../../base/log.ts';
 import type { MetricNumbers } from '../../observe/running-metric.ts';
 import { type FromProcess, parseFromSupervisor } from './process-protocol.ts';
 
-/** A process among several of one server: its end of the channel to the supervisor. */
-export interface Sibling {
+/** The end of the channel to the supervisor that one of several processes holds. */
+export interface SupervisorChannel {
   /** Which of the processes it is, from 0. */
   readonly index: number;
   /** It takes connections; `banner` is for people, and told once by the supervisor. */
@@ -25,15 +25,15 @@ export interface Sibling {
  */
 const SCRAPE_MS_MAX = 6000;
 
-/** The channel that a process has to who started it. */
-export interface Channel {
+/** Messages to and from the process that started this one. */
+export interface ParentMessages {
   send(message: FromProcess): void;
   /** What comes in, from now on. */
   onMessage(take: (message: unknown) => void): void;
 }
 
-/** The channel of this very process; without one, what is sent is lost. */
-export const processChannel: Channel = {
+/** Those of this very process. Where nobody listens, what is sent is lost. */
+export const parentMessages: ParentMessages = {
   send(message) {
     if (process.connected) process.send?.(message);
   },
@@ -43,30 +43,30 @@ export const processChannel: Channel = {
 };
 
 /** Joins the supervisor that started this process. */
-export function createSibling(options: {
+export function createSupervisorChannel(options: {
   index: number;
-  channel: Channel;
+  parent: ParentMessages;
   clock: Clock;
   log: Log;
-}): Sibling {
-  const { index, channel, clock, log } = options;
+}): SupervisorChannel {
+  const { index, parent, clock, log } = options;
   const scrapes = new Map<number, (text: string) => void>();
   let scrapeCount = 0;
   let numbers: (() => Promise<readonly MetricNumbers[]>) | undefined;
 
-  channel.onMessage(async (message) => {
+  parent.onMessage(async (message) => {
     const known = parseFromSupervisor(message);
     if (known === undefined) log.error('process-message-unknown');
     else if (known.kind === 'scraped') scrapes.get(known.id)?.(known.text);
     else if (numbers !== undefined) {
-      channel.send({ kind: 'numbers', id: known.id, metrics: await numbers() });
+      parent.send({ kind: 'numbers', id: known.id, metrics: await numbers() });
     }
   });
 
   return {
     index,
-    tellListening: (banner) => channel.send({ kind: 'listening', banner }),
-    tellStarted: () => channel.send({ kind: 'started' }),
+    tellListening: (banner) => parent.send({ kind: 'listening', banner }),
+    tellStarted: () => parent.send({ kind: 'started' }),
     count(read) {
       numbers = read;
     },
@@ -82,7 +82,7 @@ export function createSibling(options: {
         scrapes.delete(id);
         resolve(text);
       });
-      channel.send({ kind: 'scrape', id });
+      parent.send({ kind: 'scrape', id });
       return promise;
     },
   };
