@@ -1,16 +1,13 @@
 import type { DocumentDecoration } from 'elysia';
-import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
-import type { Encode, EncodeRequest, EncodeResult, Parts } from '../encode/encode.ts';
+import type { EncodeRequest, EncodeResult } from '../encode/encode.ts';
 import { JSON_FORMAT, negotiateFormat, type ReplyFormat } from '../reply/reply-format.ts';
-import type { Access } from './access.ts';
+import type { ApiContext, Call } from './context.ts';
 import { bodyDocument, type ReplyDocument, type ReplyFormats, replyDocument } from './document.ts';
 import type { ErrorShape } from './error-reply.ts';
 import { type FieldTable, readerOf, schemaOf, type ValuesOf } from './fields.ts';
-import { type BodyLimits, readBody, timeoutOf } from './request.ts';
+import { readBody, timeoutOf } from './request.ts';
 import { valueCountMaxOf } from './response.ts';
-import type { ScoringBudget } from './scoring-budget.ts';
 
 /**
  * What an API is: routes, and a shape of errors. A route that takes a body is a table of fields and
@@ -38,42 +35,6 @@ export interface Route {
   readonly statuses?: readonly number[];
   /** What is no Response is sent as JSON. Its errors are told in the API's shape. */
   answer(request: Request, requestId: string): unknown;
-}
-
-/** What the routes of every API are built on. */
-export interface ApiContext {
-  readonly encode: Encode;
-  readonly admission: Parts['admission'];
-  readonly manifest: Parts['manifest'];
-  readonly tokenizer: Parts['tokenizer'];
-  /** Undefined for a tokenizer that cannot give pieces or decode ids. */
-  readonly vocabulary: Parts['vocabulary'];
-  /** What the running model can give. */
-  readonly heads: Parts['backend']['heads'];
-  /** What computes, in the words of text-embeddings-inference. */
-  readonly computeType: 'gpu+optimized' | 'cpu';
-  readonly scoringBudget: ScoringBudget;
-  readonly limits: BodyLimits & {
-    readonly requestTextsMax: number;
-    readonly requestTimeoutMs: number;
-    readonly replyBytesMax: number;
-    readonly truncate: boolean;
-    readonly serverTiming: boolean;
-    readonly allowTokenIds: boolean;
-    readonly strictModel: boolean;
-  };
-  readonly access: Access;
-  readonly clock: Clock;
-  readonly log: Log;
-}
-
-/** A request whose body was read. */
-export interface Call {
-  readonly request: Request;
-  readonly requestId: string;
-  readonly format: ReplyFormat;
-  readonly startMs: number;
-  readonly readMs: number;
 }
 
 /** A route that takes a body. */
@@ -145,12 +106,13 @@ export function encodeTexts(
   > & { readonly batchTextsMax?: number | undefined; readonly format?: ReplyFormat },
 ): Promise<EncodeResult> {
   const { format: replied = format, batchTextsMax, ...texts } = work;
-  return encode({
+  const asked = {
     ...texts,
     batchTextsMax,
     valueCountMax: valueCountMaxOf(limits.replyBytesMax, replied),
     timeoutMs: timeoutOf(request),
     signal: request.signal,
     caller: access.callerOf(request),
-  });
+  };
+  return encode(asked, request);
 }

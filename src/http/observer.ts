@@ -4,6 +4,7 @@ import type { Log } from '../base/log.ts';
 import type { Encode, StageTimings } from '../encode/encode.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { RequestTrace, Tracing } from '../observe/tracing.ts';
+import type { WatchedEncode } from './context.ts';
 import { ERROR_CODE_HEADER, REQUEST_ID_HEADER } from './error-reply.ts';
 import { serverTiming } from './response.ts';
 
@@ -15,7 +16,7 @@ export interface Observer {
   /** Adds itself before any route is added, so that it sees all of them. */
   addTo(app: Elysia): void;
   /** The same journey, watched. */
-  watching(encode: Encode): Encode;
+  watching(encode: Encode): WatchedEncode;
   /** Told of a reply that no route gave: an unknown path, an error outside of a handler. */
   ended(request: Request, reply: Response): void;
 }
@@ -34,8 +35,7 @@ interface Observed {
 const NO_ROUTE = 'none';
 
 /**
- * Counts and times requests. One that passes through the journey is known there by its abort
- * signal, the one thing of it that travels along.
+ * Counts and times requests.
  *
  * @param options.tracing undefined leaves it off.
  * @param options.accessLog whether each reply is logged at `info` instead of `debug`.
@@ -48,17 +48,17 @@ export function createObserver(options: {
   tracing: Tracing | undefined;
 }): Observer {
   const { metrics, clock, tracing } = options;
-  const bySignal = new WeakMap<AbortSignal, Observed>();
+  const observedOf = new WeakMap<Request, Observed>();
   /** In the order in which they came: the first is the oldest. */
   const encoding = new Set<{ readonly startMs: number }>();
   metrics.gauge(
-    { name: 'bge_encoder_encodes_in_flight', help: 'Requests whose texts are on their way.' },
+    { name: 'bge_encoder_encodes_in_flight', help: 'Requests whose texts are being encoded.' },
     () => encoding.size,
   );
   metrics.gauge(
     {
       name: 'bge_encoder_oldest_encode_age_seconds',
-      help: 'Age of the oldest of them.',
+      help: 'Age of the oldest request whose texts are being encoded.',
       together: 'max',
     },
     () => {
@@ -72,14 +72,14 @@ export function createObserver(options: {
     const startMs = clock.now();
     const trace = tracing === undefined ? undefined : traceOf(tracing, request, startMs);
     const open = { encodeStartMs: 0, encodeEndMs: 0, timings: undefined };
-    bySignal.set(request.signal, { startMs, ...open, trace });
+    observedOf.set(request, { startMs, ...open, trace });
   }
 
   function end(
     request: Request,
     { route, status, response }: { route: string; status: number; response: Response | undefined },
   ): void {
-    const observed = bySignal.get(request.signal);
+    const observed = observedOf.get(request);
     if (observed === undefined) return;
     const nowMs = clock.now();
     const durationMs = nowMs - observed.startMs;
@@ -128,8 +128,8 @@ export function createObserver(options: {
     },
     ended: (request, response) =>
       end(request, { route: NO_ROUTE, status: response.status, response }),
-    watching: (encode) => async (request) => {
-      const observed = request.signal === undefined ? undefined : bySignal.get(request.signal);
+    watching: (encode) => async (asked, request) => {
+      const observed = observedOf.get(request);
       const entry = { startMs: clock.now() };
       if (observed !== undefined && observed.encodeStartMs === 0) {
         observed.encodeStartMs = entry.startMs;
@@ -137,7 +137,7 @@ export function createObserver(options: {
       encoding.add(entry);
       try {
         const trace = observed?.trace;
-        const work = () => encode(request);
+        const work = () => encode(asked);
         const result = await (trace === undefined ? work() : trace.run(work));
         tellWork(metrics, result);
         if (observed !== undefined) {
@@ -152,7 +152,7 @@ export function createObserver(options: {
   };
 }
 
-/** Looks at a server, health and metrics, are none that anybody wants to trace. */
+/** Only work is traced: nobody wants traces of health checks and scrapes. */
 function traceOf(tracing: Tracing, request: Request, startMs: number): RequestTrace | undefined {
   if (request.method !== 'POST') return undefined;
   const traceparent = request.headers.get('traceparent');

@@ -4,7 +4,7 @@ import { type ByteWriter, writeJson } from '../reply/byte-writer.ts';
 import { encodeReply } from '../reply/encode-reply.ts';
 import type { SparseRow } from '../reply/reply-content.ts';
 import type { ReplyFormat } from '../reply/reply-format.ts';
-import type { ApiContext, Call } from './api.ts';
+import type { ApiContext, Call } from './context.ts';
 import { REQUEST_ID_HEADER } from './error-reply.ts';
 
 /** The replies that routes give, whatever their API. */

@@ -5,7 +5,7 @@ import { invariant } from '../base/invariant.ts';
 import type { Lifetime } from '../base/lifetime.ts';
 import type { EncodeRequest, EncodeResult } from '../encode/encode.ts';
 import { denseScore, multiVectorScore, sparseScore, weightedScore } from '../vectors/score.ts';
-import type { ApiContext } from './api.ts';
+import type { ApiContext } from './context.ts';
 import { type Field, mapOf, optional, someOf } from './fields.ts';
 import { timeoutOf } from './request.ts';
 import { PRODUCTS_PER_MS, type ScoringWork } from './scoring-budget.ts';
@@ -49,7 +49,7 @@ export async function encodeAndScore(
   const timeoutMs = Math.min(timeoutOf(request) ?? Infinity, limits.requestTimeoutMs);
   const held: { scores?: TextScores; release?: () => void } = {};
   try {
-    const result = await context.encode({
+    const journey: EncodeRequest = {
       ...common,
       texts: [query.text, ...texts.texts],
       batchTextsMax: undefined,
@@ -68,7 +68,8 @@ export async function encodeAndScore(
           held.scores = await scoreTexts({ encoded, heads, weights, lifetime }, clock);
         },
       },
-    });
+    };
+    const result = await context.encode(journey, request);
     invariant(held.scores !== undefined, 'the journey does its follow-up');
     return { scores: held.scores, result };
   } finally {

@@ -1,18 +1,26 @@
 import { headSet } from '../../backend/backend.ts';
 import { ServerError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
 import { type ModelManifest, modelNamesOf } from '../../model/manifest.ts';
 import type { ByteWriter } from '../../reply/byte-writer.ts';
 import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';
 import { JSON_BASE64_FORMAT, JSON_FORMAT, type ReplyFormat } from '../../reply/reply-format.ts';
-import { type Api, type ApiContext, encodeTexts, get, post, type Route } from '../api.ts';
-import { errorDocuments, listOf, objectOf, ROW_OR_BASE64, replyDocument } from '../document.ts';
-import { REQUEST_ID_HEADER } from '../error-reply.ts';
+import { type Api, encodeTexts, get, post, type Route } from '../api.ts';
+import type { ApiContext } from '../context.ts';
+import {
+  ERROR_FIELDS,
+  errorDocuments,
+  listOf,
+  objectOf,
+  ROW_OR_BASE64,
+  replyDocument,
+} from '../document.ts';
+import { type ErrorShape, REQUEST_ID_HEADER, reportError } from '../error-reply.ts';
 import { type Field, oneOf, optional, STRING } from '../fields.ts';
 import { pathOf } from '../request.ts';
 import { usedTokenCount, vectorReply } from '../response.ts';
 import { dimensionField, shortRows } from '../short-rows.ts';
 import { inputs, textNameOf } from '../text-fields.ts';
-import { OPENAI_ERRORS } from './openai-error.ts';
 
 /**
  * OpenAI's API: `POST /v1/embeddings` (also at `/embeddings`), `GET /v1/models` and
@@ -244,3 +252,45 @@ const MODELS = objectOf({ object: { type: 'string', enum: ['list'] }, data: list
   'object',
   'data',
 ]);
+
+/** Errors as OpenAI's clients turn them into typed exceptions, by status. */
+const OPENAI_ERRORS: ErrorShape = {
+  reply: openaiErrorReply,
+  schema: objectOf(
+    {
+      error: objectOf(
+        {
+          ...ERROR_FIELDS,
+          message: { type: 'string' },
+          type: { type: 'string' },
+          param: { type: 'string', nullable: true },
+        },
+        ['message', 'type', 'param', 'code'],
+      ),
+    },
+    ['error'],
+  ),
+  statuses: [400, 406, 408, 413, 415, 429, 500, 501, 502, 503, 504],
+};
+
+/** OpenAI's API has no 422: what a field has wrong is a 400 there. */
+const STATUSES: Readonly<Record<number, number>> = { 422: 400 };
+
+/**
+ * `{"error": {"message", "type", "param", "code"}}`. Our own fields stand beside theirs; `code` is
+ * ours. OpenAI's clients retry every 5xx by themselves; `x-should-retry` tells them what may help.
+ */
+function openaiErrorReply(error: ServerError, requestId: string, log: Log): Response {
+  const { details, headers } = reportError(error, requestId, log);
+  const { message, code, field, ...rest } = details;
+  headers.set('x-should-retry', String(details.retryable));
+  const status = STATUSES[error.status] ?? error.status;
+  const theirs = { message, type: typeOf(status), param: field ?? null, code };
+  return new Response(JSON.stringify({ error: { ...theirs, ...rest } }), { status, headers });
+}
+
+function typeOf(status: number): string {
+  if (status === 401) return 'authentication_error';
+  if (status === 429) return 'rate_limit_error';
+  return status >= 500 ? 'server_error' : 'invalid_request_error';
+}

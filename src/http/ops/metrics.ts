@@ -1,9 +1,19 @@
+import type { Parts } from '../../encode/encode.ts';
+import type { Metrics } from '../../observe/metrics.ts';
 import type { Together } from '../../observe/running-metric.ts';
 import { get, type Route } from '../api.ts';
-import type { Operations } from './operations.ts';
+
+/** What is scraped. */
+export interface Scraped {
+  readonly parts: Parts;
+  readonly metrics: Metrics;
+  /** Where the text for Prometheus comes from, when not from this process alone. */
+  readonly scrape: (() => Promise<string>) | undefined;
+  readonly version: string;
+}
 
 /** `GET /metrics`, in the text format of Prometheus. */
-export function metricsRoute(shown: Operations): Route {
+export function metricsRoute(shown: Scraped): Route {
   const { metrics, scrape = metrics.text } = shown;
   addGauges(shown);
   const headers = { 'content-type': metrics.contentType };
@@ -11,7 +21,7 @@ export function metricsRoute(shown: Operations): Route {
 }
 
 /** What is read off the parts at each scrape. */
-function addGauges({ metrics, parts, version }: Operations): void {
+function addGauges({ metrics, parts, version }: Scraped): void {
   const { admission, batcher, backend, tokenizer, manifest } = parts;
   const gauge = (name: string, help: string, read: () => number, together?: Together): void =>
     metrics.gauge({ name: `bge_encoder_${name}`, help, ...(together && { together }) }, read);

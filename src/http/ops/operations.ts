@@ -1,23 +1,17 @@
 import { shownConfig } from '../../config/read.ts';
 import type { Config } from '../../config/settings.ts';
 import type { Parts } from '../../encode/encode.ts';
-import type { Metrics } from '../../observe/metrics.ts';
 import { type Api, get, type Route } from '../api.ts';
 import { replyDocument, type Schema } from '../document.ts';
 import { NATIVE_ERRORS } from '../error-reply.ts';
 import { playgroundRoutes } from '../playground/playground.ts';
-import { metricsRoute } from './metrics.ts';
+import { metricsRoute, type Scraped } from './metrics.ts';
 
 /** What the operators' routes show. */
-export interface Operations {
-  readonly parts: Parts;
-  readonly metrics: Metrics;
-  /** Where the text for Prometheus comes from, when not from this process alone. */
-  readonly scrape: (() => Promise<string>) | undefined;
+export interface Operations extends Scraped {
   readonly config: Config;
   /** Which of the server's processes this is, from 0. */
   readonly processIndex: number;
-  readonly version: string;
 }
 
 const OBJECT: Schema = { type: 'object' };

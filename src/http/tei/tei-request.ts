@@ -1,5 +1,5 @@
 import type { EncodeResult } from '../../encode/encode.ts';
-import type { ApiContext, Call } from '../api.ts';
+import type { ApiContext, Call } from '../context.ts';
 import { BOOLEAN, type Field, oneOf, withDefault } from '../fields.ts';
 import { usedTokenCount } from '../response.ts';
 

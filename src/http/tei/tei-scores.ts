@@ -1,5 +1,6 @@
 import { headSet } from '../../backend/backend.ts';
-import { type ApiContext, post, type Route } from '../api.ts';
+import { post, type Route } from '../api.ts';
+import type { ApiContext } from '../context.ts';
 import { listOf, objectOf, ROW } from '../document.ts';
 import { BOOLEAN, object, optional, withDefault } from '../fields.ts';
 import { valueReply } from '../response.ts';

@@ -1,7 +1,8 @@
 import { ServerError } from '../../base/errors.ts';
 import { createLifetime, type Lifetime } from '../../base/lifetime.ts';
 import type { CompiledTokenizer } from '../../tokenizer/xlmr/compiled-tokenizer.ts';
-import { type ApiContext, post, type Route } from '../api.ts';
+import { post, type Route } from '../api.ts';
+import type { ApiContext } from '../context.ts';
 import { listOf, objectOf, type Schema } from '../document.ts';
 import { REQUEST_ID_HEADER } from '../error-reply.ts';
 import { BOOLEAN, type Field, missing, withDefault } from '../fields.ts';

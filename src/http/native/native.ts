@@ -3,13 +3,14 @@ import { ServerError } from '../../base/errors.ts';
 import { checkFormatCarries } from '../../reply/encode-reply.ts';
 import type { SparseRow } from '../../reply/reply-content.ts';
 import type { SparseWeights } from '../../vectors/sparse.ts';
-import { type Api, type ApiContext, encodeTexts, get, post, type Route } from '../api.ts';
+import { type Api, encodeTexts, get, post, type Route } from '../api.ts';
+import type { ApiContext } from '../context.ts';
 import { listOf, objectOf, ROW, replyDocument, type Schema } from '../document.ts';
 import { NATIVE_ERRORS } from '../error-reply.ts';
-import { BOOLEAN, integer, oneOf, optional, someOf, withDefault } from '../fields.ts';
-import { vectorReply } from '../response.ts';
-import { textNameOf, texts } from '../text-fields.ts';
-import { scoreRoute } from './score.ts';
+import { BOOLEAN, type Field, integer, oneOf, optional, someOf, withDefault } from '../fields.ts';
+import { valueReply, vectorReply } from '../response.ts';
+import { encodeAndScore, headsAndWeights, scoringFields } from '../scoring.ts';
+import { TEXT, textList, textNameOf, texts } from '../text-fields.ts';
 
 /** Our own API: `POST /encode`, `GET /get_vector_dim` and `POST /score`. */
 export function nativeApi(context: ApiContext): Api {
@@ -36,11 +37,7 @@ function encodeRoute(context: ApiContext): Route {
       'query',
       'Which prefix of the model stands in front of the texts. BGE-M3 has none.',
     ),
-    truncate: withDefault(
-      BOOLEAN,
-      limits.truncate,
-      'Cut texts that are too long (true), or refuse them (false).',
-    ),
+    truncate: truncateField(limits.truncate),
     batch_size: optional(
       integer({ min: 1, max: limits.requestTextsMax }),
       'At most this many texts of the request ride in one backend batch.',
@@ -97,6 +94,12 @@ function encodeRoute(context: ApiContext): Route {
   });
 }
 
+/** @param isDefault TRUNCATE. */
+function truncateField(isDefault: boolean): Field<boolean> {
+  const description = 'Cut texts that are too long (true), or refuse them (false).';
+  return withDefault(BOOLEAN, isDefault, description);
+}
+
 /** @throws ServerError EMB_FIELD_INVALID or EMB_TOKENIZER_UNSUPPORTED, before any work. */
 function refuseUnlessPieces({ vocabulary }: ApiContext, outputs: readonly string[]): void {
   const field = 'sparse_tokens';
@@ -151,4 +154,56 @@ function vectorDimRoute({ manifest }: ApiContext): Route {
   });
   const document = { summary: 'Dimensions of a row', responses: { 200: reply } };
   return get('/get_vector_dim', document, () => answer);
+}
+
+/** `POST /score`: texts against a query by each head, and the weighted mean. */
+function scoreRoute(context: ApiContext): Route {
+  const { manifest, limits } = context;
+  const fields = {
+    ...scoringFields(context),
+    truncate: truncateField(limits.truncate),
+    query: TEXT,
+    texts: textList(limits.requestTextsMax),
+  };
+  return post(context, '/score', {
+    fields,
+    formats: 'values',
+    summary: 'Score texts against a query by each head',
+    examples: {
+      legal: { query: 'расторжение договора', texts: ['прекращение договора', 'рецепт борща'] },
+    },
+    reply: {
+      description: 'One score a text and head, and their weighted mean.',
+      schema: objectOf(
+        {
+          model: { type: 'string' },
+          scores: { type: 'object', additionalProperties: ROW },
+          weights: { type: 'object', additionalProperties: { type: 'number' } },
+        },
+        ['model', 'scores', 'weights'],
+      ),
+      example: {
+        model: manifest.id,
+        scores: { dense: [0.8, 0.3], weighted: [0.8, 0.3] },
+        weights: { dense: 1 },
+      },
+    },
+    async answer(call, { query, texts, truncate, ...asked }) {
+      const { heads, weights } = headsAndWeights(asked, context.heads());
+      const { scores } = await encodeAndScore(context, call.request, {
+        heads,
+        weights,
+        truncate,
+        query: { text: query, field: 'query' },
+        firstInputType: 'query',
+        texts: { texts, field: 'texts' },
+        inputType: 'passage',
+      });
+      return valueReply(call, {
+        model: manifest.id,
+        scores: { weighted: scores.weighted, ...Object.fromEntries(scores.byHead) },
+        weights: Object.fromEntries(heads.map((head, at) => [head, weights[at]])),
+      });
+    },
+  });
 }
