@@ -11,7 +11,7 @@ import { pathOf } from './request.ts';
 /** Says whose request it is; undefined where that is not known, as on a Unix socket. */
 export type CallerOf = (request: Request) => string | undefined;
 
-/** How long a browser may remember what it was told of CORS, in s: two hours, Chromium's most. */
+/** How long a browser may cache a CORS preflight, in s: two hours, the most in Chromium. */
 const PREFLIGHT_SECONDS = 7200;
 
 /** Who may pass, and who they are. */
@@ -25,8 +25,8 @@ export interface Access {
 }
 
 /**
- * What stands before every route: CORS, then the API key. Each is added only when it is set, so
- * that nobody pays for what is off. To be called before any route is added.
+ * Adds what every request passes before its route: CORS, then the API key. Each is added only when
+ * it is set, so that it costs nothing otherwise. To be called before any route is added.
  *
  * A browser asks about CORS without a key, and must be able to read why a key was refused.
  *

@@ -17,7 +17,7 @@ export interface Observer {
   addTo(app: Elysia): void;
   /** The same journey, watched. */
   watching(encode: Encode): WatchedEncode;
-  /** Told of a reply that no route gave: an unknown path, an error outside of a handler. */
+  /** Counts a reply that no route gave: an unknown path, an error outside of a handler. */
   ended(request: Request, reply: Response): void;
 }
 
@@ -31,7 +31,7 @@ interface Observed {
   readonly trace: RequestTrace | undefined;
 }
 
-/** Label of what has no route: paths are the caller's to choose and would never end. */
+/** Label of requests without a route. Paths would be unbounded: callers choose them. */
 const NO_ROUTE = 'none';
 
 /**

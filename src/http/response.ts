@@ -46,14 +46,14 @@ export function vectorReply(
     const content = { ...result, model: manifest.id, dimension, single: isSingle };
     const reply = encodeReply(content, format);
     body = reply.body;
-    Object.assign(headers, reply.headers);
+    if (reply.headers !== undefined) Object.assign(headers, reply.headers);
     headers['content-type'] = reply.contentType;
   }
   if (writeBody !== undefined) {
     // The JSON of other APIs has no place for it, and a cut is always told.
     headers['x-truncated-count'] = String(result.truncated.filter((isCut) => isCut).length);
   }
-  Object.assign(headers, answer.headers);
+  if (answer.headers !== undefined) Object.assign(headers, answer.headers);
   if (result.standIn !== undefined) headers[SERVED_BY_HEADER] = result.standIn;
   if (limits.serverTiming) {
     const replyMs = clock.now() - encodedMs;

@@ -8,8 +8,8 @@ import { retryAfterMsOf } from '../base/retry-after.ts';
 export const PRODUCTS_PER_MS = 1_000_000;
 
 /**
- * The part of a caller's time that scoring may take; the rest is for encoding, and for what else
- * the thread has to do between two slices.
+ * The share of a request's timeout that scoring may take. The rest is for encoding, and for other
+ * work that the thread does between two slices.
  */
 const SCORING_SHARE = 0.5;
 
@@ -23,7 +23,7 @@ export interface ScoringWork {
   readonly timeoutMs: number;
 }
 
-/** Bounds what all requests that are scored hold, and what they have before them. */
+/** Bounds the memory and the time of all requests that are being scored. */
 export interface ScoringBudget {
   /**
    * Takes a share for a request, from before its vectors are computed until its scores are.
@@ -36,9 +36,9 @@ export interface ScoringBudget {
 }
 
 /**
- * The queue counts tokens, a few bytes each; a vector for each of them is some hundred times that.
- * So what is scored has a bound of its own, and whatever could not be done in time is refused
- * before a GPU works for it. An unused budget takes any vectors.
+ * The queue counts tokens, a few bytes each; a vector for each token is a few hundred times that.
+ * So scoring has a bound of its own, and a request that cannot be scored in time is refused before
+ * a GPU works for it. An unused budget takes any vectors.
  */
 export function createScoringBudget(options: { readonly scoringBytesMax: number }): ScoringBudget {
   const valueCountMax = Math.floor(options.scoringBytesMax / 4);

@@ -10,7 +10,7 @@ export interface Counting {
 
 /** The numbers of all processes, and of those that were. */
 export interface NumberGathering {
-  /** Asks every process and adds up. Who asks while others are served shares the next turn. */
+  /** Asks every process and sums. Scrapes that come during one share the next. */
   scrape(): Promise<string>;
   /** A process has answered. */
   told(from: Counting, id: number, numbers: ProcessNumbers): void;
@@ -33,8 +33,8 @@ interface Turn {
 }
 
 /**
- * Gathers numbers. A process that does not answer in time is left out with its gauges; its counters
- * stand as it last told them, since Prometheus takes a counter that falls for one that began anew.
+ * Gathers numbers. The gauges of a process that does not answer in time are left out. Its counters
+ * keep their last known value: Prometheus reads a counter that falls as a restart.
  *
  * @param options.processes those that run now.
  * @param options.own what is known here, given how many processes have answered.
