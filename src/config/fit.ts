@@ -1,7 +1,10 @@
 import { availableParallelism } from 'node:os';
-import type { Config, Environment } from './config.ts';
+import type { Config } from './settings.ts';
 
-/** Replaces the zeros and empty words that stand for "choose". */
+/** Variables by name, as a process has them. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Replaces the zeros and empty strings that stand for "choose". */
 export function fitToMachine(config: Config, environment: Environment): Config {
   const backend = backendOf(config, environment);
   return {

@@ -1,5 +1,5 @@
 /**
- * The kinds of settings. Each function makes one row of the table in `config.ts`.
+ * The kinds of settings. Each function makes one row of the table in `settings.ts`.
  */
 
 /**

@@ -1,13 +1,17 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { cors } from '@elysiajs/cors';
 import type { Elysia } from 'elysia';
-import type { ServerError } from '../base/errors.ts';
-import type { Config } from '../config/config.ts';
-import { createApiKeys } from './api-keys.ts';
+import { ServerError } from '../base/errors.ts';
+import { ConfigError } from '../config/read.ts';
+import { SECRET, SECRET_WANTED } from '../config/setting-kinds.ts';
+import type { Config } from '../config/settings.ts';
+import { pathOf } from './request.ts';
 
 /** Says whose request it is; undefined where that is not known, as on a Unix socket. */
 export type CallerOf = (request: Request) => string | undefined;
 
-/** How long a browser may remember what it was told of CORS, in s: two hours, Chromium's most. */
+/** How long a browser may cache a CORS preflight, in s: two hours, the most in Chromium. */
 const PREFLIGHT_SECONDS = 7200;
 
 /** Who may pass, and who they are. */
@@ -16,11 +20,13 @@ export interface Access {
   readonly callerOf: CallerOf;
   /** Why a request that no route answers is refused, EMB_KEY_INVALID; undefined when it may pass. */
   refusalOf(request: Request): ServerError | undefined;
+  /** Whether a call of this route must bring a key. */
+  needsKey(method: string, path: string): boolean;
 }
 
 /**
- * What stands before every route: CORS, then the API key. Each is added only when it is set, so
- * that nobody pays for what is off. To be called before any route is added.
+ * Adds what every request passes before its route: CORS, then the API key. Each is added only when
+ * it is set, so that it costs nothing otherwise. To be called before any route is added.
  *
  * A browser asks about CORS without a key, and must be able to read why a key was refused.
  *
@@ -42,7 +48,9 @@ export function addAccess(app: Elysia, config: Config): Access {
   }
   const addressOf: CallerOf = (request) => app.server?.requestIP(request)?.address;
   const keys = createApiKeys(config);
-  if (keys === undefined) return { callerOf: addressOf, refusalOf: () => undefined };
+  if (keys === undefined) {
+    return { callerOf: addressOf, refusalOf: () => undefined, needsKey: () => false };
+  }
   app.onBeforeHandle(({ request, route }) => {
     const refusal = keys.refusalOf(request, route);
     if (refusal !== undefined) throw refusal;
@@ -50,5 +58,110 @@ export function addAccess(app: Elysia, config: Config): Access {
   return {
     callerOf: (request) => keys.nameOf(request) ?? addressOf(request),
     refusalOf: (request) => keys.refusalOf(request, undefined),
+    needsKey: (method, path) => !isRead(method) || !keys.isListed(path),
   };
+}
+
+/** Decides whether a request may pass. */
+interface ApiKeys {
+  /**
+   * Why the request is refused: EMB_KEY_INVALID; undefined when it may pass.
+   *
+   * @param route the one that was matched, as a pattern; undefined when there is none.
+   */
+  refusalOf(request: Request, route: string | undefined): ServerError | undefined;
+  /** Whether KEYLESS_PATHS has this path. */
+  isListed(path: string): boolean;
+  /** Whose request it is: `key-1` for the first key; undefined without a key. */
+  nameOf(request: Request): string | undefined;
+}
+
+/**
+ * The keys of API_KEYS and of API_KEYS_FILE; undefined when there are none, and no key is needed.
+ *
+ * A key comes as `Authorization: Bearer …` or as `x-api-key`. It is compared by hash, with every
+ * key and to the end, so that the time tells nothing of them.
+ *
+ * @throws ConfigError when the file cannot be read, holds no key, or something that is no key.
+ */
+function createApiKeys(config: Config): ApiKeys | undefined {
+  const { apiKeysFile, keylessPaths } = config;
+  const keys = [...config.apiKeys, ...(apiKeysFile === '' ? [] : keysInFile(apiKeysFile))];
+  if (keys.length === 0) return undefined;
+  const hashes = keys.map(hashOf);
+  const exact = new Set(keylessPaths.filter((path) => !path.endsWith('*')));
+  const prefixes = keylessPaths
+    .filter((path) => path.endsWith('*'))
+    .map((path) => path.slice(0, -1));
+
+  function isListed(path: string): boolean {
+    return exact.has(path) || prefixes.some((prefix) => path.startsWith(prefix));
+  }
+
+  /**
+   * By the route that will answer, since a path may be spelt in ways that a router reads otherwise.
+   * Work comes by POST, at `/` and below a listed prefix too; only what is read may be open. Where
+   * no route answers, whoever may read there is told so, key or not.
+   */
+  function isKeyless(request: Request, route: string | undefined): boolean {
+    if (route === undefined) return isListed(pathOf(request));
+    return isRead(request.method) && isListed(route.includes(':') ? pathOf(request) : route);
+  }
+
+  /** Number of the key that the request brings, from 1; 0 when it brings none of ours. */
+  function numberOf(request: Request): number {
+    let found = 0;
+    for (const key of keysOf(request)) {
+      const hash = hashOf(key);
+      hashes.forEach((known, index) => {
+        if (timingSafeEqual(known, hash)) found = index + 1;
+      });
+    }
+    return found;
+  }
+
+  return {
+    isListed,
+    nameOf(request) {
+      const number = numberOf(request);
+      return number === 0 ? undefined : `key-${number}`;
+    },
+    refusalOf(request, route) {
+      if (numberOf(request) > 0 || isKeyless(request, route)) return undefined;
+      const message =
+        keysOf(request).length === 0
+          ? 'This server wants an API key: Authorization: Bearer KEY, or x-api-key: KEY.'
+          : 'The API key is not one of this server.';
+      return new ServerError('EMB_KEY_INVALID', message, { field: 'authorization' });
+    },
+  };
+}
+
+function isRead(method: string): boolean {
+  return method === 'GET' || method === 'HEAD';
+}
+
+function hashOf(key: string): Buffer {
+  return createHash('sha256').update(key).digest();
+}
+
+/** Either header will do: a client may be made to send the one, and a gateway adds the other. */
+function keysOf({ headers }: Request): readonly string[] {
+  const bearer = /^Bearer +(\S+) *$/i.exec(headers.get('authorization') ?? '')?.[1];
+  return [bearer, headers.get('x-api-key')].filter((key) => typeof key === 'string');
+}
+
+function keysInFile(path: string): readonly string[] {
+  let content: string;
+  try {
+    content = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new ConfigError(`API_KEYS_FILE cannot be read: ${(error as Error).message}`);
+  }
+  const lines = content.split('\n').map((line) => line.trim());
+  const keys = lines.filter((line) => line !== '' && !line.startsWith('#'));
+  if (keys.length === 0) throw new ConfigError(`API_KEYS_FILE ${path} holds no key.`);
+  const wrong = lines.findIndex((line) => keys.includes(line) && !SECRET.test(line));
+  if (wrong < 0) return keys;
+  throw new ConfigError(`API_KEYS_FILE ${path} must hold ${SECRET_WANTED}: line ${wrong + 1}.`);
 }

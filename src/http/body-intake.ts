@@ -25,16 +25,16 @@ interface Arrival {
 /** Up to here a body of declared length is left to the runtime, which reads it without a copy. */
 const SMALL_BYTES = 65_536;
 
-/** A body that is younger is never given up for another, in ms: it may well be whole soon. */
+/** A body younger than this is never given up for another, in ms: it may be complete soon. */
 const YOUNG_MS = 1000;
 
-/** How often bodies are looked at whether they take too long, in ms; only while there are any. */
+/** How often bodies are checked against the timeout, in ms; only while there are any. */
 const SWEEP_MS = 1000;
 
 /**
- * A body has so long to arrive, and all bodies together so many bytes. Where those are used up, the
- * oldest gives way, since who has dawdled longest is the likeliest to go on: thousands of clients
- * that send a byte a second take no room from one that sends its body at once.
+ * Two limits hold: BODY_TIMEOUT_MS for each body, and BODIES_BYTES_MAX for all of them together. At
+ * the second, the oldest body is given up: who has been slow for longest will likely stay so. So
+ * thousands of clients that send a byte a second cannot crowd out one that sends its body at once.
  */
 export function createBodyIntake(options: {
   clock: Clock;
@@ -105,7 +105,7 @@ export function createBodyIntake(options: {
     }
   }
 
-  /** Counts bytes to a body. Where that is too much, older ones give way, or this one does. */
+  /** Counts bytes to a body. Beyond the limit older bodies are given up, or else this one. */
   function take(arrival: Arrival, bytes: number): void {
     arrival.byteCount += bytes;
     byteCount += bytes;

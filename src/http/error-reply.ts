@@ -1,7 +1,16 @@
 import { ERRORS, type ServerError } from '../base/errors.ts';
 import { describeError, type Log } from '../base/log.ts';
+import { ERROR_FIELDS, objectOf, type Schema } from './document.ts';
 
-/** The one JSON shape of every error on our own routes. */
+/** How an API tells errors: each client understands its own shape alone. */
+export interface ErrorShape {
+  reply(error: ServerError, requestId: string, log: Log): Response;
+  readonly schema: Schema;
+  /** Statuses that any call with a body may be answered with. */
+  readonly statuses: readonly number[];
+}
+
+/** The JSON shape of an error on our own routes. */
 export interface ErrorBody {
   readonly error: {
     readonly code: string;
@@ -20,14 +29,22 @@ export const REQUEST_ID_HEADER = 'x-request-id';
 /** Header with the error's code, in every shape of error: for proxies, logs and metrics. */
 export const ERROR_CODE_HEADER = 'x-error-code';
 
-/** Ids that callers may choose: printable, short, nothing that could break a log line. */
-const REQUEST_ID = /^[\w.:/+=-]{1,128}$/;
-
-/** The caller's request id when it is a usable one, otherwise a new one. */
-export function requestIdOf(request: Request): string {
-  const given = request.headers.get(REQUEST_ID_HEADER);
-  return given !== null && REQUEST_ID.test(given) ? given : crypto.randomUUID();
-}
+/** Errors of our own routes. */
+export const NATIVE_ERRORS: ErrorShape = {
+  reply: errorReply,
+  schema: objectOf(
+    {
+      error: objectOf({ ...ERROR_FIELDS, message: { type: 'string' } }, [
+        'code',
+        'message',
+        'retryable',
+        'request_id',
+      ]),
+    },
+    ['error'],
+  ),
+  statuses: [400, 406, 408, 413, 415, 422, 429, 500, 501, 502, 503, 504],
+};
 
 /** Turns an error into its reply. The cause goes to the log alone. */
 export function errorReply(error: ServerError, requestId: string, log: Log): Response {
@@ -35,7 +52,7 @@ export function errorReply(error: ServerError, requestId: string, log: Log): Res
   return new Response(JSON.stringify({ error: details }), { status: error.status, headers });
 }
 
-/** Logs an error, and says what of it every front door tells, each in its own shape. */
+/** Logs an error, and says what of it every API tells, each in its own shape. */
 export function reportError(
   error: ServerError,
   requestId: string,

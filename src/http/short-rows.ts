@@ -1,31 +1,37 @@
 import { ServerError } from '../base/errors.ts';
 import type { ModelManifest } from '../model/manifest.ts';
-import type { Fields } from './field-checks.ts';
+import type { Field } from './fields.ts';
+
+/** Rows with fewer dimensions than the model gives: the field that asks for them, and the cut. */
 
 /**
- * The dimension that a request wants its rows to have: the model's own unless `dimensions` says
- * otherwise.
- *
- * @throws ServerError EMB_FIELD_INVALID for one that the model was not trained to be cut to.
+ * The dimension that the rows are to have: the model's own unless the field says otherwise. It is
+ * refused with EMB_FIELD_INVALID where the model was not trained to be cut to it.
  */
-export function dimensionOf(fields: Fields, manifest: ModelManifest): number {
-  const value = fields.dimensions;
-  if (value === undefined || value === null) return manifest.dimension;
+export function dimensionField(manifest: ModelManifest): Field<number> {
   const known = [manifest.dimension, ...manifest.shortDimensions];
-  const dimension = known.find((size) => size === value);
-  if (dimension !== undefined) return dimension;
-  const said = typeof value === 'number' && Number.isFinite(value) ? value : `a ${typeof value}`;
-  const wanted = known.join(' or ');
-  throw new ServerError(
-    'EMB_FIELD_INVALID',
-    `dimensions must be ${wanted} for ${manifest.id}, not ${said}: cut, its vectors mean nothing.`,
-    { field: 'dimensions', limit: wanted, value: said },
-  );
+  return {
+    schema: { type: 'integer', nullable: true, enum: [...known, null] },
+    isRequired: false,
+    read(value, at) {
+      if (value === undefined || value === null) return manifest.dimension;
+      const dimension = known.find((size) => size === value);
+      if (dimension !== undefined) return dimension;
+      const isNumber = typeof value === 'number' && Number.isFinite(value);
+      const said = isNumber ? value : `a ${typeof value}`;
+      const wanted = known.join(' or ');
+      throw new ServerError(
+        'EMB_FIELD_INVALID',
+        `${at} must be ${wanted} for ${manifest.id}, not ${said}: cut, its vectors mean nothing.`,
+        { field: at, limit: wanted, value: said },
+      );
+    },
+  };
 }
 
 /**
- * Rows cut to their first values and scaled to length one again; the same rows when there is
- * nothing to cut.
+ * Rows cut to their first values and scaled to unit norm again; the same rows when there is nothing
+ * to cut.
  *
  * @param rows borrowed.
  */

@@ -1,25 +1,21 @@
 import { Elysia } from 'elysia';
-import { ServerError, toServerError } from '../base/errors.ts';
+import { toServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Config } from '../config/config.ts';
+import type { Config } from '../config/settings.ts';
 import type { Parts } from '../encode/contract.ts';
 import { createEncode } from '../encode/encode.ts';
 import { addAccess } from '../http/access.ts';
+import type { Api } from '../http/api.ts';
 import { createBodyIntake } from '../http/body-intake.ts';
-import { documentFactsOf } from '../http/document-parts.ts';
-import { doorErrorReply } from '../http/door-error.ts';
-import { addNativeRoutes } from '../http/native/native.ts';
-import { addScoreRoute } from '../http/native/score.ts';
-import { createScoringRoom } from '../http/native/scoring-room.ts';
-import { addTokenRoutes } from '../http/native/tokens.ts';
-import { createObserver } from '../http/observe.ts';
-import { addOpenaiRoutes } from '../http/openai/openai.ts';
-import { addMetricsRoute } from '../http/ops/metrics.ts';
-import { addOperationsRoutes } from '../http/ops/operations.ts';
+import type { ApiContext } from '../http/context.ts';
+import { nativeApi } from '../http/native/native.ts';
+import { createObserver } from '../http/observer.ts';
+import { openaiApi } from '../http/openai/openai.ts';
+import { operationsApi } from '../http/ops/operations.ts';
 import { addSwagger } from '../http/ops/swagger.ts';
-import { addPlayground } from '../http/playground/playground.ts';
-import { addPathCheck, pathOf, pathOptions, routesAt } from '../http/request-path.ts';
-import { addTeiRoutes } from '../http/tei/tei.ts';
+import { addApi, addPathCheck, noSuchRoute, pathOptions, unansweredReply } from '../http/router.ts';
+import { createScoringBudget } from '../http/scoring-budget.ts';
+import { teiApi } from '../http/tei/tei.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { Tracing } from '../observe/tracing.ts';
 
@@ -47,6 +43,7 @@ export function createApp(options: {
   const { parts, config, version, log, siblings } = options;
   const { metrics, tracing, clock } = parts;
   const { accessLog } = config;
+  const apis: Api[] = [];
   const observer = createObserver({ metrics, tracing, clock, log, accessLog });
   const isTls = config.tlsCert !== '';
   const app = new Elysia({ handler: pathOptions({ isTls }) });
@@ -55,55 +52,35 @@ export function createApp(options: {
     const isUnknown = code === 'NOT_FOUND';
     const refusal = isUnknown ? access.refusalOf(request) : undefined;
     const known = refusal ?? (isUnknown ? noSuchRoute(app, request) : toServerError(error));
-    const reply = doorErrorReply(known, request, log);
+    const reply = unansweredReply(known, { apis, request, log });
     observer.ended(request, reply);
     return reply;
   });
   const access = addAccess(app, config);
   addPathCheck(app, { isTls });
-  const encode = observer.watching(createEncode(parts));
-  const bodyIntake = createBodyIntake({ clock, ...config });
-  const limits = { ...config, bodyIntake };
   const { admission, backend, manifest, tokenizer, vocabulary } = parts;
-  const facts = documentFactsOf(manifest, vocabulary?.vocabularySize, config);
-  const door = {
-    encode,
+  const context: ApiContext = {
+    encode: observer.watching(createEncode(parts)),
     admission,
     manifest,
     tokenizer,
     vocabulary,
-    isInProcess: backend.isInProcess,
     heads: () => backend.capabilities().heads,
-    limits,
-    scoringRoom: createScoringRoom(config),
-    callerOf: access.callerOf,
-    facts,
+    computeType: COMPUTE_TYPES[config.backend],
+    limits: { ...config, bodyIntake: createBodyIntake({ clock, ...config }) },
+    scoringBudget: createScoringBudget(config),
+    access,
     clock,
     log,
   };
-  addNativeRoutes(app, door);
-  addScoreRoute(app, door);
-  addTokenRoutes(app, door);
-  addOpenaiRoutes(app, door);
-  addTeiRoutes(app, door);
-  addOperationsRoutes(app, { parts, config, processIndex: siblings?.index ?? 0, facts, version });
-  addMetricsRoute(app, { metrics, scrape: siblings?.scrape, parts, version, facts });
-  addPlayground(app);
-  addSwagger(app, { version, facts });
+  const processIndex = siblings?.index ?? 0;
+  const shown = { parts, metrics, scrape: siblings?.scrape, config, processIndex, version };
+  // Where two have the same path, errors outside of a route have the shape of the first.
+  apis.push(nativeApi(context), openaiApi(context), teiApi(context), operationsApi(shown));
+  for (const api of apis) addApi(app, api, context);
+  addSwagger(app, { version, isKeyNeeded: access.needsKey('POST', '/') });
   return app;
 }
 
-/** Tells a wrong method from a wrong path. */
-function noSuchRoute(app: Elysia, request: Request): ServerError {
-  const asked = pathOf(request);
-  const routes = routesAt(app, asked);
-  const path = asked.slice(0, 100);
-  if (routes.length === 0) {
-    const message = `There is no route ${path}; GET /swagger lists those there are.`;
-    return new ServerError('EMB_ROUTE_UNKNOWN', message, { field: 'path', value: path });
-  }
-  const allow = [...new Set(routes.map((route) => route.method))].join(', ');
-  const message = `${path} takes ${allow}, not ${request.method}.`;
-  const details = { field: 'method', limit: allow, value: request.method, allow };
-  return new ServerError('EMB_METHOD_NOT_ALLOWED', message, details);
-}
+/** What computes on each backend, in the words of text-embeddings-inference. */
+const COMPUTE_TYPES = { triton: 'gpu+optimized', embedded: 'cpu', auto: 'cpu' } as const;

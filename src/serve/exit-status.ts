@@ -1,4 +1,4 @@
-import { ConfigError } from '../config/config.ts';
+import { ConfigError } from '../config/read.ts';
 import { ManifestError } from '../model/manifest.ts';
 
 /** Exit statuses, as `src/docs/faults.md` lists them. */
@@ -10,7 +10,7 @@ export function exit(status: number, message: string): never {
   process.exit(status);
 }
 
-/** Passes a value on; wrong settings and models end the process, in their own words alone. */
+/** Returns what `make` returns. Wrong settings and models end the process with their message. */
 export function orExit<Value>(make: () => Value): Value {
   try {
     return make();

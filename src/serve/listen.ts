@@ -1,7 +1,8 @@
 import { readFileSync, rmSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Elysia } from 'elysia';
-import { type Config, ConfigError } from '../config/config.ts';
+import { ConfigError } from '../config/read.ts';
+import type { Config } from '../config/settings.ts';
 
 /**
  * Bun closes a connection that is silent for so long, in s. Its largest value; our own deadline

@@ -12,7 +12,7 @@ import { createTritonCall } from '../backend/triton/triton-call.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { createMicroBatcher } from '../batcher/micro-batcher.ts';
-import type { Config } from '../config/config.ts';
+import type { Config } from '../config/settings.ts';
 import type { Parts } from '../encode/contract.ts';
 import { tracedBackend, tracedCall } from '../encode/encode-tracing.ts';
 import { readSelfCheck, type SelfCheck } from '../model/engine-record.ts';
@@ -37,8 +37,11 @@ export interface LiveParts extends Parts {
   readonly metrics: Metrics;
   /** Undefined unless a collector is set. */
   readonly tracing: Tracing | undefined;
-  /** Settles when everything has started, or has failed for good; `backend.state` says which. */
-  readonly started: Promise<void>;
+  /**
+   * Resolves when everything has started, or has failed for good: why no text will ever be
+   * answered, or nothing. A Triton that does not answer yet is no failure.
+   */
+  readonly started: Promise<string>;
   /** Lets go of workers and sockets; what still waits fails with EMB_SHUTTING_DOWN. */
   close(): Promise<void>;
 }
@@ -95,7 +98,9 @@ export async function createParts(options: {
       requestTimeoutMs: config.requestTimeoutMs,
       textCharactersMax: config.textCharactersMax || tokenCountMax * CHARACTERS_PER_TOKEN_MAX,
     },
-    started: Promise.all([tokenizer.started, started]).then(() => undefined),
+    started: Promise.all([started, tokenizer.started]).then(
+      ([failure]) => failure || tokenizer.reason,
+    ),
     async close() {
       batcher.close();
       tokenizer.close();
@@ -153,7 +158,8 @@ interface BackendParts {
   readonly log: Log;
 }
 
-function createBackend(options: BackendParts): { backend: Backend; started: Promise<void> } {
+/** @returns `started` resolves to why the backend can never serve; empty when it may. */
+function createBackend(options: BackendParts): { backend: Backend; started: Promise<string> } {
   const { config, manifest, tracing, clock, log } = options;
   const { dimension, padId, heads, outputs } = manifest;
   if (config.backend === 'triton') {
@@ -173,12 +179,15 @@ function createBackend(options: BackendParts): { backend: Backend; started: Prom
       clock,
       log,
     });
-    if (config.fallback === 'none') return { backend: triton, started: Promise.resolve() };
+    // It may come up at any time, so that it never fails for good.
+    const started = Promise.resolve('');
+    if (config.fallback === 'none') return { backend: triton, started };
     const backend = createFallbackBackend({ primary: triton, fallback: embedded(options), log });
-    return { backend, started: Promise.resolve() };
+    return { backend, started };
   }
   const backend = embedded(options);
-  return { backend, started: backend.started };
+  const failure = (): string => (backend.state().isReady ? '' : backend.state().reason);
+  return { backend, started: backend.started.then(failure) };
 }
 
 function embedded({ config, manifest, clock, log }: BackendParts): LocalBackend {

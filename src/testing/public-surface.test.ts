@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ERRORS } from '../base/errors.ts';
 import * as client from '../client/api-encoder.ts';
-import { SETTINGS } from '../config/config.ts';
 import type { Setting } from '../config/setting-kinds.ts';
+import { SETTINGS } from '../config/settings.ts';
 import { type FakeTriton, startFakeTriton } from './fake-triton.ts';
 import { type RunningServer, startServer } from './start-server.ts';
 

@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import { createLog } from '../base/log.ts';
-import { type Config, readConfig } from '../config/config.ts';
+import { readConfig } from '../config/read.ts';
+import type { Config } from '../config/settings.ts';
 import { loadManifest } from '../model/manifest.ts';
 import { createApp } from '../serve/app.ts';
 import { listen } from '../serve/listen.ts';

@@ -1,121 +1,209 @@
-import type { Elysia } from 'elysia';
-import type { Clock } from '../../base/clock.ts';
-import { toServerError } from '../../base/errors.ts';
-import type { Log } from '../../base/log.ts';
-import type { Encode } from '../../encode/contract.ts';
-import type { ModelManifest } from '../../model/manifest.ts';
-import { checkFormatCarries, encodeReply } from '../../reply/encode-reply.ts';
-import { negotiateFormat } from '../../reply/reply-format.ts';
-import type { CompiledTokenizer } from '../../tokenizer/xlmr/compiled-tokenizer.ts';
+import { ServerError } from '../../base/errors.ts';
+import { checkFormatCarries } from '../../reply/encode-reply.ts';
+import type { SparseRow } from '../../reply/reply-content.ts';
 import { HEADS, headSet } from '../../vectors/head.ts';
-import type { CallerOf } from '../access.ts';
-import type { BodyIntake } from '../body-intake.ts';
-import type { DocumentFacts } from '../document-parts.ts';
-import { errorReply, REQUEST_ID_HEADER, requestIdOf } from '../error-reply.ts';
-import {
-  fieldsOf,
-  optionalBoolean,
-  optionalInteger,
-  optionalWord,
-  optionalWords,
-  requiredTexts,
-} from '../field-checks.ts';
-import { readBody } from '../read-body.ts';
-import { valueCountMaxOf } from '../reply-bounds.ts';
-import { timeoutOf } from '../request-timeout.ts';
-import { SERVED_BY_HEADER } from '../served-by.ts';
-import { serverTiming } from '../server-timing.ts';
-import { encodeDocument, vectorDimDocument } from './documents.ts';
-import { sparsePiecesOf, withPieces } from './sparse-pieces.ts';
+import type { SparseWeights } from '../../vectors/sparse.ts';
+import { type Api, encodeTexts, get, post, type Route } from '../api.ts';
+import type { ApiContext } from '../context.ts';
+import { listOf, objectOf, ROW, replyDocument, type Schema } from '../document.ts';
+import { NATIVE_ERRORS } from '../error-reply.ts';
+import { BOOLEAN, type Field, integer, oneOf, optional, someOf, withDefault } from '../fields.ts';
+import { valueReply, vectorReply } from '../response.ts';
+import { encodeAndScore, headsAndWeights, scoringFields } from '../scoring.ts';
+import { TEXT, textList, textNameOf, texts } from '../text-fields.ts';
 
-/** What the native routes need. */
-export interface NativeDoor {
-  readonly encode: Encode;
-  readonly manifest: ModelManifest;
-  /** Undefined for a tokenizer that gives no pieces. */
-  readonly vocabulary: CompiledTokenizer | undefined;
-  readonly limits: {
-    readonly bodyBytesMax: number;
-    readonly bodyIntake: BodyIntake;
-    readonly requestTextsMax: number;
-    readonly replyBytesMax: number;
-    readonly truncate: boolean;
-    readonly serverTiming: boolean;
-  };
-  readonly callerOf: CallerOf;
-  /** For the route's document. */
-  readonly facts: DocumentFacts;
-  readonly clock: Clock;
-  readonly log: Log;
+/** Our own API: `POST /encode`, `GET /get_vector_dim` and `POST /score`. */
+export function nativeApi(context: ApiContext): Api {
+  const routes = [encodeRoute(context), vectorDimRoute(context), scoreRoute(context)];
+  return { tag: 'native', errors: NATIVE_ERRORS, routes };
 }
 
-/**
- * Adds `POST /encode` and `GET /get_vector_dim`, the routes of the service that this one replaces.
- */
-export function addNativeRoutes(app: Elysia, door: NativeDoor): void {
-  const { manifest, log } = door;
-  app.post(
-    '/encode',
-    async ({ request }) => {
-      const requestId = requestIdOf(request);
-      try {
-        return await answerEncode(door, request, requestId);
-      } catch (error) {
-        return errorReply(toServerError(error), requestId, log);
-      }
+function encodeRoute(context: ApiContext): Route {
+  const { manifest, limits } = context;
+  const fields = {
+    query: texts(limits.requestTextsMax, 'One text, or several.'),
+    outputs: withDefault(
+      someOf(HEADS, manifest.heads),
+      ['dense'],
+      'What to compute; dense unless told.',
+    ),
+    sparse_tokens: withDefault(
+      BOOLEAN,
+      false,
+      'Adds `tokens` to each `sparse`: the piece of each id. Needs that output.',
+    ),
+    input_type: withDefault(
+      oneOf(['query', 'passage']),
+      'query',
+      'Which prefix of the model stands in front of the texts. BGE-M3 has none.',
+    ),
+    truncate: truncateField(limits.truncate),
+    batch_size: optional(
+      integer({ min: 1, max: limits.requestTextsMax }),
+      'At most this many texts of the request ride in one backend batch.',
+    ),
+  };
+  return post(context, '/encode', {
+    fields,
+    formats: 'vectors',
+    summary: 'Encode one text or several',
+    description:
+      'A string answers `embedding`, an array `embeddings`. `Accept: application/msgpack` answers ' +
+      'msgpack with the float32 rows as one binary block; `; layout=numpy` the form of ' +
+      'msgpack-numpy; `application/octet-stream` the rows alone. Header `x-timeout-ms` says how ' +
+      'long the caller waits.',
+    examples: {
+      one: { query: 'тест', batch_size: 1 },
+      several: { query: ['расторжение договора аренды', 'рецепт борща'] },
     },
-    { parse: 'none', detail: encodeDocument(door.facts) },
-  );
-  app.get('/get_vector_dim', () => ({ vector_dim: manifest.dimension, model: manifest.id }), {
-    detail: vectorDimDocument(door.facts),
+    reply: {
+      description: 'One row a text, in order.',
+      schema: ENCODE_REPLY,
+      example: {
+        embedding: [0.0123, -0.0456],
+        model: manifest.id,
+        dim: manifest.dimension,
+        tokens: 3,
+        truncated: false,
+      },
+    },
+    async answer(call, { query, outputs, sparse_tokens, input_type, truncate, batch_size }) {
+      const heads = headSet(outputs);
+      checkFormatCarries(call.format, {
+        dense: heads.includes('dense'),
+        sparse: heads.includes('sparse'),
+        multiVectors: heads.includes('multi_vector'),
+      });
+      if (sparse_tokens) refuseUnlessPieces(context, outputs);
+      const result = await encodeTexts(context, call, {
+        texts: query.texts,
+        heads,
+        inputType: input_type,
+        truncate,
+        batchTextsMax: batch_size,
+        fieldOf: textNameOf('query', query),
+      });
+      const sparse = sparse_tokens ? withPieces(context, result.sparse) : result.sparse;
+      return vectorReply(context, call, {
+        result: sparse === undefined ? result : { ...result, sparse },
+        format: call.format,
+        dimension: manifest.dimension,
+        isSingle: query.isSingle,
+      });
+    },
   });
 }
 
-async function answerEncode(
-  door: NativeDoor,
-  request: Request,
-  requestId: string,
-): Promise<Response> {
-  const { limits, manifest, clock } = door;
-  const startMs = clock.now();
-  const format = negotiateFormat(request.headers.get('accept'));
-  const fields = fieldsOf(await readBody(request, limits));
-  const readMs = clock.now() - startMs;
-  const { texts, isSingle } = requiredTexts(fields, 'query', limits.requestTextsMax);
-  const heads = headSet(optionalWords(fields, 'outputs', HEADS) ?? ['dense']);
-  checkFormatCarries(format, {
-    dense: heads.includes('dense'),
-    sparse: heads.includes('sparse'),
-    multiVectors: heads.includes('multi_vector'),
-  });
-  const pieces = sparsePiecesOf(door, fields, heads);
-  const range = { min: 1, max: limits.requestTextsMax };
-  const result = await door.encode({
-    texts,
-    heads,
-    inputType: optionalWord(fields, 'input_type', ['query', 'passage']) ?? 'query',
-    truncate: optionalBoolean(fields, 'truncate') ?? limits.truncate,
-    batchTextsMax: optionalInteger(fields, 'batch_size', range),
-    valueCountMax: valueCountMaxOf(limits.replyBytesMax, format),
-    timeoutMs: timeoutOf(request),
-    signal: request.signal,
-    caller: door.callerOf(request),
-    fieldOf: (index) => (isSingle ? 'query' : `query[${index}]`),
-  });
-  const encodedMs = clock.now();
-  const content = {
-    ...(pieces === undefined ? result : withPieces(result, pieces)),
-    model: manifest.id,
-    dimension: manifest.dimension,
-    single: isSingle,
-  };
-  const reply = encodeReply(content, format);
-  const headers: Record<string, string> = { ...reply.headers, [REQUEST_ID_HEADER]: requestId };
-  headers['content-type'] = reply.contentType;
-  if (result.standIn !== undefined) headers[SERVED_BY_HEADER] = result.standIn;
-  if (limits.serverTiming) {
-    const replyMs = clock.now() - encodedMs;
-    headers['server-timing'] = serverTiming({ readMs, ...result.timings, replyMs });
+/** @param isDefault TRUNCATE. */
+function truncateField(isDefault: boolean): Field<boolean> {
+  const description = 'Cut texts that are too long (true), or refuse them (false).';
+  return withDefault(BOOLEAN, isDefault, description);
+}
+
+/** @throws ServerError EMB_FIELD_INVALID or EMB_TOKENIZER_UNSUPPORTED, before any work. */
+function refuseUnlessPieces({ vocabulary }: ApiContext, outputs: readonly string[]): void {
+  const field = 'sparse_tokens';
+  if (!outputs.includes('sparse')) {
+    const message = 'sparse_tokens is true, but outputs does not have "sparse".';
+    throw new ServerError('EMB_FIELD_INVALID', message, { field, limit: 'sparse' });
   }
-  return new Response(reply.body, { headers });
+  if (vocabulary !== undefined) return;
+  const message = "This model's tokenizer gives no pieces; GET /info names its engine.";
+  throw new ServerError('EMB_TOKENIZER_UNSUPPORTED', message, { field });
+}
+
+/** The piece of each sparse id beside it, `▁` for a space as the vocabulary has it. */
+function withPieces(
+  { vocabulary }: ApiContext,
+  sparse: readonly SparseWeights[] = [],
+): readonly SparseRow[] {
+  return sparse.map((weights) => ({
+    ...weights,
+    tokens: Array.from(weights.indices, (id) => vocabulary?.pieceOf(id) ?? ''),
+  }));
+}
+
+/** An integer, a boolean or the like for one text; an array of them for several. */
+const oneOrMore = (items: Schema): Schema => ({ oneOf: [items, listOf(items)] });
+
+const ENCODE_REPLY: Schema = objectOf(
+  {
+    embedding: ROW,
+    embeddings: listOf(ROW),
+    model: { type: 'string' },
+    dim: { type: 'integer' },
+    tokens: oneOrMore({ type: 'integer' }),
+    truncated: oneOrMore({ type: 'boolean' }),
+    sparse: oneOrMore(
+      objectOf(
+        { indices: listOf({ type: 'integer' }), values: ROW, tokens: listOf({ type: 'string' }) },
+        ['indices', 'values'],
+      ),
+    ),
+    multi_vector: listOf({}),
+  },
+  ['model', 'dim', 'tokens', 'truncated'],
+);
+
+function vectorDimRoute({ manifest }: ApiContext): Route {
+  const answer = { vector_dim: manifest.dimension, model: manifest.id };
+  const reply = replyDocument({
+    description: 'The dimension.',
+    schema: { type: 'object' },
+    example: answer,
+  });
+  const document = { summary: 'Dimensions of a row', responses: { 200: reply } };
+  return get('/get_vector_dim', document, () => answer);
+}
+
+/** `POST /score`: texts against a query by each head, and the weighted mean. */
+function scoreRoute(context: ApiContext): Route {
+  const { manifest, limits } = context;
+  const fields = {
+    ...scoringFields(context),
+    truncate: truncateField(limits.truncate),
+    query: TEXT,
+    texts: textList(limits.requestTextsMax),
+  };
+  return post(context, '/score', {
+    fields,
+    formats: 'values',
+    summary: 'Score texts against a query by each head',
+    examples: {
+      legal: { query: 'расторжение договора', texts: ['прекращение договора', 'рецепт борща'] },
+    },
+    reply: {
+      description: 'One score a text and head, and their weighted mean.',
+      schema: objectOf(
+        {
+          model: { type: 'string' },
+          scores: { type: 'object', additionalProperties: ROW },
+          weights: { type: 'object', additionalProperties: { type: 'number' } },
+        },
+        ['model', 'scores', 'weights'],
+      ),
+      example: {
+        model: manifest.id,
+        scores: { dense: [0.8, 0.3], weighted: [0.8, 0.3] },
+        weights: { dense: 1 },
+      },
+    },
+    async answer(call, { query, texts, truncate, ...asked }) {
+      const { heads, weights } = headsAndWeights(asked, context.heads());
+      const { scores } = await encodeAndScore(context, call.request, {
+        heads,
+        weights,
+        truncate,
+        query: { text: query, field: 'query' },
+        firstInputType: 'query',
+        texts: { texts, field: 'texts' },
+        inputType: 'passage',
+      });
+      return valueReply(call, {
+        model: manifest.id,
+        scores: { weighted: scores.weighted, ...Object.fromEntries(scores.byHead) },
+        weights: Object.fromEntries(heads.map((head, at) => [head, weights[at]])),
+      });
+    },
+  });
 }

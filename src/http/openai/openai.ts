@@ -1,111 +1,93 @@
-import type { Elysia } from 'elysia';
-import { ServerError, toServerError } from '../../base/errors.ts';
-import type { EncodeResult } from '../../encode/contract.ts';
+import { ServerError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
 import { type ModelManifest, modelNamesOf } from '../../model/manifest.ts';
 import type { ByteWriter } from '../../reply/byte-writer.ts';
 import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';
 import { JSON_BASE64_FORMAT, JSON_FORMAT, type ReplyFormat } from '../../reply/reply-format.ts';
 import { headSet } from '../../vectors/head.ts';
-import { REQUEST_ID_HEADER, requestIdOf } from '../error-reply.ts';
-import { type Fields, optionalText, optionalWord } from '../field-checks.ts';
-import { requiredInputs } from '../input-texts.ts';
-import { valueCountMaxOf } from '../reply-bounds.ts';
-import { pathOf } from '../request-path.ts';
-import { timeoutOf } from '../request-timeout.ts';
-import { dimensionOf, shortRows } from '../short-rows.ts';
+import { type Api, encodeTexts, get, post, type Route } from '../api.ts';
+import type { ApiContext } from '../context.ts';
 import {
-  readCall,
-  tokenIdPolicyOf,
-  usedTokenCount,
-  type VectorDoor,
-  vectorReply,
-} from '../vector-door.ts';
-import { embeddingsDocument, modelDocument, modelsDocument } from './openai-documents.ts';
-import { openaiErrorReply } from './openai-error.ts';
+  ERROR_FIELDS,
+  errorDocuments,
+  listOf,
+  objectOf,
+  ROW_OR_BASE64,
+  replyDocument,
+} from '../document.ts';
+import { type ErrorShape, REQUEST_ID_HEADER, reportError } from '../error-reply.ts';
+import { type Field, oneOf, optional, STRING } from '../fields.ts';
+import { pathOf } from '../request.ts';
+import { usedTokenCount, vectorReply } from '../response.ts';
+import { dimensionField, shortRows } from '../short-rows.ts';
+import { inputs, textNameOf } from '../text-fields.ts';
 
 /**
- * Adds OpenAI's `POST /v1/embeddings` (also at `/embeddings`), `GET /v1/models` and
+ * OpenAI's API: `POST /v1/embeddings` (also at `/embeddings`), `GET /v1/models` and
  * `GET /v1/models/:model`.
  */
-export function addOpenaiRoutes(app: Elysia, door: VectorDoor): void {
-  const embeddings = answering(door, answerEmbeddings);
-  const options = { parse: 'none', detail: embeddingsDocument(door.facts) } as const;
-  app.post('/v1/embeddings', embeddings, options);
-  app.post('/embeddings', embeddings, options);
-  const model = shownModel(door.manifest);
-  const models = { object: 'list', data: [model] };
-  const detail = modelsDocument(door.facts);
-  app.get(
-    '/v1/models',
-    answering(door, () => models),
-    { detail },
-  );
-  app.get(
-    '/v1/models/:model',
-    answering(door, (_door, request) => {
-      refuseForeignModel(door.manifest, nameIn(request));
-      return model;
-    }),
-    { detail: modelDocument(door.facts) },
-  );
+export function openaiApi(context: ApiContext): Api {
+  const routes = [embeddingsRoute(context), ...modelRoutes(context)];
+  return { tag: 'OpenAI', errors: OPENAI_ERRORS, root: '/v1', routes };
 }
 
-type Answer = (door: VectorDoor, request: Request, requestId: string) => unknown;
-
-/** A handler whose errors have OpenAI's shape; what is no Response is sent as JSON. */
-function answering(door: VectorDoor, answer: Answer) {
-  return async ({ request }: { request: Request }): Promise<Response> => {
-    const requestId = requestIdOf(request);
-    try {
-      const answered = await answer(door, request, requestId);
-      if (answered instanceof Response) return answered;
-      return Response.json(answered, { headers: { [REQUEST_ID_HEADER]: requestId } });
-    } catch (error) {
-      return openaiErrorReply(toServerError(error), requestId, door.log);
-    }
+function embeddingsRoute(context: ApiContext): Route {
+  const { manifest, limits, vocabulary } = context;
+  const fields = {
+    model: optional(modelField(context)),
+    encoding_format: optional(oneOf(['float', 'base64'])),
+    dimensions: dimensionField(manifest),
+    input: inputs(limits.requestTextsMax, { isAllowed: limits.allowTokenIds, vocabulary }),
+    input_type: INPUT_TYPE,
   };
-}
-
-async function answerEmbeddings(
-  door: VectorDoor,
-  request: Request,
-  requestId: string,
-): Promise<Response> {
-  const { limits, manifest } = door;
-  const call = await readCall(door, request, requestId);
-  const { fields } = call;
-  const model = optionalText(fields, 'model');
-  if (limits.strictModel && model !== undefined) refuseForeignModel(manifest, model);
-  const format = formatOf(call.format, fields);
-  const dimension = dimensionOf(fields, manifest);
-  const { texts, isSingle } = requiredInputs(fields, 'input', {
-    textCountMax: limits.requestTextsMax,
-    tokenIds: tokenIdPolicyOf(door),
-  });
-  const result = await door.encode({
-    texts,
-    heads: headSet(['dense']),
-    inputType: inputTypeOf(fields),
-    truncate: limits.truncate,
-    batchTextsMax: undefined,
-    valueCountMax: valueCountMaxOf(limits.replyBytesMax, format),
-    timeoutMs: timeoutOf(request),
-    signal: request.signal,
-    caller: door.callerOf(request),
-    fieldOf: (index) => (isSingle ? 'input' : `input[${index}]`),
-  });
-  const rows = shortRows(result.rows ?? [], dimension);
-  return vectorReply(door, call, {
-    result: { ...result, rows },
-    format,
-    dimension,
-    writeBody: (writer) => writeEmbeddings(writer, door, { ...result, rows }, format),
+  return post(context, ['/v1/embeddings', '/embeddings'], {
+    fields,
+    formats: 'vectors',
+    summary: 'Embeddings, in the shape of OpenAI',
+    description:
+      'base64 is that of little-endian float32. Fields that are not named here are ignored, ' +
+      '`user` among them. A binary `Accept` answers what /encode answers.',
+    examples: {
+      one: { input: 'исковая давность', model: manifest.id },
+      several: { input: ['исковая давность', 'рецепт борща'], encoding_format: 'base64' },
+    },
+    reply: {
+      description: 'One embedding for each input, in order.',
+      schema: EMBEDDINGS_REPLY,
+      example: {
+        object: 'list',
+        data: [{ object: 'embedding', index: 0, embedding: [0.0123, -0.0456] }],
+        model: manifest.id,
+        usage: { prompt_tokens: 4, total_tokens: 4 },
+      },
+    },
+    statuses: limits.strictModel ? [404] : [],
+    async answer(call, { input, input_type, encoding_format, dimensions: dimension }) {
+      const format = formatOf(call.format, encoding_format);
+      const encoded = await encodeTexts(context, call, {
+        texts: input.texts,
+        heads: headSet(['dense']),
+        inputType: input_type,
+        truncate: limits.truncate,
+        format,
+        fieldOf: textNameOf('input', input),
+      });
+      const rows = shortRows(encoded.rows ?? [], dimension);
+      const tokenCount = usedTokenCount(encoded.tokenCounts, manifest.tokenCountMax);
+      return vectorReply(context, call, {
+        result: { ...encoded, rows },
+        format,
+        dimension,
+        isSingle: false,
+        writeBody: (writer) =>
+          writeEmbeddings(writer, { rows, format, model: manifest.id, tokenCount }),
+      });
+    },
   });
 }
 
 /** `Accept` chooses a binary format; among the JSON ones `encoding_format` does. */
-function formatOf(accepted: ReplyFormat, fields: Fields): ReplyFormat {
-  const encoding = optionalWord(fields, 'encoding_format', ['float', 'base64']);
+function formatOf(accepted: ReplyFormat, encoding: 'float' | 'base64' | undefined): ReplyFormat {
   if (accepted.kind !== 'json' || encoding === undefined) return accepted;
   return encoding === 'base64' ? JSON_BASE64_FORMAT : JSON_FORMAT;
 }
@@ -114,33 +96,30 @@ function formatOf(accepted: ReplyFormat, fields: Fields): ReplyFormat {
  * OpenAI has no such field, but other servers and the gateways before them do, each with its own
  * words. What is none of these is ignored, as every unknown field is.
  */
-function inputTypeOf({ input_type: word }: Fields): 'query' | 'passage' {
-  return word === 'passage' || word === 'document' || word === 'search_document'
-    ? 'passage'
-    : 'query';
-}
+const INPUT_TYPE: Field<'query' | 'passage'> = {
+  schema: {
+    description:
+      'For models with prefixes: "passage", "document" or "search_document" for texts that are ' +
+      'searched; anything else means a query.',
+  },
+  isRequired: false,
+  read: (word) =>
+    word === 'passage' || word === 'document' || word === 'search_document' ? 'passage' : 'query',
+};
 
-function writeEmbeddings(
-  writer: ByteWriter,
-  door: VectorDoor,
-  result: EncodeResult,
-  format: ReplyFormat,
-): void {
-  const rows = result.rows ?? [];
-  const isBase64 = format.kind === 'json' && format.encoding === 'base64';
-  writer.reserve(rows.length * ((rows[0]?.length ?? 0) * FLOAT32_JSON_BYTES_MAX + 64));
-  writer.ascii('{"object":"list","data":[');
-  for (let index = 0; index < rows.length; index++) {
-    if (index > 0) writer.ascii(',');
-    writer.ascii(`{"object":"embedding","index":${index},"embedding":`);
-    if (isBase64) writer.base64(rows[index]);
-    else writer.floats(rows[index]);
-    writer.ascii('}');
-  }
-  writer.ascii('],"model":');
-  writer.json(door.manifest.id);
-  const count = usedTokenCount(door, result);
-  writer.ascii(`,"usage":{"prompt_tokens":${count},"total_tokens":${count}}}`);
+/** With STRICT_MODEL it must be a name of the model that is served. */
+function modelField({ manifest, limits }: ApiContext): Field<string> {
+  const description = `This server has ${manifest.id} alone, and every reply names it.`;
+  if (!limits.strictModel) return { ...STRING, schema: { ...STRING.schema, description } };
+  return {
+    schema: { type: 'string', enum: [...modelNamesOf(manifest)], description },
+    isRequired: true,
+    read(value, at) {
+      const name = STRING.read(value, at);
+      refuseForeignModel(manifest, name);
+      return name;
+    },
+  };
 }
 
 /** @throws ServerError EMB_MODEL_UNKNOWN unless it is the model's id, or its name on its hub. */
@@ -154,6 +133,88 @@ function refuseForeignModel(manifest: ModelManifest, name: string): void {
     limit: names.join(' or '),
     value: said,
   });
+}
+
+function writeEmbeddings(
+  writer: ByteWriter,
+  reply: {
+    readonly rows: readonly Float32Array[];
+    readonly format: ReplyFormat;
+    readonly model: string;
+    readonly tokenCount: number;
+  },
+): void {
+  const { rows, format, model, tokenCount } = reply;
+  const isBase64 = format.kind === 'json' && format.encoding === 'base64';
+  writer.reserve(rows.length * ((rows[0]?.length ?? 0) * FLOAT32_JSON_BYTES_MAX + 64));
+  writer.ascii('{"object":"list","data":[');
+  for (let index = 0; index < rows.length; index++) {
+    if (index > 0) writer.ascii(',');
+    writer.ascii(`{"object":"embedding","index":${index},"embedding":`);
+    if (isBase64) writer.base64(rows[index]);
+    else writer.floats(rows[index]);
+    writer.ascii('}');
+  }
+  writer.ascii('],"model":');
+  writer.json(model);
+  writer.ascii(`,"usage":{"prompt_tokens":${tokenCount},"total_tokens":${tokenCount}}}`);
+}
+
+const COUNT = { type: 'integer', minimum: 1 } as const;
+
+const EMBEDDINGS_REPLY = objectOf(
+  {
+    object: { type: 'string', enum: ['list'] },
+    data: listOf(
+      objectOf(
+        {
+          object: { type: 'string', enum: ['embedding'] },
+          index: { type: 'integer', minimum: 0 },
+          embedding: ROW_OR_BASE64,
+        },
+        ['object', 'index', 'embedding'],
+      ),
+    ),
+    model: { type: 'string' },
+    usage: objectOf({ prompt_tokens: COUNT, total_tokens: COUNT }, [
+      'prompt_tokens',
+      'total_tokens',
+    ]),
+  },
+  ['object', 'data', 'model', 'usage'],
+);
+
+function modelRoutes({ manifest }: ApiContext): readonly Route[] {
+  const model = shownModel(manifest);
+  const json = (value: unknown, requestId: string): Response =>
+    Response.json(value, { headers: { [REQUEST_ID_HEADER]: requestId } });
+  const list = {
+    summary: 'The one model that is served',
+    responses: { 200: replyDocument({ description: 'A list of one.', schema: MODELS }) },
+  };
+  const one = {
+    summary: 'The model, by its id or its name on its hub',
+    parameters: [
+      {
+        name: 'model',
+        in: 'path' as const,
+        required: true,
+        schema: { type: 'string', minLength: 1 } as const,
+        example: manifest.id,
+      },
+    ],
+    responses: {
+      200: replyDocument({ description: 'The model.', schema: MODEL }),
+      ...errorDocuments(OPENAI_ERRORS.schema, [404]),
+    },
+  };
+  return [
+    get('/v1/models', list, (_, id) => json({ object: 'list', data: [model] }, id)),
+    get('/v1/models/:model', one, (request, id) => {
+      refuseForeignModel(manifest, nameIn(request));
+      return json(model, id);
+    }),
+  ];
 }
 
 function nameIn(request: Request): string {
@@ -174,4 +235,62 @@ function shownModel({ id, source, tokenCountMax }: ModelManifest) {
     owned_by: source.kind === 'hub' ? source.repository.split('/')[0] : 'bge-m3-encoder',
     max_model_len: tokenCountMax,
   };
+}
+
+const MODEL = objectOf(
+  {
+    id: { type: 'string' },
+    object: { type: 'string', enum: ['model'] },
+    created: { type: 'integer' },
+    owned_by: { type: 'string' },
+    max_model_len: { type: 'integer' },
+  },
+  ['id', 'object', 'created', 'owned_by'],
+);
+
+const MODELS = objectOf({ object: { type: 'string', enum: ['list'] }, data: listOf(MODEL) }, [
+  'object',
+  'data',
+]);
+
+/** Errors as OpenAI's clients turn them into typed exceptions, by status. */
+const OPENAI_ERRORS: ErrorShape = {
+  reply: openaiErrorReply,
+  schema: objectOf(
+    {
+      error: objectOf(
+        {
+          ...ERROR_FIELDS,
+          message: { type: 'string' },
+          type: { type: 'string' },
+          param: { type: 'string', nullable: true },
+        },
+        ['message', 'type', 'param', 'code'],
+      ),
+    },
+    ['error'],
+  ),
+  statuses: [400, 406, 408, 413, 415, 429, 500, 501, 502, 503, 504],
+};
+
+/** OpenAI's API has no 422: what a field has wrong is a 400 there. */
+const STATUSES: Readonly<Record<number, number>> = { 422: 400 };
+
+/**
+ * `{"error": {"message", "type", "param", "code"}}`. Our own fields stand beside theirs; `code` is
+ * ours. OpenAI's clients retry every 5xx by themselves; `x-should-retry` tells them what may help.
+ */
+function openaiErrorReply(error: ServerError, requestId: string, log: Log): Response {
+  const { details, headers } = reportError(error, requestId, log);
+  const { message, code, field, ...rest } = details;
+  headers.set('x-should-retry', String(details.retryable));
+  const status = STATUSES[error.status] ?? error.status;
+  const theirs = { message, type: typeOf(status), param: field ?? null, code };
+  return new Response(JSON.stringify({ error: { ...theirs, ...rest } }), { status, headers });
+}
+
+function typeOf(status: number): string {
+  if (status === 401) return 'authentication_error';
+  if (status === 429) return 'rate_limit_error';
+  return status >= 500 ? 'server_error' : 'invalid_request_error';
 }

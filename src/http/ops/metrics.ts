@@ -1,34 +1,27 @@
-import type { DocumentDecoration, Elysia } from 'elysia';
 import type { Parts } from '../../encode/contract.ts';
 import type { Metrics } from '../../observe/metrics.ts';
 import type { Together } from '../../observe/running-metric.ts';
-import type { DocumentFacts } from '../document-parts.ts';
-import { keyRefusal } from '../error-documents.ts';
+import { get, type Route } from '../api.ts';
 
-/**
- * Adds `GET /metrics`, in the text format of Prometheus.
- *
- * @param door.scrape where the text comes from, when not from this process alone.
- */
-export function addMetricsRoute(
-  app: Elysia,
-  door: {
-    metrics: Metrics;
-    scrape?: (() => Promise<string>) | undefined;
-    parts: Parts;
-    version: string;
-    facts: DocumentFacts;
-  },
-): void {
-  const { metrics, scrape = metrics.text } = door;
-  addGauges(door);
+/** What is scraped. */
+export interface Scraped {
+  readonly parts: Parts;
+  readonly metrics: Metrics;
+  /** Where the text for Prometheus comes from, when not from this process alone. */
+  readonly scrape: (() => Promise<string>) | undefined;
+  readonly version: string;
+}
+
+/** `GET /metrics`, in the text format of Prometheus. */
+export function metricsRoute(shown: Scraped): Route {
+  const { metrics, scrape = metrics.text } = shown;
+  addGauges(shown);
   const headers = { 'content-type': metrics.contentType };
-  const answer = async (): Promise<Response> => new Response(await scrape(), { headers });
-  app.get('/metrics', answer, { detail: metricsDocument(door.facts) });
+  return get('/metrics', DOCUMENT, async () => new Response(await scrape(), { headers }));
 }
 
 /** What is read off the parts at each scrape. */
-function addGauges({ metrics, parts, version }: Parameters<typeof addMetricsRoute>[1]): void {
+function addGauges({ metrics, parts, version }: Scraped): void {
   const { admission, batcher, backend, tokenizer, manifest } = parts;
   const gauge = (name: string, help: string, read: () => number, together?: Together): void =>
     metrics.gauge({ name: `bge_encoder_${name}`, help, ...(together && { together }) }, read);
@@ -82,10 +75,8 @@ function addGauges({ metrics, parts, version }: Parameters<typeof addMetricsRout
   );
 }
 
-/** `GET /metrics`. */
-const metricsDocument = (facts: DocumentFacts): DocumentDecoration => ({
+const DOCUMENT = {
   summary: 'Metrics for Prometheus',
-  tags: ['operations'],
   responses: {
     200: {
       description: 'The text format of Prometheus, version 0.0.4.',
@@ -96,6 +87,5 @@ const metricsDocument = (facts: DocumentFacts): DocumentDecoration => ({
         },
       },
     },
-    ...keyRefusal(facts),
   },
-});
+} as const;

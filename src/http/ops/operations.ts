@@ -1,94 +1,156 @@
-import type { Elysia } from 'elysia';
-import { type Config, shownConfig } from '../../config/config.ts';
+import { shownConfig } from '../../config/read.ts';
+import type { Config } from '../../config/settings.ts';
 import type { Parts } from '../../encode/contract.ts';
-import type { DocumentFacts } from '../document-parts.ts';
-import { HEALTH_DOCUMENT, infoDocument, READY_DOCUMENT } from '../native/documents.ts';
-import { teiInfo } from '../tei/tei-info.ts';
+import { type Api, get, type Route } from '../api.ts';
+import { replyDocument, type Schema } from '../document.ts';
+import { NATIVE_ERRORS } from '../error-reply.ts';
+import { playgroundRoutes } from '../playground/playground.ts';
+import { metricsRoute, type Scraped } from './metrics.ts';
 
 /** What the operators' routes show. */
-export interface OperationsDoor {
-  readonly parts: Parts;
+export interface Operations extends Scraped {
   readonly config: Config;
   /** Which of the server's processes this is, from 0. */
   readonly processIndex: number;
-  readonly facts: DocumentFacts;
-  readonly version: string;
 }
+
+const OBJECT: Schema = { type: 'object' };
 
 const BACKEND_DOWN = 'The backend is down or still loading.';
 const TOKENIZER_DOWN = 'No tokenizer is running.';
 
 /**
- * Adds `GET /health` (the process lives), `GET /ready` (a text sent now would be answered) and `GET
- * /info`.
- *
+ * The operators' API: `GET /health` (the process lives), `GET /ready` (a text sent now would be
+ * answered), `GET /info`, `GET /metrics`, and the playground at `GET /`.
+ */
+export function operationsApi(shown: Operations): Api {
+  const routes = [
+    healthRoute(),
+    readyRoute(shown.parts),
+    infoRoute(shown),
+    metricsRoute(shown),
+    ...playgroundRoutes(),
+  ];
+  return { tag: 'operations', errors: NATIVE_ERRORS, routes };
+}
+
+function healthRoute(): Route {
+  const example = { status: 'ok' };
+  const reply = replyDocument({ description: 'It does.', schema: OBJECT, example });
+  const document = { summary: 'Whether the process lives', responses: { 200: reply } };
+  return get('/health', document, () => ({ status: 'ok' }));
+}
+
+/**
  * Anybody may read `/ready`, so it only says what does not work. Why, with Triton's addresses and
  * words or the paths of files, is for the log and for `/info`.
  */
-export function addOperationsRoutes(app: Elysia, door: OperationsDoor): void {
-  const { parts, config, version } = door;
-  const { manifest, backend, tokenizer, admission, batcher } = parts;
-
-  app.get('/health', () => ({ status: 'ok' }), { detail: HEALTH_DOCUMENT });
-
-  app.get(
-    '/ready',
-    ({ set }) => {
-      const said = [
-        ...(backend.state().reason === '' ? [] : [BACKEND_DOWN]),
-        ...(tokenizer.reason === '' ? [] : [TOKENIZER_DOWN]),
-      ];
-      const isReady = said.length === 0;
-      set.status = isReady ? 200 : 503;
-      return { ready: isReady, model: manifest.id, ...(isReady ? {} : { reason: said.join(' ') }) };
+function readyRoute({ manifest, backend, tokenizer }: Parts): Route {
+  const model = manifest.id;
+  const document = {
+    summary: 'Whether a text sent now would be answered',
+    responses: {
+      200: replyDocument({
+        description: 'It would.',
+        schema: OBJECT,
+        example: { ready: true, model },
+      }),
+      503: replyDocument({
+        description: 'It would not.',
+        schema: OBJECT,
+        example: { ready: false, model, reason: BACKEND_DOWN },
+      }),
     },
-    { detail: READY_DOCUMENT },
-  );
-
-  app.get(
-    '/info',
-    () => ({
-      version,
-      ...teiInfo(parts, config),
-      model: {
-        id: manifest.id,
-        title: manifest.title,
-        dim: manifest.dimension,
-        max_tokens: manifest.tokenCountMax,
-        pooling: manifest.pooling,
-        normalized: manifest.normalized,
-        prefixes: manifest.prefixes,
-        heads: manifest.heads,
-        license: manifest.license,
-      },
-      backend: {
-        name: backend.name,
-        ready: backend.state().isReady,
-        reason: backend.state().reason,
-        ...shown(backend.capabilities()),
-      },
-      tokenizer: {
-        engine: tokenizer.ready?.engine ?? null,
-        workers: config.tokenizerWorkers,
-        reason: tokenizer.reason,
-      },
-      processes: { count: config.serverProcesses, index: door.processIndex },
-      queue: {
-        texts: admission.admittedTextCount,
-        tokens: admission.admittedTokenCount,
-        waiting_texts: batcher.waitingTextCount,
-        batches_in_flight: batcher.batchesInFlight,
-      },
-      settings: shownConfig(config),
-    }),
-    { detail: infoDocument(door.facts) },
-  );
+  };
+  return get('/ready', document, () => {
+    const said = [
+      ...(backend.state().reason === '' ? [] : [BACKEND_DOWN]),
+      ...(tokenizer.reason === '' ? [] : [TOKENIZER_DOWN]),
+    ];
+    if (said.length === 0) return { ready: true, model };
+    return Response.json({ ready: false, model, reason: said.join(' ') }, { status: 503 });
+  });
 }
 
-function shown(limits: ReturnType<Parts['backend']['capabilities']>): Record<string, number> {
+function infoRoute({ parts, config, version, processIndex }: Operations): Route {
+  const { manifest, backend, tokenizer, admission, batcher } = parts;
+  const document = {
+    summary: 'Model, backend, queue and settings',
+    description: 'Holds the fields of text-embeddings-inference too.',
+    responses: {
+      200: replyDocument({
+        description: 'What this server is.',
+        schema: OBJECT,
+        example: { version },
+      }),
+    },
+  };
+  return get('/info', document, () => ({
+    version,
+    ...teiInfo(parts, config),
+    model: {
+      id: manifest.id,
+      title: manifest.title,
+      dim: manifest.dimension,
+      max_tokens: manifest.tokenCountMax,
+      pooling: manifest.pooling,
+      normalized: manifest.normalized,
+      prefixes: manifest.prefixes,
+      heads: manifest.heads,
+      license: manifest.license,
+    },
+    backend: {
+      name: backend.name,
+      ready: backend.state().isReady,
+      reason: backend.state().reason,
+      ...shownLimits(backend.capabilities()),
+    },
+    tokenizer: {
+      engine: tokenizer.ready?.engine ?? null,
+      workers: config.tokenizerWorkers,
+      reason: tokenizer.reason,
+    },
+    processes: { count: config.serverProcesses, index: processIndex },
+    queue: {
+      texts: admission.admittedTextCount,
+      tokens: admission.admittedTokenCount,
+      waiting_texts: batcher.waitingTextCount,
+      batches_in_flight: batcher.batchesInFlight,
+    },
+    settings: shownConfig(config),
+  }));
+}
+
+function shownLimits(limits: ReturnType<Parts['backend']['capabilities']>): Record<string, number> {
   return {
     slots: limits.slotCount,
     batch_texts_max: limits.batchTextsMax,
     batch_tokens_max: limits.batchTokensMax,
+  };
+}
+
+/**
+ * The fields by which clients of text-embeddings-inference read `GET /info`. They stand beside our
+ * own; `version` is one for both.
+ */
+function teiInfo({ manifest, backend }: Parts, config: Config) {
+  const { source } = manifest;
+  const limits = backend.capabilities();
+  return {
+    model_id: source.kind === 'hub' ? source.repository : manifest.id,
+    model_sha: source.kind === 'hub' ? source.revision : null,
+    // Of the rows that leave here, whatever the engine computes in.
+    model_dtype: 'float32',
+    served_model_name: manifest.id,
+    model_type: { embedding: { pooling: manifest.pooling } },
+    max_concurrent_requests: config.queueTextsMax,
+    max_input_length: manifest.tokenCountMax,
+    max_batch_tokens: limits.batchTokensMax,
+    max_batch_requests: limits.batchTextsMax,
+    max_client_batch_size: config.requestTextsMax,
+    auto_truncate: config.truncate,
+    tokenization_workers: config.tokenizerWorkers,
+    sha: null,
+    docker_label: null,
   };
 }

@@ -1,6 +1,5 @@
 import { swagger } from '@elysiajs/swagger';
 import type { Elysia } from 'elysia';
-import type { DocumentFacts } from '../document-parts.ts';
 
 /** Draws the OpenAPI document with Swagger UI, from files of this server alone. */
 const SCRIPT = `
@@ -39,7 +38,7 @@ const ASSETS = [
  */
 export function addSwagger(
   app: Elysia,
-  { version, facts }: { version: string; facts: DocumentFacts },
+  { version, isKeyNeeded }: { version: string; isKeyNeeded: boolean },
 ): void {
   const info = {
     title: 'BGE-M3 encoder',
@@ -53,7 +52,7 @@ export function addSwagger(
       exclude: /^\/swagger/,
       scalarCDN: '/swagger/page.js',
       scalarConfig: { customCss: '' },
-      documentation: { info, ...(facts.isKeyNeeded ? SECURITY : {}) },
+      documentation: { info, ...(isKeyNeeded ? SECURITY : {}) },
     }),
   );
   const hidden = { detail: { hide: true } };

@@ -1,5 +1,5 @@
 import { element, short } from './element.js';
-import { number, say } from './words.js';
+import { number, say } from './i18n.js';
 
 /** Larger ones say nothing to the eye, and are a quarter of a million cells soon. */
 const SHOWN_MAX = 40;

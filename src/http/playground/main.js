@@ -1,10 +1,10 @@
 import { element } from './element.js';
 import { drawHeatMap } from './heat-map.js';
+import { number, SAMPLES, say, setLanguage } from './i18n.js';
 import { drawHits } from './search.js';
 import { call, encodeTexts, setApiKey } from './server.js';
 import { curlOf, typescriptOf } from './snippets.js';
 import { drawTokens, TOKEN_TEXTS_MAX } from './tokens.js';
-import { number, SAMPLES, say, setLanguage } from './words.js';
 
 const at = (id) => document.getElementById(id);
 

@@ -1,4 +1,4 @@
-import type { DocumentDecoration, Elysia } from 'elysia';
+import { get, type Route } from '../api.ts';
 
 /**
  * What the page may do: load from this server and call it, and nothing else. Nothing is inline, so
@@ -30,31 +30,25 @@ const FILES: Readonly<Record<string, string>> = {
   'server.js': SCRIPT,
   'snippets.js': SCRIPT,
   'tokens.js': SCRIPT,
-  'words.js': SCRIPT,
+  'i18n.js': SCRIPT,
 };
 
-/** `GET /`. */
-const PLAYGROUND_DOCUMENT: DocumentDecoration = {
+const DOCUMENT = {
   summary: 'A page to try the model out',
-  security: [],
-  tags: ['operations'],
   responses: {
     200: {
       description: 'The page.',
       content: { 'text/html': { schema: { type: 'string' } } },
     },
   },
-};
+} as const;
 
-/** Adds `GET /`, a page to try the model out, and its files below `/playground/`. */
-export function addPlayground(app: Elysia): void {
-  const hidden = { detail: { hide: true } };
-  app.get('/', () => fileReply('index.html', 'text/html; charset=utf-8'), {
-    detail: PLAYGROUND_DOCUMENT,
-  });
-  for (const [name, type] of Object.entries(FILES)) {
-    app.get(`/playground/${name}`, () => fileReply(name, type), hidden);
-  }
+/** `GET /`, a page to try the model out, and its files below `/playground/`. */
+export function playgroundRoutes(): readonly Route[] {
+  const files = Object.entries(FILES).map(([name, type]) =>
+    get(`/playground/${name}`, undefined, () => fileReply(name, type)),
+  );
+  return [get('/', DOCUMENT, () => fileReply('index.html', 'text/html; charset=utf-8')), ...files];
 }
 
 function fileReply(name: string, type: string): Response {

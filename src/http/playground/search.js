@@ -1,5 +1,5 @@
 import { element, short } from './element.js';
-import { number, say } from './words.js';
+import { number, say } from './i18n.js';
 
 /** Hits shown. */
 const SHOWN_MAX = 20;

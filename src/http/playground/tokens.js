@@ -1,5 +1,5 @@
 import { element, short } from './element.js';
-import { number, say } from './words.js';
+import { number, say } from './i18n.js';
 
 /** Texts whose tokens are shown; each is some hundred elements. */
 export const TOKEN_TEXTS_MAX = 12;

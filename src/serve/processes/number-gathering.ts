@@ -1,5 +1,6 @@
+import { AggregatorRegistry } from 'prom-client';
 import type { Clock } from '../../base/clock.ts';
-import { countersOf, type ProcessNumbers, sumMetrics, sumNumbers } from './sum-metrics.ts';
+import type { MetricNumbers } from '../../observe/running-metric.ts';
 
 /** A process that can be asked for its numbers. */
 export interface Counting {
@@ -9,7 +10,7 @@ export interface Counting {
 
 /** The numbers of all processes, and of those that were. */
 export interface NumberGathering {
-  /** Asks every process and adds up. Who asks while others are served shares the next turn. */
+  /** Asks every process and sums. Scrapes that come during one share the next. */
   scrape(): Promise<string>;
   /** A process has answered. */
   told(from: Counting, id: number, numbers: ProcessNumbers): void;
@@ -32,8 +33,8 @@ interface Turn {
 }
 
 /**
- * Gathers numbers. A process that does not answer in time is left out with its gauges; its counters
- * stand as it last told them, since Prometheus takes a counter that falls for one that began anew.
+ * Gathers numbers. The gauges of a process that does not answer in time are left out. Its counters
+ * keep their last known value: Prometheus reads a counter that falls as a restart.
  *
  * @param options.processes those that run now.
  * @param options.own what is known here, given how many processes have answered.
@@ -114,4 +115,69 @@ export function createNumberGathering(options: {
       finishWhenDone();
     },
   };
+}
+
+/** What one process has counted. */
+export type ProcessNumbers = readonly MetricNumbers[];
+
+/**
+ * One text for Prometheus from the numbers of several processes: counters and histograms are
+ * summed, gauges by what each says of itself.
+ */
+export async function sumMetrics(parts: readonly ProcessNumbers[]): Promise<string> {
+  return await aggregated(parts).metrics();
+}
+
+/** The same as data, to be added to others later. */
+export async function sumNumbers(parts: readonly ProcessNumbers[]): Promise<ProcessNumbers> {
+  return (await aggregated(parts).getMetricsAsJSON()) as unknown as ProcessNumbers;
+}
+
+/** What never shrinks: it stays true when the process that counted it is gone. */
+export function countersOf(numbers: ProcessNumbers): ProcessNumbers {
+  return numbers.filter(({ type }) => type === 'counter' || type === 'histogram');
+}
+
+function aggregated(parts: readonly ProcessNumbers[]): ReturnType<typeof asRegistry> {
+  return asRegistry(
+    parts.map((numbers) =>
+      numbers.map((metric) => ({ ...metric, aggregator: aggregatorOf(metric) })),
+    ),
+  );
+}
+
+function asRegistry(parts: ProcessNumbers[]) {
+  return AggregatorRegistry.aggregate(parts as unknown as object[]);
+}
+
+/** Where the library's own answer for its own metrics is not ours. */
+function aggregatorOf({ name, aggregator }: MetricNumbers): string {
+  // It leaves the start out; the first of them says since when there is a server.
+  if (name === 'process_start_time_seconds') return 'min';
+  // One event loop that stands still must not hide among others.
+  return aggregator === 'average' ? 'max' : aggregator;
+}
+
+/** What only the supervisor knows. */
+export function ownNumbers(known: {
+  answeredCount: number;
+  restartCount: number;
+  count: number;
+}): readonly MetricNumbers[] {
+  const { answeredCount, restartCount, count } = known;
+  return [
+    metric('gauge', 'processes', 'Server processes that these numbers are of.', answeredCount),
+    metric('gauge', 'processes_configured', 'Server processes that there should be.', count),
+    metric(
+      'counter',
+      'process_restarts_total',
+      'Server processes that died; each is replaced, until it has died too often in a row.',
+      restartCount,
+    ),
+  ];
+}
+
+function metric(type: string, name: string, help: string, value: number): MetricNumbers {
+  const values = [{ labels: {}, value }];
+  return { name: `bge_encoder_${name}`, help, type, aggregator: 'sum', values };
 }

@@ -1,5 +1,5 @@
 import type { Log } from '../../base/log.ts';
-import type { Environment } from '../../config/config.ts';
+import type { Environment } from '../../config/fit.ts';
 import { type FromProcess, type FromSupervisor, parseFromProcess } from './process-protocol.ts';
 
 /** A process that runs, as far as the supervisor holds it. */

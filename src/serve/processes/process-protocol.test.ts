@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
 import { createMetrics } from '../../observe/metrics.ts';
+import { sumMetrics } from './number-gathering.ts';
 import { parseFromProcess, parseFromSupervisor } from './process-protocol.ts';
-import { sumMetrics } from './sum-metrics.ts';
 
 test('what a process counts passes the check, and may be summed', async () => {
   const metrics = createMetrics();

@@ -1,6 +1,7 @@
 import { stayAlive, systemClock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
-import type { Config, Environment } from '../../config/config.ts';
+import type { Environment } from '../../config/fit.ts';
+import type { Config } from '../../config/settings.ts';
 import { EXIT, exit, say } from '../exit-status.ts';
 import { createStartProcess } from './process-handle.ts';
 import { createSupervisor } from './supervisor.ts';

@@ -2,8 +2,7 @@ import type { Clock } from '../../base/clock.ts';
 import { describeError, type Log } from '../../base/log.ts';
 import { restartDelayMs } from '../../base/restart-delay.ts';
 import { EXIT } from '../exit-status.ts';
-import { type Counting, createNumberGathering } from './number-gathering.ts';
-import { ownNumbers } from './own-numbers.ts';
+import { type Counting, createNumberGathering, ownNumbers } from './number-gathering.ts';
 import type { ProcessEnd, ProcessHandle, StartProcess } from './process-handle.ts';
 import type { FromProcess } from './process-protocol.ts';
 

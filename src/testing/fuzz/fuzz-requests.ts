@@ -5,7 +5,7 @@ import type { Backend, TokenBatch } from '../../backend/contract.ts';
 import { systemClock } from '../../base/clock.ts';
 import { createLog } from '../../base/log.ts';
 import { createMicroBatcher } from '../../batcher/micro-batcher.ts';
-import { readConfig } from '../../config/config.ts';
+import { readConfig } from '../../config/read.ts';
 import { loadManifest } from '../../model/manifest.ts';
 import { createMetrics } from '../../observe/metrics.ts';
 import { createApp } from '../../serve/app.ts';

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Elysia } from 'elysia';
-import { ConfigError, readConfig } from '../../config/config.ts';
+import { ConfigError, readConfig } from '../../config/read.ts';
 import { listen } from '../../serve/listen.ts';
 import { startHeadsServer } from '../clients/heads-server.ts';
 

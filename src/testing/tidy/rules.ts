@@ -27,7 +27,7 @@ const CLOCKS: ReadonlySet<string> = new Set(['src/base/clock.ts', 'src/client/ca
  * other way.
  */
 const ENVIRONMENT_READERS: ReadonlySet<string> = new Set([
-  'src/config/config.ts',
+  'src/config/read.ts',
   'src/main.ts',
   'src/backend/local/runtime-telemetry.ts',
   'src/provision/export.ts',

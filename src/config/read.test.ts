@@ -1,0 +1,172 @@
+import { describe, expect, test } from 'bun:test';
+import { planTokenizerWorkers } from './fit.ts';
+import { ConfigError, readConfig } from './read.ts';
+import type { Setting } from './setting-kinds.ts';
+import { SETTINGS } from './settings.ts';
+
+const all = Object.entries<Setting>(SETTINGS);
+const numbers = all.flatMap(([name, setting]) =>
+  setting.range === undefined
+    ? []
+    : [{ name, variable: setting.environment, range: setting.range }],
+);
+
+/** The problems of an environment, one a line. */
+function problemsOf(environment: Record<string, string>): readonly string[] {
+  try {
+    readConfig(environment);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.message.split('\n');
+    throw error;
+  }
+}
+
+/** One setting as it was read. */
+function read(environment: Record<string, string>, name: string): unknown {
+  return Reflect.get(readConfig(environment), name);
+}
+
+describe('without an environment', () => {
+  test('every setting has its default, or what fits this machine, and nothing can change it', () => {
+    const config = readConfig({});
+    for (const [name, setting] of all) {
+      const stands = setting.default !== 0 && setting.default !== '' && setting.default !== 'auto';
+      if (stands) expect([name, Reflect.get(config, name)]).toEqual([name, setting.default]);
+    }
+    expect(config).toMatchObject({ backend: 'embedded', model: 'multilingual-e5-small' });
+    expect(config.tokenizerWorkers).toBeGreaterThan(0);
+    expect(Object.isFrozen(config)).toBe(true);
+  });
+
+  test('every default is one that the variable could be set to', () => {
+    for (const [name, { range, choices, default: value }] of all) {
+      if (range !== undefined) {
+        expect([name, Number(value) >= range[0] && Number(value) <= range[1]]).toEqual([
+          name,
+          true,
+        ]);
+      }
+      if (choices !== undefined && typeof value === 'string') expect(choices).toContain(value);
+    }
+  });
+
+  test('an empty variable is an unset one', () => {
+    expect(readConfig({ PORT: '', TRITON_URL: '', MODEL: '' })).toEqual(readConfig({}));
+  });
+});
+
+describe('the catalogue', () => {
+  test('names each variable once, in capitals, with a unit and a meaning', () => {
+    const variables = all.map(([, setting]) => setting.environment);
+    expect(new Set(variables).size).toBe(variables.length);
+    for (const [, { environment, unit, meaning }] of all) {
+      expect(environment).toMatch(/^[A-Z][A-Z0-9_]*$/);
+      expect(unit).not.toBe('');
+      expect(meaning).toMatch(/^[A-Z].*\.$/);
+    }
+  });
+});
+
+describe('numbers', () => {
+  test.each(numbers)('$variable takes both ends of its range, and nothing beyond', (number) => {
+    const { name, variable, range } = number;
+    // The largest request and body must fit with others, whatever is tried here.
+    const texts = { QUEUE_TEXTS_MAX: '10000000', REQUEST_TEXTS_MAX: '1' };
+    const bodies = { BODIES_BYTES_MAX: '1073741824', BODY_BYTES_MAX: '64' };
+    // Several processes share what is not embedded.
+    const roomy = { ...texts, ...bodies, BACKEND: 'triton' };
+    for (const value of range) {
+      const config = readConfig({ ...roomy, [variable]: String(value) });
+      if (value !== 0) expect(Reflect.get(config, name)).toBe(value);
+    }
+    for (const wrong of [range[0] - 1, range[1] + 1, range[0] + 0.5, 'x', '1e', ' ', 'NaN']) {
+      const [problem] = problemsOf({ ...roomy, [variable]: String(wrong) });
+      expect(problem).toStartWith(`${variable} must be`);
+      expect(problem).toContain(String(range[0]));
+      expect(problem).toContain(String(range[1]));
+      expect(problem).toContain(`not "${wrong}"`);
+    }
+  });
+});
+
+describe('words and addresses', () => {
+  test('only the known words are taken', () => {
+    expect(read({ BACKEND: 'triton' }, 'backend')).toBe('triton');
+    expect(problemsOf({ BACKEND: 'Triton' })).toEqual([
+      'BACKEND must be one of auto, triton, embedded, not "Triton".',
+    ]);
+    expect(read({ TRUNCATE: 'off' }, 'truncate')).toBe(false);
+    expect(problemsOf({ TRUNCATE: 'false' })[0]).toContain('on or off');
+  });
+
+  test('endpoints are listed once each, without a slash at the end', () => {
+    const urls = 'http://a:8000/, https://b ,http://a:8000';
+    expect(read({ TRITON_URL: urls }, 'tritonUrls')).toEqual(['http://a:8000', 'https://b']);
+    for (const wrong of [
+      'a:8000',
+      'http://',
+      'http://a:8000/v2',
+      'ftp://a',
+      'http://a,,http://b',
+    ]) {
+      expect(problemsOf({ TRITON_URL: wrong })[0]).toStartWith('TRITON_URL must be http(s)://');
+    }
+  });
+});
+
+describe('what is chosen', () => {
+  test('triton and BGE-M3 where there is an endpoint, embedded otherwise', () => {
+    const triton = { backend: 'triton', model: 'bge-m3' };
+    expect(readConfig({ TRITON_URL: 'http://a:8000' })).toMatchObject(triton);
+    expect(readConfig({ BACKEND: 'triton' })).toMatchObject(triton);
+    const told = { TRITON_URL: 'http://a:8000', BACKEND: 'embedded' };
+    expect(readConfig(told)).toMatchObject({ backend: 'embedded' });
+    expect(read({ BACKEND: 'triton', MODEL: 'other' }, 'model')).toBe('other');
+  });
+
+  test.each([
+    [1, 1, 2],
+    [8, 1, 4],
+    [64, 1, 4],
+    [2, 2, 1],
+    [16, 2, 4],
+    [16, 8, 1],
+    [64, 16, 2],
+  ])('on %d cores, each of %d processes has %d tokenizer workers', (cores, count, workers) => {
+    expect(planTokenizerWorkers(cores, { serverProcesses: count })).toBe(workers);
+  });
+});
+
+describe('problems', () => {
+  test('are told all at once, in the order of the catalogue', () => {
+    const problems = problemsOf({ TRUNCATE: '1', PORT: '-1', BACKEND: 'gpu', LOG_LEVEL: 'loud' });
+    expect(problems.map((problem) => problem.split(' ')[0])).toEqual([
+      ...['PORT', 'BACKEND', 'TRUNCATE', 'LOG_LEVEL'],
+    ]);
+  });
+
+  test.each([
+    ['REQUEST_TEXTS_MAX', 'QUEUE_TEXTS_MAX'],
+    ['BODY_BYTES_MAX', 'BODIES_BYTES_MAX'],
+  ])('that lie between two settings are told with both: %s, %s', (part, whole) => {
+    const problems = problemsOf({ [part]: '100', [whole]: '99' });
+    expect(problems).toHaveLength(1);
+    for (const said of [part, '100', whole, '99']) expect(problems[0]).toContain(said);
+  });
+
+  test.each([
+    ['BACKEND', { BACKEND: 'embedded', TRITON_URL: 'http://a:8000' }],
+    ['BACKEND', {}],
+    ['FALLBACK', { TRITON_URL: 'http://a:8000', FALLBACK: 'embedded' }],
+    ['UNIX_SOCKET', { TRITON_URL: 'http://a:8000', UNIX_SOCKET: 'here.sock' }],
+  ])('that several processes cannot share are told: %s, %j', (variable, settings) => {
+    const problems = problemsOf({ ...settings, SERVER_PROCESSES: '3' });
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toStartWith('SERVER_PROCESSES (3)');
+    expect(problems[0]).toContain(variable);
+    expect(problemsOf({ ...settings, SERVER_PROCESSES: '1' })).toEqual([]);
+    const shared = { TRITON_URL: 'http://a:8000', SERVER_PROCESSES: '3' };
+    expect(problemsOf(shared)).toEqual([]);
+  });
+});

@@ -1,0 +1,90 @@
+import { backendOf, type Environment, fitToMachine } from './fit.ts';
+import { Problem, type Setting } from './setting-kinds.ts';
+import { type Config, SETTINGS } from './settings.ts';
+
+/** All problems of the settings at once, one a line. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+/**
+ * Reads every setting from the environment. An empty variable counts as unset.
+ *
+ * @throws ConfigError that lists each variable that is wrong, with its bounds and its value.
+ */
+export function readConfig(environment: Environment): Config {
+  const problems: string[] = [];
+  const values: Record<string, unknown> = {};
+  for (const [name, setting] of Object.entries<Setting>(SETTINGS)) {
+    const raw = environment[setting.environment];
+    const value = raw === undefined || raw === '' ? setting.default : setting.parse(raw);
+    if (value instanceof Problem) {
+      const shown = setting.isSecret ? 'what it is' : `"${raw}"`;
+      problems.push(`${setting.environment} ${value.message}, not ${shown}.`);
+    }
+    values[name] = value;
+  }
+  if (problems.length === 0) problems.push(...contradictions(values as Config, environment));
+  if (problems.length > 0) throw new ConfigError(problems.join('\n'));
+  return Object.freeze(fitToMachine(values as Config, environment));
+}
+
+/** A header as OpenTelemetry writes it in a variable. */
+const HEADER_PAIR = /^[\w!#$&'*+.^`|~-]+=(?:[^%]|%[\da-f]{2})+$/i;
+
+/** Settings that are right alone and wrong together, or wrong as a whole. */
+function contradictions(config: Config, environment: Environment): string[] {
+  const problems: string[] = [];
+  if (config.requestTextsMax > config.queueTextsMax) {
+    problems.push(
+      `REQUEST_TEXTS_MAX (${config.requestTextsMax}) must not exceed QUEUE_TEXTS_MAX ` +
+        `(${config.queueTextsMax}): such a request could never be admitted.`,
+    );
+  }
+  if (config.bodyBytesMax > config.bodiesBytesMax) {
+    problems.push(
+      `BODY_BYTES_MAX (${config.bodyBytesMax}) must not exceed BODIES_BYTES_MAX ` +
+        `(${config.bodiesBytesMax}): such a body could never be received.`,
+    );
+  }
+  if (config.otlpEndpoint !== '' && !/^https?:\/\/[^\s?#]+$/.test(config.otlpEndpoint)) {
+    problems.push('OTEL_EXPORTER_OTLP_ENDPOINT must be http(s)://host:port of a collector.');
+  }
+  if (!config.otlpHeaders.every((pair) => HEADER_PAIR.test(pair))) {
+    problems.push('OTEL_EXPORTER_OTLP_HEADERS must be name=value, values percent-encoded.');
+  }
+  if ((config.tlsCert === '') !== (config.tlsKey === '')) {
+    problems.push('TLS_CERT and TLS_KEY must be set together: one is of no use without the other.');
+  }
+  if (config.serverProcesses > 1) problems.push(...unshareable(config, environment));
+  return problems;
+}
+
+/** What several processes cannot have in common, and none should have for itself. */
+function unshareable(config: Config, environment: Environment): string[] {
+  const told = `SERVER_PROCESSES (${config.serverProcesses}) above 1`;
+  const problems: string[] = [];
+  if (backendOf(config, environment) === 'embedded') {
+    problems.push(
+      `${told} needs BACKEND triton: embedded, each process would load the model for itself ` +
+        'and compute on the same cores; EMBEDDED_SLOTS shares them out.',
+    );
+  } else if (config.fallback === 'embedded') {
+    problems.push(
+      `${told} needs FALLBACK none: each process would load the embedded model for itself.`,
+    );
+  }
+  if (config.unixSocket !== '') {
+    problems.push(`${told} needs HOST and PORT: a UNIX_SOCKET has one listener.`);
+  }
+  return problems;
+}
+
+/** The settings as `/info` shows them: of secrets, how many there are. */
+export function shownConfig(config: Config): Readonly<Record<string, unknown>> {
+  const shown: Record<string, unknown> = { ...config };
+  for (const [name, setting] of Object.entries<Setting>(SETTINGS)) {
+    if (setting.isSecret) shown[name] = `${(shown[name] as readonly string[]).length} hidden`;
+  }
+  return shown;
+}

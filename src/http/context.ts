@@ -1,0 +1,47 @@
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import type { EncodeRequest, EncodeResult, Parts } from '../encode/contract.ts';
+import type { ReplyFormat } from '../reply/reply-format.ts';
+import type { Head } from '../vectors/head.ts';
+import type { Access } from './access.ts';
+import type { BodyLimits } from './request.ts';
+import type { ScoringBudget } from './scoring-budget.ts';
+
+/** The journey of texts, given the request that they came with. */
+export type WatchedEncode = (asked: EncodeRequest, request: Request) => Promise<EncodeResult>;
+
+/** What the routes of every API are built on. */
+export interface ApiContext {
+  readonly encode: WatchedEncode;
+  readonly admission: Parts['admission'];
+  readonly manifest: Parts['manifest'];
+  readonly tokenizer: Parts['tokenizer'];
+  /** Undefined for a tokenizer that cannot give pieces or decode ids. */
+  readonly vocabulary: Parts['vocabulary'];
+  /** What the running model can give. */
+  readonly heads: () => readonly Head[];
+  /** What computes, in the words of text-embeddings-inference. */
+  readonly computeType: 'gpu+optimized' | 'cpu';
+  readonly scoringBudget: ScoringBudget;
+  readonly limits: BodyLimits & {
+    readonly requestTextsMax: number;
+    readonly requestTimeoutMs: number;
+    readonly replyBytesMax: number;
+    readonly truncate: boolean;
+    readonly serverTiming: boolean;
+    readonly allowTokenIds: boolean;
+    readonly strictModel: boolean;
+  };
+  readonly access: Access;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** A request whose body was read. */
+export interface Call {
+  readonly request: Request;
+  readonly requestId: string;
+  readonly format: ReplyFormat;
+  readonly startMs: number;
+  readonly readMs: number;
+}

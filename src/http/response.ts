@@ -1,0 +1,119 @@
+import { pack } from 'msgpackr';
+import type { EncodeResult, StageTimings } from '../encode/contract.ts';
+import { type ByteWriter, writeJson } from '../reply/byte-writer.ts';
+import { encodeReply } from '../reply/encode-reply.ts';
+import type { SparseRow } from '../reply/reply-content.ts';
+import type { ReplyFormat } from '../reply/reply-format.ts';
+import type { ApiContext, Call } from './context.ts';
+import { REQUEST_ID_HEADER } from './error-reply.ts';
+
+/** The replies that routes give, whatever their API. */
+
+/** Header that names who stood in for the backend that should have answered; absent otherwise. */
+const SERVED_BY_HEADER = 'x-served-by';
+
+/** What a reply with vectors is made of. */
+export interface VectorAnswer {
+  /** What was encoded; sparse rows may have their pieces. */
+  readonly result: Omit<EncodeResult, 'sparse'> & { readonly sparse?: readonly SparseRow[] };
+  readonly format: ReplyFormat;
+  readonly dimension: number;
+  /** Whether the caller sent one text and no list. */
+  readonly isSingle: boolean;
+  /**
+   * Writes the JSON document of an API that is not ours. Binary formats have one shape on every
+   * route, that of `/encode`.
+   */
+  readonly writeBody?: (writer: ByteWriter) => void;
+  /** The API's own. */
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** The reply to a call that asked for vectors. */
+export function vectorReply(
+  { manifest, clock, limits }: ApiContext,
+  call: Call,
+  answer: VectorAnswer,
+): Response {
+  const { result, format, dimension, isSingle, writeBody } = answer;
+  const encodedMs = clock.now();
+  const headers: Record<string, string> = { [REQUEST_ID_HEADER]: call.requestId };
+  let body: BodyInit;
+  if (format.kind === 'json' && writeBody !== undefined) {
+    body = writeJson(writeBody);
+    headers['content-type'] = 'application/json';
+  } else {
+    const content = { ...result, model: manifest.id, dimension, single: isSingle };
+    const reply = encodeReply(content, format);
+    body = reply.body;
+    if (reply.headers !== undefined) Object.assign(headers, reply.headers);
+    headers['content-type'] = reply.contentType;
+  }
+  if (writeBody !== undefined) {
+    // The JSON of other APIs has no place for it, and a cut is always told.
+    headers['x-truncated-count'] = String(result.truncated.filter((isCut) => isCut).length);
+  }
+  if (answer.headers !== undefined) Object.assign(headers, answer.headers);
+  if (result.standIn !== undefined) headers[SERVED_BY_HEADER] = result.standIn;
+  if (limits.serverTiming) {
+    const replyMs = clock.now() - encodedMs;
+    headers['server-timing'] = serverTiming({ readMs: call.readMs, ...result.timings, replyMs });
+  }
+  return new Response(body, { headers });
+}
+
+/** A reply of plain values, in JSON or msgpack as the call accepts. */
+export function valueReply(
+  { format, requestId }: Call,
+  value: unknown,
+  headers?: Readonly<Record<string, string>>,
+): Response {
+  const isJson = format.kind === 'json';
+  const body = isJson ? JSON.stringify(value) : new Uint8Array(pack(value));
+  return new Response(body, {
+    headers: {
+      'content-type': isJson ? 'application/json' : 'application/msgpack',
+      [REQUEST_ID_HEADER]: requestId,
+      ...headers,
+    },
+  });
+}
+
+/** Every stage that a reply can tell of, in ms. */
+export interface ReplyTimings extends StageTimings {
+  /** Receiving, decoding and checking the request. */
+  readonly readMs: number;
+  /** Encoding the reply. */
+  readonly replyMs: number;
+}
+
+/** A `Server-Timing` header (W3C): one entry a stage, durations in ms. */
+export function serverTiming(timings: ReplyTimings): string {
+  const { readMs, tokenizeMs, queueMs, inferMs, replyMs } = timings;
+  const stages = { read: readMs, tokenize: tokenizeMs, queue: queueMs, infer: inferMs };
+  return Object.entries({ ...stages, reply: replyMs })
+    .map(([name, ms]) => `${name};dur=${ms.toFixed(3)}`)
+    .join(', ');
+}
+
+/** Float32 values that fit a reply of so many bytes in this format. */
+export function valueCountMaxOf(replyBytesMax: number, format: ReplyFormat): number {
+  return Math.floor(replyBytesMax / bytesPerValue(format));
+}
+
+/**
+ * Bytes of one float32 in a reply. In JSON a unit vector's component takes 12 on average, its comma
+ * included.
+ */
+function bytesPerValue(format: ReplyFormat): number {
+  if (format.kind !== 'json') return format.dtype === 'float16' ? 2 : 4;
+  return format.encoding === 'base64' ? 6 : 12;
+}
+
+/**
+ * The tokens that the model has seen of all texts together: special tokens included, tokens that
+ * were cut off not.
+ */
+export function usedTokenCount(tokenCounts: readonly number[], tokenCountMax: number): number {
+  return tokenCounts.reduce((sum, count) => sum + Math.min(count, tokenCountMax), 0);
+}

@@ -1,0 +1,100 @@
+import { headSet } from '../../vectors/head.ts';
+import { post, type Route } from '../api.ts';
+import type { ApiContext } from '../context.ts';
+import { listOf, objectOf, ROW } from '../document.ts';
+import { BOOLEAN, object, optional, withDefault } from '../fields.ts';
+import { valueReply } from '../response.ts';
+import { encodeAndScore, headsAndWeights, scoringFields } from '../scoring.ts';
+import { TEXT, textList } from '../text-fields.ts';
+import { computeHeaders, PROMPT_NAME, truncationFields, truncationOf } from './tei-request.ts';
+
+/** The routes of text-embeddings-inference that score: `POST /similarity` and `POST /rerank`. */
+export function scoreRoutes(context: ApiContext): readonly Route[] {
+  return [similarityRoute(context), rerankRoute(context)];
+}
+
+/** Cosines of one sentence with others, as an array of numbers. */
+function similarityRoute(context: ApiContext): Route {
+  const { limits } = context;
+  const fields = {
+    inputs: object({ source_sentence: TEXT, sentences: textList(limits.requestTextsMax) }),
+    parameters: object({ ...truncationFields(context), prompt_name: PROMPT_NAME }),
+  };
+  return post(context, '/similarity', {
+    fields,
+    formats: 'values',
+    summary: 'Cosines of one sentence with others',
+    examples: { legal: { inputs: { source_sentence: 'исковая давность', sentences: ['борщ'] } } },
+    reply: {
+      description: 'One cosine for each sentence, in order.',
+      schema: ROW,
+      example: [0.81],
+    },
+    async answer(call, { inputs: { source_sentence: source, sentences }, parameters }) {
+      const { scores, result } = await encodeAndScore(context, call.request, {
+        heads: headSet(['dense']),
+        weights: [1],
+        ...truncationOf(parameters),
+        query: { text: source, field: 'inputs.source_sentence' },
+        firstInputType: parameters.prompt_name,
+        texts: { texts: sentences, field: 'inputs.sentences' },
+        inputType: parameters.prompt_name,
+      });
+      const work = { texts: [source, ...sentences], result };
+      return valueReply(call, scores.weighted, computeHeaders(context, call, work));
+    },
+  });
+}
+
+/**
+ * Texts by their score against a query, best first. The score is the weighted mean of the heads
+ * that the model has, as on `/score`, and takes its `outputs` and `weights` too. It is a similarity
+ * already, so `raw_scores` changes nothing.
+ */
+function rerankRoute(context: ApiContext): Route {
+  const { limits } = context;
+  const fields = {
+    query: TEXT,
+    texts: textList(limits.requestTextsMax),
+    raw_scores: optional(BOOLEAN),
+    return_text: withDefault(BOOLEAN, false),
+    ...scoringFields(context),
+    ...truncationFields(context),
+  };
+  return post(context, '/rerank', {
+    fields,
+    formats: 'values',
+    summary: 'Texts by their score against a query, best first',
+    description:
+      'The score is the weighted mean of the heads that the model has, as on /score. It is a ' +
+      'similarity: `raw_scores` changes nothing.',
+    examples: { legal: { query: 'исковая давность', texts: ['срок давности', 'борщ'] } },
+    reply: {
+      description: 'Texts by descending score.',
+      schema: listOf(
+        objectOf(
+          { index: { type: 'integer' }, text: { type: 'string' }, score: { type: 'number' } },
+          ['index', 'score'],
+        ),
+      ),
+      example: [{ index: 0, score: 0.81 }],
+    },
+    async answer(call, { query, texts, return_text, outputs, weights: given, ...truncation }) {
+      const { heads, weights } = headsAndWeights({ outputs, weights: given }, context.heads());
+      const { scores, result } = await encodeAndScore(context, call.request, {
+        heads,
+        weights,
+        ...truncationOf(truncation),
+        query: { text: query, field: 'query' },
+        firstInputType: 'query',
+        texts: { texts, field: 'texts' },
+        inputType: 'passage',
+      });
+      const ranks = scores.weighted
+        .map((score, index) => ({ index, ...(return_text ? { text: texts[index] } : {}), score }))
+        .sort((a, b) => b.score - a.score || a.index - b.index);
+      const work = { texts: [query, ...texts], result };
+      return valueReply(call, ranks, computeHeaders(context, call, work));
+    },
+  });
+}
