@@ -64,6 +64,7 @@ describe('imports', () => {
       text: text.replace('import', 'import type'),
     }));
     expect(importCycles(ofTypes)).toEqual(cycle);
+    expect(importCycles(FILES)).toEqual([]);
   });
 
   test('make a small file with one importer say why it stands alone', () => {
@@ -78,6 +79,7 @@ describe('imports', () => {
     );
     const second = file('src/base/c.ts', './b.ts');
     expect(filesBelowFloor([importer, second, file('src/base/b.ts')])).toEqual([]);
+    expect(filesBelowFloor(FILES)).toEqual([]);
   });
 
   test('leave no file without a user', () => {
