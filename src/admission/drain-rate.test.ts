@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import { VirtualClock } from '../testing/virtual-clock.ts';
-import { DrainRate } from './drain-rate.ts';
+import { DrainRate } from './admission.ts';
 
 /** A rate, and a way to let so many tokens leave after so many busy ms. */
 function harness() {

@@ -1,6 +1,5 @@
 import type { RequestTrace } from '../observe/tracing.ts';
-import type { FloatBlock } from '../vectors/float-block.ts';
-import type { Head } from '../vectors/head.ts';
+import type { FloatBlock, Head } from '../vectors/head.ts';
 
 /**
  * What the batcher and the journey know of a backend: five methods. Every backend, and every fake,

@@ -7,8 +7,12 @@ import {
 import { ServerError, toServerError } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
 import type { Head } from '../vectors/head.ts';
-import { type ExpectedRows, faultOfOutput } from '../vectors/output-guard.ts';
-import { outputsOfTexts, type TextOutput } from '../vectors/text-output.ts';
+import {
+  type ExpectedRows,
+  faultOfOutput,
+  outputsOfTexts,
+  type TextOutput,
+} from '../vectors/output-guard.ts';
 import { DuplicateRows, type SharedRow } from './duplicate-rows.ts';
 import type { Quarantine } from './quarantine.ts';
 

@@ -1,4 +1,4 @@
-import type { TextOutput } from '../vectors/text-output.ts';
+import type { TextOutput } from '../vectors/output-guard.ts';
 
 /** A dense row that a batch gave to several texts of different token ids. */
 export interface SharedRow {

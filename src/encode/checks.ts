@@ -1,6 +1,6 @@
 import type { Demand } from '../admission/admission.ts';
 import { ServerError } from '../base/errors.ts';
-import type { TextOutcome } from '../batcher/pending-request.ts';
+import type { TextOutcome } from '../batcher/micro-batcher.ts';
 import type { TokenizedText } from '../tokenizer/pool/tokenizer-pool.ts';
 import { valuesPerText } from '../vectors/head.ts';
 import { joinTokenWeights, type SparseWeights } from '../vectors/sparse.ts';

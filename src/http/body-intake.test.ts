@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { ServerError } from '../base/errors.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
-import { createBodyIntake } from './body-intake.ts';
+import { createBodyIntake } from './request.ts';
 
 /**
  * Faults that were planted in the code by hand, and that this suite caught: a body that is counted

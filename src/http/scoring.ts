@@ -1,7 +1,6 @@
 import type { Cancellation } from '../base/cancellation.ts';
 import type { Clock } from '../base/clock.ts';
-import { ServerError } from '../base/errors.ts';
-import { invariant } from '../base/invariant.ts';
+import { invariant, ServerError } from '../base/errors.ts';
 import type { EncodeRequest, EncodeResult } from '../encode/contract.ts';
 import { HEADS, type Head, headSet, valuesPerText } from '../vectors/head.ts';
 import { denseScore, multiVectorScore, sparseScore, weightedScore } from '../vectors/score.ts';

@@ -1,8 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { createLog } from '../base/log.ts';
 import { parseScrape } from '../testing/scraped-metrics.ts';
-import { createMetrics } from './metrics.ts';
-import { RunningHistogram } from './running-metric.ts';
+import { createMetrics, RunningHistogram } from './metrics.ts';
 
 const SILENT = createLog({ level: 'error', write: () => undefined });
 

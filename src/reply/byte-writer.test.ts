@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test';
-import { InvariantError } from '../base/invariant.ts';
+import { InvariantError } from '../base/errors.ts';
 import { writeJson } from './byte-writer.ts';
 
 test('parts follow one another', () => {

@@ -1,4 +1,4 @@
-import { invariant } from '../base/invariant.ts';
+import { invariant } from '../base/errors.ts';
 import { FLOAT32_JSON_BYTES_MAX, writeFloat32Json } from './float32-json.ts';
 import { base64OfRow } from './row-bytes.ts';
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
-import { InvariantError } from '../base/invariant.ts';
+import { InvariantError } from '../base/errors.ts';
 import { denseOf, floatsIn, joined, replyOf, rowsOf, singleOf } from '../testing/reply-fixtures.ts';
-import { encodeJsonReply } from './encode-json.ts';
+import { encodeJsonReply } from './encode-reply.ts';
 import type { EncodedReply } from './reply-content.ts';
 
 function parseJson({ body }: EncodedReply): Record<string, unknown> {

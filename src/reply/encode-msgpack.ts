@@ -1,4 +1,4 @@
-import { invariant } from '../base/invariant.ts';
+import { invariant } from '../base/errors.ts';
 import type { EncodedReply, EncodeReply, MultiVector, SparseRow } from './reply-content.ts';
 import type { ReplyDtype } from './reply-format.ts';
 import { blockOf, bytesOfBlock, copyBlock, type NumberBlock } from './row-bytes.ts';

@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { ServerError } from '../base/errors.ts';
-import { InvariantError } from '../base/invariant.ts';
+import { InvariantError, ServerError } from '../base/errors.ts';
 import {
   denseOf,
   floatsIn,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { InvariantError } from '../base/invariant.ts';
+import { InvariantError } from '../base/errors.ts';
 import { faultOfLength, faultOfReading } from '../testing/float32-json-check.ts';
 import { seededRandom } from '../testing/seeded-random.ts';
 import { FLOAT32_JSON_BYTES_MAX, writeFloat32Json } from './float32-json.ts';

@@ -1,4 +1,4 @@
-import { invariant } from '../base/invariant.ts';
+import { invariant } from '../base/errors.ts';
 import type { ReplyDtype } from './reply-format.ts';
 
 // Float32Array and Int32Array have the machine's byte order, and every format here is

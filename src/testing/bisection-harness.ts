@@ -9,9 +9,8 @@ import {
 import { ServerError } from '../base/errors.ts';
 import { createBisection, type RunningText } from '../batcher/bisection.ts';
 import { Quarantine } from '../batcher/quarantine.ts';
-import { FloatBlock } from '../vectors/float-block.ts';
-import { headSet } from '../vectors/head.ts';
-import type { TextOutput } from '../vectors/text-output.ts';
+import { FloatBlock, headSet } from '../vectors/head.ts';
+import type { TextOutput } from '../vectors/output-guard.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 const DENSE = headSet(['dense']);

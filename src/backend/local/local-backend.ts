@@ -1,10 +1,8 @@
 import type { Clock } from '../../base/clock.ts';
-import { ServerError } from '../../base/errors.ts';
-import { invariant } from '../../base/invariant.ts';
+import { invariant, ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { createWorkerHost, type WorkerHost } from '../../base/worker-host.ts';
-import { FloatBlock } from '../../vectors/float-block.ts';
-import { type Head, valuesPerText } from '../../vectors/head.ts';
+import { FloatBlock, type Head, valuesPerText } from '../../vectors/head.ts';
 import {
   type Backend,
   type BackendCapabilities,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { InvariantError } from '../../base/invariant.ts';
+import { InvariantError } from '../../base/errors.ts';
 import { readInferRequest, rightReply, writeReply } from '../../testing/fake-triton-wire.ts';
 import { seededRandom } from '../../testing/seeded-random.ts';
 import { deterministicEmbedding } from '../../testing/triton/deterministic-embedding.ts';

@@ -1,7 +1,5 @@
-import { ServerError } from '../../base/errors.ts';
-import { invariant } from '../../base/invariant.ts';
-import { FloatBlock } from '../../vectors/float-block.ts';
-import { type Head, valuesPerText } from '../../vectors/head.ts';
+import { invariant, ServerError } from '../../base/errors.ts';
+import { FloatBlock, type Head, valuesPerText } from '../../vectors/head.ts';
 import type { BatchOutput, TokenBatch } from '../contract.ts';
 
 /**

@@ -1,6 +1,5 @@
 import type { Parts } from '../../encode/contract.ts';
-import type { Metrics } from '../../observe/metrics.ts';
-import type { Together } from '../../observe/running-metric.ts';
+import type { Metrics, Together } from '../../observe/metrics.ts';
 import { get, type Route } from '../api.ts';
 
 /** What is scraped. */

@@ -1,6 +1,6 @@
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { disableRuntimeTelemetry } from '../../backend/local/runtime-telemetry.ts';
-import { invariant } from '../../base/invariant.ts';
+import { invariant } from '../../base/errors.ts';
 import { demand } from '../provision-error.ts';
 
 /** What one output of the model answered for a batch. */

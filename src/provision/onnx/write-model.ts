@@ -1,6 +1,6 @@
 import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs';
 import { basename } from 'node:path';
-import { invariant } from '../../base/invariant.ts';
+import { invariant } from '../../base/errors.ts';
 import type { Attribute, GraphNode, GraphValue, OnnxModel } from './model.ts';
 import { loadData, type Tensor } from './model.ts';
 import { ProtoWriter } from './protobuf.ts';

@@ -44,7 +44,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   },
   {
     name: 'rows are handed out one place further',
-    file: 'vectors/text-output.ts',
+    file: 'vectors/output-guard.ts',
     from: "if (head === 'dense') return block.values(index * stride, stride);",
     to: "if (head === 'dense') return block.values(((index + 1) % batch.texts.length) * stride, stride);",
   },

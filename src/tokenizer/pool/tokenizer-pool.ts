@@ -1,7 +1,6 @@
 import type { Cancellation } from '../../base/cancellation.ts';
 import type { Clock } from '../../base/clock.ts';
-import type { ServerError } from '../../base/errors.ts';
-import { invariant } from '../../base/invariant.ts';
+import { invariant, type ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { ShownTokens } from '../xlmr/shown-tokens.ts';
 import { createCompiledEngine } from './tokenizer-engine.ts';

@@ -1,6 +1,5 @@
 import type { Clock } from '../../base/clock.ts';
-import { ServerError } from '../../base/errors.ts';
-import { invariant } from '../../base/invariant.ts';
+import { invariant, ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { createWorkerHost } from '../../base/worker-host.ts';
 import type {

@@ -1,11 +1,11 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { join } from 'node:path';
-import { InvariantError } from '../../base/invariant.ts';
+import { InvariantError } from '../../base/errors.ts';
 import { legalProse, legalQueries } from '../../testing/legal-prose.ts';
 import { openRealTokenizers } from '../../testing/real-tokenizer.ts';
 import { compareTokenizers } from '../../testing/tokenizer-comparison.ts';
 import { randomText } from '../../testing/tokenizer-texts.ts';
-import { createTokenIds } from './token-ids.ts';
+import { createTokenIds } from './alignment.ts';
 
 /**
  * Against the reference, on the real vocabulary. Faults that these have caught when planted: a

@@ -1,10 +1,10 @@
-import { invariant } from '../../base/invariant.ts';
+import { invariant } from '../../base/errors.ts';
 import { createAddedTokenFinder } from './added-tokens.ts';
 import type { TokenOffsets } from './alignment.ts';
+import { createTokenIds, reserveTokenIds, type TokenIds } from './alignment.ts';
 import type { TokenizerTables } from './compiled-format.ts';
 import { createPieceDecoder } from './piece-text.ts';
 import { createSegmentEncoder } from './segment-encoder.ts';
-import { createTokenIds, reserveTokenIds, type TokenIds } from './token-ids.ts';
 
 /** How a text becomes ids. */
 export interface EncodeOptions {

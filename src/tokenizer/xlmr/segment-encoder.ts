@@ -1,3 +1,4 @@
+import type { TokenIds } from './alignment.ts';
 import { createAlignment, type TokenOffsets } from './alignment.ts';
 import {
   countCharacters,
@@ -7,7 +8,6 @@ import {
 } from './character-lookup.ts';
 import type { TokenizerTables } from './compiled-format.ts';
 import { findPair, ROUTE, SPECIAL } from './route.ts';
-import type { TokenIds } from './token-ids.ts';
 import { createUnigramSearch } from './unigram-search.ts';
 
 /** How the current word began. A word that began by itself exists only once it has a code. */

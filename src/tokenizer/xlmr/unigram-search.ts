@@ -1,6 +1,6 @@
+import { reserveTokenIds, type TokenIds } from './alignment.ts';
 import type { TokenizerTables } from './compiled-format.ts';
 import { PIECE_BITS, PIECE_NONE } from './route.ts';
-import { reserveTokenIds, type TokenIds } from './token-ids.ts';
 
 /** Finds the most probable pieces of a word. */
 export interface UnigramSearch {

@@ -1,4 +1,4 @@
-import { invariant } from '../../../base/invariant.ts';
+import { invariant } from '../../../base/errors.ts';
 import type { Graph, GraphNode, GraphValue, OnnxModel } from '../../onnx/model.ts';
 import { floatTensor, intTensor, type Tensor } from '../../onnx/model.ts';
 
