@@ -1,3 +1,4 @@
+import type { ProfileShape } from '../model/engine-profiles.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
 import type { FloatBlock, Head } from '../vectors/head.ts';
 
@@ -113,6 +114,12 @@ export interface BackendLimits {
   readonly batchTokensMax: number;
   /** The same for a batch that asks for a vector a token: those are what fills memory. */
   readonly multiVectorTokensMax: number;
+  /**
+   * The largest shapes that an engine was built for, by ascending length: a batch that is longer
+   * than one and no longer than the next may have the texts of the next. Unless told, any batch
+   * within the other limits will do.
+   */
+  readonly profiles?: readonly ProfileShape[];
   /**
    * How many padded tokens one launch is worth: below that much padding, two batches are better
    * sent as one.

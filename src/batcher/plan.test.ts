@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'bun:test';
+import { type ProfileShape, planProfiles, textsOfLength } from '../model/engine-profiles.ts';
 import { type SeededRandom, seededRandom } from '../testing/seeded-random.ts';
 import { headSet } from '../vectors/head.ts';
 import { type BucketView, type PlanLimits, paddedLengthOf, planBatch } from './plan.ts';
@@ -91,6 +92,24 @@ describe('a plan', () => {
     expect(planBatch(buckets, generous).draws).toEqual([{ bucketIndex: 1, textCount: 1 }]);
   });
 
+  test('never leaves the profiles of an engine, whoever joins', () => {
+    const profiles = [
+      { textCount: 8, tokenCount: 64 },
+      { textCount: 2, tokenCount: 128 },
+    ];
+    const generous = { ...LIMITS, launchTokens: 10_000, profiles };
+    // Three texts of 72 tokens are one too many, and so are three with a longer one.
+    expect(planBatch([bucket(72, 3, 1)], generous).draws).toEqual([
+      { bucketIndex: 0, textCount: 2 },
+    ]);
+    const buckets = [bucket(64, 2, 1), bucket(72, 1, 9)];
+    expect(planBatch(buckets, generous).draws).toEqual([{ bucketIndex: 0, textCount: 2 }]);
+    // One that fits none goes alone, to be refused by itself.
+    expect(planBatch([bucket(256, 2, 1)], generous).draws).toEqual([
+      { bucketIndex: 0, textCount: 1 },
+    ]);
+  });
+
   test('never mixes heads, and gives vectors a token their own bound', () => {
     const buckets = [bucket(56, 1, 9), bucket(64, 9, 1, VECTORS)];
     expect(planBatch(buckets, LIMITS).draws).toEqual([{ bucketIndex: 1, textCount: 4 }]);
@@ -125,11 +144,17 @@ function checkPlan(buckets: readonly BucketView[], limits: PlanLimits): void {
   if (leading.textCount < leader.textCount) {
     const isFull = leading.textCount === limits.batchTextsMax;
     const isDear = (leading.textCount + 1) * leader.paddedLength > tokensMax;
-    expect(isFull || isDear).toBe(true);
+    const held = textsOfLength(limits.profiles ?? [], leader.paddedLength);
+    const isHeld = limits.profiles !== undefined && leading.textCount >= held;
+    expect(isFull || isDear || isHeld).toBe(true);
   }
   // No limit is passed, but by a single text.
   expect(textCount).toBeLessThanOrEqual(limits.batchTextsMax);
-  if (textCount > 1) expect(textCount * plan.paddedLength).toBeLessThanOrEqual(tokensMax);
+  if (textCount > 1) {
+    expect(textCount * plan.paddedLength).toBeLessThanOrEqual(tokensMax);
+    const { profiles } = limits;
+    if (profiles) expect(textCount).toBeLessThanOrEqual(textsOfLength(profiles, plan.paddedLength));
+  }
   // Others are whole and of the same heads. Longer ones make it no dearer than a launch, and
   // shorter ones cost less padding than their own.
   let [longerCount, longest] = [leading.textCount, leader.paddedLength];
@@ -174,5 +199,11 @@ function randomLimits(random: SeededRandom): PlanLimits {
     batchTokensMax: random.pick([16, 512, 4096, 16_384]),
     multiVectorTokensMax: random.pick([16, 1000, 65_536]),
     launchTokens: random.pick([0, 100, 480, 100_000]),
+    ...(random.below(2) === 0 ? {} : { profiles: randomProfiles(random) }),
   };
+}
+
+function randomProfiles(random: SeededRandom): readonly ProfileShape[] {
+  const batchTokensMax = random.pick([512, 4096, 16_384]);
+  return planProfiles({ batchTokensMax, tokensMax: 8192, batchTextsMax: random.between(1, 64) });
 }

@@ -1,3 +1,4 @@
+import { type ProfileShape, textsOfLength } from '../model/engine-profiles.ts';
 import type { Head } from '../vectors/head.ts';
 
 /** What a plan may not exceed; a part of `BackendLimits`. */
@@ -7,6 +8,7 @@ export interface PlanLimits {
   readonly batchTokensMax: number;
   /** The same for texts that ask for a vector a token. */
   readonly multiVectorTokensMax: number;
+  readonly profiles?: readonly ProfileShape[];
   /** Padded tokens that cost as much as one more launch. */
   readonly launchTokens: number;
 }
@@ -92,7 +94,10 @@ export function planBatch(buckets: readonly BucketView[], limits: PlanLimits): B
 /** Texts that fit a batch of this padded length; one always does. */
 function capacityOf(paddedLength: number, heads: readonly Head[], limits: PlanLimits): number {
   const fitting = Math.max(1, Math.floor(tokensMaxOf(heads, limits) / paddedLength));
-  return Math.min(limits.batchTextsMax, fitting);
+  const countMax = Math.min(limits.batchTextsMax, fitting);
+  const { profiles = [] } = limits;
+  if (profiles.length === 0) return countMax;
+  return Math.min(countMax, Math.max(1, textsOfLength(profiles, paddedLength)));
 }
 
 /** Padded tokens that a batch with these heads may have. */

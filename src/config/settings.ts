@@ -69,7 +69,7 @@ export const SETTINGS = {
     'Restarts in a row of a worker or process that dies while it starts.'),
   workerStartMs: integer('WORKER_START_MS', 60_000, [100, 600_000], 'ms',
     'How long a worker or process may take to load its model or tokenizer.'),
-  batchTextsMax: integer('BATCH_TEXTS_MAX', 32, [1, 4096], 'texts',
+  batchTextsMax: integer('BATCH_TEXTS_MAX', 64, [1, 4096], 'texts',
     'Texts in one batch; the backend may allow fewer.'),
   batchTokensMax: integer('BATCH_TOKENS_MAX', 16_384, [16, 1_048_576], 'tokens',
     'Padded tokens (longest × texts) in one batch. A single text may exceed it.'),

@@ -12,7 +12,7 @@ import {
 } from './engine-record.ts';
 
 const record: EngineRecord = {
-  format: 1,
+  format: 2,
   model: 'bge-m3',
   madeAt: '2026-11-23T12:00:00.000Z',
   source: { from: 'hub', repository: 'a/b', revision: '0'.repeat(40), files: {} },
@@ -22,8 +22,8 @@ const record: EngineRecord = {
     gpu: 'NVIDIA L4',
     image: 'triton:1',
     imageId: 'sha256:a',
-    batchMax: 32,
-    tokensMax: 8_192,
+    profiles: '64x64,16x512',
+    profilesWanted: '64x64,32x512',
     bytes: 1_000,
     sha256: '',
     buildSeconds: 600,
@@ -35,13 +35,12 @@ const use = {
   gpu: 'NVIDIA L4',
   image: 'triton:1',
   imageId: 'sha256:a',
-  batchMax: 32,
-  tokensMax: 8_192,
+  profilesWanted: '64x64,32x512',
   bytes: 1_000,
 };
 
 describe('an engine', () => {
-  test('is current where it was built for just this', () => {
+  test('is current where it was asked for just this, whatever fitted', () => {
     expect(whyEngineIsStale(record, use)).toBeUndefined();
   });
 
@@ -49,16 +48,14 @@ describe('an engine', () => {
     expect(whyEngineIsStale(record, { gpu: use.gpu, image: use.image })).toBeUndefined();
   });
 
-  test('for longer texts than are needed is current', () => {
-    expect(whyEngineIsStale(record, { ...use, tokensMax: 512 })).toBeUndefined();
-  });
-
   test.each([
     [{ gpu: 'NVIDIA A10' }, 'it was built on "NVIDIA L4", this is "NVIDIA A10"'],
     [{ image: 'triton:2' }, 'it was built in triton:1, not in triton:2'],
     [{ imageId: 'sha256:b' }, 'the image triton:1 is another one than it was built in'],
-    [{ batchMax: 64 }, 'it takes batches of 32, config.pbtxt says 64'],
-    [{ tokensMax: 9_000 }, 'it takes 8192 tokens, the manifest says 9000'],
+    [
+      { profilesWanted: '64x64,64x512' },
+      'it was built for batches of 64x64,32x512, not of 64x64,64x512',
+    ],
     [{ bytes: 999 }, 'it has 999 bytes, the record says 1000'],
   ])('is stale with %p', (change, reason) => {
     expect(whyEngineIsStale(record, { ...use, ...change })).toBe(reason);
@@ -77,7 +74,7 @@ test('a record is read back, and anything else is no record', async () => {
   expect(await readEngineRecord(path)).toBeUndefined();
   await Bun.write(engineRecordPath(path), JSON.stringify(record));
   expect(await readEngineRecord(path)).toEqual(record);
-  for (const text of ['', '{', 'null', '[]', '{"format":2}']) {
+  for (const text of ['', '{', 'null', '[]', '{"format":1}']) {
     await Bun.write(engineRecordPath(path), text);
     expect(await readEngineRecord(path)).toBeUndefined();
   }

@@ -33,8 +33,10 @@ export interface EngineRecord {
     readonly image: string;
     /** Docker's id of the image's content. */
     readonly imageId: string;
-    readonly batchMax: number;
-    readonly tokensMax: number;
+    /** Its profiles, as `formatProfiles` writes them. */
+    readonly profiles: string;
+    /** Those that were asked for: more, or larger, where they did not fit the GPU. */
+    readonly profilesWanted: string;
     readonly bytes: number;
     readonly sha256: string;
     readonly buildSeconds: number;
@@ -54,14 +56,14 @@ export interface EngineUse {
   readonly image: string;
   /** Undefined when Docker does not have the image yet. */
   readonly imageId?: string | undefined;
-  readonly batchMax?: number;
-  readonly tokensMax?: number;
+  /** The profiles that settings and limits ask for. */
+  readonly profilesWanted?: string;
   /** Length of the engine's file. */
   readonly bytes?: number;
 }
 
 /** Another number for every change that an older reader would misread. */
-export const RECORD_FORMAT = 1;
+export const RECORD_FORMAT = 2;
 
 /** Where the record of an engine lies. */
 export function engineRecordPath(enginePath: string): string {
@@ -94,11 +96,8 @@ export function whyEngineIsStale(
   if (use.imageId !== undefined && engine.imageId !== use.imageId) {
     return `the image ${use.image} is another one than it was built in`;
   }
-  if (use.batchMax !== undefined && engine.batchMax !== use.batchMax) {
-    return `it takes batches of ${engine.batchMax}, config.pbtxt says ${use.batchMax}`;
-  }
-  if (use.tokensMax !== undefined && engine.tokensMax < use.tokensMax) {
-    return `it takes ${engine.tokensMax} tokens, the manifest says ${use.tokensMax}`;
+  if (use.profilesWanted !== undefined && engine.profilesWanted !== use.profilesWanted) {
+    return `it was built for batches of ${engine.profilesWanted}, not of ${use.profilesWanted}`;
   }
   if (use.bytes !== undefined && engine.bytes !== use.bytes) {
     return `it has ${use.bytes} bytes, the record says ${engine.bytes}`;

@@ -2,6 +2,7 @@ import { lookup } from 'node:dns/promises';
 import type { Clock } from '../../base/clock.ts';
 import { ServerError } from '../../base/errors.ts';
 import { describeError, type Log } from '../../base/log.ts';
+import { commonProfiles, type ProfileShape } from '../../model/engine-profiles.ts';
 import type { SelfCheck } from '../../model/engine-record.ts';
 import type { Head } from '../../vectors/head.ts';
 import {
@@ -93,6 +94,7 @@ export function createTritonBackend(options: {
       batchTextsMax: Math.min(options.batchTextsMax, summary.batchTextsMax),
       batchTokensMax: options.batchTokensMax,
       multiVectorTokensMax: options.multiVectorTokensMax,
+      profiles: summary.profiles,
       launchTokens: LAUNCH_TOKENS,
       isOneByOne: false,
     };
@@ -190,6 +192,8 @@ interface FleetSummary {
   readonly endpointCount: number;
   /** `Infinity` when nothing bounds it. */
   readonly batchTextsMax: number;
+  /** The largest shapes that each of them takes; empty when none of them tells. */
+  readonly profiles: readonly ProfileShape[];
 }
 
 /** Several Triton servers of one model, and which of them gets the next batch. */
@@ -246,6 +250,7 @@ function createTritonFleet(options: {
       ),
       endpointCount: up.length,
       batchTextsMax: Math.min(...models.map((model) => model.batchTextsMax)),
+      profiles: commonProfiles(models.flatMap(({ profiles }) => (profiles ? [profiles] : []))),
     };
   }
 

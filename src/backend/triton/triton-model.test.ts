@@ -50,6 +50,7 @@ describe('a model', () => {
         padId: 1,
       },
       batchTextsMax: 32,
+      profiles: undefined,
     });
   });
 
@@ -102,5 +103,24 @@ describe('another model is refused in a sentence for the operator', () => {
     ['384 dimensions', { outputs: [output('dense_vecs', { shape: [-1, 384] })] }, 'manifest says'],
   ])('%s', (_name, metadata, words) => {
     expect(() => read(metadata)).toThrow(words);
+  });
+});
+
+describe('the profiles of an engine', () => {
+  const config = (text: unknown) => ({
+    max_batch_size: 64,
+    parameters: { profiles: { string_value: text } },
+  });
+
+  test('are what its configuration says', () => {
+    expect(read({}, { config: config('64x64,2x512') }).profiles).toEqual([
+      { textCount: 64, tokenCount: 64 },
+      { textCount: 2, tokenCount: 512 },
+    ]);
+    expect(read({}, { config: { parameters: {} } }).profiles).toBeUndefined();
+  });
+
+  test.each(['', '64', 7, '2x512,64x64'])('are not %p: the operator is told', (text) => {
+    expect(() => read({}, { config: config(text) })).toThrow('which is no list of shapes');
   });
 });

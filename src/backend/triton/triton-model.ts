@@ -1,3 +1,4 @@
+import { type ProfileShape, parseProfiles } from '../../model/engine-profiles.ts';
 import type { SelfCheck } from '../../model/engine-record.ts';
 import { cosineOf } from '../../model/fidelity.ts';
 import { type Head, headSet } from '../../vectors/head.ts';
@@ -126,6 +127,14 @@ export interface TritonModel {
   readonly signature: TritonSignature;
   /** `max_batch_size`; 0 there means no limit, and is `Infinity` here. */
   readonly batchTextsMax: number;
+  /** The largest shapes of an engine's profiles; undefined when it does not tell. */
+  readonly profiles: readonly ProfileShape[] | undefined;
+}
+
+/** What is read of `GET /v2/models/{model}/config`. */
+interface TritonConfig {
+  readonly max_batch_size?: unknown;
+  readonly parameters?: { readonly profiles?: { readonly string_value?: unknown } };
 }
 
 interface TensorMetadata {
@@ -180,7 +189,8 @@ export function readTritonModel(
       `None of the model's outputs (${given}) is known as its ${expected.heads[0]} head.`,
     );
   }
-  const maxBatch = Number((config as { max_batch_size?: unknown }).max_batch_size ?? 0);
+  const { max_batch_size, parameters } = config as TritonConfig;
+  const maxBatch = Number(max_batch_size ?? 0);
   return {
     signature: {
       idsInput: ids.name,
@@ -191,7 +201,21 @@ export function readTritonModel(
       padId: expected.padId,
     },
     batchTextsMax: maxBatch > 0 ? maxBatch : Number.POSITIVE_INFINITY,
+    profiles: readProfiles(parameters?.profiles?.string_value),
   };
+}
+
+/**
+ * The export writes them into the configuration, which Triton hands on: so they are known of a
+ * Triton on another machine, too.
+ */
+function readProfiles(text: unknown): readonly ProfileShape[] | undefined {
+  if (text === undefined) return undefined;
+  const profiles = typeof text === 'string' ? parseProfiles(text) : undefined;
+  if (profiles === undefined) {
+    throw new Error(`The model's parameter profiles is "${text}", which is no list of shapes.`);
+  }
+  return profiles;
 }
 
 function findOutput(

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { BATCH_TOKENS_MAX } from '../../model/engine-profiles.ts';
 import { demand, ProvisionError } from '../provision-error.ts';
 
 /** What an export does, and with what. */
@@ -15,6 +16,8 @@ export interface ExportSettings {
   readonly image: string;
   /** The GPU that builds, proves and will serve: an index or a UUID of `nvidia-smi`. */
   readonly device: string;
+  /** Padded tokens (longest × texts) that the engine shall take in one batch. */
+  readonly batchTokensMax: number;
   /** Stop after the graphs, GPU or not. */
   readonly graphOnly: boolean;
   /** Only say whether the engine that stands can serve here. */
@@ -30,11 +33,14 @@ export const USAGE = `usage: ./run.sh export [FLAGS]
   --image IMAGE       Triton's image, which builds and serves (TRITON_IMAGE, or that of compose.yml)
   --gpu GPU           the GPU that builds and serves, an index or UUID of nvidia-smi (TRITON_GPU, or
                       0); Compose reads TRITON_GPU
+  --batch-tokens N    padded tokens (longest × texts) of the engine's largest batches
+                      (BATCH_TOKENS_MAX, which the server reads too, or 16384)
   --graph-only        stop once the graphs are written; needs neither GPU nor Docker
   --check             only say whether the engine that stands can serve here: exit status 0 or 1
   --models-dir DIR    where manifests and models lie (models)
 
-The largest batch is max_batch_size of config.pbtxt, the longest text tokenCountMax of the manifest.`;
+The most texts in a batch are max_batch_size of config.pbtxt, the longest text is tokenCountMax of the
+manifest.`;
 
 const PUBLIC_HUB = 'https://huggingface.co';
 
@@ -54,6 +60,12 @@ export function parseExportSettings(
   // Compose takes an empty variable for one that is not set.
   const device = values.gpu ?? (environment.TRITON_GPU || '0');
   demand(/^[\w-]+$/.test(device), `--gpu must be one index or UUID of a GPU, not "${device}".`);
+  const tokens = values['batch-tokens'] ?? (environment.BATCH_TOKENS_MAX || BATCH_TOKENS_MAX);
+  const batchTokensMax = Number(tokens);
+  demand(
+    Number.isInteger(batchTokensMax) && batchTokensMax >= 16 && batchTokensMax <= 1_048_576,
+    `--batch-tokens must be a whole number from 16 to 1048576, not "${tokens}".`,
+  );
   return {
     model: values.model ?? 'bge-m3',
     modelsDir: values['models-dir'] ?? environment.MODELS_DIR ?? 'models',
@@ -61,6 +73,7 @@ export function parseExportSettings(
     from: values.from,
     image: values.image ?? (environment.TRITON_IMAGE || imageOfCompose()),
     device,
+    batchTokensMax,
     graphOnly: values['graph-only'] ?? false,
     check: values.check ?? false,
   };
@@ -77,6 +90,7 @@ function readArguments(argv: readonly string[]) {
         from: { type: 'string' },
         image: { type: 'string' },
         gpu: { type: 'string' },
+        'batch-tokens': { type: 'string' },
         'graph-only': { type: 'boolean' },
         check: { type: 'boolean' },
       },

@@ -2,10 +2,17 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
+import {
+  formatProfiles,
+  type ProfileShape,
+  parseProfiles,
+  planProfiles,
+} from '../../model/engine-profiles.ts';
 import { readEngineRecord, whyEngineIsStale } from '../../model/engine-record.ts';
 import { loadManifest, type ModelManifest } from '../../model/manifest.ts';
 import { demand } from '../provision-error.ts';
 import { checkDocker, findImageId } from './engine/docker.ts';
+import { engineConfig, writeEngineConfig } from './engine/engine-config.ts';
 import { checkGpu, findGpu, type Gpu } from './engine/gpu.ts';
 import { makeEngine } from './engine/make-engine.ts';
 import type { ExportSettings } from './export-settings.ts';
@@ -94,15 +101,24 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
  */
 export async function checkEngine(settings: ExportSettings): Promise<string | undefined> {
   const manifest = await loadManifest({ modelsDir: settings.modelsDir, name: settings.model });
-  const { tritonModel, batchMax, tokensMax } = await readLimits(settings, manifest);
-  const plan = join(settings.modelsDir, tritonModel ?? '', '1', 'model.plan');
+  const { tritonModel, template, profilesWanted } = await readLimits(settings, manifest);
+  const modelFolder = join(settings.modelsDir, tritonModel ?? '');
+  const plan = join(modelFolder, '1', 'model.plan');
   if (!existsSync(plan)) return `${plan} is not there`;
   const gpu = (await findGpu(settings.device))?.name;
   if (gpu === undefined) return `there is no GPU ${settings.device} to run it`;
   const imageId = await findImageId(settings.image);
   const bytes = Bun.file(plan).size;
-  const use = { gpu, image: settings.image, imageId, batchMax, tokensMax, bytes };
-  return whyEngineIsStale(await readEngineRecord(plan), use);
+  const wanted = formatProfiles(profilesWanted);
+  const use = { gpu, image: settings.image, imageId, profilesWanted: wanted, bytes };
+  const record = await readEngineRecord(plan);
+  const reason = whyEngineIsStale(record, use);
+  const profiles = parseProfiles(record?.engine.profiles ?? '');
+  // An upgrade may bring another config.pbtxt for the same engine.
+  if (reason === undefined && profiles !== undefined) {
+    await writeEngineConfig(modelFolder, engineConfig(template, profiles));
+  }
+  return reason;
 }
 
 /** What will not do is told before gigabytes are downloaded for it. */
@@ -120,8 +136,10 @@ async function findUsableGpu(
 
 interface Limits {
   readonly tritonModel: string | undefined;
-  readonly batchMax: number;
+  /** The text of config.pbtxt. */
+  readonly template: string;
   readonly tokensMax: number;
+  readonly profilesWanted: readonly ProfileShape[];
 }
 
 /**
@@ -129,11 +147,15 @@ interface Limits {
  */
 async function readLimits(settings: ExportSettings, manifest: ModelManifest): Promise<Limits> {
   const { tritonModel, tokenCountMax: tokensMax } = manifest;
-  if (tritonModel === undefined) return { tritonModel, batchMax: 1, tokensMax };
+  if (tritonModel === undefined) {
+    return { tritonModel, template: '', tokensMax, profilesWanted: [] };
+  }
   const path = join(settings.modelsDir, tritonModel, 'config.pbtxt');
-  const config = await readFile(path, 'utf8').catch(() => undefined);
-  demand(config !== undefined, `${path} is not there: it says how Triton serves the engine.`);
-  const batchMax = Number(/^max_batch_size:\s*(\d+)/m.exec(config)?.[1] ?? 0);
-  demand(batchMax >= 1, `${path} must have a max_batch_size of at least 1.`);
-  return { tritonModel, batchMax, tokensMax };
+  const template = await readFile(path, 'utf8').catch(() => undefined);
+  demand(template !== undefined, `${path} is not there: it says how Triton serves the engine.`);
+  const batchTextsMax = Number(/^max_batch_size:\s*(\d+)/m.exec(template)?.[1] ?? 0);
+  demand(batchTextsMax >= 1, `${path} must have a max_batch_size of at least 1.`);
+  const { batchTokensMax } = settings;
+  const profilesWanted = planProfiles({ batchTokensMax, tokensMax, batchTextsMax });
+  return { tritonModel, template, tokensMax, profilesWanted };
 }

@@ -3,7 +3,7 @@
  * fakes for the GPU, Docker and TensorRT.
  */
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { decodeSelfCheckRow, readEngineRecord } from '../../model/engine-record.ts';
 import { withGraph } from '../../provision/export/graph/graph-edit.ts';
@@ -44,8 +44,8 @@ describe('with a GPU', () => {
         tensorrt: '10.13.2',
         gpu: 'NVIDIA L4',
         image: 'triton:1',
-        batchMax: 32,
-        tokensMax: 512,
+        profiles: '64x64,32x512',
+        profilesWanted: '64x64,32x512',
       },
       gate: { passed: true },
     });
@@ -61,10 +61,17 @@ describe('with a GPU', () => {
     expect(fixture.dockerCalls().at(-1)).toEqual(['rm', '--force', 'bge-m3-export-gate']);
     const build = fixture.dockerCalls().find((call) => call.join(' ').includes('--saveEngine='));
     expect(build).toContain('--maxShapes=input_ids:32x512,attention_mask:32x512');
+    const config = join(fixture.modelsDir, 'bge_model/configs/engine.pbtxt');
+    expect(readFileSync(config, 'utf8')).toContain('string_value: "64x64,32x512"');
     expect(readdirSync(fixture.modelsDir).sort()).toEqual(['bge_model', 'small', 'small.json']);
 
     const flags = ['--check', '--image', 'triton:1'];
     expect((await fixture.start({ flags }).ended).exitCode).toBe(0);
+    // An upgrade may have brought another config.pbtxt: the engine's own is written anew.
+    expect(existsSync(config)).toBe(true);
+    writeFileSync(config, 'of an older version');
+    expect((await fixture.start({ flags }).ended).exitCode).toBe(0);
+    expect(readFileSync(config, 'utf8')).toContain('profile: [ "0", "1" ]');
     const other = await check();
     expect(other.exitCode).toBe(1);
     expect(other.errors).toContain('it was built in triton:1, not in');

@@ -30,7 +30,7 @@ describe('a build that fails', () => {
   test('is told by its first error line', async () => {
     const errors = await failWith({ FAKE_FAIL: 'Error Code 2: OutOfMemory' });
     expect(errors).toContain('failed: [E] Error Code 2: OutOfMemory (all of it:');
-    expect(errors).toContain('A smaller max_batch_size in config.pbtxt');
+    expect(errors).toContain('Fewer tokens a batch (--batch-tokens)');
   });
 
   test('because Docker has no container toolkit is told by Docker, with what to install', async () => {

@@ -90,6 +90,42 @@ NOTE: The SHMEM allocation limit is set to the default of 64MB. NVIDIA recommend
 
 `;
 
+interface FakeProfile {
+  readonly min: readonly number[];
+  readonly opt: readonly number[];
+  readonly max: readonly number[];
+}
+
+/**
+ * Reads profiles as `samples/common/sampleOptions.cpp` does: shapes follow their `--profile`, whose
+ * numbers run from 0 without a gap.
+ */
+function readProfiles(
+  given: readonly (readonly [string, string])[],
+  fail: (words: string) => never,
+): readonly FakeProfile[] {
+  const profiles: Record<string, readonly number[]>[] = [];
+  for (const [name, value] of given) {
+    const end = /^(min|opt|max)Shapes$/.exec(name)?.[1];
+    if (name === 'profile') {
+      if (Number(value) !== profiles.length) fail(`Bad --profile=${value}`);
+      profiles.push({});
+    } else if (end !== undefined) {
+      const shape = /^input_ids:(\d+)x(\d+),attention_mask:\1x\2$/.exec(value);
+      const profile = profiles.at(-1);
+      if (!shape || !profile || profile[end]) return fail(`Bad --${name}=${value}`);
+      profile[end] = shape.slice(1).map(Number);
+    }
+  }
+  return profiles.map(({ min = [], opt = [], max = [] }) => {
+    const [ascending, whole] = [0, 1].map((axis) => {
+      const [a = Infinity, b = Infinity, c = 0] = [min[axis], opt[axis], max[axis]];
+      return a <= b && b <= c;
+    });
+    return ascending && whole ? { min, opt, max } : fail('Bad profile: min, opt, max');
+  });
+}
+
 async function trtexec(line: readonly string[]): Promise<void> {
   process.stdout.write(BANNER);
   const help = recordedHelp(VERSION);
@@ -102,25 +138,29 @@ async function trtexec(line: readonly string[]): Promise<void> {
     process.stdout.write(`[11/23/2026-10:00:00] [E] ${words}\n&&&& FAILED TensorRT.trtexec\n`);
     process.exit(1);
   };
-  const options = new Map(
-    line.map((argument) => {
-      const [name = '', ...value] = argument.replace(/^--/, '').split('=');
-      return [name, value.join('=')] as const;
-    }),
-  );
+  const given = line.map((argument) => {
+    const [name = '', ...value] = argument.replace(/^--/, '').split('=');
+    return [name, value.join('=')] as const;
+  });
+  const options = new Map(given);
   for (const name of options.keys()) {
     if (!help.includes(`--${name} `)) fail(`Unknown option: --${name}`);
   }
   if (VERSION < 110_000 && !options.has('stronglyTyped')) fail('The network is weakly typed');
-  for (const name of ['minShapes', 'optShapes', 'maxShapes']) {
-    const shape = options.get(name) ?? '';
-    if (!/^input_ids:(\d+x\d+),attention_mask:\1$/.test(shape)) fail(`Bad --${name}=${shape}`);
-  }
+  const profiles = readProfiles(given, fail);
   const graph = hostPath(options.get('onnx') ?? '');
   if (!existsSync(graph.path)) fail(`Could not open file ${options.get('onnx')}`);
   const plan = hostPath(options.get('saveEngine') ?? '');
   if (graph.isWritable || !plan.isWritable) fail('A volume has the wrong mode');
   if (process.env.FAKE_FAIL) fail(process.env.FAKE_FAIL);
+  const tokens = profiles.map(({ max: [texts = 0, length = 0] }) => texts * length);
+  // As much memory as so many padded tokens, of one profile and of all contexts together.
+  if (Math.max(...tokens) > Number(process.env.FAKE_TOKENS_MAX ?? Infinity)) {
+    fail('Error Code 2: OutOfMemory (Requested size was 34359738368 bytes.)');
+  }
+  if (profiles.length > Number(process.env.FAKE_PROFILES_MAX ?? Infinity)) {
+    fail('Error Code 2: OutOfMemory (no further requested object)');
+  }
   // Until somebody removes the container.
   if (process.env.FAKE_ENDLESS) await new Promise(() => setInterval(() => {}, 60_000));
   writeFileSync(plan.path, process.env.FAKE_GRAPH ?? graph.path);

@@ -17,7 +17,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   model: ['base', 'observe', 'vectors'],
   reply: ['base', 'vectors'],
   backend: ['base', 'observe', 'vectors', 'model'],
-  batcher: ['base', 'observe', 'vectors', 'backend'],
+  batcher: ['base', 'observe', 'vectors', 'model', 'backend'],
   client: ['reply', 'base/errors.ts'],
   encode: ['base', 'observe', 'vectors', ...STAGES],
   http: ['base', 'observe', 'vectors', ...STAGES, 'encode', 'config'],

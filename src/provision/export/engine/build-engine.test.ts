@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'bun:test';
+import { planProfiles } from '../../../model/engine-profiles.ts';
 import { recordedHelp } from '../../../testing/export/trtexec-help.ts';
-import { parseTrtexecHelp, planProfile, planTrtexecArguments } from './build-engine.ts';
+import { parseTrtexecHelp, planTrtexecArguments } from './build-engine.ts';
 import { dockerPort, dockerTriton, dockerTrtexec, parseDockerPort } from './docker.ts';
 
-const profile = planProfile({ batchMax: 32, tokensMax: 8_192 });
+const profiles = planProfiles({ batchTokensMax: 16_384, tokensMax: 8_192, batchTextsMax: 64 });
 
 function argumentsFor(packedVersion: number): string[] {
   return planTrtexecArguments({
@@ -11,8 +12,9 @@ function argumentsFor(packedVersion: number): string[] {
     onnx: '/onnx/model.onnx',
     plan: '/plan/model.plan',
     timingCache: '/plan/timing.cache',
+    layerInfo: '/plan/layers.json',
     inputs: ['input_ids', 'attention_mask'],
-    profile,
+    profiles,
   });
 }
 
@@ -49,19 +51,34 @@ describe('the command line', () => {
     expect(argumentsFor(101_302)).toEqual([
       '--onnx=/onnx/model.onnx',
       '--saveEngine=/plan/model.plan',
+      '--profile=0',
       '--minShapes=input_ids:1x2,attention_mask:1x2',
-      '--optShapes=input_ids:8x32,attention_mask:8x32',
-      '--maxShapes=input_ids:32x8192,attention_mask:32x8192',
+      '--optShapes=input_ids:16x32,attention_mask:16x32',
+      '--maxShapes=input_ids:64x64,attention_mask:64x64',
+      '--profile=1',
+      '--minShapes=input_ids:1x65,attention_mask:1x65',
+      '--optShapes=input_ids:32x256,attention_mask:32x256',
+      '--maxShapes=input_ids:32x512,attention_mask:32x512',
+      '--profile=2',
+      '--minShapes=input_ids:1x513,attention_mask:1x513',
+      '--optShapes=input_ids:8x1024,attention_mask:8x1024',
+      '--maxShapes=input_ids:8x2048,attention_mask:8x2048',
+      '--profile=3',
+      '--minShapes=input_ids:1x2049,attention_mask:1x2049',
+      '--optShapes=input_ids:2x4096,attention_mask:2x4096',
+      '--maxShapes=input_ids:2x8192,attention_mask:2x8192',
       '--stronglyTyped',
       '--noTF32',
       '--timingCacheFile=/plan/timing.cache',
+      '--profilingVerbosity=detailed',
+      '--exportLayerInfo=/plan/layers.json',
       '--skipInference',
     ]);
   });
 
   test('of TensorRT 11 does not, as it has no other', () => {
     expect(argumentsFor(110_100)).not.toContain('--stronglyTyped');
-    expect(argumentsFor(110_100)).toHaveLength(8);
+    expect(argumentsFor(110_100)).toHaveLength(argumentsFor(101_302).length - 1);
   });
 
   test.each([101_302, 110_100])('of %p has only options that its help lists', (version) => {
@@ -77,26 +94,20 @@ describe('the command line', () => {
       onnx: 'a',
       plan: 'b',
       timingCache: 'c',
+      layerInfo: 'd',
       inputs: ['ids'],
-      profile,
+      profiles,
     });
     expect(line.join(' ')).not.toMatch(/noTF32|skipInference/);
   });
 
   test('is refused where the precision would be ignored', () => {
     const help = recordedHelp(101_302).replace('--stronglyTyped', '');
-    const options = { onnx: 'a', plan: 'b', timingCache: 'c', inputs: ['ids'], profile };
+    const files = { onnx: 'a', plan: 'b', timingCache: 'c', layerInfo: 'd' };
+    const options = { ...files, inputs: ['ids'], profiles };
     expect(() => planTrtexecArguments({ trtexec: parseTrtexecHelp(help), ...options })).toThrow(
       'TensorRT 10.13.2 has no --stronglyTyped',
     );
-  });
-});
-
-test('a profile never leaves its limits', () => {
-  expect(planProfile({ batchMax: 1, tokensMax: 16 })).toEqual({
-    min: { textCount: 1, tokenCount: 2 },
-    opt: { textCount: 1, tokenCount: 16 },
-    max: { textCount: 1, tokenCount: 16 },
   });
 });
 

@@ -1,6 +1,7 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Clock } from '../../../base/clock.ts';
+import { type ProfileShape, profileRanges } from '../../../model/engine-profiles.ts';
 import { demand, ProvisionError } from '../../provision-error.ts';
 import { runCommand } from '../../run-command.ts';
 import { sayWhile } from '../progress.ts';
@@ -30,7 +31,7 @@ export async function buildEngine(options: {
   readonly halfGraph: string;
   readonly plan: string;
   readonly cacheFolder: string;
-  readonly profile: EngineProfile;
+  readonly profiles: readonly ProfileShape[];
   readonly inputs: readonly string[];
   readonly say: (line: string) => void;
   readonly clock: Clock;
@@ -73,7 +74,8 @@ export async function buildEngine(options: {
     plan: '/plan/model.plan',
     timingCache: '/cache/timing.cache',
     inputs: options.inputs,
-    profile: options.profile,
+    profiles: options.profiles,
+    layerInfo: '/cache/layers.json',
   });
   const output = await sayWhile({ clock, say, words: 'building' }, () =>
     inImage(line, 'trtexec-build.log'),
@@ -92,19 +94,6 @@ export interface Trtexec {
   readonly major: number;
   /** The options that its help lists, without dashes and values. */
   readonly options: ReadonlySet<string>;
-}
-
-/** Batch and length between which an engine runs; `opt` is what its kernels are chosen for. */
-export interface EngineProfile {
-  readonly min: ProfileShape;
-  readonly opt: ProfileShape;
-  readonly max: ProfileShape;
-}
-
-/** One shape of the inputs, `[textCount, tokenCount]`. */
-export interface ProfileShape {
-  readonly textCount: number;
-  readonly tokenCount: number;
 }
 
 /** The first TensorRT that takes int64 inputs as they are. */
@@ -147,28 +136,11 @@ function packedVersion(packed: number): [number, number, number] {
 }
 
 /**
- * The profile of an engine: any batch and length up to the limits, tuned for search queries. The
- * least length is two tokens, `<s>` and `</s>`: with one, the multi-vector output would be empty.
- *
- * @param limits the largest batch of config.pbtxt and the longest text of the manifest.
- */
-export function planProfile(limits: { batchMax: number; tokensMax: number }): EngineProfile {
-  const { batchMax, tokensMax } = limits;
-  return {
-    min: { textCount: 1, tokenCount: Math.min(2, tokensMax) },
-    // Search queries have 3 to 30 tokens and are padded to 32 at most; a batch of eight is what a
-    // busy second brings.
-    opt: { textCount: Math.min(8, batchMax), tokenCount: Math.min(32, tokensMax) },
-    max: { textCount: batchMax, tokenCount: tokensMax },
-  };
-}
-
-/**
  * Arguments of `trtexec` that build an engine from a strongly typed graph, for the version that
  * will run them.
  *
  * @param options.inputs names of the graph's inputs, all `[batch, sequence]`.
- * @param options.onnx and `plan` and `timingCache` are paths as `trtexec` sees them.
+ * @param options.onnx and `plan`, `timingCache` and `layerInfo` are paths as `trtexec` sees them.
  * @throws ProvisionError when this TensorRT cannot build what the graph says.
  */
 export function planTrtexecArguments(options: {
@@ -176,10 +148,11 @@ export function planTrtexecArguments(options: {
   readonly onnx: string;
   readonly plan: string;
   readonly timingCache: string;
+  readonly layerInfo: string;
   readonly inputs: readonly string[];
-  readonly profile: EngineProfile;
+  readonly profiles: readonly ProfileShape[];
 }): string[] {
-  const { trtexec, profile, inputs } = options;
+  const { trtexec, inputs } = options;
   const has = (option: string) => trtexec.options.has(option);
   demand(
     trtexec.major >= MAJOR_ALWAYS_TYPED || has('stronglyTyped'),
@@ -190,9 +163,13 @@ export function planTrtexecArguments(options: {
   const out = [
     `--onnx=${options.onnx}`,
     `--saveEngine=${options.plan}`,
-    `--minShapes=${shapes(profile.min)}`,
-    `--optShapes=${shapes(profile.opt)}`,
-    `--maxShapes=${shapes(profile.max)}`,
+    // Each profile's shapes must follow its number, and numbers must not leave one out.
+    ...profileRanges(options.profiles).flatMap(({ min, opt, max }, index) => [
+      `--profile=${index}`,
+      `--minShapes=${shapes(min)}`,
+      `--optShapes=${shapes(opt)}`,
+      `--maxShapes=${shapes(max)}`,
+    ]),
   ];
   if (trtexec.major < MAJOR_ALWAYS_TYPED) out.push('--stronglyTyped');
   // The products that stay in float32 are those whose last digits matter; TF32 would keep ten bits
@@ -200,6 +177,10 @@ export function planTrtexecArguments(options: {
   if (has('noTF32')) out.push('--noTF32');
   // A second build on the same GPU takes a fraction of the time.
   if (has('timingCacheFile')) out.push(`--timingCacheFile=${options.timingCache}`);
+  // Names alone do not tell which kernels a fused layer has; the file is written without inference.
+  if (has('profilingVerbosity') && has('exportLayerInfo')) {
+    out.push('--profilingVerbosity=detailed', `--exportLayerInfo=${options.layerInfo}`);
+  }
   // The gate runs the engine better than random inputs would.
   if (has('skipInference')) out.push('--skipInference');
   return out;

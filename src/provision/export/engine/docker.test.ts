@@ -78,9 +78,12 @@ describe('a Triton that fails is told by', () => {
 
 describe('advice', () => {
   test.each([
-    ['Error Code 2: OutOfMemory (Requested size was 1 bytes.)', 'max_batch_size'],
-    ['[E] Error[4]: kMATMUL: volume exceeds 2147483647', 'max_batch_size'],
-    ['[E] Error[10]: Could not find any implementation for node {ForeignNode[a...b]}', 'max_batch'],
+    ['Error Code 2: OutOfMemory (Requested size was 1 bytes.)', '--batch-tokens'],
+    ['[E] Error[4]: kMATMUL: volume exceeds 2147483647', '--batch-tokens'],
+    [
+      '[E] Error[10]: Could not find any implementation for node {ForeignNode[a...b]}',
+      '--batch-tokens',
+    ],
     [NO_TOOLKIT, 'install nvidia-container-toolkit and restart Docker'],
     ['unresolvable CDI devices nvidia.com/gpu=0', 'install nvidia-container-toolkit'],
     [DENIED, 'sudo usermod -aG docker $USER, then log in again'],

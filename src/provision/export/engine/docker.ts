@@ -64,6 +64,8 @@ export function dockerTriton(
       '--model-repository=/models',
       '--allow-grpc=false',
       '--allow-metrics=false',
+      // It would put a `dynamic_batching` back, which joins batches past their profile.
+      '--disable-auto-complete-config',
     ],
     ...['--model-control-mode=explicit', `--load-model=${options.model}`],
   ];
@@ -229,7 +231,7 @@ const ADVICE: readonly (readonly [RegExp, string])[] = [
     // The profile's largest batch needs too much memory, or has a tensor of more numbers than
     // TensorRT can count.
     /out ?of ?memory|insufficient memory|cudaMalloc|allocat\w+ fail|volume exceeds|could not find any implementation/i,
-    'A smaller max_batch_size in config.pbtxt (or tokenCountMax) needs less.',
+    'Fewer tokens a batch (--batch-tokens) or a smaller tokenCountMax need less.',
   ],
 ];
 

@@ -1,6 +1,7 @@
-import { copyFile, mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../../base/clock.ts';
+import { formatProfiles, type ProfileShape } from '../../../model/engine-profiles.ts';
 import {
   type EngineRecord,
   encodeSelfCheckRow,
@@ -15,8 +16,9 @@ import { demand, ProvisionError } from '../../provision-error.ts';
 import { sayWhile } from '../progress.ts';
 import { createTritonSession, gateTextIds, runGate, serveCandidate } from '../run-gate.ts';
 import type { WrittenGraphs } from '../write-graphs.ts';
-import { type BuiltEngine, buildEngine, planProfile } from './build-engine.ts';
+import { type BuiltEngine, buildEngine } from './build-engine.ts';
 import { withContainers } from './docker.ts';
+import { engineConfig, writeEngineConfig } from './engine-config.ts';
 
 /** Everything that making an engine needs. */
 export interface EngineJob {
@@ -30,8 +32,9 @@ export interface EngineJob {
   /** The GPU to build on, as `nvidia-smi` counts it, and its name. */
   readonly device: string;
   readonly gpu: string;
-  readonly batchMax: number;
   readonly tokensMax: number;
+  /** The largest shapes of the profiles that are asked for. */
+  readonly profilesWanted: readonly ProfileShape[];
   readonly clock: Clock;
   readonly say: (line: string) => void;
 }
@@ -54,32 +57,35 @@ export async function makeEngine(job: EngineJob): Promise<{ plan: string; gate: 
 }
 
 async function buildAndJudge(job: EngineJob, repository: string) {
-  const { modelsDir, tritonModel, batchMax, tokensMax, say } = job;
+  const { modelsDir, tritonModel, profilesWanted: profiles, say } = job;
   const modelFolder = join(modelsDir, tritonModel);
   const candidate = join(repository, tritonModel);
   const candidatePlan = join(candidate, '1', 'model.plan');
   const cacheFolder = join(modelsDir, job.manifest.id, 'engine');
   await rm(repository, { recursive: true, force: true });
   await mkdir(join(candidate, '1'), { recursive: true });
-  await copyFile(join(modelFolder, 'config.pbtxt'), join(candidate, 'config.pbtxt'));
+  const template = await readFile(join(modelFolder, 'config.pbtxt'), 'utf8');
+  const config = engineConfig(template, profiles);
+  await writeFile(join(candidate, 'config.pbtxt'), config);
   const built = await buildEngine({
     ...job,
     halfGraph: job.graphs.half.path,
     plan: candidatePlan,
     cacheFolder,
-    profile: planProfile({ batchMax, tokensMax }),
+    profiles,
     inputs: job.graphs.inputs,
   });
   const { gate, selfCheck } = await judgeEngine(job, { repository, logFolder: cacheFolder });
   for (const line of describeGate(gate)) say(line);
   if (!gate.passed) throw new ProvisionError(`The engine is refused. ${gate.reasons.join(' ')}`);
-  const record = await recordOf({ job, built, gate, selfCheck, plan: candidatePlan });
+  const record = await recordOf({ job, built, profiles, gate, selfCheck, plan: candidatePlan });
   const plan = join(modelFolder, '1', 'model.plan');
   await mkdir(join(modelFolder, '1'), { recursive: true });
   // The old record goes first: a crash between the two leaves a plan without a record, which is
   // built anew.
   await rm(engineRecordPath(plan), { force: true });
   await rename(candidatePlan, plan);
+  await writeEngineConfig(modelFolder, config);
   const text = `${JSON.stringify(record, null, 2)}\n`;
   await writeFileAtomic(engineRecordPath(plan), new TextEncoder().encode(text));
   return { plan, gate };
@@ -138,11 +144,12 @@ async function selfCheckOf(
 async function recordOf(options: {
   job: EngineJob;
   built: BuiltEngine;
+  profiles: readonly ProfileShape[];
   gate: Fidelity;
   selfCheck: EngineRecord['selfCheck'];
   plan: string;
 }): Promise<EngineRecord> {
-  const { job, built, gate, selfCheck, plan } = options;
+  const { job, built, profiles, gate, selfCheck, plan } = options;
   const { exact, half } = job.graphs;
   return {
     format: RECORD_FORMAT,
@@ -156,8 +163,8 @@ async function recordOf(options: {
     engine: {
       ...built,
       image: job.image,
-      batchMax: job.batchMax,
-      tokensMax: job.tokensMax,
+      profiles: formatProfiles(profiles),
+      profilesWanted: formatProfiles(job.profilesWanted),
       bytes: Bun.file(plan).size,
       sha256: await sha256OfFile(plan),
     },
