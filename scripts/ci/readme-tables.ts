@@ -1,16 +1,19 @@
 /**
- * Writes the README's tables of settings and of error codes anew, from `src/config/settings.ts` and
- * `src/base/errors.ts`: `bun scripts/ci/readme-tables.ts`. A test fails while they differ.
+ * Writes the README's tables of settings, error codes and GPU plans anew, from the code that they
+ * describe: `bun scripts/ci/readme-tables.ts`. A test fails while they differ.
  */
 import { join } from 'node:path';
 import { ERRORS } from '../../src/base/errors.ts';
 import type { Setting } from '../../src/config/setting-kinds.ts';
 import { SETTINGS } from '../../src/config/settings.ts';
+import { planProfiles } from '../../src/model/engine-profiles.ts';
+import { planTable } from '../../src/provision/export/engine/describe-plan.ts';
+import { engineModelOf } from '../../src/provision/export/engine/fit-profiles.ts';
 
 const README = join(import.meta.dir, '../../README.md');
 
 /**
- * Puts the tables between their markers, `<!-- settings -->` and `<!-- errors -->`.
+ * Puts the tables between their markers, `<!-- settings -->` and the like.
  *
  * @param readme the text as it stands.
  * @throws Error when a pair of markers is missing.
@@ -32,7 +35,25 @@ export function withTables(readme: string): string {
     ['variable', 'default', 'values', 'meaning'],
     ...settings,
   ]);
-  return replaced(withSettings, 'errors', [['code', 'status', 'retry', 'meaning'], ...errors]);
+  const withErrors = replaced(withSettings, 'errors', [
+    ['code', 'status', 'retry', 'meaning'],
+    ...errors,
+  ]);
+  return replaced(withErrors, 'gpu-plans', gpuPlans());
+}
+
+/** What `./run.sh export --plan --gpu-memory SIZE` says, for usual sizes. */
+function gpuPlans(): readonly (readonly string[])[] {
+  const wanted = planProfiles({
+    batchTokensMax: SETTINGS.batchTokensMax.default,
+    tokensMax: 8_192,
+    batchTextsMax: SETTINGS.batchTextsMax.default,
+  });
+  const sizes = [8, 16, 24, 40, 80];
+  return [
+    ['free', 'attention fused', 'serving', 'building', 'not fused', 'serving', 'building'],
+    ...planTable({ model: engineModelOf(1_024), wanted, gigabytes: sizes }),
+  ];
 }
 
 function replaced(readme: string, name: string, rows: readonly (readonly string[])[]): string {

@@ -8,7 +8,7 @@ import { foregroundClock as clock } from '../base/clock.ts';
 import { ModelFileError } from '../model/files.ts';
 import { ManifestError } from '../model/manifest.ts';
 import { type ExportSettings, parseExportSettings, USAGE } from './export/export-settings.ts';
-import { checkEngine, runExport } from './export/run-export.ts';
+import { checkEngine, planExport, runExport } from './export/run-export.ts';
 import { HubError } from './hub/hub-request.ts';
 import { ProvisionError } from './provision-error.ts';
 
@@ -29,6 +29,10 @@ async function main(): Promise<number> {
     return 2;
   }
   try {
+    if (settings.plan) {
+      process.stdout.write(`${await planExport(settings)}\n`);
+      return 0;
+    }
     if (settings.check) {
       const reason = await checkEngine(settings);
       say(reason === undefined ? 'the engine is current' : `the engine is not current: ${reason}`);

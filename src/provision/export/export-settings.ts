@@ -20,6 +20,10 @@ export interface ExportSettings {
   readonly batchTokensMax: number;
   /** Stop after the graphs, GPU or not. */
   readonly graphOnly: boolean;
+  /** Only say what would be built, and what it would take. */
+  readonly plan: boolean;
+  /** Bytes of the GPU to plan for; undefined is the one that is here. */
+  readonly gpuMemory: number | undefined;
   /** Only say whether the engine that stands can serve here. */
   readonly check: boolean;
 }
@@ -36,6 +40,8 @@ export const USAGE = `usage: ./run.sh export [FLAGS]
   --batch-tokens N    padded tokens (longest × texts) of the engine's largest batches
                       (BATCH_TOKENS_MAX, which the server reads too, or 16384)
   --graph-only        stop once the graphs are written; needs neither GPU nor Docker
+  --plan              only say what would be built: profiles, tokens, memory, disk and time
+  --gpu-memory SIZE   with --plan, for a GPU with so much memory free, as 24GB
   --check             only say whether the engine that stands can serve here: exit status 0 or 1
   --models-dir DIR    where manifests and models lie (models)
 
@@ -75,8 +81,17 @@ export function parseExportSettings(
     device,
     batchTokensMax,
     graphOnly: values['graph-only'] ?? false,
+    plan: values.plan ?? false,
+    gpuMemory: parseGigabytes(values['gpu-memory']),
     check: values.check ?? false,
   };
+}
+
+function parseGigabytes(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const [, number] = /^(\d+(?:\.\d+)?)\s*GB$/i.exec(text) ?? [];
+  demand(number !== undefined, `--gpu-memory must be a size as 24GB, not "${text}".`);
+  return Number(number) * 1e9;
 }
 
 function readArguments(argv: readonly string[]) {
@@ -92,6 +107,8 @@ function readArguments(argv: readonly string[]) {
         gpu: { type: 'string' },
         'batch-tokens': { type: 'string' },
         'graph-only': { type: 'boolean' },
+        plan: { type: 'boolean' },
+        'gpu-memory': { type: 'string' },
         check: { type: 'boolean' },
       },
     });

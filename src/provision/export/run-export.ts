@@ -11,8 +11,10 @@ import {
 import { readEngineRecord, whyEngineIsStale } from '../../model/engine-record.ts';
 import { loadManifest, type ModelManifest } from '../../model/manifest.ts';
 import { demand } from '../provision-error.ts';
+import { describePlan } from './engine/describe-plan.ts';
 import { checkDocker, findImageId } from './engine/docker.ts';
 import { engineConfig, writeEngineConfig } from './engine/engine-config.ts';
+import { demandRoom, engineModelOf, profileLadder } from './engine/fit-profiles.ts';
 import { checkGpu, findGpu, type Gpu } from './engine/gpu.ts';
 import { makeEngine } from './engine/make-engine.ts';
 import type { ExportSettings } from './export-settings.ts';
@@ -50,6 +52,11 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
   const limits = await readLimits(settings, manifest);
   const isForTriton = limits.tritonModel !== undefined && !settings.graphOnly;
   const gpu = isForTriton ? await findUsableGpu(settings, say) : undefined;
+  if (gpu !== undefined) {
+    const rungs = profileLadder(limits.profilesWanted);
+    const model = engineModelOf(manifest.dimension);
+    demandRoom({ model, gpu: gpu.name, freeBytes: gpu.freeBytes, rungs });
+  }
   const folder = join(settings.modelsDir, manifest.id);
   const progress = createProgress({ clock, say });
   const files = await fetchSource({
@@ -82,6 +89,8 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
     manifest,
     graphs,
     gpu: gpu.name,
+    freeBytes: gpu.freeBytes,
+    model: engineModelOf(manifest.dimension, Bun.file(graphs.half.path.concat('_data')).size),
     clock,
     say,
     source: {
@@ -92,6 +101,22 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
     },
   });
   say(`${plan} is built, verified and in place`);
+}
+
+/**
+ * Says what an export would build here, and what it would take, without building.
+ *
+ * @throws ProvisionError, ManifestError
+ */
+export async function planExport(settings: ExportSettings): Promise<string> {
+  const manifest = await loadManifest({ modelsDir: settings.modelsDir, name: settings.model });
+  const { tritonModel, profilesWanted: wanted } = await readLimits(settings, manifest);
+  demand(tritonModel !== undefined, `${manifest.title} is served without an engine.`);
+  const half = Bun.file(join(settings.modelsDir, manifest.id, 'half', 'model.onnx_data'));
+  const weightBytes = (await half.exists()) ? half.size : undefined;
+  const model = engineModelOf(manifest.dimension, weightBytes);
+  const freeBytes = settings.gpuMemory ?? (await findGpu(settings.device))?.freeBytes;
+  return describePlan({ model, wanted, freeBytes });
 }
 
 /**

@@ -13,6 +13,7 @@ import {
   dockerPort,
   dockerRemove,
   dockerTriton,
+  engineFailure,
   GATE_CONTAINER,
   parseDockerPort,
   tritonFailure,
@@ -126,8 +127,9 @@ export async function serveCandidate(options: {
     // A container that has ended has no port either.
     if (url === undefined || state.output.trim() !== 'true' || clock.now() > deadline) {
       await stop();
-      throw new ProvisionError(
-        `Triton does not serve the engine: ${tritonFailure(log)} (more: ${logPath})${adviceFor(log)}`,
+      throw engineFailure(
+        `Triton does not serve the engine: ${tritonFailure(log)} (more: ${logPath})`,
+        log,
       );
     }
     await sleep(clock, PROBE_MS);

@@ -5,6 +5,7 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { readEngineRecord } from '../../model/engine-record.ts';
 import { until } from '../until.ts';
 import { createExportFixture, type ExportFixture } from './export-fixture.ts';
 
@@ -33,6 +34,41 @@ describe('a build that fails', () => {
     expect(errors).toContain('Fewer tokens a batch (--batch-tokens)');
   });
 
+  test('for want of memory falls back to smaller batches, which the next run begins with', async () => {
+    const environment = { FAKE_TOKENS_MAX: '4096' };
+    const { exitCode, errors } = await fixture.start({ environment }).ended;
+    expect(errors).toContain('64x64,32x512 is too large for NVIDIA L4: trtexec in');
+    expect(errors).toContain('64x64,16x512 is too large for NVIDIA L4: trtexec in');
+    expect(exitCode).toBe(0);
+    const { engine } = (await readEngineRecord(plan())) ?? {};
+    expect(engine).toMatchObject({ profiles: '64x64,8x512', profilesWanted: '64x64,32x512' });
+    const config = join(fixture.modelsDir, 'bge_model/configs/engine.pbtxt');
+    expect(readFileSync(config, 'utf8')).toContain('"64x64,8x512"');
+    expect((await fixture.start({ flags: ['--check'] }).ended).exitCode).toBe(0);
+
+    const builds = () => fixture.dockerCalls().filter((call) => call.join().includes('saveEngine'));
+    expect(builds()).toHaveLength(3);
+    const again = await fixture.start({ environment }).ended;
+    expect(again.errors).toContain('64x64,16x512 was too large before');
+    expect(again.exitCode).toBe(0);
+    expect(builds()).toHaveLength(4);
+  });
+
+  test('at every size ends in a no with the figures, and leaves what was found out', async () => {
+    const errors = await failWith({ FAKE_TOKENS_MAX: '1000' });
+    expect(errors).toContain('No engine fits NVIDIA L4: nvidia-smi tells no memory. The smallest');
+    const again = await failWith({ FAKE_TOKENS_MAX: '1000' });
+    expect(again).toContain('64x64,8x512 was too large before');
+    expect(again).toContain('too-large.json is deleted, everything is tried again');
+  });
+
+  test('of an engine that Triton has no memory to load falls back, too', async () => {
+    const words = '"failed to allocate memory: CUDA error 2: out of memory"';
+    const log = `E0826 09:00:00.000002 1 logging.cc:40] ${words}`;
+    const errors = await failWith({ FAKE_TRITON_LOG: log });
+    expect(errors).toContain(`64x64,8x512 is too large for NVIDIA L4: Triton does not serve`);
+  });
+
   test('because Docker has no container toolkit is told by Docker, with what to install', async () => {
     const words = 'could not select device driver "" with capabilities: [[gpu]]';
     const errors = await failWith({ FAKE_DAEMON: words });
@@ -46,6 +82,19 @@ describe('a build that fails', () => {
     expect(errors).toContain('failed: the lines above say why');
     expect(fixture.dockerCalls().map(([verb]) => verb)).not.toContain('run');
   });
+});
+
+test('a plan is printed without building, for this GPU and for any other', async () => {
+  await fixture.close();
+  fixture = await createExportFixture({ gpus: ['NVIDIA L4, 580.65.06, 8.9, 22563 MiB'] });
+  const print = async (...flags: string[]) =>
+    (await fixture.start({ flags: ['--plan', ...flags] }).ended).output;
+  expect(await print()).toContain(
+    'asked for: 64x64,32x512 (texts x tokens)\nfree on the GPU: 23.7 GB',
+  );
+  expect(await print('--gpu-memory', '0.5GB')).toContain('if attention is fused: nothing fits');
+  expect(await print('--batch-tokens', '4096')).toContain('asked for: 64x64,8x512');
+  expect(fixture.dockerCalls()).toEqual([]);
 });
 
 test('a Triton that cannot load the engine is told by its first error, and its log stays', async () => {
@@ -72,6 +121,14 @@ describe('before anything is downloaded', () => {
     await fixture.close();
     fixture = await createExportFixture({ gpus: ['Tesla V100-PCIE-16GB, 580.65.06, 7.0'] });
     expect(await failWith({})).toContain('has compute capability 7; TensorRT in');
+    nothingIsDownloaded();
+  });
+
+  test('a GPU without the memory is refused with the figures', async () => {
+    await fixture.close();
+    fixture = await createExportFixture({ gpus: ['NVIDIA L4, 580.65.06, 8.9, 512 MiB'] });
+    const errors = await failWith({});
+    expect(errors).toContain('No engine fits NVIDIA L4: 0.5 GB are free. The smallest one is');
     nothingIsDownloaded();
   });
 

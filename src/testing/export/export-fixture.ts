@@ -29,6 +29,7 @@ export const HUB_FILES = [
 export interface ExportRun {
   readonly exitCode: number;
   readonly errors: string;
+  readonly output: string;
 }
 
 /**
@@ -95,9 +96,15 @@ export async function createExportFixture(
         stdout: 'pipe',
         stderr: 'pipe',
       });
-      const errors = new Response(child.stderr).text();
+      const [errors, output] = [child.stderr, child.stdout].map((stream) =>
+        new Response(stream).text(),
+      );
       return {
-        ended: child.exited.then(async (exitCode) => ({ exitCode, errors: await errors })),
+        ended: child.exited.then(async (exitCode) => ({
+          exitCode,
+          errors: (await errors) ?? '',
+          output: (await output) ?? '',
+        })),
         kill: (signal = 'SIGKILL') => child.kill(signal),
       };
     },

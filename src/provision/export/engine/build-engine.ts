@@ -2,10 +2,16 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Clock } from '../../../base/clock.ts';
 import { type ProfileShape, profileRanges } from '../../../model/engine-profiles.ts';
-import { demand, ProvisionError } from '../../provision-error.ts';
+import { demand } from '../../provision-error.ts';
 import { runCommand } from '../../run-command.ts';
 import { sayWhile } from '../progress.ts';
-import { adviceFor, dockerTrtexec, ensureImage, findImageId, trtexecFailure } from './docker.ts';
+import {
+  dockerTrtexec,
+  engineFailure,
+  ensureImage,
+  findImageId,
+  trtexecFailure,
+} from './docker.ts';
 
 /** An engine that was built and not yet judged. */
 export interface BuiltEngine {
@@ -57,15 +63,16 @@ export async function buildEngine(options: {
     await writeFile(path, `docker ${line.join(' ')}\n\n${result.output}`);
     if (result.exitCode === 0) return result.output;
     const reason = trtexecFailure(result.output);
-    throw new ProvisionError(
-      `trtexec in ${image} failed: ${reason} (all of it: ${path}).${adviceFor(result.output)}`,
+    throw engineFailure(
+      `trtexec in ${image} failed: ${reason} (all of it: ${path}).`,
+      result.output,
     );
   };
   await ensureImage({ image, say });
   const trtexec = parseTrtexecHelp(await inImage(['--help'], 'trtexec-help.log'));
   const imageId = await findImageId(image);
   demand(imageId !== undefined, `Docker does not know the image ${image} that it just ran.`);
-  say(`TensorRT ${trtexec.version} on ${options.gpu}: building, which takes 5 to 20 minutes`);
+  say(`TensorRT ${trtexec.version} on ${options.gpu}: building, which takes minutes`);
   const startedAt = clock.now();
   await rm(options.plan, { force: true });
   const line = planTrtexecArguments({

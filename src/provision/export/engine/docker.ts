@@ -1,6 +1,6 @@
 import { statfs } from 'node:fs/promises';
 import { constants } from 'node:os';
-import { demand } from '../../provision-error.ts';
+import { demand, ProvisionError } from '../../provision-error.ts';
 import { runCommand, runVisibly } from '../../run-command.ts';
 
 /** Where `trtexec` lies in NVIDIA's images, when it is not on the path. */
@@ -213,6 +213,24 @@ async function removeContainers(): Promise<void> {
   await runCommand(['docker', ...dockerRemove(BUILD_CONTAINER, GATE_CONTAINER)]);
 }
 
+/**
+ * A profile's largest batch needs too much memory, has a tensor of more numbers than TensorRT can
+ * count, or leaves no kernel that fits.
+ */
+const OUT_OF_MEMORY =
+  /out ?of ?memory|insufficient memory|cudaMalloc|allocat\w+ fail|volume exceeds|could not find any implementation/i;
+
+/** An engine that is too large for this GPU: a smaller one may do. */
+export class EngineTooLargeError extends ProvisionError {}
+
+/** The failure of a program that built or loaded an engine, by its output. */
+export function engineFailure(words: string, output: string): ProvisionError {
+  const message = `${words}${adviceFor(output)}`;
+  return OUT_OF_MEMORY.test(output)
+    ? new EngineTooLargeError(message)
+    : new ProvisionError(message);
+}
+
 /** Words of other programs, and what a person can do about them. */
 const ADVICE: readonly (readonly [RegExp, string])[] = [
   [
@@ -227,12 +245,7 @@ const ADVICE: readonly (readonly [RegExp, string])[] = [
     /compatibility mode is UNAVAILABLE|driver version is insufficient/i,
     'The driver is too old for this image: update it, or set TRITON_IMAGE to an older one.',
   ],
-  [
-    // The profile's largest batch needs too much memory, or has a tensor of more numbers than
-    // TensorRT can count.
-    /out ?of ?memory|insufficient memory|cudaMalloc|allocat\w+ fail|volume exceeds|could not find any implementation/i,
-    'Fewer tokens a batch (--batch-tokens) or a smaller tokenCountMax need less.',
-  ],
+  [OUT_OF_MEMORY, 'Fewer tokens a batch (--batch-tokens) or a smaller tokenCountMax need less.'],
 ];
 
 /** What to do about a failure, as ` A sentence.`; empty when it is not a known one. */

@@ -8,10 +8,16 @@ export interface Gpu {
   readonly driver: string;
   /** Compute capability; undefined when the driver is too old to tell. */
   readonly capability: number | undefined;
+  /** Memory that nobody has taken; undefined when the driver does not tell. */
+  readonly freeBytes?: number | undefined;
 }
 
 /** `compute_cap` came with driver 495. */
-const QUERIES = ['name,driver_version,compute_cap', 'name,driver_version'];
+const QUERIES = [
+  'name,driver_version,compute_cap,memory.free',
+  'name,driver_version,compute_cap',
+  'name,driver_version',
+];
 
 /**
  * What an image of Triton needs, from this tag (year and month) on. From NVIDIA's release notes:
@@ -31,9 +37,11 @@ export async function findGpu(device: string): Promise<Gpu | undefined> {
   for (const query of QUERIES) {
     const flags = ['-i', device, `--query-gpu=${query}`, '--format=csv,noheader'];
     const answer = await runCommand(['nvidia-smi', ...flags]).catch(() => undefined);
-    const [name, driver, capability] = answer?.output.split('\n')[0]?.split(', ') ?? [];
+    const [name, driver, capability, free] = answer?.output.split('\n')[0]?.split(', ') ?? [];
     if (answer?.exitCode !== 0 || !name || !driver) continue;
-    return { name, driver, capability: capability ? Number(capability) : undefined };
+    // `22563 MiB`; `[N/A]` where memory is shared with the processor.
+    const freeBytes = free?.endsWith(' MiB') ? Number.parseInt(free, 10) * 2 ** 20 : undefined;
+    return { name, driver, capability: capability ? Number(capability) : undefined, freeBytes };
   }
   return undefined;
 }

@@ -17,8 +17,17 @@ import { sayWhile } from '../progress.ts';
 import { createTritonSession, gateTextIds, runGate, serveCandidate } from '../run-gate.ts';
 import type { WrittenGraphs } from '../write-graphs.ts';
 import { type BuiltEngine, buildEngine } from './build-engine.ts';
-import { withContainers } from './docker.ts';
+import { EngineTooLargeError, withContainers } from './docker.ts';
 import { engineConfig, writeEngineConfig } from './engine-config.ts';
+import {
+  demandRoom,
+  describeFit,
+  type EngineModel,
+  freeWords,
+  noRoom,
+  profileLadder,
+} from './fit-profiles.ts';
+import { openRefusals } from './refusals.ts';
 
 /** Everything that making an engine needs. */
 export interface EngineJob {
@@ -35,6 +44,9 @@ export interface EngineJob {
   readonly tokensMax: number;
   /** The largest shapes of the profiles that are asked for. */
   readonly profilesWanted: readonly ProfileShape[];
+  readonly model: EngineModel;
+  /** Memory of the GPU that is free; undefined when nobody knows. */
+  readonly freeBytes: number | undefined;
   readonly clock: Clock;
   readonly say: (line: string) => void;
 }
@@ -50,14 +62,60 @@ export async function makeEngine(job: EngineJob): Promise<{ plan: string; gate: 
   const repository = join(job.modelsDir, `${job.tritonModel}.candidate`);
   const cleanUp = () => rm(repository, { recursive: true, force: true });
   try {
-    return await withContainers({ work: () => buildAndJudge(job, repository), cleanUp });
+    return await withContainers({ work: () => makeLargest(job, repository), cleanUp });
   } finally {
     await cleanUp();
   }
 }
 
-async function buildAndJudge(job: EngineJob, repository: string) {
-  const { modelsDir, tritonModel, profilesWanted: profiles, say } = job;
+/**
+ * Builds the largest engine that the GPU's memory has room for: by the reckoning at first, and by
+ * what TensorRT and Triton say from there on. What was too large stays known, so that the next run
+ * goes on below it.
+ */
+async function makeLargest(job: EngineJob, repository: string) {
+  const { profilesWanted, model, freeBytes = Number.POSITIVE_INFINITY, say } = job;
+  const refusals = await openRefusals(join(job.modelsDir, job.manifest.id, 'engine'), {
+    gpu: job.gpu,
+    image: job.image,
+    graph: job.graphs.half.model,
+    freeBytes,
+  });
+  const room = {
+    model,
+    gpu: job.gpu,
+    freeBytes: job.freeBytes,
+    rungs: profileLadder(profilesWanted),
+  };
+  const fitting = demandRoom(room);
+  say(`engine: ${describeFit(fitting)}; ${freeWords(job.freeBytes)}`);
+  let refusal: EngineTooLargeError | undefined;
+  for (const profiles of room.rungs.slice(room.rungs.indexOf(fitting.profiles))) {
+    const name = formatProfiles(profiles);
+    if (refusals.has(name)) {
+      say(`${name} was too large before, with as little memory free: left out`);
+      continue;
+    }
+    try {
+      return await buildAndJudge({ job, repository, profiles });
+    } catch (error) {
+      if (!(error instanceof EngineTooLargeError)) throw error;
+      refusal = error;
+      await refusals.add(name);
+      say(`${name} is too large for ${job.gpu}: ${error.message}`);
+    }
+  }
+  const forgets = `Once ${refusals.path} is deleted, everything is tried again.`;
+  throw new ProvisionError(`${noRoom(room)} ${refusal?.message ?? ''} ${forgets}`);
+}
+
+async function buildAndJudge(options: {
+  job: EngineJob;
+  repository: string;
+  profiles: readonly ProfileShape[];
+}) {
+  const { job, repository, profiles } = options;
+  const { modelsDir, tritonModel, say } = job;
   const modelFolder = join(modelsDir, tritonModel);
   const candidate = join(repository, tritonModel);
   const candidatePlan = join(candidate, '1', 'model.plan');
