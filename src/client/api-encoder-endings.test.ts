@@ -134,8 +134,10 @@ describe('connections', () => {
     const call = encoder.encode('a').catch((error: unknown) => error);
     await pass(500);
     const error = (await call) as Error;
-    expect(error).toMatchObject({ code: 'CLIENT_CONNECTION_FAILED', retryable: true });
-    expect(error.message).toContain(server.url);
+    const known = { code: 'CLIENT_CONNECTION_REFUSED', retryable: true };
+    expect(error).toMatchObject({ ...known, tryCount: 2, elapsedMs: 500 });
+    const told = `Nothing listens at ${server.url}: the connection was refused (2 tries in 0.5 s).`;
+    expect(error.message).toBe(told);
     expect(error.cause).toBeDefined();
   });
 

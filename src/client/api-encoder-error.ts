@@ -3,20 +3,29 @@
  * `EMB_`, and its README lists them.
  *
  * - `CLIENT_ARGUMENT_INVALID`: an option or a text of the wrong type or value. Nothing was sent.
+ * - `CLIENT_CERTIFICATE_INVALID`: the server's certificate is not trusted here, or not for this name.
  * - `CLIENT_CLOSED`: `close()` was called, before the call or while it ran.
- * - `CLIENT_CONNECTION_FAILED`: no connection, or one that broke before the reply was whole.
+ * - `CLIENT_CONNECTION_FAILED`: a connection that broke before the reply was whole, or failed for a
+ *   reason that the runtime does not tell, as in a browser.
+ * - `CLIENT_CONNECTION_REFUSED`: nothing listens at the address.
+ * - `CLIENT_HOST_UNKNOWN`: the name of the host has no address.
  * - `CLIENT_HTTP_FAILED`: an error status without the server's own error body, as a proxy sends it.
  * - `CLIENT_REPLY_INVALID`: a reply that is not what was asked for: broken bytes, a wrong count of
  *   rows, another model.
+ * - `CLIENT_SCHEME_WRONG`: http for a server that speaks TLS, or https for one that does not.
  * - `CLIENT_TIMEOUT`: one try took longer than `timeoutMs`, and no try was left.
  * - `CLIENT_TOTAL_TIMEOUT`: all tries together took longer than `totalTimeoutMs`.
  */
 export type ClientErrorCode =
   | 'CLIENT_ARGUMENT_INVALID'
+  | 'CLIENT_CERTIFICATE_INVALID'
   | 'CLIENT_CLOSED'
   | 'CLIENT_CONNECTION_FAILED'
+  | 'CLIENT_CONNECTION_REFUSED'
+  | 'CLIENT_HOST_UNKNOWN'
   | 'CLIENT_HTTP_FAILED'
   | 'CLIENT_REPLY_INVALID'
+  | 'CLIENT_SCHEME_WRONG'
   | 'CLIENT_TIMEOUT'
   | 'CLIENT_TOTAL_TIMEOUT';
 
@@ -39,6 +48,10 @@ export interface APIEncoderErrorDetails {
   readonly value?: number | string | undefined;
   /** When the server wants to see the request again, in ms. */
   readonly retryAfterMs?: number | undefined;
+  /** How often the request was sent. */
+  readonly tryCount?: number | undefined;
+  /** From the first try to the failure of the last one, waits included, in ms. */
+  readonly elapsedMs?: number | undefined;
   readonly cause?: unknown;
 }
 
@@ -47,7 +60,12 @@ export interface APIEncoderErrorDetails {
  * reason, as `fetch` does. Match on `code`.
  */
 export class APIEncoderError extends Error {
-  override readonly name = 'APIEncoderError';
+  static {
+    // By word and not by class: a bundler shortens the name of a class, and Node prints it.
+    Object.defineProperty(APIEncoderError, 'name', { value: 'APIEncoderError' });
+    Object.defineProperty(APIEncoderError.prototype, 'name', { value: 'APIEncoderError' });
+  }
+
   readonly code: APIEncoderErrorCode;
   readonly status: number | undefined;
   readonly retryable: boolean;
@@ -56,6 +74,8 @@ export class APIEncoderError extends Error {
   readonly limit: number | string | undefined;
   readonly value: number | string | undefined;
   readonly retryAfterMs: number | undefined;
+  readonly tryCount: number | undefined;
+  readonly elapsedMs: number | undefined;
 
   constructor(code: APIEncoderErrorCode, message: string, details: APIEncoderErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -67,6 +87,8 @@ export class APIEncoderError extends Error {
     this.limit = details.limit;
     this.value = details.value;
     this.retryAfterMs = details.retryAfterMs;
+    this.tryCount = details.tryCount;
+    this.elapsedMs = details.elapsedMs;
   }
 }
 
@@ -155,6 +177,17 @@ function textOrNumberOf(value: unknown): string | number | undefined {
 export function replyInvalid(problem: string, cause?: unknown): APIEncoderError {
   const message = `The reply is not what was asked for: ${problem}.`;
   return new APIEncoderError('CLIENT_REPLY_INVALID', message, { cause });
+}
+
+/** The last error of a request, with how often it was sent; told in its message from two on. */
+export function withTries(
+  error: APIEncoderError,
+  tries: { readonly tryCount: number; readonly elapsedMs: number },
+): APIEncoderError {
+  const { tryCount, elapsedMs } = tries;
+  const told = ` (${tryCount} tries in ${(elapsedMs / 1000).toFixed(1)} s).`;
+  const message = tryCount === 1 ? error.message : error.message.replace(/\.?$/, told);
+  return new APIEncoderError(error.code, message, { ...error, ...tries, cause: error.cause });
 }
 
 /**

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { answerRows, startScriptedClient } from '../testing/scripted-client.ts';
+import { type Answer, answerRows, startScriptedClient } from '../testing/scripted-client.ts';
 import {
   type ScriptedRequest,
   scriptedReply,
@@ -23,9 +23,14 @@ describe('encodeHeads', () => {
     })),
   });
 
-  test('asks for all three and gives each text its own', async () => {
+  const answerInfo: Answer = () =>
+    Response.json({ model: { heads: ['multi_vector', 'dense', 'another', 'sparse'] } });
+
+  // Planted and caught: all three asked of every model, /info asked before each call.
+  test('asks for what the model has, and gives each text its own', async () => {
     await using scripted = startScriptedClient(
       [
+        answerInfo,
         (request) => {
           const texts = textsOf(request);
           return scriptedReply(texts, {
@@ -39,7 +44,9 @@ describe('encodeHeads', () => {
     const { server, encoder } = scripted;
     const texts = ['a', 'bb', 'ccc'];
     const encoded = await encoder.encodeHeads(texts);
-    expect(server.requests[0].body.outputs).toEqual(['dense', 'sparse', 'multi_vector']);
+    const [info, first] = server.requests;
+    expect(info.path).toBe('/info');
+    expect(first.body.outputs).toEqual(['dense', 'sparse', 'multi_vector']);
     const { sparse, multiVectors } = heads(texts);
     expect(encoded).toEqual(
       texts.map((text, index) => ({
@@ -52,6 +59,14 @@ describe('encodeHeads', () => {
       })),
     );
     expect((await encoder.encodeHeads('bb')).multiVector?.tokenCount).toBe(2);
+    expect(server.requests.filter(({ path }) => path === '/info').length).toBe(1);
+  });
+
+  test('a server that names no heads is asked for nothing', async () => {
+    await using scripted = startScriptedClient([() => Response.json({ model: {} })]);
+    const call = scripted.encoder.encodeHeads('a');
+    await expect(call).rejects.toMatchObject({ code: 'CLIENT_REPLY_INVALID' });
+    expect(scripted.server.requests.length).toBe(1);
   });
 
   test('multi-vectors come in small requests, unless the caller says otherwise', async () => {

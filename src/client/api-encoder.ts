@@ -18,6 +18,7 @@ import { type EncodeCall, encodeArray, encodeRows, encodeStream } from './encode
 import {
   fieldOfJson,
   joinScores,
+  readModelHeads,
   readScores,
   readTokens,
   type ScoreOptions,
@@ -59,6 +60,8 @@ const DENSE: readonly Head[] = ['dense'];
  */
 export class APIEncoder {
   readonly #calls: ClientCalls;
+  /** Asked for by the first call that names no heads. */
+  #modelHeads: readonly Head[] | undefined;
 
   /** @throws APIEncoderError CLIENT_ARGUMENT_INVALID that names the option. Nothing is sent yet. */
   constructor(baseUrl = 'http://localhost:8080', options: APIEncoderOptions = {}) {
@@ -108,7 +111,10 @@ export class APIEncoder {
     });
   }
 
-  /** Encodes one text with several heads at once, and tells its tokens and whether it was cut. */
+  /**
+   * Encodes one text with several heads at once, and tells its tokens and whether it was cut. Which
+   * heads the model has is asked of the server once.
+   */
   encodeHeads(text: string, options?: EncodeHeadsOptions): Promise<EncodedText>;
   /** Encodes any number of texts with several heads at once; one element a text, in order. */
   encodeHeads(texts: readonly string[], options?: EncodeHeadsOptions): Promise<EncodedText[]>;
@@ -119,7 +125,8 @@ export class APIEncoder {
     return this.#calls.run(options, async (cancellation, resolved) => {
       const isSingle = typeof texts === 'string';
       const list = listOf(texts);
-      const heads = headsOf(options.outputs);
+      if (list.length === 0) return [];
+      const heads = await this.#headsOf(options, cancellation, resolved);
       const call = this.#encodeCall(cancellation, resolved, { ...options, heads, isSingle });
       const encoded: EncodedText[] = new Array(list.length);
       await encodeArray(call, list, (start, reply) => {
@@ -210,7 +217,7 @@ export class APIEncoder {
     const resolved = this.#calls.resolve(options);
     const cancellation = this.#calls.open(options.signal, undefined);
     try {
-      const heads = headsOf(options.outputs);
+      const heads = await this.#headsOf(options, cancellation, resolved);
       const call = this.#encodeCall(cancellation, resolved, { ...options, heads, isSingle: false });
       for await (const reply of encodeStream(call, source)) {
         for (const text of textsOfReply(reply)) {
@@ -221,6 +228,16 @@ export class APIEncoder {
     } finally {
       this.#calls.shut(cancellation);
     }
+  }
+
+  async #headsOf(
+    { outputs }: EncodeHeadsOptions,
+    cancellation: Cancellation,
+    resolved: ResolvedOptions,
+  ): Promise<readonly Head[]> {
+    if (outputs !== undefined) return headsOf(outputs);
+    this.#modelHeads ??= readModelHeads(await this.#calls.get('/info', cancellation, resolved));
+    return this.#modelHeads;
   }
 
   #encodeCall(

@@ -87,7 +87,7 @@ export interface EncodeOptions extends CallOptions, TextOptions {
 
 /** What calls for several heads take. */
 export interface EncodeHeadsOptions extends EncodeOptions {
-  /** Which heads to compute. Default: all three. A model that lacks one refuses. */
+  /** Which heads to compute. Default: all that the model has. */
   readonly outputs?: readonly Head[] | undefined;
 }
 
@@ -217,7 +217,8 @@ function invalid(field: string, problem: string, cause?: unknown): APIEncoderErr
   return new APIEncoderError('CLIENT_ARGUMENT_INVALID', `${field} ${problem}.`, { field, cause });
 }
 
-const ALL_HEADS: readonly Head[] = ['dense', 'sparse', 'multi_vector'];
+/** Every head that a model may have. */
+export const ALL_HEADS: readonly Head[] = ['dense', 'sparse', 'multi_vector'];
 
 /**
  * The texts as an array, all looked at before the first is sent.
@@ -261,7 +262,7 @@ export function sourceOf(texts: TextSource): TextSource {
 }
 
 /** @throws APIEncoderError CLIENT_ARGUMENT_INVALID unless they name heads that there are. */
-export function headsOf(outputs: readonly Head[] = ALL_HEADS): readonly Head[] {
+export function headsOf(outputs: readonly Head[]): readonly Head[] {
   const isKnown = outputs.length > 0 && outputs.every((head) => ALL_HEADS.includes(head));
   if (isKnown) return outputs;
   const message = `outputs must name one or more of ${ALL_HEADS.join(', ')}.`;

@@ -1,6 +1,6 @@
 import { APIEncoderError, replyInvalid, withCallersField } from './api-encoder-error.ts';
 import type { Cancellation } from './cancellation.ts';
-import type { CallOptions, ResolvedOptions } from './client-options.ts';
+import { ALL_HEADS, type CallOptions, type ResolvedOptions } from './client-options.ts';
 import { mapInOrder } from './map-in-order.ts';
 import type { Head } from './read-encode-reply.ts';
 import { type SplitLimits, splitTexts } from './split-texts.ts';
@@ -164,6 +164,21 @@ function isToken(value: unknown): value is TextToken {
     isPlace(start) &&
     isPlace(stop)
   );
+}
+
+/**
+ * The heads of the model, from a reply of `/info`. A head that this client does not know is left
+ * out.
+ *
+ * @param body borrowed.
+ * @throws APIEncoderError CLIENT_REPLY_INVALID.
+ */
+export function readModelHeads(body: Uint8Array): readonly Head[] {
+  const { model } = (parseJson(body) ?? {}) as { model?: { heads?: unknown } };
+  const told = model?.heads;
+  const heads = Array.isArray(told) ? ALL_HEADS.filter((head) => told.includes(head)) : [];
+  if (heads.length > 0) return heads;
+  throw replyInvalid('/info does not name the heads of the model');
 }
 
 interface TypeOf {

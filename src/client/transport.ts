@@ -1,4 +1,4 @@
-import { APIEncoderError, errorOfReply } from './api-encoder-error.ts';
+import { APIEncoderError, errorOfReply, withTries } from './api-encoder-error.ts';
 import {
   type Cancellation,
   type ClientClock,
@@ -6,6 +6,7 @@ import {
   onAbort,
   pause,
 } from './cancellation.ts';
+import { connectionErrorOf, schemeErrorOf } from './connection-error.ts';
 
 /** How often and how patiently requests are sent. */
 export interface TransportOptions extends RetryTiming {
@@ -32,18 +33,21 @@ export async function send(
   cancellation: Cancellation,
 ): Promise<Uint8Array> {
   const { clock, random } = options;
+  const startMs = clock.now();
   for (let failedCount = 1; ; failedCount++) {
     cancellation.signal.throwIfAborted();
     try {
       return await sendOnce(options, request, cancellation.signal);
     } catch (error) {
       cancellation.signal.throwIfAborted();
-      if (!(error instanceof APIEncoderError) || !error.retryable) throw error;
+      if (!(error instanceof APIEncoderError)) throw error;
+      const told = withTries(error, { tryCount: failedCount, elapsedMs: clock.now() - startMs });
+      if (!error.retryable) throw told;
       const { retryAfterMs } = error;
       const plan = { timing: options, failedCount, retryAfterMs, random: random() };
       const delayMs = planRetryDelayMs(plan);
       // A wait that the call cannot survive would only delay the news.
-      if (failedCount > options.retriesMax || delayMs >= cancellation.remainingMs()) throw error;
+      if (failedCount > options.retriesMax || delayMs >= cancellation.remainingMs()) throw told;
       await pause({ clock, delayMs, signal: cancellation.signal });
     }
   }
@@ -76,8 +80,8 @@ export interface HttpRequest {
  * Sends a request once.
  *
  * @returns the whole body of a reply with a status of success; owned by the caller.
- * @throws APIEncoderError: the server's error, CLIENT_CONNECTION_FAILED, CLIENT_HTTP_FAILED or
- * CLIENT_TIMEOUT; or the signal's reason.
+ * @throws APIEncoderError: the server's error, one of `connectionErrorOf`, CLIENT_SCHEME_WRONG,
+ * CLIENT_HTTP_FAILED or CLIENT_TIMEOUT; or the signal's reason.
  */
 export async function tryOnce(options: {
   fetch: Fetch;
@@ -104,11 +108,7 @@ export async function tryOnce(options: {
     ]);
   } catch (error) {
     cancellation.signal.throwIfAborted();
-    if (error instanceof APIEncoderError) throw error;
-    throw new APIEncoderError('CLIENT_CONNECTION_FAILED', connectionMessage(options.request), {
-      retryable: true,
-      cause: error,
-    });
+    throw error instanceof APIEncoderError ? error : connectionErrorOf(error, options.request.url);
   } finally {
     cancelTimer();
     cancellation.release();
@@ -118,25 +118,46 @@ export async function tryOnce(options: {
 async function sendAndRead(options: {
   fetch: Fetch;
   request: HttpRequest;
+  clock: ClientClock;
   signal: AbortSignal;
 }): Promise<Uint8Array> {
   const { fetch, request, signal } = options;
   const { url, ...init } = request;
-  const response = await fetch(url, { ...init, signal });
+  const response = await fetch(url, { ...init, signal }).catch(async (error: unknown) => {
+    throw (await schemeError(options, error)) ?? error;
+  });
   const body = new Uint8Array(await response.arrayBuffer());
   if (response.ok) return body;
   throw errorOfReply({ status: response.status, headers: response.headers, body });
+}
+
+/** How long a server may take to begin TLS when it is asked whether it speaks it, in ms. */
+const SCHEME_PROBE_MS = 1000;
+
+/** Asks only where a connection broke off before any reply, for a reason that nobody told. */
+async function schemeError(
+  options: { fetch: Fetch; request: HttpRequest; clock: ClientClock; signal: AbortSignal },
+  error: unknown,
+): Promise<APIEncoderError | undefined> {
+  const { fetch, request, clock, signal } = options;
+  const { code } = connectionErrorOf(error, request.url);
+  if (signal.aborted || code !== 'CLIENT_CONNECTION_FAILED') return undefined;
+  const probe = createCancellation({ clock, parent: signal });
+  const cancelTimer = clock.schedule(SCHEME_PROBE_MS, () => probe.cancel(error));
+  try {
+    return await schemeErrorOf(request.url, (url) =>
+      fetch(url, { method: 'HEAD', signal: probe.signal }),
+    );
+  } finally {
+    cancelTimer();
+    probe.release();
+  }
 }
 
 function whenAborted(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
     onAbort(signal, () => reject(signal.reason));
   });
-}
-
-/** Names the server and not the route: the address is what can be wrong. */
-function connectionMessage({ url }: HttpRequest): string {
-  return `The connection to ${new URL(url).origin} failed or broke off; is the server there?`;
 }
 
 /** How long to wait between tries. */

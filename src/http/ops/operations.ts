@@ -96,7 +96,8 @@ function infoRoute({ parts, config, version, processIndex }: Operations): Route 
       pooling: manifest.pooling,
       normalized: manifest.normalized,
       prefixes: manifest.prefixes,
-      heads: manifest.heads,
+      // What the backend has: a Triton may serve a model with fewer than its manifest names.
+      heads: backend.capabilities().heads,
       license: manifest.license,
     },
     backend: {
