@@ -19,6 +19,7 @@ Usage: ./run.sh [VERB] [FLAGS]
   bench    measure a running server, or one that the bench starts
   export   BGE-M3 from the hub to a verified TensorRT engine (its last steps need a GPU and Docker)
   triton   a real Triton on this machine's CPU, for development
+  client   the TypeScript client as a package for Node, Deno, Bun and browsers: dist/*.tgz
   help     this text; so are --help and -h
 
 Flags of serve; each overrides the environment variable of the same meaning:
@@ -361,6 +362,7 @@ run_tests() {
   bun scripts/ci/triton-setup.ts || exit "$EXIT_TRITON"
   bun scripts/ci/test-programs.ts || exit "$EXIT_DEPENDENCIES"
   bun scripts/ci/clients-setup.ts || exit "$EXIT_DEPENDENCIES"
+  bun scripts/ci/client-runtimes-setup.ts || exit "$EXIT_DEPENDENCIES"
   unlock
   # Not `bun run check`, which is the same but adds a line after the totals when something failed.
   exec bun scripts/ci/check.ts "$@"
@@ -440,6 +442,7 @@ main() {
       bun scripts/ci/triton-setup.ts || exit "$EXIT_TRITON"
       run_script scripts/triton.ts production "$@"
       ;;
+    client) run_script scripts/ci/build-client.ts all "$@" ;;
     help) usage ;;
     *) fail "$EXIT_USAGE" "unknown verb \"$verb\": ./run.sh --help" ;;
   esac

@@ -3,7 +3,8 @@
  * `EMB_`, and its README lists them.
  *
  * - `CLIENT_ARGUMENT_INVALID`: an option or a text of the wrong type or value. Nothing was sent.
- * - `CLIENT_CERTIFICATE_INVALID`: the server's certificate is not trusted here, or not for this name.
+ * - `CLIENT_CERTIFICATE_INVALID`: the server's certificate is not trusted here, or is for another
+ *   name.
  * - `CLIENT_CLOSED`: `close()` was called, before the call or while it ran.
  * - `CLIENT_CONNECTION_FAILED`: a connection that broke before the reply was whole, or failed for a
  *   reason that the runtime does not tell, as in a browser.

@@ -73,7 +73,10 @@ export function connectionErrorOf(error: unknown, address: string): APIEncoderEr
   });
 }
 
-/** How deep causes are looked for. Node's `fetch` has two levels, and a list where a host has several addresses. */
+/**
+ * How deep causes are looked for. Node's `fetch` has two levels, and a list where a host has several
+ * addresses.
+ */
 const DEPTH_MAX = 4;
 
 /** All codes and messages of an error and of its causes. */
