@@ -74,8 +74,8 @@ export function connectionErrorOf(error: unknown, address: string): APIEncoderEr
 }
 
 /**
- * How deep causes are looked for. Node's `fetch` has two levels, and a list where a host has several
- * addresses.
+ * How deep causes are looked for. Node's `fetch` has two levels, and a list where a host has
+ * several addresses.
  */
 const DEPTH_MAX = 4;
 
