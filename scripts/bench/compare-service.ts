@@ -3,22 +3,14 @@
  * The same Triton, the same texts, the same load, in turns; ratios come from medians.
  */
 import { parseArgs } from 'node:util';
-import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
-import { trivialEmbedding } from '../../src/testing/triton/deterministic-embedding.ts';
 import { wholeNumber } from './bench-options.ts';
-import { medianOf } from './load/latencies.ts';
-import type { PlannedRequest } from './load/load-plan.ts';
-import { type ExpectedRows, planRequests } from './load/plan-requests.ts';
-import type { ReplyKind } from './load/rows-of-reply.ts';
-import { type MeasureTimes, measureLoad } from './measure.ts';
+import { createContender, medianOfTurns, type Turns, takeTurns, turnName } from './contenders.ts';
+import type { MeasureTimes } from './measure.ts';
 import { cpuUsPerRequest, type LoadPoint, requestsPerSecond } from './report/bench-report.ts';
 import { saveRun } from './report/save-run.ts';
 import { short, textTable } from './report/text-table.ts';
 import { runScript, say, verdict } from './run-script.ts';
-import { textGroupsOf } from './scenario.ts';
-import type { BenchTarget } from './target/bench-target.ts';
-import { startBenchTriton, TRITON_DIMENSION } from './target/bench-triton.ts';
-import { processTree } from './target/process-usage.ts';
+import { startBenchTriton } from './target/bench-triton.ts';
 import { startReplacedService } from './target/replaced-process.ts';
 import { startServerProcess } from './target/server-process.ts';
 
@@ -45,18 +37,6 @@ const RATIO_WANTED = { json: 25, msgpack: 45 } as const;
 
 /** And the median latency at one connection as a share of its. */
 const LATENCY_SHARE_WANTED = 0.5;
-
-const EXPECTED: ExpectedRows = {
-  rowOf: (ids) => trivialEmbedding(ids, TRITON_DIMENSION),
-  tolerance: 0,
-};
-
-interface Contender {
-  readonly name: string;
-  readonly replyKind: ReplyKind;
-  readonly target: BenchTarget;
-  readonly requests: readonly PlannedRequest[];
-}
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -90,13 +70,13 @@ async function main(): Promise<void> {
       },
     });
     stops.unshift(ours.stop);
-    const target = { triton, seed };
+    const load = { triton, seed, tokenCountMax: TOKEN_COUNT_MAX, textsPerRequest: 1 };
     const contenders = [
-      await contender('replaced', 'replaced', { ...target, service: replaced }),
-      await contender('ours, JSON', 'json', { ...target, service: ours }),
-      await contender('ours, msgpack', 'msgpack', { ...target, service: ours }),
+      await createContender('replaced', 'replaced', { ...load, service: replaced }),
+      await createContender('ours, JSON', 'json', { ...load, service: ours }),
+      await createContender('ours, msgpack', 'msgpack', { ...load, service: ours }),
     ];
-    const runs = await takeTurns(contenders, { rounds, times });
+    const runs = await takeTurns(contenders, { rounds, times, connectionCounts: CONNECTIONS });
     console.log(report(runs));
     await saveRun('compare-service', { rounds, ...times }, Object.fromEntries(runs));
   } finally {
@@ -104,76 +84,15 @@ async function main(): Promise<void> {
   }
 }
 
-/** A service and checked requests for it. */
-async function contender(
-  name: string,
-  replyKind: ReplyKind,
-  on: {
-    service: { url: string; pid: number };
-    triton: Awaited<ReturnType<typeof startBenchTriton>>;
-    seed: number;
-  },
-): Promise<Contender> {
-  const { service, triton, seed } = on;
-  const target: BenchTarget = {
-    kind: 'trivial',
-    url: service.url,
-    modelId: 'bge-m3',
-    prefix: '',
-    tokenCountMax: TOKEN_COUNT_MAX,
-    expected: EXPECTED,
-    pids: { server: processTree(service.pid), triton: processTree(triton.pid) },
-    statistics: triton.statistics,
-    log: () => '',
-    stop: async () => undefined,
-  };
-  const groups = textGroupsOf([{ length: 'short', textsPerRequest: 1, requestCount: 256 }], seed);
-  const requests = await planRequests(
-    groups,
-    { ...target, replyKind },
-    { idsOf: loadReferenceIds('bge-m3'), expected: EXPECTED },
-  );
-  return { name, replyKind, target, requests };
-}
-
-type Runs = ReadonlyMap<string, readonly LoadPoint[]>;
-
-function keyOf(name: string, connectionCount: number): string {
-  return `${name} @ ${connectionCount}`;
-}
-
-/**
- * Each round lets every service run under every load, one after the other: what disturbs one
- * disturbs all.
- */
-async function takeTurns(
-  contenders: readonly Contender[],
-  { rounds, times }: { rounds: number; times: MeasureTimes },
-): Promise<Runs> {
-  const runs = new Map<string, LoadPoint[]>();
-  for (let round = 1; round <= rounds; round++) {
-    for (const connectionCount of CONNECTIONS) {
-      for (const { name, replyKind, target, requests } of contenders) {
-        const label = keyOf(name, connectionCount);
-        const arrival = { kind: 'closed', connectionCount } as const;
-        const point = await measureLoad(target, requests, { label, arrival, replyKind, times });
-        say(`round ${round}: ${label}: ${short(requestsPerSecond(point))} requests/s`);
-        runs.set(label, [...(runs.get(label) ?? []), point]);
-      }
-    }
-  }
-  return runs;
-}
-
-function report(runs: Runs): string {
+function report(runs: Turns): string {
   const median = (name: string, connections: number, of: (point: LoadPoint) => number): number =>
-    medianOf((runs.get(keyOf(name, connections)) ?? []).map(of));
+    medianOfTurns(runs, turnName(name, connections), of);
   const rows = CONNECTIONS.flatMap((connections) =>
     ['replaced', 'ours, JSON', 'ours, msgpack'].map((name) => {
       const rate = median(name, connections, requestsPerSecond);
       const base = median('replaced', connections, requestsPerSecond);
       return [
-        keyOf(name, connections),
+        turnName(name, connections),
         short(rate),
         `${short(rate / base)} ×`,
         short(median(name, connections, ({ result }) => result.latencies.all.p50)),
@@ -198,7 +117,7 @@ function report(runs: Runs): string {
       const name = kind === 'json' ? 'ours, JSON' : 'ours, msgpack';
       const ratio = median(name, connections, requestsPerSecond) / base;
       return verdict(
-        `${keyOf(name, connections)}: ${short(ratio)} times`,
+        `${turnName(name, connections)}: ${short(ratio)} times`,
         `at least ${RATIO_WANTED[kind]}`,
         ratio >= RATIO_WANTED[kind],
       );

@@ -1,15 +1,17 @@
 import { unpack } from 'msgpackr';
+import { TRITON_DIMENSION } from '../target/bench-triton.ts';
 
 /**
  * The forms of a reply that the benches ask for; `replaced` is the one vector that the replaced
  * kind of service answers.
  */
-export type ReplyKind = 'json' | 'msgpack' | 'replaced';
+export type ReplyKind = 'json' | 'msgpack' | 'raw' | 'replaced';
 
 /** `Accept` of each. */
 export const ACCEPT: Readonly<Record<ReplyKind, string>> = {
   json: 'application/json',
   msgpack: 'application/msgpack',
+  raw: 'application/octet-stream',
   replaced: 'application/json',
 };
 
@@ -28,6 +30,7 @@ interface PackedArray {
  */
 export function rowsOfReply(body: Uint8Array, kind: ReplyKind): readonly Float32Array[] {
   if (kind === 'msgpack') return rowsOfMsgpack(body);
+  if (kind === 'raw') return rowsOfBytes(body, TRITON_DIMENSION);
   const parsed = JSON.parse(new TextDecoder().decode(body)) as Record<string, unknown>;
   const rows = 'embedding' in parsed ? [parsed.embedding] : parsed.embeddings;
   if (!Array.isArray(rows)) throw new Error('the reply has neither embedding nor embeddings');
@@ -41,11 +44,16 @@ function rowsOfMsgpack(body: Uint8Array): readonly Float32Array[] {
   const parsed = unpack(body) as Record<string, PackedArray | undefined>;
   const packed = parsed.embedding ?? parsed.embeddings;
   if (packed === undefined) throw new Error('the reply has neither embedding nor embeddings');
-  const values = new Float32Array(new Uint8Array(packed.data).buffer);
-  const dimension = packed.shape.at(-1) ?? 0;
+  const rows = rowsOfBytes(packed.data, packed.shape.at(-1) ?? 0);
   const count = packed.shape.length === 1 ? 1 : (packed.shape[0] ?? 0);
-  if (dimension === 0 || values.length !== count * dimension)
-    throw new Error('shape and data differ');
+  if (rows.length !== count) throw new Error('shape and data differ');
+  return rows;
+}
+
+function rowsOfBytes(bytes: Uint8Array, dimension: number): readonly Float32Array[] {
+  const count = bytes.length / (4 * dimension);
+  if (!Number.isInteger(count)) throw new Error('the bytes are no rows');
+  const values = new Float32Array(new Uint8Array(bytes).buffer);
   return Array.from({ length: count }, (_, index) =>
     values.subarray(index * dimension, (index + 1) * dimension),
   );

@@ -1,7 +1,8 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-const ROOT = join(import.meta.dir, '../../..');
+/** This checkout. */
+export const ROOT = join(import.meta.dir, '../../..');
 
 /**
  * A server is ready in a second or two; compiling a tokenizer or loading a large model takes
@@ -27,19 +28,21 @@ export interface ServerProcess {
  * Starts `bun src/main.ts` on a free port of the loopback and waits until it is ready.
  *
  * @param options.environment its settings; nothing but these and PATH reaches it.
+ * @param options.root the checkout whose server it is; this one, unless told.
  * @param options.profileDir makes it write a processor and a heap profile there when it ends.
  * @throws Error with what it said, when it ends early or is not ready in time.
  */
 export async function startServerProcess(options: {
   environment: Readonly<Record<string, string>>;
+  root?: string;
   profileDir?: string | undefined;
 }): Promise<ServerProcess> {
-  const { environment, profileDir } = options;
+  const { environment, profileDir, root = ROOT } = options;
   if (profileDir !== undefined) mkdirSync(profileDir, { recursive: true });
   const child = Bun.spawn(
-    [process.execPath, ...profileFlags(profileDir), join(ROOT, 'src/main.ts')],
+    [process.execPath, ...profileFlags(profileDir), join(root, 'src/main.ts')],
     {
-      cwd: ROOT,
+      cwd: root,
       stdio: ['ignore', 'ignore', 'pipe'],
       env: {
         PATH: process.env.PATH ?? '',
