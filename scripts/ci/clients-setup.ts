@@ -17,6 +17,8 @@ const CLIENTS = [
   'langchain-openai==1.7.3',
   'langchain-huggingface==1.2.1',
   'llama-index-embeddings-text-embeddings-inference==0.6.0',
+  'ollama==0.6.3',
+  'langchain-ollama==1.1.0',
 ] as const;
 
 /**

@@ -9,6 +9,7 @@ import type { Api } from '../http/api.ts';
 import type { ApiContext } from '../http/context.ts';
 import { nativeApi } from '../http/native/native.ts';
 import { createObserver } from '../http/observer.ts';
+import { ollamaApi } from '../http/ollama/ollama.ts';
 import { openaiApi } from '../http/openai/openai.ts';
 import { operationsApi } from '../http/ops/operations.ts';
 import { addSwagger } from '../http/ops/swagger.ts';
@@ -76,7 +77,8 @@ export function createApp(options: {
   const processIndex = siblings?.index ?? 0;
   const shown = { parts, metrics, scrape: siblings?.scrape, config, processIndex, version };
   // Where two have the same path, errors outside of a route have the shape of the first.
-  apis.push(nativeApi(context), openaiApi(context), teiApi(context), operationsApi(shown));
+  apis.push(nativeApi(context), openaiApi(context), teiApi(context));
+  apis.push(ollamaApi(context, version), operationsApi(shown));
   for (const api of apis) addApi(app, api, context);
   addSwagger(app, { version, isKeyNeeded: access.needsKey('POST', '/') });
   return app;

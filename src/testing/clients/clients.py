@@ -72,6 +72,23 @@ def requests_msgpack(url, texts):
     return msgpack.unpackb(reply.content, object_hook=msgpack_numpy.decode)["embeddings"].tolist()
 
 
+def ollama_python(url, texts):
+    from ollama import Client
+
+    client = Client(host=url)
+    assert client.list().models[0].model, "a model with a name"
+    assert client.show("bge-m3").modelinfo, "its sizes"
+    return client.embed(model="bge-m3", input=texts).embeddings
+
+
+def langchain_ollama(url, texts):
+    from langchain_ollama import OllamaEmbeddings
+
+    # It looks the name up in /api/tags, and sends every option of generation as null.
+    client = OllamaEmbeddings(base_url=url, model="bge-m3", validate_model_on_init=True)
+    return client.embed_documents(texts)
+
+
 CLIENTS = {
     "openai (Python)": openai_python,
     "langchain-openai (Python)": langchain_openai,
@@ -79,6 +96,8 @@ CLIENTS = {
     "langchain-huggingface (Python, TEI)": langchain_tei,
     "LlamaIndex TextEmbeddingsInference (Python)": llama_index_tei,
     "requests + msgpack-numpy (Python)": requests_msgpack,
+    "ollama (Python)": ollama_python,
+    "langchain-ollama (Python)": langchain_ollama,
 }
 
 lock = threading.Lock()

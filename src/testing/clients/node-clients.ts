@@ -1,6 +1,7 @@
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { OpenAIEmbeddings } from '@langchain/openai';
 import { embedMany } from 'ai';
+import { Ollama } from 'ollama';
 import OpenAI from 'openai';
 import type { ClientCase } from './client-case.ts';
 import { errorOf } from './error-of.ts';
@@ -48,6 +49,17 @@ const AI_SDK: ClientCase = {
   complaint: (url, texts) => errorOf(aiSdk(url, texts)),
 };
 
+function ollama(url: string, texts: readonly string[]) {
+  return new Ollama({ host: url }).embed({ model: MODEL, input: [...texts] });
+}
+
+const OLLAMA_NODE: ClientCase = {
+  name: 'ollama (Node)',
+  isRetrying: false,
+  vectors: async (url, texts) => (await ollama(url, texts)).embeddings,
+  complaint: (url, texts) => errorOf(ollama(url, texts)),
+};
+
 /** As the README shows it. */
 const CURL: ClientCase = {
   name: 'curl',
@@ -68,4 +80,10 @@ async function curl(url: string, body: object): Promise<string> {
 }
 
 /** Clients that run in this process, and curl. */
-export const NODE_CLIENTS: readonly ClientCase[] = [OPENAI_NODE, LANGCHAIN_NODE, AI_SDK, CURL];
+export const NODE_CLIENTS: readonly ClientCase[] = [
+  OPENAI_NODE,
+  LANGCHAIN_NODE,
+  AI_SDK,
+  OLLAMA_NODE,
+  CURL,
+];

@@ -84,6 +84,8 @@ export function startPythonClients(): PythonClients {
       caseOf('langchain-huggingface (Python, TEI)', false),
       caseOf('LlamaIndex TextEmbeddingsInference (Python)', false),
       caseOf('requests + msgpack-numpy (Python)', false),
+      caseOf('ollama (Python)', false),
+      caseOf('langchain-ollama (Python)', false),
     ],
     foreignIds: (url, texts) => errorOfCall('langchain-openai, by default', url, texts),
     async close() {

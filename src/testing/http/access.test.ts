@@ -103,7 +103,7 @@ describe('keys', () => {
               .join(),
       );
     }
-    expect(shapes.size).toBe(3);
+    expect(shapes.size).toBe(4);
     expect((await get('/nowhere')).status).toBe(401);
   });
 
