@@ -5,8 +5,13 @@
  */
 import { parseArgs } from 'node:util';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
+import {
+  batchMs,
+  clairvoyantSchedule,
+  type Schedule,
+  type ScheduleModel,
+} from '../../src/testing/simulation/clairvoyant.ts';
 import { wholeNumber } from './bench-options.ts';
-import { batchMs, clairvoyantSchedule, type Schedule, type ScheduleModel } from './clairvoyant.ts';
 import { medianOf } from './load/latencies.ts';
 import type { PlannedRequest } from './load/load-plan.ts';
 import { planRequests } from './load/plan-requests.ts';

@@ -126,6 +126,11 @@ export interface BackendLimits {
    */
   readonly launchTokens: number;
   /**
+   * Length at which attention, which grows with the square, costs as much as the rest of a token.
+   * Unless told, it costs nothing of its own.
+   */
+  readonly lengthTokens?: number;
+  /**
    * Computes each text of a batch by itself and without padding: a batch spares messages, not work,
    * so that what waits is best spread over all slots.
    */

@@ -117,7 +117,7 @@ describe('when a batch leaves', () => {
 
 describe('what a batch holds', () => {
   test('texts of one padded length, padded to it; to the longest where each is alone', async () => {
-    harness.submit([...texts(1, 9), ...texts(1, 13), ...texts(1, 100)]);
+    harness.submit([...texts(1, 15), ...texts(1, 13), ...texts(1, 100)]);
     await finishAll();
     const shapes = () =>
       backend.batches.map(({ texts: drawn, paddedLength }) => [drawn.length, paddedLength]);

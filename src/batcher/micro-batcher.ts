@@ -7,7 +7,7 @@ import type { Head } from '../vectors/head.ts';
 import type { ExpectedRows, TextOutput } from '../vectors/output-guard.ts';
 import { createBisection, type RunningBatch } from './bisection.ts';
 import { BackendGrace, DispatchPacing } from './pacing.ts';
-import { paddedLengthOf } from './plan.ts';
+import { paddedLengthOf, textCostOf } from './plan.ts';
 import { Quarantine } from './quarantine.ts';
 import { BatchQueue, type QueuedRequest, type QueuedText, VirtualDeadlines } from './queue.ts';
 
@@ -140,7 +140,7 @@ export function createMicroBatcher(options: {
         continue;
       }
       const paddedLength = Math.min(paddedLengthOf(ids.length), tokenCountMax);
-      dueMs += deadlines.patienceMs(Math.max(paddedLength, launchShare));
+      dueMs += deadlines.patienceMs(Math.max(textCostOf(paddedLength, limits), launchShare));
       const order = { dueMs, sequence: sequence++, isAlone: verdict === 'alone' };
       queue.push({ request, index, ids, paddedLength, heads, arrivedMs, sentMs: 0, ...order });
     }
@@ -194,7 +194,7 @@ export function createMicroBatcher(options: {
     }
     const error = first.failed[0]?.error;
     const report = reportOf(texts, { ...limits, inferMs, error, rescueCallCount });
-    if (isRight) deadlines.learn(report.computedTokenCount, inferMs);
+    if (isRight) deadlines.learn(costOf(texts, limits), inferMs);
     onBatch?.(report);
   }
 
@@ -291,6 +291,16 @@ export function reportOf(
     ...{ textCount, tokenCount, computedTokenCount },
     ...{ inferMs, queueMsMax, error, rescueCallCount },
   };
+}
+
+/** What a batch has cost, in tokens of a short text. */
+function costOf(texts: readonly PendingText[], limits: BackendLimits): number {
+  let [sum, longest] = [0, 0];
+  for (const { ids, paddedLength } of texts) {
+    sum += textCostOf(ids.length, limits);
+    longest = Math.max(longest, paddedLength);
+  }
+  return limits.isOneByOne ? sum : texts.length * textCostOf(longest, limits);
 }
 
 function unavailable(why: string): ServerError {

@@ -11,6 +11,8 @@ export interface PlanLimits {
   readonly profiles?: readonly ProfileShape[];
   /** Padded tokens that cost as much as one more launch. */
   readonly launchTokens: number;
+  /** Length at which attention costs as much as the rest of a token; unless told, it is free. */
+  readonly lengthTokens?: number;
 }
 
 /** A length bucket as a plan sees it: waiting texts of one padded length and one set of heads. */
@@ -25,34 +27,54 @@ export interface BucketView {
   readonly dueMs: number;
 }
 
-/** How many texts to take from which bucket, the most urgent of each first. */
+/**
+ * How many texts to take from which bucket, the most urgent of each first; the bucket with the
+ * earliest deadline comes first.
+ */
 export interface BatchPlan {
   readonly paddedLength: number;
   readonly draws: readonly { readonly bucketIndex: number; readonly textCount: number }[];
 }
 
 /**
- * Rounds a token count up to one of the 64 shared lengths: eight steps for each doubling from 64
- * on, so padding within a bucket stays below an eighth, and an engine sees few different shapes.
+ * Rounds a token count up to one of the 116 shared lengths, so that an engine sees few different
+ * shapes: multiples of four up to 32, of eight up to 128, and from there on sixteen steps for each
+ * doubling, which keeps padding below a sixteenth. A query of mean length has 17 tokens: multiples
+ * of eight padded a fifth of all that a load of queries computes.
  *
  * @param tokenCount at least 1.
  */
 export function paddedLengthOf(tokenCount: number): number {
-  if (tokenCount <= 64) return (tokenCount + 7) & ~7;
-  const step = 1 << (28 - Math.clz32(tokenCount - 1));
+  if (tokenCount <= 32) return (tokenCount + 3) & ~3;
+  if (tokenCount <= 128) return (tokenCount + 7) & ~7;
+  const step = 1 << (27 - Math.clz32(tokenCount - 1));
   return Math.ceil(tokenCount / step) * step;
 }
 
 /**
+ * Batches to each side of the leader that a plan looks at: where the cut begins no longer matters
+ * two batches further on.
+ */
+const WINDOW_BATCHES = 3;
+/** Places in a cut, for one text each or, where there are more, for several: it bounds its time. */
+const PLACES_MAX = 512;
+/**
+ * A batch with longer texts costs at most so many times what its texts would cost at the leader's
+ * length, and a launch. 1 gave away one per cent of tokens/s, 4 gained 0.3 (mixed load of
+ * `testing/simulation/schedule-load.ts`).
+ */
+const GROWTH_MAX = 1.5;
+
+/**
  * Decides the next batch. Pure.
  *
- * 1. The bucket with the earliest deadline leads, so no text waits for ever.
- * 2. If it does not fill the batch, others with the same heads join, nearest length first, each
- *    whole or not at all. A bucket that could fill a batch alone is left to do so.
- * 3. Longer buckets come first, while `textCount × paddedLength` grows by at most `launchTokens`:
- *    the leader's texts then wait no longer than they would for a batch of their own.
- * 4. Shorter buckets follow, while their padding costs at most `launchTokens`, which is what a
- *    launch of their own would cost.
+ * 1. The bucket with the earliest deadline leads, so no text waits for ever. If it fills a batch,
+ *    that is the batch.
+ * 2. Otherwise the texts around it, with the same heads and sorted by length, are cut into the
+ *    batches that cost least together, as a clairvoyant would cut them. The one with most of the
+ *    leader's texts leaves.
+ * 3. Longer texts than the leader's stay behind where the batch would cost more than `GROWTH_MAX`
+ *    allows: a query must not wait for pages, however little they would share.
  *
  * @param buckets those that have texts, by ascending `paddedLength`; at least one.
  */
@@ -61,38 +83,138 @@ export function planBatch(buckets: readonly BucketView[], limits: PlanLimits): B
   for (let index = 1; index < buckets.length; index++) {
     if (buckets[index].dueMs < buckets[leader].dueMs) leader = index;
   }
-  const { heads, textCount } = buckets[leader];
-  let { paddedLength } = buckets[leader];
-  let capacity = capacityOf(paddedLength, heads, limits);
-  let drawnCount = Math.min(capacity, textCount);
-  const draws = [{ bucketIndex: leader, textCount: drawnCount }];
-  const join = (bucketIndex: number): void => {
-    draws.push({ bucketIndex, textCount: buckets[bucketIndex].textCount });
-    drawnCount += buckets[bucketIndex].textCount;
-  };
-  const tokensMax = drawnCount * paddedLength + limits.launchTokens;
-  for (let index = leader + 1; index < buckets.length && drawnCount < capacity; index++) {
-    const bucket = buckets[index];
-    if (bucket.heads !== heads) continue;
-    const count = drawnCount + bucket.textCount;
-    if (count * bucket.paddedLength > tokensMax) break;
-    const capacityThere = capacityOf(bucket.paddedLength, heads, limits);
-    if (count > capacityThere) break;
-    join(index);
-    paddedLength = bucket.paddedLength;
-    capacity = capacityThere;
+  const { paddedLength, textCount } = buckets[leader];
+  const capacity = capacityOf(buckets[leader], limits);
+  if (textCount >= capacity) {
+    return { paddedLength, draws: [{ bucketIndex: leader, textCount: capacity }] };
   }
-  for (let index = leader - 1; index >= 0 && drawnCount < capacity; index--) {
-    const bucket = buckets[index];
-    if (bucket.heads !== heads || drawnCount + bucket.textCount > capacity) continue;
-    const padding = bucket.textCount * (paddedLength - bucket.paddedLength);
-    if (padding <= limits.launchTokens) join(index);
+  const row = rowAround(buckets, leader, limits);
+  const { from, to } = batchOfLeader(row, leader, cutRow(row, buckets, limits));
+  const end = withoutDearOnes({ row, from, to, buckets, leader, limits });
+  const longest = buckets[row.places[end - 1]];
+  const counts = new Map([[leader, 0]]);
+  for (let place = from; place < end; place++) {
+    const bucketIndex = row.places[place];
+    // The last place of a bucket may stand for fewer texts, and one place for more than fit.
+    const textMax = Math.min(buckets[bucketIndex].textCount, capacityOf(longest, limits));
+    const textCount = (counts.get(bucketIndex) ?? 0) + row.textsPerPlace;
+    counts.set(bucketIndex, Math.min(textCount, textMax));
   }
-  return { paddedLength, draws };
+  const draws = [...counts].map(([bucketIndex, textCount]) => ({ bucketIndex, textCount }));
+  return { paddedLength: longest.paddedLength, draws };
 }
 
-/** Texts that fit a batch of this padded length; one always does. */
-function capacityOf(paddedLength: number, heads: readonly Head[], limits: PlanLimits): number {
+/** Texts around the leader by ascending length: the bucket of each place. */
+interface TextRow {
+  readonly places: readonly number[];
+  readonly textsPerPlace: number;
+}
+
+function rowAround(buckets: readonly BucketView[], leader: number, limits: PlanLimits): TextRow {
+  const { heads } = buckets[leader];
+  const sideMax = WINDOW_BATCHES * limits.batchTextsMax;
+  const counts = new Map([[leader, buckets[leader].textCount]]);
+  let total = buckets[leader].textCount;
+  for (const step of [1, -1]) {
+    let left = sideMax;
+    for (let at = leader + step; at >= 0 && at < buckets.length && left > 0; at += step) {
+      if (buckets[at].heads !== heads) continue;
+      const count = Math.min(left, buckets[at].textCount);
+      counts.set(at, count);
+      left -= count;
+      total += count;
+    }
+  }
+  const textsPerPlace = Math.ceil(total / PLACES_MAX);
+  const places: number[] = [];
+  for (const at of [...counts.keys()].sort((a, b) => a - b)) {
+    for (let left = counts.get(at) ?? 0; left > 0; left -= textsPerPlace) places.push(at);
+  }
+  return { places, textsPerPlace };
+}
+
+/**
+ * The cut of a row that costs least: sorted texts are best cut into runs, since swapping two texts
+ * between batches never shortens either.
+ *
+ * @returns for each end of a run, how many places its last batch has.
+ */
+function cutRow(row: TextRow, buckets: readonly BucketView[], limits: PlanLimits): Int32Array {
+  const { places, textsPerPlace } = row;
+  const least = new Float64Array(places.length + 1);
+  const counts = new Int32Array(places.length + 1);
+  for (let end = 1; end <= places.length; end++) {
+    const bucket = buckets[places[end - 1]];
+    const capacity = Math.floor(capacityOf(bucket, limits) / textsPerPlace);
+    const countMax = Math.min(end, Math.max(1, capacity));
+    const placeCost = textsPerPlace * textCostOf(bucket.paddedLength, limits);
+    least[end] = Number.POSITIVE_INFINITY;
+    for (let count = 1; count <= countMax; count++) {
+      const cost = least[end - count] + limits.launchTokens + count * placeCost;
+      // Of equal ones the fullest.
+      if (cost > least[end]) continue;
+      least[end] = cost;
+      counts[end] = count;
+    }
+  }
+  return counts;
+}
+
+/** The places of the batch that has most of the leader's texts. */
+function batchOfLeader(
+  { places }: TextRow,
+  leader: number,
+  counts: Int32Array,
+): { from: number; to: number } {
+  let [from, to, most] = [0, 0, 0];
+  for (let end = places.length; end > 0; end -= counts[end]) {
+    const start = end - counts[end];
+    let own = 0;
+    for (let place = start; place < end; place++) if (places[place] === leader) own++;
+    if (own > most) [from, to, most] = [start, end, own];
+  }
+  return { from, to };
+}
+
+/** @returns the end of the batch once longer texts that would make it too dear are left out. */
+function withoutDearOnes(batch: {
+  row: TextRow;
+  from: number;
+  to: number;
+  buckets: readonly BucketView[];
+  leader: number;
+  limits: PlanLimits;
+}): number {
+  const { row, from, buckets, leader, limits } = batch;
+  const ownCost = textCostOf(buckets[leader].paddedLength, limits);
+  const ownEnd = row.places.lastIndexOf(leader, batch.to - 1) + 1;
+  const costMax = GROWTH_MAX * (ownEnd - from) * row.textsPerPlace * ownCost + limits.launchTokens;
+  let end = batch.to;
+  while (end > ownEnd) {
+    const { paddedLength } = buckets[row.places[end - 1]];
+    const cost = (end - from) * row.textsPerPlace * textCostOf(paddedLength, limits);
+    if (cost <= costMax) break;
+    end--;
+  }
+  return end;
+}
+
+/**
+ * What a text of this padded length costs, in tokens of a short text: attention grows with the
+ * square.
+ */
+export function textCostOf(
+  paddedLength: number,
+  { lengthTokens = Number.POSITIVE_INFINITY }: Pick<PlanLimits, 'lengthTokens'>,
+): number {
+  return paddedLength * (1 + paddedLength / lengthTokens);
+}
+
+/** Texts that fit a batch of this padded length with these heads; one always does. */
+function capacityOf(
+  { paddedLength, heads }: Pick<BucketView, 'paddedLength' | 'heads'>,
+  limits: PlanLimits,
+): number {
   const fitting = Math.max(1, Math.floor(tokensMaxOf(heads, limits) / paddedLength));
   const countMax = Math.min(limits.batchTextsMax, fitting);
   const { profiles = [] } = limits;

@@ -341,7 +341,7 @@ const RATE_WEIGHT = 0.2;
  * This is weighted fair queueing (Demers, Keshav and Shenker, 1989; Parekh and Gallager, 1993):
  * earliest virtual finish first. A request is a flow, and its texts are the packets:
  *
- *     finish(i) = finish(i - 1) + PATIENCE × tokens(i) / rate,   finish(-1) = arrival
+ *     finish(i) = finish(i - 1) + PATIENCE × cost(i) / rate,   finish(-1) = arrival
  *
  * Each flow is promised a fixed share of the rate, so virtual time is the clock itself and no
  * flows are counted (as in Zhang's Virtual Clock, 1990). So a short query passes a long document,
@@ -353,14 +353,18 @@ const RATE_WEIGHT = 0.2;
 export class VirtualDeadlines {
   #tokensPerMs = RATE_GUESS;
 
-  /** What a text of so many tokens adds to the deadline before it, in ms. */
-  patienceMs(tokenCount: number): number {
-    return (PATIENCE * tokenCount) / this.#tokensPerMs;
+  /**
+   * What a text adds to the deadline before it, in ms.
+   *
+   * @param cost in tokens of a short text, as `textCostOf` gives it.
+   */
+  patienceMs(cost: number): number {
+    return (PATIENCE * cost) / this.#tokensPerMs;
   }
 
-  /** Learns from a batch that has run: its padded tokens, and how long it took. */
-  learn(paddedTokenCount: number, inferMs: number): void {
-    const seen = paddedTokenCount / Math.max(inferMs, 0.01);
+  /** Learns from a batch that has run: its cost, and how long it took. */
+  learn(cost: number, inferMs: number): void {
+    const seen = cost / Math.max(inferMs, 0.01);
     this.#tokensPerMs += RATE_WEIGHT * (seen - this.#tokensPerMs);
   }
 }

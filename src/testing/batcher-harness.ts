@@ -30,16 +30,17 @@ export interface BatcherHarness {
   ): TrackedJob;
 }
 
-/** @param options.lingerMs as of `createMicroBatcher`; none by default. */
+/** @param options.lingerMs and `holdShare` as of `createMicroBatcher`; none by default. */
 export function batcherHarness(options: {
   backend: FakeBackend;
   clock: VirtualClock;
   lingerMs?: number;
+  holdShare?: number;
 }): BatcherHarness {
-  const { backend, clock, lingerMs = 0 } = options;
+  const { backend, clock, lingerMs = 0, holdShare = 0 } = options;
   const expected = { dimension: backend.dimension, isNormalized: true };
   const shared = { backend, clock, expected };
-  const batcher = createMicroBatcher({ ...shared, lingerMs, tokenCountMax: 8192 });
+  const batcher = createMicroBatcher({ ...shared, lingerMs, holdShare, tokenCountMax: 8192 });
   return {
     batcher,
     submit(texts, options = {}) {

@@ -15,6 +15,7 @@ import {
   type InferOptions,
   type TokenBatch,
 } from '../contract.ts';
+import { type CostShape, meanCost } from './batch-cost.ts';
 import { followAddresses, type ResolveName, type TritonAddress } from './triton-addresses.ts';
 import { createTritonCall, type TritonCall, unavailable } from './triton-call.ts';
 import {
@@ -23,13 +24,6 @@ import {
   type TritonEndpoint,
 } from './triton-endpoint.ts';
 import { type ExpectedModel, ModelIdentity } from './triton-model.ts';
-
-/**
- * Padded tokens that one launch is worth on a middling GPU: 4 ms of launch, transfer and
- * bookkeeping at 120,000 tokens a second. The planner joins texts of unlike lengths only while
- * padding costs less.
- */
-const LAUNCH_TOKENS = 480;
 
 /** The Triton backend: operators can list its endpoints, drain them and resume them. */
 export interface TritonBackend extends Backend {
@@ -83,9 +77,9 @@ export function createTritonBackend(options: {
   let summary: FleetSummary | undefined;
   let capabilities: BackendCapabilities;
 
-  /** Asked for each batch, made anew only when the fleet has changed. */
+  /** Asked for each batch; the cost of batches is learnt with each one that returns. */
   function currentCapabilities(): BackendCapabilities {
-    if (summary === fleet.summary) return capabilities;
+    if (summary === fleet.summary) return { ...capabilities, ...fleet.cost };
     summary = fleet.summary;
     capabilities = {
       heads: summary.heads,
@@ -95,7 +89,7 @@ export function createTritonBackend(options: {
       batchTokensMax: options.batchTokensMax,
       multiVectorTokensMax: options.multiVectorTokensMax,
       profiles: summary.profiles,
-      launchTokens: LAUNCH_TOKENS,
+      ...fleet.cost,
       isOneByOne: false,
     };
     return capabilities;
@@ -200,6 +194,8 @@ interface FleetSummary {
 interface TritonFleet {
   /** Made anew on change, asked for each request. */
   readonly summary: FleetSummary;
+  /** What a batch costs on the endpoints that are up, on average. */
+  readonly cost: CostShape;
   /** What operators see and do. */
   readonly control: EndpointControl;
   at(url: string): TritonEndpoint | undefined;
@@ -311,6 +307,9 @@ function createTritonFleet(options: {
   return {
     get summary() {
       return summary;
+    },
+    get cost() {
+      return meanCost(endpoints.filter(isUsable).map((endpoint) => endpoint.cost));
     },
     control,
     at,

@@ -3,6 +3,7 @@ import { ServerError } from '../../base/errors.ts';
 import { describeError, type Log } from '../../base/log.ts';
 import type { SelfCheck } from '../../model/engine-record.ts';
 import type { BatchOutput, TokenBatch } from '../contract.ts';
+import { BatchCost, type CostShape } from './batch-cost.ts';
 import {
   inferCallOf,
   inferOutputOf,
@@ -30,6 +31,8 @@ export interface TritonEndpoint {
   readonly batchesInFlight: number;
   /** Padded tokens of the batches in flight: what it still has to do. */
   readonly outstandingTokens: number;
+  /** What batches cost there, as far as they have told. */
+  readonly cost: CostShape;
   /** Batches that it should have in flight at most; one while it has just come back. */
   readonly capacity: number;
   /** Gets no new batches; those in flight finish. */
@@ -94,6 +97,8 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   const modelUrl = `${url}/v2/models/${encodeURIComponent(modelName)}`;
   const hostHeader: Record<string, string> = options.host ? { Host: options.host } : {};
   const health = new EndpointHealth();
+  const cost = new BatchCost();
+  let returnedMs = Number.NEGATIVE_INFINITY;
   const buffers: ArrayBuffer[] = [];
   const openCalls = new Set<OpenCall>();
   const openProbes = new Set<OpenCall>();
@@ -191,8 +196,14 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     const tokens = batch.texts.length * batch.paddedLength;
     batchesInFlight++;
     outstandingTokens += tokens;
+    const sentMs = clock.now();
     try {
       const output = await send(batch, model, { isFreshConnection, signal });
+      // Behind another batch, it was computed from that one's return on.
+      const startMs = Math.max(sentMs, returnedMs);
+      returnedMs = clock.now();
+      const { paddedLength } = batch;
+      cost.learn({ textCount: batch.texts.length, paddedLength, ms: returnedMs - startMs });
       if (health.succeeded()) options.onChange();
       return output;
     } finally {
@@ -255,6 +266,9 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     },
     get reason() {
       return reason;
+    },
+    get cost() {
+      return cost.shape;
     },
     get batchesInFlight() {
       return batchesInFlight;

@@ -1,11 +1,22 @@
+import { type ProfileShape, textsOfLength } from '../../model/engine-profiles.ts';
+
 /** What a batch costs and how large it may be. */
 export interface ScheduleModel {
   /** Time of a batch, whatever is in it, in ms. */
   readonly launchMs: number;
   readonly tokensPerSecond: number;
+  /**
+   * Length at which attention costs as much as all the rest of a token, which does not grow with
+   * the length; unless told, attention costs nothing of its own.
+   */
+  readonly lengthTokens?: number;
+  /** Batches are padded to a multiple of it; unless told, to their longest text. */
+  readonly lengthStep?: number;
   readonly batchTextsMax: number;
   /** Padded tokens (longest × texts) in one batch. One text alone may exceed it. */
   readonly batchTokensMax: number;
+  /** The largest shapes of an engine; unless told, any shape within the other limits will do. */
+  readonly profiles?: readonly ProfileShape[];
 }
 
 /** Batches that hold all texts, and the time that they take one after the other. */
@@ -31,9 +42,11 @@ export function clairvoyantSchedule(
   const bestMs = new Float64Array(sorted.length + 1);
   const lastCount = new Int32Array(sorted.length + 1);
   for (let end = 1; end <= sorted.length; end++) {
-    const longest = sorted[end - 1];
+    const step = model.lengthStep ?? 1;
+    const longest = Math.ceil(sorted[end - 1] / step) * step;
     bestMs[end] = Number.POSITIVE_INFINITY;
-    const countMax = Math.min(end, model.batchTextsMax);
+    const held = model.profiles ? textsOfLength(model.profiles, longest) : end;
+    const countMax = Math.min(end, model.batchTextsMax, Math.max(1, held));
     for (let count = 1; count <= countMax; count++) {
       if (count > 1 && longest * count > model.batchTokensMax) break;
       const totalMs = bestMs[end - count] + batchMs({ longest, count }, model);
@@ -51,8 +64,9 @@ export function clairvoyantSchedule(
 
 /** The time of one batch of `count` texts padded to `longest` tokens. */
 export function batchMs(
-  batch: { longest: number; count: number },
-  { launchMs, tokensPerSecond }: Pick<ScheduleModel, 'launchMs' | 'tokensPerSecond'>,
+  { longest, count }: { longest: number; count: number },
+  model: Pick<ScheduleModel, 'launchMs' | 'tokensPerSecond' | 'lengthTokens'>,
 ): number {
-  return launchMs + (batch.longest * batch.count * 1000) / tokensPerSecond;
+  const { launchMs, tokensPerSecond, lengthTokens = Number.POSITIVE_INFINITY } = model;
+  return launchMs + (longest * count * (1 + longest / lengthTokens) * 1000) / tokensPerSecond;
 }

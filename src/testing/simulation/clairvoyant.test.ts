@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test';
-import { seededRandom } from '../../src/testing/seeded-random.ts';
+import { seededRandom } from '../seeded-random.ts';
 import { batchMs, clairvoyantSchedule, type ScheduleModel } from './clairvoyant.ts';
 
 const MODEL: ScheduleModel = {

@@ -1,0 +1,157 @@
+/** What a batch of one shape took on an endpoint. */
+export interface TimedBatch {
+  readonly textCount: number;
+  readonly paddedLength: number;
+  /** Time that the endpoint had for it alone. */
+  readonly ms: number;
+}
+
+/** What batches cost, in tokens of a short text: what the planner compares. */
+export interface CostShape {
+  /** Padded tokens that cost as much as one more launch. */
+  readonly launchTokens: number;
+  /** Length at which attention costs as much as the rest of a token. */
+  readonly lengthTokens: number;
+}
+
+/**
+ * A middling GPU, before anything was measured: 4 ms for launch, transfer and bookkeeping, 120,000
+ * tokens a second, and the operations of 24 layers of 1,024: 0.604 GFLOP a token and 98,304 times
+ * the length for attention.
+ */
+const GUESS = { launchMs: 4, tokenMs: 1 / 120, lengthTokens: 6_144 };
+
+/** Whatever was measured, the planner works within these. */
+const LAUNCH_TOKENS = { min: 60, max: 8_000 };
+const LENGTH_TOKENS = { min: 512, max: 1_000_000 };
+
+/** What stays of a batch's weight with each one after it: half of it after 34. */
+const MEMORY = 0.98;
+/** Weight of the guess, in batches: it decides what the batches of late do not tell. */
+const GUESS_WEIGHT = 2;
+/**
+ * A batch counts for at most so many times what was expected: a stall changes little, and a GPU
+ * that has become slower is still learnt, in steps.
+ */
+const SURPRISE_MAX = 2;
+
+type Vector = readonly [number, number, number];
+
+/**
+ * The cost of a batch on one endpoint, learnt from those that came back:
+ *
+ *     ms = launch + token × texts × length + square × texts × length²
+ *
+ * Least squares of relative errors, with exponential forgetting. The guess stays in it as a few
+ * batches of its own, so that a load of one length leaves no factor undetermined.
+ */
+export class BatchCost {
+  /** Sums of products of the features, upper triangle by rows, and of features and times. */
+  readonly #products = new Float64Array(9);
+  readonly #times = new Float64Array(3);
+  #factors: Vector = [1, 1, 1];
+
+  /** Time that a batch is expected to take, in ms. */
+  expectedMs({ textCount, paddedLength }: Omit<TimedBatch, 'ms'>): number {
+    return dot(this.#factors, featuresOf(textCount, paddedLength));
+  }
+
+  learn(batch: TimedBatch): void {
+    if (!(batch.ms > 0)) return;
+    const ms = Math.min(batch.ms, SURPRISE_MAX * this.expectedMs(batch));
+    // Relative errors: a millisecond more is much for a query and nothing for a page.
+    const features = featuresOf(batch.textCount, batch.paddedLength).map((value) => value / ms);
+    for (let row = 0; row < 3; row++) {
+      this.#times[row] = MEMORY * this.#times[row] + features[row];
+      for (let column = 0; column < 3; column++) {
+        const at = row * 3 + column;
+        this.#products[at] = MEMORY * this.#products[at] + features[row] * features[column];
+      }
+    }
+    this.#factors = this.#solve();
+  }
+
+  /** Within bounds, whatever was measured. */
+  get shape(): CostShape {
+    const [launch, token, square] = this.#factors;
+    const tokenMs = token * GUESS.tokenMs;
+    const squareMs = (square * GUESS.tokenMs) / GUESS.lengthTokens;
+    return {
+      launchTokens: within((launch * GUESS.launchMs) / tokenMs, LAUNCH_TOKENS),
+      lengthTokens: within(tokenMs / squareMs, LENGTH_TOKENS),
+    };
+  }
+
+  /**
+   * The factors by which the guess is multiplied, none of them negative: one that would be is held
+   * at its least and the others are found without it.
+   */
+  #solve(): Vector {
+    const scale = this.#scale();
+    const isFree: [boolean, boolean, boolean] = [true, true, true];
+    let found: Vector = [scale, scale, scale];
+    for (let round = 0; round < 3; round++) {
+      found = this.#solveFree(isFree, scale);
+      const negative = found.findIndex((value, at) => isFree[at] && value < FACTOR_MIN * scale);
+      if (negative < 0) break;
+      isFree[negative] = false;
+    }
+    return found.map((value) => Math.max(value, FACTOR_MIN * scale)) as unknown as Vector;
+  }
+
+  /** How many times slower than the guess the endpoint is, all in all. */
+  #scale(): number {
+    const total = this.#times.reduce((sum, value) => sum + value, 0);
+    const products = this.#products.reduce((sum, value) => sum + value, 0);
+    return products > 0 ? total / products : 1;
+  }
+
+  /** Solves the normal equations of the free factors by elimination; the guess keeps them regular. */
+  #solveFree(isFree: readonly boolean[], scale: number): Vector {
+    const rows = [0, 1, 2].map((row) => {
+      if (!isFree[row]) return [0, 1, 2].map((at) => Number(at === row)).concat(FACTOR_MIN * scale);
+      const guess = GUESS_WEIGHT / 9 / scale ** 2;
+      return [0, 1, 2]
+        .map((at) => this.#products[row * 3 + at] + (at === row ? guess : 0))
+        .concat(this.#times[row] + guess * scale);
+    });
+    for (let pivot = 0; pivot < 3; pivot++) {
+      for (let row = 0; row < 3; row++) {
+        if (row === pivot) continue;
+        const factor = rows[row][pivot] / rows[pivot][pivot];
+        rows[row] = rows[row].map((value, at) => value - factor * rows[pivot][at]);
+      }
+    }
+    return [0, 1, 2].map((at) => rows[at][3] / rows[at][at]) as unknown as Vector;
+  }
+}
+
+/** The cost on any of several endpoints; the guess when there is none. */
+export function meanCost(costs: readonly CostShape[]): CostShape {
+  if (costs.length === 0) {
+    return { launchTokens: GUESS.launchMs / GUESS.tokenMs, lengthTokens: GUESS.lengthTokens };
+  }
+  const mean = (of: (cost: CostShape) => number): number =>
+    costs.reduce((sum, cost) => sum + of(cost), 0) / costs.length;
+  return {
+    launchTokens: mean(({ launchTokens }) => launchTokens),
+    lengthTokens: mean(({ lengthTokens }) => lengthTokens),
+  };
+}
+
+/** No part of the cost is less than this share of the guess. */
+const FACTOR_MIN = 0.02;
+
+/** Each part of the guessed time, in ms. */
+function featuresOf(textCount: number, paddedLength: number): Vector {
+  const tokensMs = textCount * paddedLength * GUESS.tokenMs;
+  return [GUESS.launchMs, tokensMs, (tokensMs * paddedLength) / GUESS.lengthTokens];
+}
+
+function dot(a: Vector, b: Vector): number {
+  return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+}
+
+function within(value: number, { min, max }: { min: number; max: number }): number {
+  return Math.min(max, Math.max(min, value));
+}
