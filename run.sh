@@ -18,11 +18,13 @@ Usage: ./run.sh [VERB] [FLAGS]
   test     set up everything the tests need, a real Triton too, then lint, types and tests
   bench    measure a running server, or one that the bench starts
   export   BGE-M3 from the hub to a verified TensorRT engine (its last steps need a GPU and Docker)
+  config   every setting of serve, its value and where it is from; secrets are masked
   triton   a real Triton on this machine's CPU, for development
   client   the TypeScript client as a package for Node, Deno, Bun and browsers: dist/*.tgz
   help     this text; so are --help and -h
+  version  the version; so is --version
 
-Flags of serve; each overrides the environment variable of the same meaning:
+Flags of serve and config; each overrides the variable beside it:
   --backend NAME             BACKEND      triton, embedded, or auto: triton where there is an
                                           NVIDIA GPU and Docker, otherwise embedded
   --model NAME               MODEL        a manifest under models/: bge-m3 on triton,
@@ -30,7 +32,9 @@ Flags of serve; each overrides the environment variable of the same meaning:
   --triton-url URL[,URL...]  TRITON_URL   Triton servers that already run; no Docker is used then
   --port PORT                PORT         8080
   --host ADDRESS             HOST         0.0.0.0
-Every other setting is an environment variable: see README.md. Other verbs hand their arguments on.
+Every other setting is a variable: see README.md. A setting is taken from its flag, else from the
+environment, else from .env in this folder (lines NAME=value). A mistyped variable stops the start.
+Other verbs hand their arguments on.
 
 Nothing is installed outside this folder: Bun and Triton go to .tools/, dependencies to
 node_modules/, models to models/.
@@ -98,6 +102,34 @@ lock() {
 }
 
 unlock() { [[ -z ${locked:-} ]] || exec 9>&-; }
+
+# --- Settings ----------------------------------------------------------------------------------------
+
+# Where variables are from, for `config`: NAME=words. The environment's own are not listed.
+sources=()
+
+# .env is read here as the server would read it by itself, so that both decide by the same values.
+# The environment comes first; of two lines for one name the last holds.
+read_env_file() {
+  local line name value ours=' '
+  local pattern='^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)[[:space:]]*=[[:space:]]*(.*)$'
+  [[ -f .env ]] || return 0
+  while IFS= read -r line || [[ -n $line ]]; do
+    [[ ${line%$'\r'} =~ $pattern ]] || continue
+    name=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]}
+    [[ -z ${!name+set} || $ours == *" $name "* ]] || continue
+    case $value in
+      \"*\"*) value=${value#\"} value=${value%%\"*} ;;
+      \'*\'*) value=${value#\'} value=${value%%\'*} ;;
+      *) value=${value%%#*} value=${value%"${value##*[![:space:]]}"} ;;
+    esac
+    # The server puts other variables in their place, as Bun does.
+    [[ $value != *'$'* ]] || continue
+    ours+="$name "
+    sources+=("$name=.env")
+    export "$name=$value"
+  done <.env
+}
 
 # --- Bun ------------------------------------------------------------------------------------------
 
@@ -275,6 +307,8 @@ choose_backend() {
 
 serve() {
   choose_backend
+  # What stands in for Triton runs here, and needs the model itself.
+  [[ ${FALLBACK:-none} != embedded ]] || scope=all
   ensure_bun
   ensure_dependencies production
   if [[ $backend == triton && -z ${TRITON_URL:-} ]]; then
@@ -284,6 +318,23 @@ serve() {
   unlock
   export BACKEND=$backend MODEL=$model
   exec bun src/main.ts
+}
+
+# The same decisions as serve's, shown and not acted on.
+show_config() {
+  choose_backend
+  ensure_bun
+  ensure_dependencies production
+  unlock
+  [[ -n ${BACKEND:-} && $BACKEND != auto ]] || sources+=("BACKEND=run.sh: $why")
+  [[ -n ${MODEL:-} ]] || sources+=("MODEL=run.sh: that of the backend")
+  export BACKEND=$backend MODEL=$model
+  exec bun src/main.ts config ${sources[@]+"${sources[@]}"}
+}
+
+show_version() {
+  local pattern='"version"[[:space:]]*:[[:space:]]*"([^"]+)"'
+  [[ $(<package.json) =~ $pattern ]] && printf '%s\n' "${BASH_REMATCH[1]}"
 }
 
 need_docker() {
@@ -329,6 +380,7 @@ serve_with_compose() {
     # To Compose nothing has changed: it would start the old containers again.
     up+=(--force-recreate)
   fi
+  [[ $scope == tokenizer ]] || ensure_model "$model" all
   unlock
   MODEL=$model docker compose "${up[@]}" ||
     fail "$EXIT_DOCKER" 'Compose could not bring Triton and the encoder up healthy:' \
@@ -390,7 +442,7 @@ run_export() {
 }
 
 read_serve_flags() {
-  local flag value
+  local flag value name
   while (($# > 0)); do
     flag=$1
     shift
@@ -404,13 +456,15 @@ read_serve_flags() {
       *) fail "$EXIT_USAGE" "unknown verb or flag \"$flag\": ./run.sh --help" ;;
     esac
     case $flag in
-      --backend) export BACKEND=$value ;;
-      --model) export MODEL=$value ;;
-      --triton-url) export TRITON_URL=$value ;;
-      --port) export PORT=$value ;;
-      --host) export HOST=$value ;;
+      --backend) name=BACKEND ;;
+      --model) name=MODEL ;;
+      --triton-url) name=TRITON_URL ;;
+      --port) name=PORT ;;
+      --host) name=HOST ;;
       *) fail "$EXIT_USAGE" "unknown flag \"$flag\": ./run.sh --help" ;;
     esac
+    export "$name=$value"
+    sources+=("$name=$flag")
   done
 }
 
@@ -421,12 +475,26 @@ main() {
     shift
   fi
   for argument in "$@"; do
-    if [[ $verb == serve && ($argument == --help || $argument == -h) ]]; then verb=help; fi
+    case $verb,$argument in
+      # The bench and the export have a help of their own.
+      serve,--help | serve,-h | test,--help | test,-h | config,--help | config,-h) verb=help ;;
+      client,--help | client,-h) verb=help ;;
+      serve,--version) verb=version ;;
+    esac
   done
+  case $verb in
+    # Tests have settings of their own, and what needs none reads none.
+    help | version | test | client) ;;
+    *) read_env_file ;;
+  esac
   case $verb in
     serve)
       read_serve_flags "$@"
       serve
+      ;;
+    config)
+      read_serve_flags "$@"
+      show_config
       ;;
     test) run_tests "$@" ;;
     bench)
@@ -444,6 +512,7 @@ main() {
       ;;
     client) run_script scripts/ci/build-client.ts all "$@" ;;
     help) usage ;;
+    version) show_version ;;
     *) fail "$EXIT_USAGE" "unknown verb \"$verb\": ./run.sh --help" ;;
   esac
 }

@@ -1,5 +1,7 @@
+import packageJson from '../package.json';
 import { createLog } from './base/log.ts';
 import { readConfig } from './config/read.ts';
+import { readSources, settingLines } from './config/show.ts';
 import { orExit } from './serve/exit-status.ts';
 import { processIndexOf } from './serve/processes/process-handle.ts';
 
@@ -9,11 +11,17 @@ process.stderr.on('error', () => undefined);
 await main();
 
 /**
- * Reads the settings; then this process is the server, or looks after the processes that are. Each
- * role is loaded when it is wanted, so that the one that only looks after others stays small.
+ * Reads the settings; then this process shows them, is the server, or looks after the processes
+ * that are. Each role is loaded when it is wanted, so that the one that only looks after others
+ * stays small.
  */
 async function main(): Promise<void> {
+  const [verb, ...words] = process.argv.slice(2);
+  if (verb === '--version') return console.log(packageJson.version);
   const config = orExit(() => readConfig(process.env));
+  if (verb === 'config') {
+    return console.log(settingLines(config, process.env, readSources(words)).join('\n'));
+  }
   const index = processIndexOf(process.argv);
   const log = createLog({
     level: config.logLevel,

@@ -11,6 +11,13 @@ import packageJson from '../../package.json';
 import { SETTINGS } from '../../src/config/settings.ts';
 import { parseExportSettings } from '../../src/provision/export/export-settings.ts';
 
+interface BindMount {
+  readonly type: string;
+  readonly source: string;
+  readonly target: string;
+  readonly read_only?: boolean;
+}
+
 interface ComposeService {
   readonly image?: string;
   readonly user?: string;
@@ -19,7 +26,7 @@ interface ComposeService {
   readonly depends_on?: Readonly<Record<string, { readonly condition: string }>>;
   readonly healthcheck?: { readonly test: readonly string[] };
   readonly deploy?: unknown;
-  readonly volumes?: readonly string[];
+  readonly volumes?: readonly (string | BindMount)[];
 }
 
 interface ComposeFile {
@@ -104,7 +111,24 @@ test('every setting reaches the encoder, by value or passed through', () => {
     .filter((name) => name !== 'MODELS_DIR');
   expect(Object.keys(environment).sort()).toEqual(expected.sort());
   const decided = Object.keys(environment).filter((name) => environment[name] !== null);
-  expect(decided.sort()).toEqual(['BACKEND', 'HOST', 'MODEL', 'PORT', 'TRITON_URL']);
+  const files = ['API_KEYS_FILE', 'TLS_CERT', 'TLS_KEY'];
+  const own = ['BACKEND', 'HOST', 'MODEL', 'PORT', 'TRITON_URL'];
+  expect(decided.sort()).toEqual([...files, ...own].sort());
+});
+
+// Before, the container was told a path that it does not have.
+test('a file that a setting names is mounted where the container is told to look', () => {
+  const { volumes = [], environment = {} } = compose.services.encoder;
+  const named = Object.values(SETTINGS).filter(({ unit }) => unit === 'file');
+  expect(named.length).toBe(3);
+  for (const { environment: name } of named) {
+    const source = `\${${name}:-/dev/null}`;
+    const mount = volumes.find((volume) => typeof volume === 'object' && volume.source === source);
+    expect([name, mount]).toMatchObject([name, { type: 'bind', read_only: true }]);
+    const { target } = mount as { target: string };
+    expect(environment[name]).toBe(`\${${name}:+${target}}`);
+  }
+  expect(volumes).toContain('./models/bge-m3/onnx:/app/models/bge-m3/onnx:ro');
 });
 
 test('the image has the Bun of package.json', () => {

@@ -49,6 +49,52 @@ test('flags override the environment', async () => {
   expect(calls.at(-1)).toContain('[embedded n http://b 2 ::1]');
 });
 
+// Planted and caught: .env before the environment, quotes and comments taken for values.
+test('flags come before the environment, and that before .env', async () => {
+  const { folder, run } = createRunHarness('bun');
+  const lines = [
+    '# what this folder serves',
+    'BACKEND=triton',
+    '  export MODEL = "from file"   # quoted',
+    "TRITON_URL='http://file'",
+    'PORT=1',
+    'PORT=2 # the last one holds',
+    'HOST=$ELSEWHERE',
+    'no setting',
+  ];
+  writeFileSync(join(folder, '.env'), lines.join('\n'));
+  expect((await run([])).calls.at(-1)).toContain('[triton from file http://file 2 ]');
+  const env = { PORT: '3', TRITON_URL: 'http://environment' };
+  const { calls } = await run(['--port', '4', '--model=m'], env);
+  expect(calls.at(-1)).toContain('[triton m http://environment 4 ]');
+});
+
+test('config shows what serve would do, with where each variable is from', async () => {
+  const { folder, run } = createRunHarness('bun');
+  writeFileSync(join(folder, '.env'), 'API_KEYS=secret\nPORT=1\n');
+  const outcome = await run(['config', '--port', '2'], { TRITON_URL: 'http://a' });
+  const sources = 'API_KEYS=.env PORT=.env PORT=--port';
+  const chosen = 'BACKEND=run.sh: TRITON_URL is set MODEL=run.sh: that of the backend';
+  expect(commandsOf(outcome).at(-1)).toBe(`bun src/main.ts config ${sources} ${chosen}`);
+  expect(outcome.calls.at(-1)).toContain('[triton bge-m3 http://a 2 ]');
+  expect(outcome.output + outcome.said.join()).not.toContain('secret');
+});
+
+test('what stands in for Triton is set up with it', async () => {
+  const { run } = createRunHarness('bun');
+  const outcome = await run(['--triton-url', 'http://a'], { FALLBACK: 'embedded' });
+  const setUp = 'bun src/provision/setup.ts --model bge-m3 --scope all --models-dir models';
+  expect(commandsOf(outcome)).toEqual([INSTALL, setUp, 'bun src/main.ts']);
+});
+
+test('the version is that of package.json, and nothing is set up for it', async () => {
+  const { folder, run } = createRunHarness();
+  writeFileSync(join(folder, 'package.json'), '{ "name": "n", "version": "1.2.3" }');
+  for (const args of [['--version'], ['version']]) {
+    expect(await run(args)).toMatchObject({ status: 0, output: '1.2.3\n', calls: [] });
+  }
+});
+
 test('MODELS_DIR says where models are set up', async () => {
   const { folder, run } = createRunHarness('bun');
   const env = { MODELS_DIR: join(folder, 'elsewhere') };
@@ -137,7 +183,8 @@ test.each([[['nope']], [['--nope']], [['--port']], [['--nope=1']], [['serve', 't
 );
 
 test('the help names every verb, flag and exit status, and does nothing', async () => {
-  for (const args of [['--help'], ['-h'], ['help'], ['serve', '--help']]) {
+  const verbs = ['serve', 'test', 'config', 'client'].map((verb) => [verb, '--help']);
+  for (const args of [['--help'], ['-h'], ['help'], ...verbs]) {
     const { status, output, calls } = await createRunHarness().run(args);
     expect(status).toBe(0);
     expect(calls).toEqual([]);
@@ -147,6 +194,10 @@ test('the help names every verb, flag and exit status, and does nothing', async 
       'bench',
       'export',
       'triton',
+      'client',
+      'config',
+      'version',
+      '.env',
       '--backend',
       '--host',
       '15',

@@ -52,6 +52,11 @@ export const ERRORS = {
     retryable: false,
     meaning: 'A field has the wrong type or value.',
   },
+  EMB_FIELD_UNKNOWN: {
+    status: 422,
+    retryable: false,
+    meaning: 'A field that /encode does not have; ALLOW_UNKNOWN_FIELDS ignores it.',
+  },
   EMB_TEXT_EMPTY: {
     status: 422,
     retryable: false,

@@ -170,3 +170,31 @@ describe('problems', () => {
     expect(problemsOf(shared)).toEqual([]);
   });
 });
+
+describe('variables that are no settings', () => {
+  // Planted and caught: every unknown variable refused, a mistyped one let through.
+  test.each([
+    ['API_KEY', 'API_KEYS'],
+    ['TLS_CERTS', 'TLS_CERT'],
+    ['KEYLESS_PATH', 'KEYLESS_PATHS'],
+    ['QUEUE_TEXT_MAX', 'QUEUE_TEXTS_MAX'],
+    ['BAKCEND', 'BACKEND'],
+    ['MODELS', 'MODEL'],
+  ])('%s stops the start and names %s', (name, meant) => {
+    const problems = problemsOf({ [name]: 'secret' });
+    const told = `${name} is no setting: is ${meant} meant? If it belongs to another program, set`;
+    expect(problems).toEqual([`${told} FOREIGN_VARIABLES=${name}.`]);
+    expect(problemsOf({ [name]: '' })).toEqual([]);
+    expect(problemsOf({ [name]: 'x', FOREIGN_VARIABLES: `OTHER,${name}` })).toEqual([]);
+  });
+
+  test("those of a shell, of Kubernetes, of Docker and of this project's tools stop nothing", () => {
+    const others =
+      'CI DEBUG DISPLAY EDITOR HF_ENDPOINT HOME HOSTNAME HTTP_PROXY KUBERNETES_SERVICE_HOST LANG ' +
+      'LC_ALL LOGNAME MAIL MODE NODE_ENV NO_PROXY OLDPWD PATH PWD SHELL SHLVL SSH_TTY TERM TMPDIR ' +
+      'TRITON_GPU TRITON_IMAGE TRITON_PORT TRITON_SERVICE_PORT TZ USER VIRTUAL_ENV XDG_CACHE_HOME ' +
+      'BUN_INSTALL DO_NOT_TRACK ORT_DISABLE_TELEMETRY npm_config_registry _';
+    const set = Object.fromEntries(others.split(' ').map((name) => [name, 'x']));
+    expect(problemsOf(set)).toEqual([]);
+  });
+});

@@ -1,3 +1,4 @@
+import { likelyName } from '../base/likely-name.ts';
 import { backendOf, type Environment, fitToMachine } from './fit.ts';
 import { Problem, type Setting } from './setting-kinds.ts';
 import { type Config, SETTINGS } from './settings.ts';
@@ -24,9 +25,29 @@ export function readConfig(environment: Environment): Config {
     }
     values[name] = value;
   }
+  problems.push(...mistyped(environment));
   if (problems.length === 0) problems.push(...contradictions(values as Config, environment));
   if (problems.length > 0) throw new ConfigError(problems.join('\n'));
   return Object.freeze(fitToMachine(values as Config, environment));
+}
+
+/** Variables of `run.sh`, the export and Compose, and a word that many programs are set by. */
+const KNOWN_BESIDE: readonly string[] = ['TRITON_IMAGE', 'TRITON_GPU', 'HF_ENDPOINT', 'MODE'];
+
+/**
+ * Variables that are no settings and look like one. A letter too few in API_KEYS would leave the
+ * server open, and nobody would see it.
+ */
+function mistyped(environment: Environment): string[] {
+  const settings = Object.values<Setting>(SETTINGS).map((setting) => setting.environment);
+  const foreign = environment[SETTINGS.foreignVariables.environment]?.split(/[,\s]+/) ?? [];
+  const known = new Set([...settings, ...KNOWN_BESIDE, ...foreign]);
+  return Object.keys(environment).flatMap((name) => {
+    const meant = known.has(name) || !environment[name] ? undefined : likelyName(name, settings);
+    if (meant === undefined) return [];
+    const way = `If it belongs to another program, set FOREIGN_VARIABLES=${name}.`;
+    return [`${name} is no setting: is ${meant} meant? ${way}`];
+  });
 }
 
 /** A header as OpenTelemetry writes it in a variable. */

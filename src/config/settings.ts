@@ -16,6 +16,12 @@ const PATHS = {
   value: ['/health', '/ready', '/', '/playground/*', '/swagger*'],
 };
 
+const VARIABLES = {
+  unit: 'names',
+  pattern: /^\w+$/,
+  wanted: 'names of variables',
+};
+
 const ORIGINS = {
   unit: 'origins',
   pattern: /^(\*|https?:\/\/[^/?#\s]+)$/,
@@ -38,7 +44,7 @@ export const SETTINGS = {
   modelsDir: text('MODELS_DIR', 'models', 'folder',
     'Where manifests and model files are.'),
   tritonUrls: urls('TRITON_URL', 'http://localhost:8000',
-    'HTTP endpoints of Triton, comma-separated; all serve the same model.'),
+    'HTTP endpoints of Triton, comma-separated; all serve the same model. The default holds with BACKEND=triton.'),
   tritonModel: text('TRITON_MODEL', '', 'name',
     'Name of the model inside Triton. Empty: the one in the manifest.'),
   tritonTimeoutMs: integer('TRITON_TIMEOUT_MS', 10_000, [10, 600_000], 'ms',
@@ -103,6 +109,8 @@ export const SETTINGS = {
     'Whether over-long texts are cut when a request does not say. Replies report each cut.'),
   allowTokenIds: onOff('ALLOW_TOKEN_IDS', false,
     'Whether texts may come as token ids of this model; they are decoded. off: ids are refused.'),
+  allowUnknownFields: onOff('ALLOW_UNKNOWN_FIELDS', false,
+    'Whether fields that /encode does not have are ignored. Off: they are refused by name.'),
   strictModel: onOff('STRICT_MODEL', false,
     'Whether an OpenAI request that names another model is refused with 404.'),
   apiKeys: secrets('API_KEYS',
@@ -133,6 +141,8 @@ export const SETTINGS = {
     'Sampling rate of traces that start here. A request with a traceparent keeps the decision of its sender.'),
   accessLog: onOff('ACCESS_LOG', false,
     'Whether each reply is logged at level info; otherwise at debug.'),
+  foreignVariables: words('FOREIGN_VARIABLES', VARIABLES,
+    'Variables that look like mistyped settings and belong to another program. Others stop the start.'),
   logLevel: choice('LOG_LEVEL', ['info', 'debug', 'warn', 'error'],
     'Least important event that is logged.'),
 } as const satisfies Record<string, Setting>;

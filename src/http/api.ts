@@ -40,6 +40,8 @@ export interface Route {
 /** A route that takes a body. */
 export interface PostRoute<Table extends FieldTable> {
   readonly fields: Table;
+  /** What is done with other fields. Ignored by default, as clients of other APIs expect. */
+  readonly unknownFields?: 'ignored' | 'refused';
   /** The formats of its reply; a request that accepts no other is refused before any work. */
   readonly formats: ReplyFormats;
   readonly summary: string;
@@ -58,8 +60,17 @@ export function post<Table extends FieldTable>(
   route: PostRoute<Table>,
 ): Route {
   const { clock, limits } = context;
-  const { fields, formats, summary, description, examples, reply, statuses = [] } = route;
-  const readFields = readerOf(fields);
+  const {
+    fields,
+    unknownFields,
+    formats,
+    summary,
+    description,
+    examples,
+    reply,
+    statuses = [],
+  } = route;
+  const readFields = readerOf(fields, unknownFields);
   return {
     method: 'POST',
     paths: [paths].flat(),
@@ -67,7 +78,7 @@ export function post<Table extends FieldTable>(
     document: {
       summary,
       ...(description === undefined ? {} : { description }),
-      requestBody: bodyDocument(schemaOf(fields), examples),
+      requestBody: bodyDocument(schemaOf(fields, unknownFields), examples),
       responses: reply === undefined ? {} : { 200: replyDocument(reply, formats) },
     },
     async answer(request, requestId) {

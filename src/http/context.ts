@@ -30,6 +30,7 @@ export interface ApiContext {
     readonly truncate: boolean;
     readonly serverTiming: boolean;
     readonly allowTokenIds: boolean;
+    readonly allowUnknownFields: boolean;
     readonly strictModel: boolean;
   };
   readonly access: Access;

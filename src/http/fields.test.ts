@@ -44,6 +44,47 @@ describe('a body', () => {
     });
   });
 
+  // Planted and caught: inherited names taken for fields, the name of a field shown whole.
+  test.each<[object, string, string, string]>([
+    [{ qeury: 'q' }, 'qeury', 'query', 'There is no field "qeury": is "query" meant?'],
+    [
+      { normalize: true },
+      'normalize',
+      'query, size, kind, heads, inner, options',
+      'There is no field "normalize": known are query, size, kind, heads, inner, options.',
+    ],
+    [
+      { toString: 1 },
+      'toString',
+      'query, size, kind, heads, inner, options',
+      'There is no field "toString": known are query, size, kind, heads, inner, options.',
+    ],
+    [
+      { ['x'.repeat(1000)]: 1 },
+      `${'x'.repeat(32)}…`,
+      'query, size, kind, heads, inner, options',
+      `There is no field "${'x'.repeat(32)}…": known are query, size, kind, heads, inner, options.`,
+    ],
+  ])('a field that is not in a strict table is refused: %j', (body, field, limit, message) => {
+    const strict = readerOf(TABLE, 'refused');
+    expect(strict(RIGHT)).toEqual(read(RIGHT));
+    let thrown: unknown;
+    try {
+      strict({ ...RIGHT, ...body });
+    } catch (error) {
+      thrown = error;
+    }
+    expect(thrown).toMatchObject({ code: 'EMB_FIELD_UNKNOWN', message, details: { field, limit } });
+    expect(schemaOf(TABLE, 'refused')).toMatchObject({ additionalProperties: false });
+  });
+
+  test('a wrong word is told; a text in its place is not shown whole', () => {
+    const told = 'kind must be one of "a", "b", not "c".';
+    expect(() => read({ ...RIGHT, kind: 'c' })).toThrow(told);
+    expect(() => read({ ...RIGHT, kind: 'c'.repeat(1000) })).toThrow(`not "${'c'.repeat(32)}…".`);
+    expect(() => read({ ...RIGHT, heads: ['z'] })).toThrow('heads[0] must be one of "x", "y"');
+  });
+
   test.each<[object | null, string, string]>([
     [null, 'EMB_FIELD_INVALID', 'body'],
     [[], 'EMB_FIELD_INVALID', 'body'],

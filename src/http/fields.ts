@@ -1,4 +1,5 @@
 import { ServerError } from '../base/errors.ts';
+import { likelyName } from '../base/likely-name.ts';
 import type { Schema } from './document.ts';
 
 /**
@@ -27,26 +28,47 @@ export type ValuesOf<Table extends FieldTable> = {
 };
 
 /**
- * Makes the reader of a body. Fields that are not in the table are ignored.
+ * Makes the reader of a body.
  *
- * @throws ServerError for the first field that is wrong; EMB_FIELD_INVALID when the body is no
- * object.
+ * @param unknown what is done with fields that are not in the table.
+ * @throws ServerError for the first field that is wrong; EMB_FIELD_UNKNOWN; EMB_FIELD_INVALID when
+ * the body is no object.
  */
 export function readerOf<Table extends FieldTable>(
   table: Table,
+  unknown: 'ignored' | 'refused' = 'ignored',
 ): (body: unknown) => ValuesOf<Table> {
   const entries = Object.entries(table);
-  return (body) => valuesOf<Table>(entries, mapOf(body, 'body'), '');
+  return (body) => {
+    const fields = mapOf(body, 'body');
+    if (unknown === 'refused') refuseUnknown(fields, table);
+    return valuesOf<Table>(entries, fields, '');
+  };
+}
+
+/** A mistyped field would have its default, and the caller other vectors than were asked for. */
+function refuseUnknown(fields: Readonly<Record<string, unknown>>, table: FieldTable): void {
+  for (const name in fields) {
+    if (Object.hasOwn(table, name)) continue;
+    const known = Object.keys(table);
+    const shown = shortened(name);
+    const meant = likelyName(name, known);
+    const advice = meant === undefined ? `known are ${known.join(', ')}.` : `is "${meant}" meant?`;
+    const message = `There is no field "${shown}": ${advice}`;
+    const limit = meant ?? known.join(', ');
+    throw new ServerError('EMB_FIELD_UNKNOWN', message, { field: shown, limit });
+  }
 }
 
 /** The schema of a body. */
-export function schemaOf(table: FieldTable): Schema {
+export function schemaOf(table: FieldTable, unknown: 'ignored' | 'refused' = 'ignored'): Schema {
   const entries = Object.entries(table);
   const required = entries.filter(([, field]) => field.isRequired).map(([name]) => name);
   return {
     type: 'object',
     ...(required.length === 0 ? {} : { required }),
     properties: Object.fromEntries(entries.map(([name, { schema }]) => [name, schema])),
+    ...(unknown === 'refused' ? { additionalProperties: false } : {}),
   };
 }
 
@@ -148,7 +170,7 @@ export function oneOf<const Word extends string>(words: readonly Word[]): Field<
     read(value, at) {
       const word = words.find((known) => known === value);
       if (word !== undefined) return word;
-      throw invalid(at, wanted, value);
+      throw invalidWord(at, wanted, value);
     },
   };
 }
@@ -169,7 +191,9 @@ export function someOf<const Word extends string>(
     read(value, at) {
       if (!Array.isArray(value) || value.length === 0) throw invalid(at, wanted, value);
       const unknown = value.findIndex((item) => !words.includes(item));
-      if (unknown >= 0) throw invalid(`${at}[${unknown}]`, wanted, value[unknown]);
+      if (unknown >= 0) {
+        throw invalidWord(`${at}[${unknown}]`, `one of ${quoted(words)}`, value[unknown]);
+      }
       return value as Word[];
     },
   };
@@ -186,6 +210,26 @@ export function mapOf(value: unknown, at: string): Readonly<Record<string, unkno
 /** That a field is not there. */
 export function missing(field: string): ServerError {
   return new ServerError('EMB_FIELD_MISSING', `The field "${field}" is missing.`, { field });
+}
+
+/** What is shown of a word or a name that a caller made up. */
+const WORD_CHARACTERS_MAX = 32;
+
+function shortened(word: string): string {
+  if (word.length <= WORD_CHARACTERS_MAX) return word;
+  return `${word.slice(0, WORD_CHARACTERS_MAX).toWellFormed()}…`;
+}
+
+/** The same as `invalid` for a field that holds a word and no text: the message shows it. */
+function invalidWord(field: string, wanted: string, value: unknown): ServerError {
+  if (typeof value !== 'string') return invalid(field, wanted, value);
+  const said = shortened(value);
+  const details = { field, limit: wanted, value: said };
+  return new ServerError(
+    'EMB_FIELD_INVALID',
+    `${field} must be ${wanted}, not "${said}".`,
+    details,
+  );
 }
 
 /**

@@ -53,6 +53,33 @@ export async function listen(
   return `http${tlsCert === '' ? '' : 's'}://${host}:${app.server?.port ?? port}`;
 }
 
+/** Why an address cannot be listened on, in one line that names the setting to change. */
+export function listenFailure(
+  error: NodeJS.ErrnoException,
+  { unixSocket, host, port }: Pick<Config, 'unixSocket' | 'host' | 'port'>,
+): string {
+  if (unixSocket !== '') {
+    const why = error.code === 'EADDRINUSE' ? 'it is in use' : error.message;
+    return `Cannot listen on ${unixSocket}: ${why}. Choose another UNIX_SOCKET.`;
+  }
+  const [why, setting] = LISTEN_FAILURES[error.code ?? ''] ?? [error.message, 'PORT'];
+  return `Cannot listen on ${host}:${port}: ${why}. Choose another ${setting}.`;
+}
+
+const NO_ADDRESS = ['it is no address of this machine', 'HOST'] as const;
+
+/** Bun's codes, some of which say little, and the setting that is to be changed. */
+const LISTEN_FAILURES: Readonly<Record<string, readonly [why: string, setting: 'HOST' | 'PORT']>> =
+  {
+    EADDRINUSE: ['it is in use', 'PORT'],
+    EACCES: ['this user may not', 'PORT'],
+    // What Bun says of a name that has no address.
+    EINVAL: NO_ADDRESS,
+    ENOENT: NO_ADDRESS,
+    EADDRNOTAVAIL: NO_ADDRESS,
+    ENOTFOUND: NO_ADDRESS,
+  };
+
 function readTls(certificate: string, key: string): { cert: string; key: string } {
   return { cert: readPem('TLS_CERT', certificate), key: readPem('TLS_KEY', key) };
 }

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import packageJson from '../../package.json';
@@ -12,6 +13,7 @@ import { createTritonCall } from '../backend/triton/triton-call.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { createMicroBatcher } from '../batcher/micro-batcher.ts';
+import { ConfigError } from '../config/read.ts';
 import type { Config } from '../config/settings.ts';
 import type { Parts } from '../encode/contract.ts';
 import { tracedBackend, tracedCall } from '../encode/encode-tracing.ts';
@@ -190,6 +192,7 @@ function createBackend(options: BackendParts): { backend: Backend; started: Prom
   return { backend, started: backend.started.then(failure) };
 }
 
+/** @throws ConfigError when the model's file is not here: no worker could ever start. */
 function embedded({ config, manifest, clock, log }: BackendParts): LocalBackend {
   const { dimension, outputs } = manifest;
   const paths = chooseModelFile({
@@ -198,6 +201,13 @@ function embedded({ config, manifest, clock, log }: BackendParts): LocalBackend 
     named: config.embeddedModelFile,
     runtimeVersion: packageJson.dependencies['onnxruntime-node'],
   });
+  if (!existsSync(paths.modelPath)) {
+    const setting = config.backend === 'embedded' ? 'BACKEND' : 'FALLBACK';
+    const way = `./run.sh sets it up, or bun src/provision/setup.ts --model ${manifest.id}`;
+    throw new ConfigError(
+      `${setting}=embedded: ${paths.modelPath} is missing. ${way} --scope all.`,
+    );
+  }
   const { threadCount, wideThreadCount, ...layout } = layoutSessions({
     modelBytes: modelBytesOf(paths.modelPath),
     slotCount: config.embeddedSlots,

@@ -7,7 +7,7 @@ import { loadManifest } from '../model/manifest.ts';
 import { createApp } from './app.ts';
 import { drainOnSignal } from './drain.ts';
 import { EXIT, exit, exitOnKnown, orExit, say } from './exit-status.ts';
-import { listen } from './listen.ts';
+import { listen, listenFailure } from './listen.ts';
 import { createParts, type LiveParts } from './parts.ts';
 import {
   createSupervisorChannel,
@@ -36,9 +36,7 @@ export async function serve(options: {
   const app = orExit(() => createApp({ parts, config, version, log, siblings: channel }));
   const address = await listen(app, config).catch((error) => {
     if (error instanceof ConfigError) exitOnKnown(error);
-    const where = config.unixSocket || `${config.host}:${config.port}`;
-    const setting = config.unixSocket === '' ? 'PORT' : 'UNIX_SOCKET';
-    exit(EXIT.port, `Cannot listen on ${where}: ${error.message}. Choose another ${setting}.`);
+    exit(EXIT.port, listenFailure(error, config));
   });
   const draining = drainOnSignal({
     server: app.server,

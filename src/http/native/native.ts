@@ -45,6 +45,7 @@ function encodeRoute(context: ApiContext): Route {
   };
   return post(context, '/encode', {
     fields,
+    unknownFields: limits.allowUnknownFields ? 'ignored' : 'refused',
     formats: 'vectors',
     summary: 'Encode one text or several',
     description:

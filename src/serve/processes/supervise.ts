@@ -3,6 +3,7 @@ import type { Log } from '../../base/log.ts';
 import type { Environment } from '../../config/fit.ts';
 import type { Config } from '../../config/settings.ts';
 import { EXIT, exit, say } from '../exit-status.ts';
+import { listenFailure } from '../listen.ts';
 import { createStartProcess } from './process-handle.ts';
 import { createSupervisor } from './supervisor.ts';
 
@@ -23,12 +24,9 @@ export async function supervise(options: {
   log: Log;
 }): Promise<number> {
   const { config, log } = options;
-  const { host, serverProcesses: count } = config;
+  const { serverProcesses: count } = config;
   const port = await findPort(config).catch((error: Error) =>
-    exit(
-      EXIT.port,
-      `Cannot listen on ${host}:${config.port}: ${error.message}. Choose another PORT.`,
-    ),
+    exit(EXIT.port, listenFailure(error, config)),
   );
   const release = stayAlive();
   const supervisor = createSupervisor({

@@ -184,6 +184,34 @@ describe('a start that cannot work', () => {
     }
   });
 
+  test('a host that is none: exit status 3, and the setting to change', async () => {
+    const { status, stderr } = await runCommandSync({ HOST: 'no-such-host.invalid' });
+    expect(status).toBe(3);
+    expect(stderr).toMatch(/no address of this machine\. Choose another HOST\.\n$/);
+  });
+
+  test('a mistyped setting: exit status 2, and the one that is meant', async () => {
+    const { status, stderr } = await runCommandSync({ API_KEY: 'secret' });
+    expect(status).toBe(2);
+    expect(stderr).toContain('API_KEYS');
+    expect(stderr).not.toContain('secret');
+  });
+
+  // Before, its workers died one after the other, and the server said that it was ready.
+  test('a fallback without its file: exit status 4 in one line, and what to do', async () => {
+    const { status, stderr } = await runCommandSync({
+      TRITON_URL: 'http://127.0.0.1:9',
+      FALLBACK: 'embedded',
+      EMBEDDED_MODEL_FILE: 'onnx/no-such-file.onnx',
+    });
+    expect(status).toBe(4);
+    const lines = stderr.trim().split('\n');
+    expect(lines.at(-1)).toMatch(
+      /^FALLBACK=embedded: .*no-such-file\.onnx is missing\. \.\/run\.sh/,
+    );
+    expect(lines.filter((line) => line.includes('missing')).length).toBe(1);
+  });
+
   test('no model file: exit status 4, and what to do', async () => {
     const models = mkdtempSync(join(tmpdir(), 'no-model-'));
     try {

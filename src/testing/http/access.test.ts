@@ -29,12 +29,15 @@ beforeAll(async () => {
   [open, keyed, secure] = await Promise.all([
     startHeadsServer({ KEYLESS_PATHS: '/metrics' }),
     startHeadsServer({
+      // One body for all APIs.
+      ALLOW_UNKNOWN_FIELDS: 'on',
       API_KEYS: `${KEYS[0]}, ${KEYS[1]}`,
       API_KEYS_FILE: join(dir, 'keys'),
       CORS_ORIGINS: `${ORIGIN},http://localhost:5173`,
     }),
     startHeadsServer(
       {
+        ALLOW_UNKNOWN_FIELDS: 'on',
         API_KEYS: KEYS[0],
         KEYLESS_PATHS: '/health,/ready,/playground/*,/v1/*',
         TLS_CERT: certificate,
@@ -129,6 +132,27 @@ describe('keys', () => {
     const path = what === 'no file' ? content : join(dir, 'wrong');
     if (what !== 'no file') writeFileSync(path, `${content}\n`);
     expect(startHeadsServer({ API_KEYS_FILE: path })).rejects.toThrow(says);
+  });
+});
+
+describe('fields that /encode does not have', () => {
+  const encode = (url: string, headers: Record<string, string> = {}) =>
+    fetch(`${url}/encode`, {
+      method: 'POST',
+      headers,
+      body: '{"query": "тест", "batchSize": 1}',
+    });
+
+  test('are refused with the name that is meant, unless they are allowed', async () => {
+    const refused = await encode(open.url);
+    expect(refused.status).toBe(422);
+    expect(((await refused.json()) as { error: object }).error).toMatchObject({
+      code: 'EMB_FIELD_UNKNOWN',
+      message: 'There is no field "batchSize": is "batch_size" meant?',
+      field: 'batchSize',
+      limit: 'batch_size',
+    });
+    expect((await encode(keyed.url, { 'x-api-key': KEYS[0] })).status).toBe(200);
   });
 });
 
