@@ -115,6 +115,13 @@ interface WordsKind {
   readonly value?: readonly string[];
 }
 
+/** Rights of a file as three octal digits; empty for those that the umask gives. */
+export function fileMode(environment: string, meaning: string): Setting<string> {
+  const parse = (raw: string): string | Problem =>
+    /^0?[0-7]{3}$/.test(raw) ? raw : new Problem('must be three octal digits, like 660');
+  return { environment, default: '', unit: 'octal', meaning, parse };
+}
+
 /** Words that are shown to nobody. */
 export function secrets(environment: string, meaning: string): Setting<readonly string[]> {
   const kind = { unit: 'keys', pattern: SECRET, wanted: SECRET_WANTED };

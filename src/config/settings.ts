@@ -1,5 +1,6 @@
 import {
   choice,
+  fileMode,
   integer,
   onOff,
   type Setting,
@@ -127,6 +128,8 @@ export const SETTINGS = {
     'Private key of the certificate, in PEM.'),
   unixSocket: text('UNIX_SOCKET', '', 'path',
     'Unix socket to listen on, in place of HOST and PORT.'),
+  unixSocketMode: fileMode('UNIX_SOCKET_MODE',
+    'Rights of the socket\'s file, like 660: who may connect. Empty: as the umask gives them.'),
   drainTimeoutMs: integer('DRAIN_TIMEOUT_MS', 20_000, [0, 600_000], 'ms',
     'How long SIGTERM waits for admitted requests and their replies.'),
   serverTiming: onOff('SERVER_TIMING', false,

@@ -1,4 +1,4 @@
-import { readFileSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Elysia } from 'elysia';
 import { ConfigError } from '../config/read.ts';
@@ -20,9 +20,12 @@ const IDLE_TIMEOUT_S = 255;
  */
 export async function listen(
   app: Elysia,
-  config: Pick<Config, 'host' | 'port' | 'unixSocket' | 'tlsCert' | 'tlsKey' | 'serverProcesses'>,
+  config: Pick<
+    Config,
+    'host' | 'port' | 'unixSocket' | 'unixSocketMode' | 'tlsCert' | 'tlsKey' | 'serverProcesses'
+  >,
 ): Promise<string> {
-  const { host, port, unixSocket, tlsCert, tlsKey } = config;
+  const { host, port, unixSocket, unixSocketMode, tlsCert, tlsKey } = config;
   const isUnix = unixSocket !== '';
   const tls = tlsCert === '' ? {} : { tls: readTls(tlsCert, tlsKey) };
   if (isUnix) await removeAbandonedSocket(unixSocket);
@@ -49,7 +52,10 @@ export async function listen(
     }
     throw error;
   }
-  if (isUnix) return `unix:${unixSocket}`;
+  if (isUnix) {
+    if (unixSocketMode !== '') chmodSync(unixSocket, Number.parseInt(unixSocketMode, 8));
+    return `unix:${unixSocket}`;
+  }
   return `http${tlsCert === '' ? '' : 's'}://${host}:${app.server?.port ?? port}`;
 }
 

@@ -93,6 +93,20 @@ describe('a Unix socket', () => {
     expect(existsSync(path)).toBe(false);
   });
 
+  test('its rights are those of the setting', async () => {
+    for (const [mode, rights] of [
+      ['660', 0o660],
+      ['0600', 0o600],
+    ] as const) {
+      const path = join(dir, `rights-${mode}.sock`);
+      const served = app();
+      await listen(served, settings({ UNIX_SOCKET: path, UNIX_SOCKET_MODE: mode }));
+      expect(statSync(path).mode & 0o777).toBe(rights);
+      await served.server?.stop(true);
+    }
+    expect(() => readConfig({ UNIX_SOCKET_MODE: '999' })).toThrow('three octal digits');
+  });
+
   test('one that a killed server left is taken over; another file is not', async () => {
     const path = join(dir, 'left.sock');
     // Ends without closing what it listens on.
