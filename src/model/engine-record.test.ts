@@ -24,6 +24,7 @@ const record: EngineRecord = {
     imageId: 'sha256:a',
     profiles: '64x64,16x512',
     profilesWanted: '64x64,32x512',
+    attention: { precision: 'half', fusion: 'fused', fusedCount: 96, softmaxCount: 0 },
     bytes: 1_000,
     sha256: '',
     buildSeconds: 600,

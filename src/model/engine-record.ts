@@ -37,6 +37,13 @@ export interface EngineRecord {
     readonly profiles: string;
     /** Those that were asked for: more, or larger, where they did not fit the GPU. */
     readonly profilesWanted: string;
+    /** How attention is run, by the precision of the graph and the names of the kernels. */
+    readonly attention: {
+      readonly precision: 'half' | 'float' | 'float-softmax';
+      readonly fusion: 'fused' | 'partly' | 'none' | 'unknown';
+      readonly fusedCount: number;
+      readonly softmaxCount: number;
+    };
     readonly bytes: number;
     readonly sha256: string;
     readonly buildSeconds: number;

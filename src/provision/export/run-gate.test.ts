@@ -10,7 +10,7 @@ import { readModel } from '../onnx/read-model.ts';
 import { writeModel } from '../onnx/write-model.ts';
 import { renameTensors, withGraph } from './graph/graph-edit.ts';
 import { prepareGraphs } from './graph/prepare-graph.ts';
-import { gateTextIds, runGate } from './run-gate.ts';
+import { gateTextIds, referenceTokensMax, runGate } from './run-gate.ts';
 import { readLinearLayer } from './torch-file.ts';
 
 const NAMES = { dense: 'dense_vecs', sparse: 'sparse_vecs', multiVector: 'colbert_vecs' };
@@ -76,7 +76,7 @@ function layerMatrix(): string {
 
 describe('the gate lets through', () => {
   test('the same graph in float16, with figures', async () => {
-    const verdict = await judge(await load(graphs.half));
+    const verdict = await judge(await load(graphs.half('half')));
     expect(verdict.reasons).toEqual([]);
     expect(verdict.passed).toBe(true);
     for (const output of OUTPUTS) {
@@ -155,6 +155,13 @@ describe('the gate refuses', () => {
 test('the texts of the gate are texts, of many lengths', () => {
   const texts = gateTextIds(8_192);
   expect(texts.every((ids) => ids[0] === 0 && ids.at(-1) === 2 && ids.length >= 3)).toBe(true);
-  expect(Math.max(...texts.map((ids) => ids.length))).toBe(1_024);
+  expect(Math.max(...texts.map((ids) => ids.length))).toBe(8_000);
   expect(gateTextIds(512).every((ids) => ids.length <= 512)).toBe(true);
+});
+
+test('texts that the float32 model cannot run here are left out', () => {
+  const limits = { tokensMax: 8_192, dimension: 1_024 };
+  expect(referenceTokensMax({ ...limits, freeBytes: 64e9 })).toBe(8_192);
+  expect(referenceTokensMax({ ...limits, freeBytes: 8e9 })).toBeWithin(4_096, 8_000);
+  expect(referenceTokensMax({ ...limits, freeBytes: 0 })).toBe(0);
 });

@@ -21,9 +21,15 @@ import {
 import gateTexts from './gate-texts.json';
 
 /**
- * Lengths of the texts that are made of the others: engines choose other kernels for long inputs.
+ * Lengths of the texts that are made of the others: engines choose other kernels for long inputs,
+ * and attention in float16 errs first where it sums thousands of keys.
  */
-const LONG_TOKEN_COUNTS = [300, 1_024];
+const LONG_TOKEN_COUNTS = [300, 1_024, 4_096, 8_000];
+/**
+ * Scores of attention that the float32 model holds on the CPU at once: before, in and after
+ * softmax.
+ */
+const REFERENCE_SCORES = 3;
 /** How many texts run together, padded: an engine must not let a text's neighbours change it. */
 const BATCH_TEXT_COUNT = 8;
 const [FIRST_ID, LAST_ID] = [0, 2];
@@ -43,6 +49,21 @@ export function gateTextIds(tokensMax: number): number[][] {
     LAST_ID,
   ]);
   return [...texts, ...long].filter((ids) => ids.length <= tokensMax);
+}
+
+/**
+ * The longest text that the float32 model can run on this machine: its attention is not fused.
+ *
+ * @param options.freeBytes of the machine's memory.
+ */
+export function referenceTokensMax(options: {
+  readonly tokensMax: number;
+  readonly dimension: number;
+  readonly freeBytes: number;
+}): number {
+  const headCount = Math.max(1, options.dimension / 64);
+  const square = options.freeBytes / (REFERENCE_SCORES * 4 * headCount);
+  return Math.min(options.tokensMax, Math.floor(Math.sqrt(Math.max(0, square))));
 }
 
 /**

@@ -7,6 +7,7 @@ import { writeModel } from '../onnx/write-model.ts';
 import { demand } from '../provision-error.ts';
 import type { SourceFile } from './fetch-source.ts';
 import type { HeadLayers, HeadNames } from './graph/append-heads.ts';
+import type { AttentionPrecision } from './graph/attention.ts';
 import { prepareGraphs } from './graph/prepare-graph.ts';
 import { readLinearLayer } from './torch-file.ts';
 
@@ -14,6 +15,8 @@ import { readLinearLayer } from './torch-file.ts';
 export interface WrittenGraphs {
   readonly exact: WrittenGraph;
   readonly half: WrittenGraph;
+  /** Writes `half` anew, with another precision within attention. */
+  writeHalf(attention: AttentionPrecision): Promise<WrittenGraph>;
   /** Names of the inputs, all `[batch, sequence]`. */
   readonly inputs: readonly string[];
   /** Names of the outputs, those of the manifest's heads. */
@@ -23,9 +26,14 @@ export interface WrittenGraphs {
 /** A graph on the disk: its file, its path below the model's folder, and its weights. */
 export interface WrittenGraph {
   readonly path: string;
+  /** Of the graph in float16. */
+  readonly attention?: AttentionPrecision;
   readonly model: string;
   readonly data: string;
 }
+
+/** What the image of Compose fuses: see `attentionsFor`. */
+const FIRST_ATTENTION = 'half';
 
 /** What the public repositories call the files of the heads. */
 const SPARSE_FILE = 'sparse_linear.pt';
@@ -52,7 +60,7 @@ export async function writeGraphs(options: {
     await readHeads(manifest, files),
     names,
   );
-  await checkDisk(folder, [exact, half]);
+  await checkDisk(folder, [exact, half(FIRST_ATTENTION)]);
   const inputs = exact.graph.inputs.map((input) => input.name);
   const outputs = exact.graph.outputs.map((output) => output.name);
   const [dense] = exact.graph.outputs;
@@ -65,9 +73,13 @@ export async function writeGraphs(options: {
     const path = join(folder, name, 'model.onnx');
     return { path, ...writeModel(model, path) };
   };
-  const written = { exact: await write(exact, 'onnx'), half: await write(half, 'half') };
+  const writeHalf = async (attention: AttentionPrecision): Promise<WrittenGraph> => ({
+    ...(await write(half(attention), 'half')),
+    attention,
+  });
+  const written = { exact: await write(exact, 'onnx'), half: await writeHalf(FIRST_ATTENTION) };
   await copyTokenizer(files, folder);
-  return { ...written, inputs, outputs };
+  return { ...written, writeHalf, inputs, outputs };
 }
 
 function headNames(manifest: ModelManifest): HeadNames {

@@ -46,6 +46,7 @@ describe('with a GPU', () => {
         image: 'triton:1',
         profiles: '64x64,32x512',
         profilesWanted: '64x64,32x512',
+        attention: { precision: 'half', fusion: 'fused', fusedCount: 1 },
       },
       gate: { passed: true },
     });
@@ -77,6 +78,24 @@ describe('with a GPU', () => {
     expect(other.errors).toContain('it was built in triton:1, not in');
   });
 
+  test('attention that is not fused is warned of with its cost, and recorded', async () => {
+    const environment = { FAKE_LAYERS: '__myl_MaxrSubExpSumDivMul_myl0_9,__myl_Gemm' };
+    const { exitCode, errors } = await fixture.start({ environment }).ended;
+    expect(errors).toContain(
+      'warning: attention in half is not fused (0 fused kernels, 1 of softmax',
+    );
+    expect(exitCode).toBe(0);
+    expect((await readEngineRecord(plan()))?.engine.attention.fusion).toBe('none');
+  });
+
+  test('TensorRT 11.3 gets attention in float32, which it fuses', async () => {
+    const environment = { FAKE_TENSORRT: '110300' };
+    const { exitCode, errors } = await fixture.start({ environment }).ended;
+    expect(errors).toContain('writing the graph with attention in float\n');
+    expect(exitCode).toBe(0);
+    expect((await readEngineRecord(plan()))?.engine.attention.precision).toBe('float');
+  });
+
   test('TensorRT 11 gets its own command line', async () => {
     const environment = { FAKE_TENSORRT: '110100' };
     expect((await fixture.start({ environment }).ended).exitCode).toBe(0);
@@ -95,6 +114,8 @@ describe('with a GPU', () => {
     writeModel(withGraph(exact, { constants: perturbed(exact.graph.constants) }), graph);
     const { exitCode, errors } = await fixture.start({ environment: { FAKE_GRAPH: graph } }).ended;
     expect(exitCode).toBe(1);
+    expect(errors).toContain('attention in half: The engine is refused.');
+    expect(errors).toContain('writing the graph with attention in float-softmax');
     expect(errors).toMatch(
       /The engine is refused. dense_vecs: cosine 0.9\d+, at least 0.9998 wanted/,
     );

@@ -4,6 +4,7 @@ import type { Clock } from '../../../base/clock.ts';
 import { type ProfileShape, profileRanges } from '../../../model/engine-profiles.ts';
 import { demand } from '../../provision-error.ts';
 import { runCommand } from '../../run-command.ts';
+import type { AttentionPrecision } from '../graph/attention.ts';
 import { sayWhile } from '../progress.ts';
 import {
   dockerTrtexec,
@@ -12,13 +13,49 @@ import {
   findImageId,
   trtexecFailure,
 } from './docker.ts';
+import { type AttentionKernels, readAttentionOf } from './layer-info.ts';
 
 /** An engine that was built and not yet judged. */
 export interface BuiltEngine {
   readonly tensorrt: string;
   readonly imageId: string;
   readonly gpu: string;
+  readonly attention: AttentionKernels;
   readonly buildSeconds: number;
+}
+
+/** What `trtexec` says of the layers that it built. */
+const LAYER_INFO = 'layers.json';
+
+/** The `trtexec` of an image. */
+export interface TrtexecImage {
+  readonly trtexec: Trtexec;
+  readonly imageId: string;
+}
+
+/** Where `trtexec` runs. */
+interface TrtexecPlace {
+  readonly image: string;
+  readonly device: string;
+  /** Logs, and what later builds on the same GPU need not measure again. */
+  readonly cacheFolder: string;
+}
+
+/**
+ * Asks an image for its `trtexec`; pulls it when it is not there.
+ *
+ * @throws ProvisionError
+ */
+export async function askTrtexec(
+  place: TrtexecPlace & { readonly say: (line: string) => void },
+): Promise<TrtexecImage> {
+  const { image, say } = place;
+  await mkdir(place.cacheFolder, { recursive: true });
+  await ensureImage({ image, say });
+  const help = await runTrtexec(place, { line: ['--help'], log: 'trtexec-help.log', volumes: {} });
+  const imageId = await findImageId(image);
+  demand(imageId !== undefined, `Docker does not know the image ${image} that it just ran.`);
+  return { trtexec: parseTrtexecHelp(help), imageId };
 }
 
 /**
@@ -26,55 +63,30 @@ export interface BuiltEngine {
  *
  * @param options.halfGraph the strongly typed graph; its folder is mounted read-only.
  * @param options.plan where the plan goes; its folder is made.
- * @param options.cacheFolder keeps what later builds on the same GPU need not measure again.
- * @throws ProvisionError with the first error line of `trtexec` or Docker; the whole output is in a
- * log beside the cache.
+ * @throws EngineTooLargeError, ProvisionError with the first error line of `trtexec` or Docker; the
+ * whole output is in a log beside the cache.
  */
-export async function buildEngine(options: {
-  readonly image: string;
-  readonly device: string;
-  readonly gpu: string;
-  readonly halfGraph: string;
-  readonly plan: string;
-  readonly cacheFolder: string;
-  readonly profiles: readonly ProfileShape[];
-  readonly inputs: readonly string[];
-  readonly say: (line: string) => void;
-  readonly clock: Clock;
-}): Promise<BuiltEngine> {
-  const { image, device, clock, say } = options;
+export async function buildEngine(
+  options: TrtexecPlace &
+    TrtexecImage & {
+      readonly gpu: string;
+      readonly halfGraph: string;
+      readonly attention: AttentionPrecision;
+      readonly plan: string;
+      readonly profiles: readonly ProfileShape[];
+      readonly inputs: readonly string[];
+      readonly say: (line: string) => void;
+      readonly clock: Clock;
+    },
+): Promise<BuiltEngine> {
+  const { trtexec, imageId, gpu, clock, say } = options;
   const planFolder = resolve(dirname(options.plan));
   const cacheFolder = resolve(options.cacheFolder);
-  await Promise.all([planFolder, cacheFolder].map((path) => mkdir(path, { recursive: true })));
-  const inImage = async (trtexecArguments: readonly string[], log: string) => {
-    const line = dockerTrtexec({
-      image,
-      device,
-      user: `${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}`,
-      volumes: {
-        [resolve(dirname(options.halfGraph))]: '/onnx:ro',
-        [planFolder]: '/plan',
-        [cacheFolder]: '/cache',
-      },
-      trtexecArguments,
-    });
-    const result = await runCommand(['docker', ...line]);
-    const path = join(cacheFolder, log);
-    await writeFile(path, `docker ${line.join(' ')}\n\n${result.output}`);
-    if (result.exitCode === 0) return result.output;
-    const reason = trtexecFailure(result.output);
-    throw engineFailure(
-      `trtexec in ${image} failed: ${reason} (all of it: ${path}).`,
-      result.output,
-    );
-  };
-  await ensureImage({ image, say });
-  const trtexec = parseTrtexecHelp(await inImage(['--help'], 'trtexec-help.log'));
-  const imageId = await findImageId(image);
-  demand(imageId !== undefined, `Docker does not know the image ${image} that it just ran.`);
-  say(`TensorRT ${trtexec.version} on ${options.gpu}: building, which takes minutes`);
+  const layerInfo = join(cacheFolder, LAYER_INFO);
+  await mkdir(planFolder, { recursive: true });
+  await Promise.all([options.plan, layerInfo].map((path) => rm(path, { force: true })));
+  say(`TensorRT ${trtexec.version} on ${gpu}: building, which takes minutes`);
   const startedAt = clock.now();
-  await rm(options.plan, { force: true });
   const line = planTrtexecArguments({
     trtexec,
     onnx: '/onnx/model.onnx',
@@ -82,16 +94,42 @@ export async function buildEngine(options: {
     timingCache: '/cache/timing.cache',
     inputs: options.inputs,
     profiles: options.profiles,
-    layerInfo: '/cache/layers.json',
+    layerInfo: `/cache/${LAYER_INFO}`,
   });
+  const volumes = {
+    [resolve(dirname(options.halfGraph))]: '/onnx:ro',
+    [planFolder]: '/plan',
+    [cacheFolder]: '/cache',
+  };
   const output = await sayWhile({ clock, say, words: 'building' }, () =>
-    inImage(line, 'trtexec-build.log'),
+    runTrtexec(options, { line, log: 'trtexec-build.log', volumes }),
   );
   // It has been seen to end well without a plan when the disk was full.
   const bytes = Bun.file(options.plan).size;
   demand(bytes > 0, `trtexec ended well but wrote no plan: ${trtexecFailure(output)}`);
   const buildSeconds = Math.round((clock.now() - startedAt) / 1000);
-  return { tensorrt: trtexec.version, imageId, gpu: options.gpu, buildSeconds };
+  const attention = await readAttentionOf(layerInfo, options.attention);
+  return { tensorrt: trtexec.version, imageId, gpu, attention, buildSeconds };
+}
+
+/** @returns its output. */
+async function runTrtexec(
+  { image, device, cacheFolder }: TrtexecPlace,
+  call: { line: readonly string[]; log: string; volumes: Readonly<Record<string, string>> },
+): Promise<string> {
+  const line = dockerTrtexec({
+    image,
+    device,
+    user: `${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}`,
+    volumes: call.volumes,
+    trtexecArguments: call.line,
+  });
+  const { output, exitCode } = await runCommand(['docker', ...line]);
+  const path = join(cacheFolder, call.log);
+  await writeFile(path, `docker ${line.join(' ')}\n\n${output}`);
+  if (exitCode === 0) return output;
+  const reason = trtexecFailure(output);
+  throw engineFailure(`trtexec in ${image} failed: ${reason} (all of it: ${path}).`, output);
 }
 
 /** What a `trtexec` says of itself. */

@@ -1,4 +1,5 @@
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { freemem } from 'node:os';
 import { join } from 'node:path';
 import type { Clock } from '../../../base/clock.ts';
 import { formatProfiles, type ProfileShape } from '../../../model/engine-profiles.ts';
@@ -13,10 +14,17 @@ import { sha256OfFile, writeFileAtomic } from '../../../model/files.ts';
 import type { ModelManifest } from '../../../model/manifest.ts';
 import { createOnnxSession, type ModelRunner } from '../../onnx/onnx-session.ts';
 import { demand, ProvisionError } from '../../provision-error.ts';
+import type { AttentionPrecision } from '../graph/attention.ts';
 import { sayWhile } from '../progress.ts';
-import { createTritonSession, gateTextIds, runGate, serveCandidate } from '../run-gate.ts';
-import type { WrittenGraphs } from '../write-graphs.ts';
-import { type BuiltEngine, buildEngine } from './build-engine.ts';
+import {
+  createTritonSession,
+  gateTextIds,
+  referenceTokensMax,
+  runGate,
+  serveCandidate,
+} from '../run-gate.ts';
+import type { WrittenGraph, WrittenGraphs } from '../write-graphs.ts';
+import { askTrtexec, type BuiltEngine, buildEngine, type TrtexecImage } from './build-engine.ts';
 import { EngineTooLargeError, withContainers } from './docker.ts';
 import { engineConfig, writeEngineConfig } from './engine-config.ts';
 import {
@@ -26,7 +34,9 @@ import {
   freeWords,
   noRoom,
   profileLadder,
+  reckonMemory,
 } from './fit-profiles.ts';
+import { attentionsFor, describeAttention } from './layer-info.ts';
 import { openRefusals } from './refusals.ts';
 
 /** Everything that making an engine needs. */
@@ -62,10 +72,43 @@ export async function makeEngine(job: EngineJob): Promise<{ plan: string; gate: 
   const repository = join(job.modelsDir, `${job.tritonModel}.candidate`);
   const cleanUp = () => rm(repository, { recursive: true, force: true });
   try {
-    return await withContainers({ work: () => makeLargest(job, repository), cleanUp });
+    return await withContainers({ work: () => makeExact(job, repository), cleanUp });
   } finally {
     await cleanUp();
   }
+}
+
+/** What an engine is built from and with. */
+interface EngineParts extends TrtexecImage {
+  readonly job: EngineJob;
+  readonly repository: string;
+  readonly half: WrittenGraph;
+  readonly attention: AttentionPrecision;
+}
+
+/** An engine that answers other vectors than its model: another precision may do. */
+class EngineRefusedError extends ProvisionError {}
+
+/** Tries the precisions of attention that this TensorRT may fuse; the gate chooses. */
+async function makeExact(job: EngineJob, repository: string) {
+  const { say, graphs } = job;
+  const asked = await askTrtexec({ ...job, cacheFolder: cacheFolderOf(job) });
+  let refusal: EngineRefusedError | undefined;
+  let { half } = graphs;
+  for (const attention of attentionsFor(asked.trtexec.version)) {
+    if (half.attention !== attention) {
+      say(`writing the graph with attention in ${attention}`);
+      half = await graphs.writeHalf(attention);
+    }
+    try {
+      return await makeLargest({ ...asked, job, repository, half, attention });
+    } catch (error) {
+      if (!(error instanceof EngineRefusedError)) throw error;
+      refusal = error;
+      say(`attention in ${attention}: ${error.message}`);
+    }
+  }
+  throw refusal ?? new ProvisionError('No precision of attention was tried.');
 }
 
 /**
@@ -73,20 +116,16 @@ export async function makeEngine(job: EngineJob): Promise<{ plan: string; gate: 
  * what TensorRT and Triton say from there on. What was too large stays known, so that the next run
  * goes on below it.
  */
-async function makeLargest(job: EngineJob, repository: string) {
-  const { profilesWanted, model, freeBytes = Number.POSITIVE_INFINITY, say } = job;
-  const refusals = await openRefusals(join(job.modelsDir, job.manifest.id, 'engine'), {
-    gpu: job.gpu,
+async function makeLargest(parts: EngineParts) {
+  const { job, half } = parts;
+  const { profilesWanted, model, gpu, say } = job;
+  const refusals = await openRefusals(cacheFolderOf(job), {
+    gpu,
     image: job.image,
-    graph: job.graphs.half.model,
-    freeBytes,
+    graph: half.model,
+    freeBytes: job.freeBytes ?? Number.POSITIVE_INFINITY,
   });
-  const room = {
-    model,
-    gpu: job.gpu,
-    freeBytes: job.freeBytes,
-    rungs: profileLadder(profilesWanted),
-  };
+  const room = { model, gpu, freeBytes: job.freeBytes, rungs: profileLadder(profilesWanted) };
   const fitting = demandRoom(room);
   say(`engine: ${describeFit(fitting)}; ${freeWords(job.freeBytes)}`);
   let refusal: EngineTooLargeError | undefined;
@@ -97,29 +136,29 @@ async function makeLargest(job: EngineJob, repository: string) {
       continue;
     }
     try {
-      return await buildAndJudge({ job, repository, profiles });
+      return await buildAndJudge(parts, profiles);
     } catch (error) {
       if (!(error instanceof EngineTooLargeError)) throw error;
       refusal = error;
       await refusals.add(name);
-      say(`${name} is too large for ${job.gpu}: ${error.message}`);
+      say(`${name} is too large for ${gpu}: ${error.message}`);
     }
   }
   const forgets = `Once ${refusals.path} is deleted, everything is tried again.`;
   throw new ProvisionError(`${noRoom(room)} ${refusal?.message ?? ''} ${forgets}`);
 }
 
-async function buildAndJudge(options: {
-  job: EngineJob;
-  repository: string;
-  profiles: readonly ProfileShape[];
-}) {
-  const { job, repository, profiles } = options;
+function cacheFolderOf({ modelsDir, manifest }: EngineJob): string {
+  return join(modelsDir, manifest.id, 'engine');
+}
+
+async function buildAndJudge(parts: EngineParts, profiles: readonly ProfileShape[]) {
+  const { job, repository, half, attention } = parts;
   const { modelsDir, tritonModel, say } = job;
   const modelFolder = join(modelsDir, tritonModel);
   const candidate = join(repository, tritonModel);
   const candidatePlan = join(candidate, '1', 'model.plan');
-  const cacheFolder = join(modelsDir, job.manifest.id, 'engine');
+  const cacheFolder = cacheFolderOf(job);
   await rm(repository, { recursive: true, force: true });
   await mkdir(join(candidate, '1'), { recursive: true });
   const template = await readFile(join(modelFolder, 'config.pbtxt'), 'utf8');
@@ -127,16 +166,23 @@ async function buildAndJudge(options: {
   await writeFile(join(candidate, 'config.pbtxt'), config);
   const built = await buildEngine({
     ...job,
-    halfGraph: job.graphs.half.path,
+    ...parts,
+    halfGraph: half.path,
+    attention,
     plan: candidatePlan,
     cacheFolder,
     profiles,
     inputs: job.graphs.inputs,
   });
+  const [unfused = 0, fused = 0] = [false, true].map(
+    (isFused) => reckonMemory({ model: job.model, profiles, isFused }).servingBytes,
+  );
+  say(describeAttention(built.attention, unfused - fused));
   const { gate, selfCheck } = await judgeEngine(job, { repository, logFolder: cacheFolder });
   for (const line of describeGate(gate)) say(line);
-  if (!gate.passed) throw new ProvisionError(`The engine is refused. ${gate.reasons.join(' ')}`);
-  const record = await recordOf({ job, built, profiles, gate, selfCheck, plan: candidatePlan });
+  if (!gate.passed)
+    throw new EngineRefusedError(`The engine is refused. ${gate.reasons.join(' ')}`);
+  const record = await recordOf({ parts, built, profiles, gate, selfCheck, plan: candidatePlan });
   const plan = join(modelFolder, '1', 'model.plan');
   await mkdir(join(modelFolder, '1'), { recursive: true });
   // The old record goes first: a crash between the two leaves a plan without a record, which is
@@ -163,6 +209,11 @@ async function judgeEngine(job: EngineJob, folders: { repository: string; logFol
   say('gate: loading the exported model on the CPU, and the engine in Triton');
   const reference = await createOnnxSession(graphs.exact.path);
   try {
+    const { dimension } = job.manifest;
+    const gateTokensMax = referenceTokensMax({ tokensMax, dimension, freeBytes: freemem() });
+    if (gateTokensMax < tokensMax) {
+      say(`gate: texts over ${gateTokensMax} tokens are left out, for want of memory here`);
+    }
     const triton = await sayWhile({ clock, say, words: 'loading the engine' }, () =>
       serveCandidate({ ...job, ...folders, model: tritonModel }),
     );
@@ -176,7 +227,7 @@ async function judgeEngine(job: EngineJob, folders: { repository: string; logFol
         reference,
         candidate,
         outputs: graphs.outputs,
-        tokensMax,
+        tokensMax: gateTokensMax,
         onText: (done, of) => say(`gate: ${done} of ${of}`),
       });
       return { gate, selfCheck: await selfCheckOf(reference, graphs.outputs[0]) };
@@ -200,15 +251,16 @@ async function selfCheckOf(
 }
 
 async function recordOf(options: {
-  job: EngineJob;
+  parts: EngineParts;
   built: BuiltEngine;
   profiles: readonly ProfileShape[];
   gate: Fidelity;
   selfCheck: EngineRecord['selfCheck'];
   plan: string;
 }): Promise<EngineRecord> {
-  const { job, built, profiles, gate, selfCheck, plan } = options;
-  const { exact, half } = job.graphs;
+  const { parts, built, profiles, gate, selfCheck, plan } = options;
+  const { job, half } = parts;
+  const { exact } = job.graphs;
   return {
     format: RECORD_FORMAT,
     model: job.manifest.id,

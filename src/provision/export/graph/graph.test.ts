@@ -10,7 +10,8 @@ import { readModel } from '../../onnx/read-model.ts';
 import { writeModel } from '../../onnx/write-model.ts';
 import { readLinearLayer } from '../torch-file.ts';
 import { appendHeads, type HeadLayers } from './append-heads.ts';
-import { hoistConstants, renameTensors, withGraph } from './graph-edit.ts';
+import { findAttention } from './attention.ts';
+import { hoistConstants, renameTensors, wiringOf, withGraph } from './graph-edit.ts';
 import { fuseLayerNorms, prepareGraphs, upgradeOpset } from './prepare-graph.ts';
 
 const NAMES = { dense: 'dense_vecs', sparse: 'sparse_vecs', multiVector: 'colbert_vecs' };
@@ -104,21 +105,55 @@ describe.each(variants)('the %s export, prepared', (variant) => {
     });
   });
 
-  test('in float16, stays within the gate and keeps the types outside', async () => {
-    const half = await load(graphs.half);
-    for (const text of golden.texts) {
-      const got = await half.run([text.ids], text.ids.length + 3);
-      const alone = await half.run([text.ids]);
-      expect(cosine(got.get('dense_vecs')?.values, text.dense)).toBeGreaterThan(0.9998);
-      expect(cosine(alone.get('sparse_vecs')?.values, text.tokenWeights)).toBeGreaterThan(0.9998);
-      expect(cosine(alone.get('colbert_vecs')?.values, text.multiVector)).toBeGreaterThan(0.9998);
+  test.each(['half', 'float', 'float-softmax'] as const)(
+    'in float16 with attention in %s, stays within the gate and keeps the types outside',
+    async (attention) => {
+      const graph = graphs.half(attention);
+      const half = await load(graph);
+      for (const text of golden.texts) {
+        const got = await half.run([text.ids], text.ids.length + 3);
+        const alone = await half.run([text.ids]);
+        expect(cosine(got.get('dense_vecs')?.values, text.dense)).toBeGreaterThan(0.9998);
+        expect(cosine(alone.get('sparse_vecs')?.values, text.tokenWeights)).toBeGreaterThan(0.9998);
+        expect(cosine(alone.get('colbert_vecs')?.values, text.multiVector)).toBeGreaterThan(0.9998);
+      }
+      expect(graph.graph.inputs).toEqual(graphs.exact.graph.inputs);
+      expect(graph.graph.outputs).toEqual(graphs.exact.graph.outputs);
+    },
+  );
+
+  test('has no cast between the products of attention, but where softmax alone is in float32', () => {
+    const castsWithin = (model: OnnxModel) => {
+      const producers = wiringOf(model.graph.nodes).producer;
+      return findAttention(model).map(({ scores, softmax, context }) => {
+        const casts: string[] = [];
+        for (let node = producers.get(context.inputs[0] ?? ''); node && node !== scores; ) {
+          if (node.op === 'Cast') casts.push(node.name);
+          const next = node.inputs.map((name) => producers.get(name));
+          node = next.find((one) => one === scores) ?? next[0];
+        }
+        return { casts: casts.length, isSoftmax: softmax.op === 'Softmax' };
+      });
+    };
+    expect(castsWithin(graphs.half('half'))).toEqual([
+      { casts: 0, isSoftmax: true },
+      { casts: 0, isSoftmax: true },
+    ]);
+    // It is fused all the same when queries, keys and values are cast up, from TensorRT 11.3 on.
+    const around = graphs.half('float');
+    const { producer } = wiringOf(around.graph.nodes);
+    for (const { scores, context } of findAttention(around)) {
+      const makers = [...scores.inputs, context.inputs[1] ?? ''].map(
+        (name) => producer.get(name)?.op,
+      );
+      expect(makers).toEqual(['Cast', 'Cast', 'Cast']);
     }
-    expect(graphs.half.graph.inputs).toEqual(graphs.exact.graph.inputs);
-    expect(graphs.half.graph.outputs).toEqual(graphs.exact.graph.outputs);
+    // The cast before softmax hides the product from it: it is no attention to TensorRT either.
+    expect(findAttention(graphs.half('float-softmax'))).toEqual([]);
   });
 
   test('in float16, keeps float32 where numbers could leave its range, and nowhere else', () => {
-    const { nodes, constants } = graphs.half.graph;
+    const { nodes, constants } = graphs.half('float-softmax').graph;
     const halves = new Set(
       [...constants.values()].filter((t) => t.elementType === ELEMENT.float16).map((t) => t.name),
     );

@@ -10,6 +10,7 @@ import {
   type Tensor,
 } from '../../onnx/model.ts';
 import { HEADS_PREFIX } from './append-heads.ts';
+import { type AttentionPrecision, boundMasks, forcedPrecisions } from './attention.ts';
 import { withGraph } from './graph-edit.ts';
 
 /** Matrix products: nearly all of the work, and safe in float16, as they sum in float32 inside. */
@@ -38,14 +39,19 @@ type Precision = 'half' | 'float';
 /**
  * Writes the precision into the graph, as strongly typed engines read it: matrix products and what
  * follows them run in float16, embedding tables and matrices are stored in it, and everything whose
- * squares or exponentials could leave its range stays in float32: layer norms, softmax, masks,
- * residual sums, pooling, normalisation and the sparse head. Inputs and outputs keep their types.
- * Explicit casts stand wherever the precision changes.
+ * squares or exponentials could leave its range stays in float32: layer norms, residual sums,
+ * pooling, normalisation and the sparse head. Attention is as `attention` says. Inputs and outputs
+ * keep their types. Explicit casts stand wherever the precision changes.
  *
- * @param model constants hoisted, heads appended. Its weights are converted when they are written.
+ * @param source constants hoisted, heads appended. Its weights are converted when they are written.
+ * @param attention the precision within each attention, where TensorRT fuses some and not others.
  */
-export function toHalfPrecision(model: OnnxModel): OnnxModel {
-  const pass = new PrecisionPass(model);
+export function toHalfPrecision(
+  source: OnnxModel,
+  attention: AttentionPrecision = 'float-softmax',
+): OnnxModel {
+  const model = attention === 'half' ? boundMasks(source) : source;
+  const pass = new PrecisionPass(model, forcedPrecisions(model, attention));
   for (const node of model.graph.nodes) pass.convert(node);
   return withGraph(model, { nodes: pass.nodes, constants: pass.usedConstants() });
 }
@@ -53,6 +59,7 @@ export function toHalfPrecision(model: OnnxModel): OnnxModel {
 class PrecisionPass {
   readonly nodes: GraphNode[] = [];
   readonly #model: OnnxModel;
+  readonly #forced: ReadonlyMap<GraphNode, Precision>;
   readonly #isFloat: (name: string) => boolean;
   /** In which precision the node that makes a tensor gives it. */
   readonly #native = new Map<string, Precision>();
@@ -61,8 +68,9 @@ class PrecisionPass {
   readonly #constants: Map<string, Tensor>;
   readonly #outputs: ReadonlySet<string>;
 
-  constructor(model: OnnxModel) {
+  constructor(model: OnnxModel, forced: ReadonlyMap<GraphNode, Precision>) {
     this.#model = model;
+    this.#forced = forced;
     this.#isFloat = inferFloats(model.graph);
     this.#constants = new Map(model.graph.constants);
     this.#outputs = new Set(model.graph.outputs.map((output) => output.name));
@@ -90,6 +98,8 @@ class PrecisionPass {
   }
 
   #precisionOf(node: GraphNode): Precision {
+    const forced = this.#forced.get(node);
+    if (forced !== undefined) return forced;
     // The graph's outputs keep their type, so what makes them does.
     if (node.domain !== '' || node.outputs.some((output) => this.#outputs.has(output))) {
       return 'float';

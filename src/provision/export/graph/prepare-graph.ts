@@ -14,6 +14,7 @@ import {
 } from '../../onnx/model.ts';
 import { demand } from '../../provision-error.ts';
 import { appendHeads, type HeadLayers, type HeadNames } from './append-heads.ts';
+import type { AttentionPrecision } from './attention.ts';
 import { hoistConstants, prune, wiringOf, withGraph } from './graph-edit.ts';
 import { toHalfPrecision } from './half-precision.ts';
 
@@ -28,7 +29,7 @@ export interface PreparedGraphs {
    */
   readonly exact: OnnxModel;
   /** Strongly typed, in float16 where that is safe: what the engine is built from. */
-  readonly half: OnnxModel;
+  half(attention: AttentionPrecision): OnnxModel;
 }
 
 /**
@@ -44,7 +45,7 @@ export function prepareGraphs(
 ): PreparedGraphs {
   const plain = prune(fuseLayerNorms(upgradeOpset(hoistConstants(source))));
   const exact = appendHeads(plain, layers, names);
-  return { exact, half: toHalfPrecision(scaleQueries(exact)) };
+  return { exact, half: (attention) => toHalfPrecision(scaleQueries(exact), attention) };
 }
 
 /** The first version with `LayerNormalization`, which engines keep in float32 as one operation. */
