@@ -10,6 +10,14 @@ import type { ScoringBudget } from './scoring-budget.ts';
 /** The journey of texts, given the request that they came with. */
 export type WatchedEncode = (asked: EncodeRequest, request: Request) => Promise<EncodeResult>;
 
+/** How far the end of the server has come. */
+export interface Ending {
+  /** A signal came: `/ready` says 503 and connections end with their reply, but all is answered. */
+  readonly isAnnounced: boolean;
+  /** The time to finish is over. What fails from now on fails because the server ends. */
+  readonly isCut: boolean;
+}
+
 /** What the routes of every API are built on. */
 export interface ApiContext {
   readonly encode: WatchedEncode;

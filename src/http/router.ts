@@ -3,6 +3,7 @@ import { ServerError, toServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Access } from './access.ts';
 import type { Api, Route } from './api.ts';
+import type { Ending } from './context.ts';
 import { errorDocuments, type Replies } from './document.ts';
 import { type ErrorShape, NATIVE_ERRORS } from './error-reply.ts';
 import { pathOf, requestIdOf } from './request.ts';
@@ -10,14 +11,18 @@ import { pathOf, requestIdOf } from './request.ts';
 /** The one place that knows which paths there are, and whose they are. */
 
 /** Adds all routes of an API. */
-export function addApi(app: Elysia, api: Api, { access, log }: { access: Access; log: Log }): void {
+export function addApi(
+  app: Elysia,
+  api: Api,
+  { access, ending, log }: { access: Access; ending: Ending; log: Log },
+): void {
   for (const route of api.routes) {
     const handler = async ({ request }: { request: Request }): Promise<unknown> => {
       const requestId = requestIdOf(request);
       try {
         return await route.answer(request, requestId);
       } catch (error) {
-        return api.errors.reply(toServerError(error), requestId, log);
+        return api.errors.reply(toldOf(toServerError(error), ending), requestId, log);
       }
     };
     for (const path of route.paths) {
@@ -26,6 +31,12 @@ export function addApi(app: Elysia, api: Api, { access, log }: { access: Access;
       else app.post(path, handler, { parse: 'none', detail });
     }
   }
+}
+
+/** Whatever part was closed under a request: its caller is told that the server ends. */
+function toldOf(error: ServerError, { isCut }: Ending): ServerError {
+  if (!isCut || error.status < 500 || !error.retryable) return error;
+  return new ServerError('EMB_SHUTTING_DOWN', 'The server is shutting down.', { cause: error });
 }
 
 /** The OpenAPI document of a route: its own words, and the errors that its API has in common. */

@@ -6,7 +6,7 @@ import type { Parts } from '../encode/contract.ts';
 import { createEncode } from '../encode/encode.ts';
 import { addAccess } from '../http/access.ts';
 import type { Api } from '../http/api.ts';
-import type { ApiContext } from '../http/context.ts';
+import type { ApiContext, Ending } from '../http/context.ts';
 import { nativeApi } from '../http/native/native.ts';
 import { createObserver } from '../http/observer.ts';
 import { ollamaApi } from '../http/ollama/ollama.ts';
@@ -33,6 +33,7 @@ export interface Siblings {
  * `http://localhost/`.
  *
  * @param options.siblings undefined when this process is the whole server.
+ * @param options.ending changed by whoever ends the server; without it the server never ends.
  */
 export function createApp(options: {
   parts: Parts & { readonly metrics: Metrics; readonly tracing: Tracing | undefined };
@@ -40,8 +41,10 @@ export function createApp(options: {
   version: string;
   log: Log;
   siblings?: Siblings | undefined;
+  ending?: Ending;
 }): Elysia {
   const { parts, config, version, log, siblings } = options;
+  const { ending = { isAnnounced: false, isCut: false } } = options;
   const { metrics, tracing, clock } = parts;
   const { accessLog } = config;
   const apis: Api[] = [];
@@ -49,7 +52,11 @@ export function createApp(options: {
   const isTls = config.tlsCert !== '';
   const app = new Elysia({ handler: pathOptions({ isTls }) });
   observer.addTo(app);
-  app.onError(({ code, error, request }) => {
+  app.onAfterHandle(({ set }) => {
+    if (ending.isAnnounced) set.headers.connection = 'close';
+  });
+  app.onError(({ code, error, request, set }) => {
+    if (ending.isAnnounced) set.headers.connection = 'close';
     const isUnknown = code === 'NOT_FOUND';
     const refusal = isUnknown ? access.refusalOf(request) : undefined;
     const known = refusal ?? (isUnknown ? noSuchRoute(app, request) : toServerError(error));
@@ -75,11 +82,11 @@ export function createApp(options: {
     log,
   };
   const processIndex = siblings?.index ?? 0;
-  const shown = { parts, metrics, scrape: siblings?.scrape, config, processIndex, version };
+  const shown = { parts, ending, metrics, scrape: siblings?.scrape, config, processIndex, version };
   // Where two have the same path, errors outside of a route have the shape of the first.
   apis.push(nativeApi(context), openaiApi(context), teiApi(context));
   apis.push(ollamaApi(context, version), operationsApi(shown));
-  for (const api of apis) addApi(app, api, context);
+  for (const api of apis) addApi(app, api, { access, ending, log });
   addSwagger(app, { version, isKeyNeeded: access.needsKey('POST', '/') });
   return app;
 }

@@ -1,6 +1,7 @@
 import { sleep, systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/settings.ts';
+import type { Ending } from '../http/context.ts';
 import type { createApp } from './app.ts';
 import { EXIT } from './exit-status.ts';
 import type { LiveParts } from './parts.ts';
@@ -18,7 +19,9 @@ type Server = ReturnType<typeof createApp>['server'];
 interface Running {
   readonly server: Server;
   readonly parts: LiveParts;
-  readonly config: Pick<Config, 'drainTimeoutMs'>;
+  readonly config: Pick<Config, 'shutdownDelayMs' | 'drainTimeoutMs'>;
+  /** What the application reads of it. */
+  readonly ending: { -readonly [Name in keyof Ending]: Ending[Name] };
   readonly log: Log;
   /** Whether a supervisor started this process as one of several. */
   readonly isSupervised: boolean;
@@ -33,28 +36,42 @@ interface Running {
  */
 export function drainOnSignal(running: Running): AbortSignal {
   const draining = new AbortController();
+  // Who has no supervisor any more waits for no balancer.
+  const { promise: abandoned, resolve: abandon } = Promise.withResolvers<void>();
   const onSignal = async (signal: string): Promise<void> => {
     if (draining.signal.aborted) {
       if (!running.isSupervised) process.exit(EXIT.killed);
       return;
     }
     draining.abort();
-    await drain(running, signal);
+    await drain(running, signal, abandoned);
     process.exit(EXIT.drained);
   };
   process.on('SIGTERM', () => void onSignal('SIGTERM'));
   process.on('SIGINT', () => void onSignal('SIGINT'));
-  if (running.isSupervised) process.on('disconnect', () => void onSignal('supervisor gone'));
+  if (running.isSupervised) {
+    process.on('disconnect', () => {
+      abandon();
+      void onSignal('supervisor gone');
+    });
+  }
   return draining.signal;
 }
 
 /**
- * 1. No new connections, and no new work.
- * 2. Admitted work is finished and its replies leave, for at most DRAIN_TIMEOUT_MS.
- * 3. The parts end; what still waits for them is told EMB_SHUTTING_DOWN.
+ * 1. `/ready` says 503, and connections end with their reply. All else goes on for
+ *    SHUTDOWN_DELAY_MS: a balancer sends until it has looked, and until all its parts have heard.
+ *    SIGINT comes from a terminal, where nobody balances: it skips this.
+ * 2. No new connections, and no new work.
+ * 3. Admitted work is finished and its replies leave, for at most DRAIN_TIMEOUT_MS.
+ * 4. The parts end; what still waits for them is told EMB_SHUTTING_DOWN.
  */
-async function drain({ server, parts, config, log }: Running, signal: string): Promise<void> {
-  log.info('draining', { signal, texts: parts.admission.admittedTextCount });
+async function drain(running: Running, signal: string, abandoned: Promise<void>): Promise<void> {
+  const { server, parts, config, ending, log } = running;
+  const delayMs = signal === 'SIGTERM' ? config.shutdownDelayMs : 0;
+  ending.isAnnounced = true;
+  log.info('draining', { signal, texts: parts.admission.admittedTextCount, delayMs });
+  await Promise.race([sleep(systemClock, delayMs), abandoned]);
   // What it returns waits for connections that ask for nothing too, so nobody waits for it.
   void server?.stop();
   const finished = parts.admission.close().then(() => repliesLeft(server));
@@ -63,6 +80,7 @@ async function drain({ server, parts, config, log }: Running, signal: string): P
     const replies = server?.pendingRequests;
     log.warn('drain-cut-short', { texts: parts.admission.admittedTextCount, replies });
   }
+  ending.isCut = true;
   await parts.close();
   await Promise.race([repliesLeft(server), sleep(systemClock, LAST_REPLIES_MS)]);
 }

@@ -33,7 +33,8 @@ export async function serve(options: {
   );
   const channel = index === undefined ? undefined : joinOthers(index, parts, log);
   const { version } = packageJson;
-  const app = orExit(() => createApp({ parts, config, version, log, siblings: channel }));
+  const ending = { isAnnounced: false, isCut: false };
+  const app = orExit(() => createApp({ parts, config, version, log, siblings: channel, ending }));
   const address = await listen(app, config).catch((error) => {
     if (error instanceof ConfigError) exitOnKnown(error);
     exit(EXIT.port, listenFailure(error, config));
@@ -42,6 +43,7 @@ export async function serve(options: {
     server: app.server,
     parts,
     config,
+    ending,
     log,
     isSupervised: channel !== undefined,
   });

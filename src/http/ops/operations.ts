@@ -2,6 +2,7 @@ import { shownConfig } from '../../config/read.ts';
 import type { Config } from '../../config/settings.ts';
 import type { Parts } from '../../encode/contract.ts';
 import { type Api, get, type Route } from '../api.ts';
+import type { Ending } from '../context.ts';
 import { replyDocument, type Schema } from '../document.ts';
 import { NATIVE_ERRORS } from '../error-reply.ts';
 import { playgroundRoutes } from '../playground/playground.ts';
@@ -10,6 +11,7 @@ import { metricsRoute, type Scraped } from './metrics.ts';
 /** What the operators' routes show. */
 export interface Operations extends Scraped {
   readonly config: Config;
+  readonly ending: Ending;
   /** Which of the server's processes this is, from 0. */
   readonly processIndex: number;
 }
@@ -18,6 +20,7 @@ const OBJECT: Schema = { type: 'object' };
 
 const BACKEND_DOWN = 'The backend is down or still loading.';
 const TOKENIZER_DOWN = 'No tokenizer is running.';
+const ENDING = 'The server is shutting down.';
 
 /**
  * The operators' API: `GET /health` (the process lives), `GET /ready` (a text sent now would be
@@ -26,7 +29,7 @@ const TOKENIZER_DOWN = 'No tokenizer is running.';
 export function operationsApi(shown: Operations): Api {
   const routes = [
     healthRoute(),
-    readyRoute(shown.parts),
+    readyRoute(shown),
     infoRoute(shown),
     metricsRoute(shown),
     ...playgroundRoutes(),
@@ -45,7 +48,8 @@ function healthRoute(): Route {
  * Anybody may read `/ready`, so it only says what does not work. Why, with Triton's addresses and
  * words or the paths of files, is for the log and for `/info`.
  */
-function readyRoute({ manifest, backend, tokenizer }: Parts): Route {
+function readyRoute({ parts, ending }: Operations): Route {
+  const { manifest, backend, tokenizer } = parts;
   const model = manifest.id;
   const document = {
     summary: 'Whether a text sent now would be answered',
@@ -64,6 +68,7 @@ function readyRoute({ manifest, backend, tokenizer }: Parts): Route {
   };
   return get('/ready', document, () => {
     const said = [
+      ...(ending.isAnnounced ? [ENDING] : []),
       ...(backend.state().reason === '' ? [] : [BACKEND_DOWN]),
       ...(tokenizer.reason === '' ? [] : [TOKENIZER_DOWN]),
     ];

@@ -34,7 +34,7 @@ export async function supervise(options: {
     startProcess: createStartProcess({ ...options, port }),
     restartsMax: config.workerRestartsMax,
     startMsMax: config.workerStartMs,
-    drainMsMax: config.drainTimeoutMs + AFTER_DRAIN_MS,
+    drainMsMax: config.shutdownDelayMs + config.drainTimeoutMs + AFTER_DRAIN_MS,
     clock: systemClock,
     log,
     onListening: (banner) => say(`${banner}, ${count} processes`),

@@ -168,13 +168,13 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     }
     place.isGivenUp = true;
     log.error('process-given-up', { process: place.index, deathsInARow });
-    if (!isOpen || places.every((each) => each.isGivenUp)) endAll(how.status || 1);
+    if (!isOpen || places.every((each) => each.isGivenUp)) endAll(how.status || 1, 'SIGINT');
   }
 
-  /** Nothing is started any more, and what runs is asked to end. */
-  function endAll(status: number): void {
+  /** Nothing is started any more, and what runs is asked to end, as the whole was. */
+  function endAll(status: number, signal: NodeJS.Signals): void {
     endStatus = status;
-    for (const { process } of running()) process.kill('SIGTERM');
+    for (const { process } of running()) process.kill(signal);
     clock.schedule(options.drainMsMax, () => {
       isCutShort = true;
       log.warn('drain-cut-short', { processes: running().length });
@@ -190,7 +190,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   function onSignal(signal: NodeJS.Signals): void {
     if (endStatus === undefined) {
       log.info('draining', { signal, processes: running().length });
-      endAll(EXIT.drained);
+      endAll(EXIT.drained, signal);
       return;
     }
     for (const { process } of running()) process.kill('SIGKILL');

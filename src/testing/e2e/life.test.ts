@@ -80,6 +80,46 @@ describe('SIGTERM', () => {
     expect(await server.exited).toBe(0);
   });
 
+  test('goes on serving until balancers have looked: /ready says 503, connections end', async () => {
+    const server = await startReady({ SHUTDOWN_DELAY_MS: '600000' });
+    const pooled = await openSocket(server);
+    const post = 'POST /encode HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{"query":"тест"}';
+    const { reply } = await startLongRequest(server);
+    server.signal('SIGTERM');
+    await until('it drains', () => server.stderr().includes('"draining"'));
+    const ready = await fetch(`${server.url}/ready`);
+    expect([ready.status, ready.headers.get('connection')]).toEqual([503, 'close']);
+    expect(await ready.text()).toContain('shutting down');
+    const body = '{"query":"тест"}';
+    for (const [path, init, status] of [
+      ['/encode', { method: 'POST', body }, 200],
+      ['/health', {}, 200],
+      ['/encode', { method: 'POST', body: '{' }, 400],
+      ['/nowhere', {}, 404],
+    ] as const) {
+      const answered = await fetch(server.url + path, init);
+      const told = [path, answered.status, answered.headers.get('connection')];
+      expect(told).toEqual([path, status, 'close']);
+    }
+    pooled.write(post.replace('15', String(Buffer.byteLength(body))));
+    const last = Buffer.concat(await Array.fromAsync(pooled as AsyncIterable<Buffer>)).toString();
+    expect(last).toStartWith('HTTP/1.1 200');
+    const answered = await reply;
+    if (answered === 'cut off') throw new Error('the admitted request was not answered');
+    expect([answered.status, answered.headers.get('connection')]).toEqual([200, 'close']);
+  });
+
+  test('ends when the delay is over, exit status 0; SIGINT has no delay', async () => {
+    for (const [signal, delayMs] of [
+      ['SIGTERM', '1'],
+      ['SIGINT', '600000'],
+    ] as const) {
+      const server = await startReady({ SHUTDOWN_DELAY_MS: delayMs });
+      server.signal(signal);
+      expect(await server.exited).toBe(0);
+    }
+  });
+
   test('with nothing to do it ends at once, exit status 0', async () => {
     const server = await startReady();
     server.signal('SIGTERM');
@@ -125,13 +165,16 @@ describe('SIGTERM', () => {
     for (const socket of [silent, half, idle]) socket.destroy();
   });
 
-  test('past the deadline it ends all the same, and says so', async () => {
+  test('past the deadline it ends all the same, and says so: to the log, and to the caller', async () => {
     const server = await startReady({ DRAIN_TIMEOUT_MS: '0' });
     const { reply } = await startLongRequest(server);
     server.signal('SIGTERM');
     expect(await server.exited).toBe(0);
     expect(server.stderr()).toContain('drain-cut-short');
-    await reply;
+    const answered = await reply;
+    if (answered === 'cut off') throw new Error('nobody told the caller');
+    expect(answered.status).toBe(503);
+    expect(answered.headers.get('x-error-code')).toBe('EMB_SHUTTING_DOWN');
   });
 
   test('a second one ends it at once', async () => {

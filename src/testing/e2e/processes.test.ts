@@ -47,8 +47,8 @@ afterEach(async () => {
 
 const SETTINGS = { SERVER_PROCESSES: '2', TOKENIZER_WORKERS: '1' };
 
-async function startTwo(): Promise<ServerProcess> {
-  const started = await startProcess({ TRITON_URL: triton.url, ...SETTINGS });
+async function startTwo(settings: Record<string, string> = {}): Promise<ServerProcess> {
+  const started = await startProcess({ TRITON_URL: triton.url, ...SETTINGS, ...settings });
   server = started;
   await until('both are ready', async () => (await scrape(started)).get('bge_encoder_ready') === 1);
   return started;
@@ -195,6 +195,19 @@ describe('the end of two processes', () => {
       expect(pidsOf(two)).toHaveLength(2);
     },
   );
+
+  test('until balancers have looked both go on serving, and /ready says 503', async () => {
+    const two = await startTwo({ SHUTDOWN_DELAY_MS: '600000' });
+    two.signal('SIGTERM');
+    await until('both drain', () => {
+      const draining = logOf(two).filter(({ event }) => event === 'draining');
+      return [0, 1].every((index) => draining.some(({ process }) => process === index));
+    });
+    const ready = await Promise.all(Array.from({ length: 20 }, () => ask(two, '/ready')));
+    expect(ready.map(({ status }) => status)).toEqual(Array(20).fill(503));
+    const replies = await Promise.all(Array.from({ length: 20 }, () => encode(two)));
+    expect(replies.map(({ status }) => status)).toEqual(Array(20).fill(200));
+  });
 
   test('a second signal ends all of them at once, exit status 130', async () => {
     const two = await startTwo();

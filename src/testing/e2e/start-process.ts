@@ -58,7 +58,13 @@ function spawn(environment: Record<string, string>) {
     stdin: 'ignore',
     stdout: 'ignore',
     stderr: 'pipe',
-    env: { PATH: process.env.PATH ?? '', HOST: '127.0.0.1', ...environment },
+    env: {
+      PATH: process.env.PATH ?? '',
+      HOST: '127.0.0.1',
+      // No test stands behind a balancer unless it says so.
+      SHUTDOWN_DELAY_MS: '0',
+      ...environment,
+    },
   });
   let said = '';
   const read = async (): Promise<void> => {
