@@ -20,6 +20,7 @@ there is no report.
   --help            this text
 
 Scenarios: ${SCENARIOS.map(({ name }) => name).join(', ')}
+With --url: ${URL_SCENARIOS.map(({ name }) => name).join(', ')}
 
 Single questions, each with its own --help:
   bun scripts/bench/compare-service.ts   against the kind of service that this one replaces
@@ -56,8 +57,8 @@ export function readBenchOptions(commandLine: readonly string[]): BenchOptions |
   const words = values.only?.split(',').filter((word) => word !== '') ?? [];
   const isWanted = (name: string): boolean =>
     words.length === 0 || words.some((word) => name.includes(word));
-  const scenarios = (url === undefined ? SCENARIOS : URL_SCENARIOS).filter(({ name }) =>
-    isWanted(name),
+  const scenarios = (url === undefined ? SCENARIOS : URL_SCENARIOS).filter(
+    ({ name, onlyWhenNamed }) => isWanted(name) && !(onlyWhenNamed === true && words.length === 0),
   );
   const hasMicro = url === undefined && isWanted('micro');
   if (scenarios.length === 0 && !hasMicro) {

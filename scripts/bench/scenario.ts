@@ -22,6 +22,8 @@ export interface Scenario {
   readonly target: TargetKind;
   readonly replyKind: Exclude<ReplyKind, 'replaced'>;
   readonly mix: readonly MixPart[];
+  /** Not part of a run that names none: it is long, or not for every model. */
+  readonly onlyWhenNamed?: boolean;
   /** Closed loads, from few connections to many. */
   readonly connectionCounts: readonly number[];
   /** Open loads, as shares of the best rate that the closed loads reached. */
@@ -108,19 +110,37 @@ export const SCENARIOS: readonly Scenario[] = [
 ];
 
 /** What is asked of a server that somebody else has started. */
-export const URL_SCENARIOS: readonly Scenario[] = (['json', 'msgpack'] as const).flatMap(
-  (replyKind) => [
-    {
-      name: `url-short-${replyKind}`,
-      about: 'Search queries to the given server.',
-      target: 'url' as const,
-      replyKind,
-      mix: SHORT,
-      connectionCounts: [1, 8, 32],
-      openLoads: OPEN.slice(0, 3),
-    },
-  ],
-);
+export const URL_SCENARIOS: readonly Scenario[] = [
+  ...(['json', 'msgpack'] as const).map((replyKind) => ({
+    name: `url-short-${replyKind}`,
+    about: 'Search queries to the given server.',
+    target: 'url' as const,
+    replyKind,
+    mix: SHORT,
+    connectionCounts: [1, 8, 32],
+    openLoads: OPEN.slice(0, 3),
+  })),
+  ...(['middle', 'long', 'document'] as const).map((length) => ({
+    name: `url-${length}-msgpack`,
+    about: 'Texts of one length to the given server.',
+    target: 'url' as const,
+    replyKind: 'msgpack' as const,
+    mix: [{ length, textsPerRequest: 1, requestCount: length === 'document' ? 16 : 64 }],
+    connectionCounts: [1, 64],
+    openLoads: [{ kind: 'poisson' as const, share: 0.5 }],
+    onlyWhenNamed: true,
+  })),
+  {
+    name: 'url-mixed-msgpack',
+    about: 'Queries, paragraphs, pages and client batches to the given server.',
+    target: 'url',
+    replyKind: 'msgpack',
+    mix: MIXED,
+    connectionCounts: [1, 32, 128],
+    openLoads: OPEN.slice(0, 3),
+    onlyWhenNamed: true,
+  },
+];
 
 /** The texts of a mix. The same seed gives the same. */
 export function textGroupsOf(mix: readonly MixPart[], seed: number): readonly TextGroup[] {

@@ -12,7 +12,7 @@ import { runCommand, runVisibly } from '../../src/provision/run-command.ts';
 import { formatTotals, judgeCheck, parseJUnitTotals, type StepResult } from './check-totals.ts';
 
 const REPORT = 'reports/junit.xml';
-const SHELL_SCRIPTS = ['run.sh', '.ci/run'];
+const SHELL_SCRIPTS = ['run.sh', '.ci/run', 'scripts/gpu-rehearsal.sh'];
 
 // Tests of the whole program start real servers, on machines that do other things at once. Bun's
 // own default is 5 s, and it takes no other from bunfig.toml.

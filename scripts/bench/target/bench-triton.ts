@@ -26,7 +26,13 @@ export interface BenchTriton {
  */
 export type BenchTritonModel =
   | { readonly kind: 'trivial' }
-  | { readonly kind: 'timed'; readonly launchMs: number; readonly tokensPerSecond: number };
+  | {
+      readonly kind: 'timed';
+      readonly launchMs: number;
+      readonly tokensPerSecond: number;
+      readonly lengthTokens: number;
+      readonly profiles: string;
+    };
 
 /**
  * Starts a real Triton with a fake engine, set up first where it is not.
@@ -51,7 +57,7 @@ export async function startBenchTriton(
           datatype: 'INT64',
           dimension: TRITON_DIMENSION,
           maxBatch: options.maxBatch,
-          ...(model.kind === 'timed' ? { timing: model } : {}),
+          ...(model.kind === 'timed' ? { timing: model, profiles: model.profiles } : {}),
           ...(options.joins === true ? { queueDelayMicroseconds: 0 } : {}),
         },
       ],

@@ -59,7 +59,14 @@ export interface TritonModelOptions {
     readonly outputs: Readonly<Record<string, readonly number[]>>;
   };
   /** For `timed`: 4 ms for a launch and 120,000 padded tokens a second by default. */
-  readonly timing?: { readonly launchMs: number; readonly tokensPerSecond: number };
+  readonly timing?: {
+    readonly launchMs: number;
+    readonly tokensPerSecond: number;
+    /** Length at which attention costs as much as the rest of a token; unless told, it is free. */
+    readonly lengthTokens?: number;
+  };
+  /** Profiles that the model says it has, as `formatProfiles` writes them. */
+  readonly profiles?: string;
   /** For `faulty`: which token id brings which fault, and the file of `writeFault`. */
   readonly faults?: {
     readonly tokens?: Readonly<Partial<Record<TritonFault, number>>>;
@@ -136,11 +143,16 @@ function configText(model: TritonModelOptions): string {
  * scheduling figures assume.
  */
 function parameters(model: TritonModelOptions): Record<string, string> {
-  const timing = model.timing ?? { launchMs: 4, tokensPerSecond: 120_000 };
+  const timing: NonNullable<TritonModelOptions['timing']> = model.timing ?? {
+    launchMs: 4,
+    tokensPerSecond: 120_000,
+  };
   const { tokens, controlFile } = model.faults ?? {};
   return {
     launch_ms: String(timing.launchMs),
     tokens_per_second: String(timing.tokensPerSecond),
+    length_tokens: String(timing.lengthTokens ?? 0),
+    ...(model.profiles === undefined ? {} : { profiles: model.profiles }),
     ...(tokens === undefined ? {} : { fault_tokens: JSON.stringify(tokens) }),
     ...(model.onnx === undefined ? {} : { onnx_path: model.onnx.path }),
     ...(controlFile === undefined ? {} : { control_file: controlFile }),
