@@ -39,7 +39,7 @@ export interface EngineRecord {
     readonly profilesWanted: string;
     /** How attention is run, by the precision of the graph and the names of the kernels. */
     readonly attention: {
-      readonly precision: 'half' | 'float' | 'float-softmax';
+      readonly precision: 'half' | 'bfloat16' | 'float' | 'float-softmax';
       readonly fusion: 'fused' | 'partly' | 'none' | 'unknown';
       readonly fusedCount: number;
       readonly softmaxCount: number;

@@ -18,6 +18,8 @@ export interface ExportSettings {
   readonly device: string;
   /** Padded tokens (longest × texts) that the engine shall take in one batch. */
   readonly batchTokensMax: number;
+  /** Build in bfloat16, too, and keep the nearer engine. */
+  readonly bfloat16: boolean;
   /** Stop after the graphs, GPU or not. */
   readonly graphOnly: boolean;
   /** Only say what would be built, and what it would take. */
@@ -39,6 +41,7 @@ export const USAGE = `usage: ./run.sh export [FLAGS]
                       0); Compose reads TRITON_GPU
   --batch-tokens N    padded tokens (longest × texts) of the engine's largest batches
                       (BATCH_TOKENS_MAX, which the server reads too, or 16384)
+  --bfloat16          build in bfloat16, too, and keep the engine that the gate shows nearer
   --graph-only        stop once the graphs are written; needs neither GPU nor Docker
   --plan              only say what would be built: profiles, tokens, memory, disk and time
   --gpu-memory SIZE   with --plan, for a GPU with so much memory free, as 24GB
@@ -80,6 +83,7 @@ export function parseExportSettings(
     image: values.image ?? (environment.TRITON_IMAGE || imageOfCompose()),
     device,
     batchTokensMax,
+    bfloat16: values.bfloat16 ?? false,
     graphOnly: values['graph-only'] ?? false,
     plan: values.plan ?? false,
     gpuMemory: parseGigabytes(values['gpu-memory']),
@@ -106,6 +110,7 @@ function readArguments(argv: readonly string[]) {
         image: { type: 'string' },
         gpu: { type: 'string' },
         'batch-tokens': { type: 'string' },
+        bfloat16: { type: 'boolean' },
         'graph-only': { type: 'boolean' },
         plan: { type: 'boolean' },
         'gpu-memory': { type: 'string' },

@@ -22,6 +22,9 @@ import { fetchSource } from './fetch-source.ts';
 import { createProgress } from './progress.ts';
 import { writeGraphs } from './write-graphs.ts';
 
+/** Ampere and later. */
+const BFLOAT16_CAPABILITY = 8;
+
 /** What an export needs beside its settings. */
 export interface ExportTools {
   readonly clock: Clock;
@@ -90,6 +93,7 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
     graphs,
     gpu: gpu.name,
     freeBytes: gpu.freeBytes,
+    triesBfloat16: settings.bfloat16 && hasBfloat16(gpu, say),
     model: engineModelOf(manifest.dimension, Bun.file(graphs.half.path.concat('_data')).size),
     clock,
     say,
@@ -157,6 +161,13 @@ async function findUsableGpu(
   if (warning !== undefined) say(`warning: ${warning}`);
   await checkDocker();
   return gpu;
+}
+
+/** Turing computes it by other means, slower than float32. */
+function hasBfloat16({ name, capability }: Gpu, say: (line: string) => void): boolean {
+  if (capability !== undefined && capability >= BFLOAT16_CAPABILITY) return true;
+  say(`${name} has no bfloat16: only float16 is built`);
+  return false;
 }
 
 interface Limits {

@@ -100,6 +100,7 @@ export const ELEMENT = {
   bool: 9,
   float16: 10,
   double: 11,
+  bfloat16: 16,
   /** Two values a byte, the lower half first. */
   int4: 22,
 } as const;
@@ -114,6 +115,7 @@ export const ELEMENT_BYTES: Readonly<Record<number, number>> = {
   [ELEMENT.bool]: 1,
   [ELEMENT.float16]: 2,
   [ELEMENT.double]: 8,
+  [ELEMENT.bfloat16]: 2,
 };
 
 /**
@@ -207,6 +209,26 @@ export function halfData(source: TensorData, label: string): TensorData {
         const half = new Float16Array(asFloat32(chunk));
         const fits = half.every(Number.isFinite);
         demand(fits, `A weight of ${label} does not fit float16.`);
+        yield new Uint8Array(half.buffer);
+      }
+    },
+  };
+}
+
+/**
+ * Float32 data as bfloat16, its upper half, rounded to nearest even while it is read.
+ *
+ * @throws ProvisionError from `chunks`, naming `label`, when a weight is not finite.
+ */
+export function bfloat16Data(source: TensorData, label: string): TensorData {
+  return {
+    byteCount: source.byteCount / 2,
+    *chunks() {
+      for (const chunk of source.chunks()) {
+        const floats = asFloat32(chunk);
+        demand(floats.every(Number.isFinite), `A weight of ${label} is not finite.`);
+        const bits = new Uint32Array(floats.buffer, floats.byteOffset, floats.length);
+        const half = Uint16Array.from(bits, (one) => (one + 0x7fff + ((one >>> 16) & 1)) >>> 16);
         yield new Uint8Array(half.buffer);
       }
     },

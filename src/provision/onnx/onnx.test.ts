@@ -4,7 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Golden, loadGolden, SMALL_MODEL_FOLDER } from '../../testing/golden/xlmr-small.ts';
 import type { OnnxModel } from './model.ts';
-import { ELEMENT, fileData, floatTensor, halfData, loadData, memoryData } from './model.ts';
+import {
+  bfloat16Data,
+  ELEMENT,
+  fileData,
+  floatTensor,
+  halfData,
+  loadData,
+  memoryData,
+} from './model.ts';
 import { createOnnxSession } from './onnx-session.ts';
 import { createMemorySource, ProtoWriter, protoFields, readVarints } from './protobuf.ts';
 import { readExternalFiles, readModel } from './read-model.ts';
@@ -140,5 +148,24 @@ describe('float16 weights', () => {
   test.each([65_520, Number.POSITIVE_INFINITY, Number.NaN])('refuse %p, by name', (value) => {
     const data = memoryData(new Uint8Array(Float32Array.of(1, value).buffer));
     expect(() => loadData(halfData(data, 'layer.7.weight'))).toThrow(/layer.7.weight/);
+  });
+});
+
+describe('bfloat16', () => {
+  const bitsOf = (...values: number[]) => {
+    const data = memoryData(new Uint8Array(Float32Array.from(values).buffer));
+    return [...new Uint16Array(loadData(bfloat16Data(data, 'w')).buffer)];
+  };
+
+  test('is the upper half of float32, rounded to nearest even', () => {
+    // 1, the next number and what lies between them: 1 + 2⁻⁸ is a tie, and goes to the even one.
+    expect(bitsOf(1, 1 + 2 ** -7, 1 + 2 ** -8, 1 + 3 * 2 ** -8, 1 + 2 ** -8 + 2 ** -20)).toEqual([
+      ...[0x3f80, 0x3f81, 0x3f80, 0x3f82, 0x3f81],
+    ]);
+    expect(bitsOf(-2, 0, 65_536)).toEqual([0xc000, 0, 0x4780]);
+  });
+
+  test('has no infinity in the place of a weight', () => {
+    expect(() => bitsOf(Number.NaN)).toThrow('A weight of w is not finite');
   });
 });

@@ -96,6 +96,23 @@ describe('with a GPU', () => {
     expect((await readEngineRecord(plan()))?.engine.attention.precision).toBe('float');
   });
 
+  test('bfloat16 is built when asked, and taken where it is nearer', async () => {
+    // What runs in its place here is the model itself; then what ONNX Runtime cannot run.
+    const exact = join(fixture.modelsDir, 'small/onnx/model.onnx');
+    const flags = ['--bfloat16'];
+    const environment = { FAKE_SECOND_GRAPH: exact };
+    const near = await fixture.start({ flags, environment }).ended;
+    expect(near.errors).toMatch(/bfloat16 is nearer: taken \(1\.0000000, 0\.99/);
+    expect((await readEngineRecord(plan()))?.engine.attention.precision).toBe('bfloat16');
+    const left = await fixture.start({ flags }).ended;
+    expect(left.errors).toContain('bfloat16 is left: Triton does not serve the engine');
+    expect(left.exitCode).toBe(0);
+    expect((await readEngineRecord(plan()))?.engine.attention.precision).toBe('half');
+    const turing = await fixture.start({ flags: [...flags, '--gpu', '1'] }).ended;
+    expect(turing.errors).toContain('NVIDIA T4 has no bfloat16: only float16 is built');
+    expect(turing.exitCode).toBe(0);
+  });
+
   test('TensorRT 11 gets its own command line', async () => {
     const environment = { FAKE_TENSORRT: '110100' };
     expect((await fixture.start({ environment }).ended).exitCode).toBe(0);

@@ -4,9 +4,9 @@
  * `calls.jsonl` in the folder that `FAKE_STATE` names. A container is a file there, named as it
  * is, with the id of the process that runs in it, and the container stays as long as the file.
  *
- * An "engine" that its `trtexec` builds is a file with the path of the graph to run,
- * `FAKE_GRAPH` or the one that it was given; its `tritonserver` is a real one, with ONNX
- * Runtime behind it.
+ * An "engine" that its `trtexec` builds is a file with the path of the graph to run: `FAKE_GRAPH`,
+ * from the second on `FAKE_SECOND_GRAPH`, or the one that it was given. Its `tritonserver` is a
+ * real one, with ONNX Runtime behind it.
  */
 import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -166,7 +166,10 @@ async function trtexec(line: readonly string[]): Promise<void> {
   const layers = process.env.FAKE_LAYERS ?? '_gemm_mha_v2_myl0_12';
   const info = hostPath(options.get('exportLayerInfo') ?? '');
   writeFileSync(info.path, JSON.stringify({ Layers: layers.split(','), Bindings: [] }));
-  writeFileSync(plan.path, process.env.FAKE_GRAPH ?? graph.path);
+  const isSecond = existsSync(join(STATE, 'built'));
+  writeFileSync(join(STATE, 'built'), '');
+  const { FAKE_GRAPH: first, FAKE_SECOND_GRAPH: second } = process.env;
+  writeFileSync(plan.path, (isSecond ? second : undefined) ?? first ?? graph.path);
   process.stdout.write('&&&& PASSED TensorRT.trtexec\n');
 }
 
@@ -188,6 +191,8 @@ async function runTriton(): Promise<void> {
     detached: true,
   });
   claim(child.pid);
+  // One that cannot load its model prints none; the address of another must not stand for it.
+  writeFileSync(ADDRESS, '');
   // Its one line is its address. The real Docker would not wait for it; who asks for the port next
   // would have to.
   for await (const piece of child.stdout) {

@@ -58,20 +58,52 @@ interface SimulatedGpu {
   readonly clock: VirtualClock;
   readonly harness: ReturnType<typeof batcherHarness>;
   readonly batches: readonly FakeBatch[];
-  /** When it computed anything, in ms. */
-  readonly busyMs: number;
 }
 
-/** One GPU behind the batcher: it computes one batch after the other, and two are in flight. */
-function startGpu(): SimulatedGpu {
+/**
+ * How batches in flight share the GPU.
+ *
+ * - `one instance`: one is computed after the other.
+ * - `two, by kernels`: two at once, kernel by kernel in turn, as a GPU does where each kernel fills
+ *   it. A batch has as many kernels as another, so a short one waits for each of the long one's.
+ * - `two, by time`: two at once, each at half speed: the best that two instances could do.
+ */
+export type GpuSharing = 'one instance' | 'two, by kernels' | 'two, by time';
+
+/** One GPU behind the batcher, with two batches in flight. */
+function startGpu(sharing: GpuSharing = 'one instance'): SimulatedGpu {
   const clock = new VirtualClock();
-  let freeMs = 0;
-  let busyMs = 0;
+  let changedMs = 0;
+  let cancel = (): void => undefined;
+  const inFlight: { readonly totalMs: number; leftMs: number; finish: () => void }[] = [];
+  const running = () => inFlight.slice(0, sharing === 'one instance' ? 1 : 2);
+  /** The share of the GPU that each of those that run has. */
+  const shareOf = ({ totalMs }: { totalMs: number }): number => {
+    const totals = running().map((one) => one.totalMs);
+    if (sharing !== 'two, by kernels') return 1 / totals.length;
+    return totalMs / totals.reduce((sum, ms) => sum + ms, 0);
+  };
+  const pass = (): void => {
+    for (const one of running()) one.leftMs -= (clock.now() - changedMs) * shareOf(one);
+    changedMs = clock.now();
+  };
+  const goOn = (): void => {
+    cancel();
+    const ends = running().map((one) => ({ one, ms: one.leftMs / shareOf(one) }));
+    const [next] = ends.toSorted((a, b) => a.ms - b.ms);
+    if (next === undefined) return;
+    cancel = clock.schedule(next.ms, () => {
+      pass();
+      inFlight.splice(inFlight.indexOf(next.one), 1);
+      next.one.finish();
+      goOn();
+    });
+  };
   const onBatch = (batch: FakeBatch): void => {
-    const takesMs = batchMs({ longest: batch.paddedLength, count: batch.texts.length }, GPU);
-    freeMs = Math.max(freeMs, clock.now()) + takesMs;
-    busyMs += takesMs;
-    clock.schedule(freeMs - clock.now(), batch.finish);
+    const totalMs = batchMs({ longest: batch.paddedLength, count: batch.texts.length }, GPU);
+    pass();
+    inFlight.push({ totalMs, leftMs: totalMs, finish: batch.finish });
+    goOn();
   };
   const { batchTextsMax, batchTokensMax, profiles = [] } = GPU;
   const limits = {
@@ -83,9 +115,6 @@ function startGpu(): SimulatedGpu {
     clock,
     harness: batcherHarness({ backend, clock, holdShare: 0.5 }),
     batches: backend.batches,
-    get busyMs() {
-      return busyMs;
-    },
   };
 }
 
@@ -144,14 +173,15 @@ export async function besideDocuments(options: {
   readonly seed: number;
   readonly load?: number;
   readonly queryCount?: number;
+  readonly sharing?: GpuSharing;
 }): Promise<{ readonly p50: number; readonly p99: number; readonly documentP50: number }> {
-  const { seed, load = 0.5, queryCount = 4_000 } = options;
+  const { seed, load = 0.5, queryCount = 4_000, sharing } = options;
   const random = seededRandom(seed);
   const lengths = Array.from({ length: queryCount }, (_, index) =>
     index % 20 === 19 ? 8_000 : random.between(...LENGTHS.query),
   );
   const gapMs = clairvoyantSchedule(lengths, GPU).totalMs / lengths.length / load;
-  const gpu = startGpu();
+  const gpu = startGpu(sharing);
   const jobs = lengths.map((length) => ({ length, ids: uniqueText(length) }));
   const tracked: { length: number; job: ReturnType<typeof gpu.harness.submit> }[] = [];
   let atMs = 0;

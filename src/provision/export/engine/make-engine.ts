@@ -57,6 +57,8 @@ export interface EngineJob {
   readonly model: EngineModel;
   /** Memory of the GPU that is free; undefined when nobody knows. */
   readonly freeBytes: number | undefined;
+  /** Builds it in bfloat16, too, and takes the one that is nearer to its model. */
+  readonly triesBfloat16: boolean;
   readonly clock: Clock;
   readonly say: (line: string) => void;
 }
@@ -89,19 +91,31 @@ interface EngineParts extends TrtexecImage {
 /** An engine that answers other vectors than its model: another precision may do. */
 class EngineRefusedError extends ProvisionError {}
 
+/** An engine that has passed the gate and is not in its place yet. */
+interface Candidate {
+  readonly plan: string;
+  readonly config: string;
+  readonly record: EngineRecord;
+}
+
 /** Tries the precisions of attention that this TensorRT may fuse; the gate chooses. */
-async function makeExact(job: EngineJob, repository: string) {
+async function makeExact(job: EngineJob, root: string): Promise<{ plan: string; gate: Fidelity }> {
   const { say, graphs } = job;
   const asked = await askTrtexec({ ...job, cacheFolder: cacheFolderOf(job) });
-  let refusal: EngineRefusedError | undefined;
   let { half } = graphs;
-  for (const attention of attentionsFor(asked.trtexec.version)) {
+  const make = async (attention: AttentionPrecision): Promise<Candidate> => {
     if (half.attention !== attention) {
       say(`writing the graph with attention in ${attention}`);
       half = await graphs.writeHalf(attention);
     }
+    const repository = join(root, attention);
+    return await makeLargest({ ...asked, job, repository, half, attention });
+  };
+  let refusal: EngineRefusedError | undefined;
+  for (const attention of attentionsFor(asked.trtexec.version)) {
     try {
-      return await makeLargest({ ...asked, job, repository, half, attention });
+      const found = await make(attention);
+      return await install(job, job.triesBfloat16 ? await nearer(job, found, make) : found);
     } catch (error) {
       if (!(error instanceof EngineRefusedError)) throw error;
       refusal = error;
@@ -111,12 +125,52 @@ async function makeExact(job: EngineJob, repository: string) {
   throw refusal ?? new ProvisionError('No precision of attention was tried.');
 }
 
+/** The one of a candidate and the engine in bfloat16 whose worst head is nearer to its model. */
+async function nearer(
+  { say }: EngineJob,
+  found: Candidate,
+  make: (attention: AttentionPrecision) => Promise<Candidate>,
+): Promise<Candidate> {
+  const worst = ({ record }: Candidate): number =>
+    Math.min(...Object.values(record.gate.heads).map(({ cosineMin }) => cosineMin));
+  try {
+    const other = await make('bfloat16');
+    const isNearer = worst(other) > worst(found);
+    const [left, right] = [worst(other).toFixed(7), worst(found).toFixed(7)];
+    say(`bfloat16 is ${isNearer ? 'nearer: taken' : 'not nearer: left'} (${left}, ${right})`);
+    return isNearer ? other : found;
+  } catch (error) {
+    // What was found before is good.
+    if (!(error instanceof ProvisionError)) throw error;
+    say(`bfloat16 is left: ${error.message}`);
+    return found;
+  }
+}
+
+/** Puts an engine where Triton looks, with its configuration and its record. */
+async function install(
+  { modelsDir, tritonModel }: EngineJob,
+  { plan: candidate, config, record }: Candidate,
+): Promise<{ plan: string; gate: Fidelity }> {
+  const modelFolder = join(modelsDir, tritonModel);
+  const plan = join(modelFolder, '1', 'model.plan');
+  await mkdir(join(modelFolder, '1'), { recursive: true });
+  // The old record goes first: a crash between the two leaves a plan without a record, which is
+  // built anew.
+  await rm(engineRecordPath(plan), { force: true });
+  await rename(candidate, plan);
+  await writeEngineConfig(modelFolder, config);
+  const text = `${JSON.stringify(record, null, 2)}\n`;
+  await writeFileAtomic(engineRecordPath(plan), new TextEncoder().encode(text));
+  return { plan, gate: record.gate };
+}
+
 /**
  * Builds the largest engine that the GPU's memory has room for: by the reckoning at first, and by
  * what TensorRT and Triton say from there on. What was too large stays known, so that the next run
  * goes on below it.
  */
-async function makeLargest(parts: EngineParts) {
+async function makeLargest(parts: EngineParts): Promise<Candidate> {
   const { job, half } = parts;
   const { profilesWanted, model, gpu, say } = job;
   const refusals = await openRefusals(cacheFolderOf(job), {
@@ -152,7 +206,10 @@ function cacheFolderOf({ modelsDir, manifest }: EngineJob): string {
   return join(modelsDir, manifest.id, 'engine');
 }
 
-async function buildAndJudge(parts: EngineParts, profiles: readonly ProfileShape[]) {
+async function buildAndJudge(
+  parts: EngineParts,
+  profiles: readonly ProfileShape[],
+): Promise<Candidate> {
   const { job, repository, half, attention } = parts;
   const { modelsDir, tritonModel, say } = job;
   const modelFolder = join(modelsDir, tritonModel);
@@ -183,16 +240,7 @@ async function buildAndJudge(parts: EngineParts, profiles: readonly ProfileShape
   if (!gate.passed)
     throw new EngineRefusedError(`The engine is refused. ${gate.reasons.join(' ')}`);
   const record = await recordOf({ parts, built, profiles, gate, selfCheck, plan: candidatePlan });
-  const plan = join(modelFolder, '1', 'model.plan');
-  await mkdir(join(modelFolder, '1'), { recursive: true });
-  // The old record goes first: a crash between the two leaves a plan without a record, which is
-  // built anew.
-  await rm(engineRecordPath(plan), { force: true });
-  await rename(candidatePlan, plan);
-  await writeEngineConfig(modelFolder, config);
-  const text = `${JSON.stringify(record, null, 2)}\n`;
-  await writeFileAtomic(engineRecordPath(plan), new TextEncoder().encode(text));
-  return { plan, gate };
+  return { plan: candidatePlan, config, record };
 }
 
 /** A line of figures for each head. */

@@ -8,13 +8,16 @@ import { wiringOf, withGraph } from './graph-edit.ts';
  *   fused kernels: both products in float16, a head size from 16 to 256 that is a multiple of 8,
  *   the scale before the first product, an additive mask in the type of the scores. The kernels sum
  *   in float32 or float16 as they please.
+ * - `bfloat16`: the same, with bfloat16 in the place of float16 in the whole graph. Its fused
+ *   kernels sum in float32 (autoware-ml#95), and its numbers have three bits less. From compute
+ *   capability 8.0 on.
  * - `float`: queries, keys and values are cast up, all of it is in float32. From TensorRT 11.3 on
  *   this is fused, too, with float16 products that sum in float32 (its release notes). Before, it
  *   runs in float32 and several kernels.
  * - `float-softmax`: float16 products and a float32 softmax, with casts in between. The most exact
  *   of those that older versions run fast, and no document says that it is fused.
  */
-export type AttentionPrecision = 'half' | 'float' | 'float-softmax';
+export type AttentionPrecision = 'half' | 'bfloat16' | 'float' | 'float-softmax';
 
 /** The nodes of one attention. */
 interface Attention {
@@ -51,9 +54,10 @@ export function forcedPrecisions(
   precision: AttentionPrecision,
 ): ReadonlyMap<GraphNode, 'half' | 'float'> {
   if (precision === 'float-softmax') return new Map();
+  const inside = precision === 'float' ? 'float' : 'half';
   return new Map(
     findAttention(model).flatMap(({ scores, mask, softmax, context }) =>
-      [scores, ...(mask ? [mask] : []), softmax, context].map((node) => [node, precision] as const),
+      [scores, ...(mask ? [mask] : []), softmax, context].map((node) => [node, inside] as const),
     ),
   );
 }
@@ -64,7 +68,7 @@ export function forcedPrecisions(
  */
 const MASK_MIN = -30_000;
 
-/** Bounds the masks of attention, for float16. */
+/** Bounds the masks of attention, for float16 and bfloat16. */
 export function boundMasks(model: OnnxModel): OnnxModel {
   const { producer } = wiringOf(model.graph.nodes);
   const masks = new Map<GraphNode, string>();

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Golden, loadGolden, SMALL_MODEL_FOLDER } from '../../../testing/golden/xlmr-small.ts';
-import type { OnnxModel } from '../../onnx/model.ts';
+import type { GraphNode, OnnxModel } from '../../onnx/model.ts';
 import { ELEMENT } from '../../onnx/model.ts';
 import { createOnnxSession, type ModelRunner } from '../../onnx/onnx-session.ts';
 import { readModel } from '../../onnx/read-model.ts';
@@ -150,6 +150,21 @@ describe.each(variants)('the %s export, prepared', (variant) => {
     }
     // The cast before softmax hides the product from it: it is no attention to TensorRT either.
     expect(findAttention(graphs.half('float-softmax'))).toEqual([]);
+  });
+
+  test('in bfloat16, is the graph in float16 with other numbers', () => {
+    const [half, other] = [graphs.half('half').graph, graphs.half('bfloat16').graph];
+    const shapeOf = ({ op, inputs, outputs }: GraphNode) => [op, inputs, outputs];
+    expect(other.nodes.map(shapeOf)).toEqual(half.nodes.map(shapeOf));
+    const targets = (nodes: readonly GraphNode[]) =>
+      nodes.flatMap(({ attributes }) => [...attributes.values()]).map(({ value }) => value);
+    expect(targets(other.nodes)).not.toContain(BigInt(ELEMENT.float16));
+    for (const [name, { elementType, data }] of half.constants) {
+      const twin = other.constants.get(name);
+      if (elementType !== ELEMENT.float16) continue;
+      expect(twin?.elementType).toBe(ELEMENT.bfloat16);
+      expect(twin?.data.byteCount).toBe(data.byteCount);
+    }
   });
 
   test('in float16, keeps float32 where numbers could leave its range, and nowhere else', () => {

@@ -1,4 +1,5 @@
 import {
+  bfloat16Data,
   ELEMENT,
   elementCountOf,
   type Graph,
@@ -35,6 +36,8 @@ const FOLLOWING_CONSTANT_MAX = 1_024;
 const FOLLOWING_CONSTANT_ELEMENTS_MAX = 65_536;
 
 type Precision = 'half' | 'float';
+/** What `half` is stored in. */
+type HalfType = typeof ELEMENT.float16 | typeof ELEMENT.bfloat16;
 
 /**
  * Writes the precision into the graph, as strongly typed engines read it: matrix products and what
@@ -50,8 +53,10 @@ export function toHalfPrecision(
   source: OnnxModel,
   attention: AttentionPrecision = 'float-softmax',
 ): OnnxModel {
-  const model = attention === 'half' ? boundMasks(source) : source;
-  const pass = new PrecisionPass(model, forcedPrecisions(model, attention));
+  const isAllHalf = attention === 'half' || attention === 'bfloat16';
+  const model = isAllHalf ? boundMasks(source) : source;
+  const type = attention === 'bfloat16' ? ELEMENT.bfloat16 : ELEMENT.float16;
+  const pass = new PrecisionPass({ model, forced: forcedPrecisions(model, attention), type });
   for (const node of model.graph.nodes) pass.convert(node);
   return withGraph(model, { nodes: pass.nodes, constants: pass.usedConstants() });
 }
@@ -60,6 +65,7 @@ class PrecisionPass {
   readonly nodes: GraphNode[] = [];
   readonly #model: OnnxModel;
   readonly #forced: ReadonlyMap<GraphNode, Precision>;
+  readonly #type: HalfType;
   readonly #isFloat: (name: string) => boolean;
   /** In which precision the node that makes a tensor gives it. */
   readonly #native = new Map<string, Precision>();
@@ -68,9 +74,15 @@ class PrecisionPass {
   readonly #constants: Map<string, Tensor>;
   readonly #outputs: ReadonlySet<string>;
 
-  constructor(model: OnnxModel, forced: ReadonlyMap<GraphNode, Precision>) {
+  constructor(options: {
+    model: OnnxModel;
+    forced: ReadonlyMap<GraphNode, Precision>;
+    type: HalfType;
+  }) {
+    const { model, forced, type } = options;
     this.#model = model;
     this.#forced = forced;
+    this.#type = type;
     this.#isFloat = inferFloats(model.graph);
     this.#constants = new Map(model.graph.constants);
     this.#outputs = new Set(model.graph.outputs.map((output) => output.name));
@@ -134,7 +146,7 @@ class PrecisionPass {
     const output = node.outputs[0] ?? '';
     const half = `${output}/half`;
     this.nodes.push({ ...node, inputs: [this.#as(table, 'half'), ...rest], outputs: [half] });
-    this.nodes.push(castNode({ input: half, output, precision: 'float' }));
+    this.nodes.push(castNode({ input: half, output, to: ELEMENT.float }));
     this.#native.set(output, 'float');
   }
 
@@ -150,8 +162,9 @@ class PrecisionPass {
     const copy = `${name}/${precision}`;
     this.#casts.set(name, copy);
     const constant = this.#constants.get(name);
-    if (constant) this.#constants.set(copy, halfTensor(constant, copy));
-    else this.nodes.push(castNode({ input: name, output: copy, precision }));
+    const to = precision === 'half' ? this.#type : ELEMENT.float;
+    if (constant) this.#constants.set(copy, halfTensor(constant, { name: copy, type: this.#type }));
+    else this.nodes.push(castNode({ input: name, output: copy, to }));
     return copy;
   }
 }
@@ -164,25 +177,20 @@ function isFloatHead(node: GraphNode): boolean {
   return node.name.startsWith(`${HEADS_PREFIX}sparse/`);
 }
 
-function halfTensor(tensor: Tensor, name: string): Tensor {
-  return {
-    name,
-    dims: tensor.dims,
-    elementType: ELEMENT.float16,
-    data: halfData(tensor.data, tensor.name),
-  };
+function halfTensor(tensor: Tensor, { name, type }: { name: string; type: HalfType }): Tensor {
+  const data = type === ELEMENT.float16 ? halfData : bfloat16Data;
+  return { name, dims: tensor.dims, elementType: type, data: data(tensor.data, tensor.name) };
 }
 
-function castNode(options: { input: string; output: string; precision: Precision }): GraphNode {
-  const { input, output, precision } = options;
-  const to = BigInt(precision === 'half' ? ELEMENT.float16 : ELEMENT.float);
+function castNode(options: { input: string; output: string; to: number }): GraphNode {
+  const { input, output, to } = options;
   return {
     name: `${output}/Cast`,
     op: 'Cast',
     domain: '',
     inputs: [input],
     outputs: [output],
-    attributes: new Map([['to', { kind: 'int', value: to }]]),
+    attributes: new Map([['to', { kind: 'int', value: BigInt(to) }]]),
   };
 }
 
