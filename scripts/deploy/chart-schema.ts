@@ -6,8 +6,8 @@
  * takes any. What a default does not tell is in `CLOSER`.
  */
 import { join } from 'node:path';
-import { SETTINGS } from '../../src/config/config.ts';
 import type { Setting } from '../../src/config/setting-kinds.ts';
+import { SETTINGS } from '../../src/config/settings.ts';
 
 export const CHART = join(import.meta.dir, 'helm/bge-m3-encoder');
 

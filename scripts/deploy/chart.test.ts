@@ -2,8 +2,8 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import packageJson from '../../package.json';
-import { SETTINGS } from '../../src/config/config.ts';
 import type { Setting } from '../../src/config/setting-kinds.ts';
+import { SETTINGS } from '../../src/config/settings.ts';
 import { CHART_TOOLS, KUBERNETES_VERSIONS } from './chart-programs.ts';
 import { CHART, chartSchema, DECIDED_BY_CHART } from './chart-schema.ts';
 

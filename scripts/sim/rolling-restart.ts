@@ -1,0 +1,185 @@
+/**
+ * A rollout as callers see it: three servers behind HAProxy, single queries at a fixed rate, each
+ * server ended and started again several times, one after the other. Counts what failed, what was
+ * computed more than once, and the latency of the rollout against that of quiet.
+ *
+ * usage: bun scripts/sim/rolling-restart.ts [--requests 20000] [--rate 200] [--restarts 3]
+ *          [--retries 0] [--delay-ms 2000] [--fault restart|kill|stop]
+ *
+ * `kill` ends a server with SIGKILL in place of SIGTERM; `stop` stops it for 5 s and lets it go on.
+ * The exit status says whether no request failed and none was computed twice.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { type ServerProcess, startProcess } from '../../src/testing/e2e/start-process.ts';
+import { startFakeTriton } from '../../src/testing/fake-triton.ts';
+import { until } from '../../src/testing/until.ts';
+import { startHaproxy } from './rolling/haproxy.ts';
+
+const { values } = parseArgs({
+  options: {
+    requests: { type: 'string', default: '20000' },
+    rate: { type: 'string', default: '200' },
+    restarts: { type: 'string', default: '3' },
+    retries: { type: 'string', default: '0' },
+    'delay-ms': { type: 'string', default: '2000' },
+    fault: { type: 'string', default: 'restart' },
+  },
+});
+const requestCount = Number(values.requests);
+const gapMs = 1000 / Number(values.rate);
+const restartCount = Number(values.restarts);
+const SERVERS = 3;
+/** Requests before the first restart, whose latency is that of quiet. */
+const quietCount = Math.floor(requestCount / 10);
+/** How long a stopped server stays so. */
+const STOP_MS = 5000;
+/** What callers wait for. */
+const TIMEOUT_MS = 10_000;
+
+interface Outcome {
+  readonly dueMs: number;
+  readonly latencyMs: number;
+  readonly status: number | string;
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'rolling-'));
+const triton = await startFakeTriton({
+  ...{ model: 'bge_model', datatype: 'INT64', dimension: 1024, batchTextsMax: 32 },
+});
+const ports = await freePorts(SERVERS + 1);
+const servers = await Promise.all(ports.slice(1).map((port) => start(port)));
+const balancer = await startHaproxy({
+  servers: servers.map(({ url }) => url),
+  port: ports[0] ?? 0,
+  retries: Number(values.retries),
+  folder,
+});
+for (let index = 0; index < SERVERS; index++) await balancer.untilServer(index, 'UP');
+
+const outcomes: Outcome[] = [];
+const quietOver = Promise.withResolvers<void>();
+const startMs = performance.now();
+const load = sendAll();
+await quietOver.promise;
+const rolloutMs = performance.now() - startMs;
+for (let round = 0; round < restartCount; round++) {
+  for (let index = 0; index < SERVERS; index++) await replace(index);
+}
+const rolledMs = performance.now() - startMs;
+await load;
+const isGood = report();
+await balancer.stop();
+for (const server of servers) server.signal('SIGKILL');
+await triton.stop();
+rmSync(folder, { recursive: true });
+process.exit(isGood ? 0 : 1);
+
+/** A server on a port of its own, once it answers. */
+async function start(port: number): Promise<ServerProcess> {
+  const server = await startProcess({
+    PORT: String(port),
+    TRITON_URL: triton.url,
+    MODEL: 'bge-m3',
+    TOKENIZER_WORKERS: '1',
+    SHUTDOWN_DELAY_MS: values['delay-ms'],
+    LOG_LEVEL: 'error',
+  });
+  await until('it is ready', async () => (await fetch(`${server.url}/ready`)).ok);
+  return server;
+}
+
+/** Replaces one server as a rollout does, and waits until the balancer uses the new one. */
+async function replace(index: number): Promise<void> {
+  const server = servers[index];
+  const port = ports[index + 1];
+  if (server === undefined || port === undefined) return;
+  if (values.fault === 'stop') {
+    server.signal('SIGSTOP');
+    await Bun.sleep(STOP_MS);
+    server.signal('SIGCONT');
+  } else {
+    server.signal(values.fault === 'kill' ? 'SIGKILL' : 'SIGTERM');
+    await server.exited;
+    servers[index] = await start(port);
+  }
+  await balancer.untilServer(index, 'UP');
+}
+
+/** Sends each request when it is due, whatever has come back; latency counts from then. */
+async function sendAll(): Promise<void> {
+  const running: Promise<void>[] = [];
+  for (let index = 0; index < requestCount; index++) {
+    const dueMs = index * gapMs;
+    const early = startMs + dueMs - performance.now();
+    if (early > 1) await Bun.sleep(early);
+    running.push(send(index, dueMs));
+  }
+  await Promise.all(running);
+}
+
+async function send(index: number, dueMs: number): Promise<void> {
+  let status: number | string;
+  try {
+    const reply = await fetch(`${balancer.url}/encode`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', accept: 'application/msgpack' },
+      // The number makes the text one of a kind: at Triton it is seen how often it was computed.
+      body: JSON.stringify({ query: `договор аренды номер ${index}` }),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+    await reply.bytes();
+    status = reply.status;
+  } catch (error) {
+    status = error instanceof Error ? error.name : 'unknown';
+  }
+  outcomes.push({ dueMs, latencyMs: performance.now() - startMs - dueMs, status });
+  if (outcomes.length === quietCount) quietOver.resolve();
+}
+
+function report(): boolean {
+  const failed = outcomes.filter(({ status }) => status !== 200);
+  const byStatus = new Map<number | string, number>();
+  for (const { status } of outcomes) byStatus.set(status, (byStatus.get(status) ?? 0) + 1);
+  const timesOfText = new Map<string, number>();
+  for (const { texts } of triton.inferences) {
+    // A probe is a text of two tokens.
+    for (const ids of texts.filter((text) => text.length > 2)) {
+      const key = ids.join(' ');
+      timesOfText.set(key, (timesOfText.get(key) ?? 0) + 1);
+    }
+  }
+  const twice = [...timesOfText.values()].filter((times) => times > 1).length;
+  const within = (fromMs: number, toMs: number) =>
+    outcomes
+      .filter(({ dueMs, status }) => status === 200 && dueMs >= fromMs && dueMs < toMs)
+      .map(({ latencyMs }) => latencyMs);
+  // The first second warms connections and caches.
+  const quiet = quantile(within(1000, rolloutMs), 0.99);
+  const rolled = quantile(within(rolloutMs, rolledMs), 0.99);
+  const rolledSeconds = ((rolledMs - rolloutMs) / 1000).toFixed(0);
+  const statuses = [...byStatus].map(([status, count]) => `${count} × ${status}`).join(', ');
+  console.log(`fault ${values.fault}, balancer's retries ${values.retries}`);
+  console.log(`failed        ${failed.length} of ${outcomes.length} (${statuses})`);
+  console.log(`computed twice ${twice} of ${timesOfText.size} texts`);
+  console.log(`p99           ${quiet.toFixed(1)} ms quiet, ${rolled.toFixed(1)} ms in the rollout`);
+  console.log(`rollout       ${SERVERS * restartCount} ends in ${rolledSeconds} s`);
+  return failed.length === 0 && twice === 0;
+}
+
+function quantile(numbers: number[], share: number): number {
+  numbers.sort((a, b) => a - b);
+  return numbers[Math.floor((numbers.length - 1) * share)] ?? Number.NaN;
+}
+
+/** Ports that are free now; whoever restarts on one finds it so. */
+async function freePorts(count: number): Promise<number[]> {
+  const listeners = Array.from({ length: count }, () =>
+    Bun.listen({ hostname: '127.0.0.1', port: 0, socket: { data() {} } }),
+  );
+  const ports = listeners.map(({ port }) => port);
+  for (const listener of listeners) listener.stop(true);
+  return ports;
+}
