@@ -11,6 +11,7 @@
  * - `CLIENT_CONNECTION_REFUSED`: nothing listens at the address.
  * - `CLIENT_HOST_UNKNOWN`: the name of the host has no address.
  * - `CLIENT_HTTP_FAILED`: an error status without the server's own error body, as a proxy sends it.
+ * - `CLIENT_MODELS_DIFFER`: servers that were given together serve different models.
  * - `CLIENT_REPLY_INVALID`: a reply that is not what was asked for: broken bytes, a wrong count of
  *   rows, another model.
  * - `CLIENT_SCHEME_WRONG`: http for a server that speaks TLS, or https for one that does not.
@@ -25,6 +26,7 @@ export type ClientErrorCode =
   | 'CLIENT_CONNECTION_REFUSED'
   | 'CLIENT_HOST_UNKNOWN'
   | 'CLIENT_HTTP_FAILED'
+  | 'CLIENT_MODELS_DIFFER'
   | 'CLIENT_REPLY_INVALID'
   | 'CLIENT_SCHEME_WRONG'
   | 'CLIENT_TIMEOUT'

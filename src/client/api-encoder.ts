@@ -63,8 +63,16 @@ export class APIEncoder {
   /** Asked for by the first call that names no heads. */
   #modelHeads: readonly Head[] | undefined;
 
-  /** @throws APIEncoderError CLIENT_ARGUMENT_INVALID that names the option. Nothing is sent yet. */
-  constructor(baseUrl = 'http://localhost:8080', options: APIEncoderOptions = {}) {
+  /**
+   * @param baseUrl the server's address, or those of several servers of one model. Each request then
+   * goes to the one with the least work outstanding; one that refuses or is gone is left alone for a
+   * while; one that serves another model gets nothing.
+   * @throws APIEncoderError CLIENT_ARGUMENT_INVALID that names the option. Nothing is sent yet.
+   */
+  constructor(
+    baseUrl: string | readonly string[] = 'http://localhost:8080',
+    options: APIEncoderOptions = {},
+  ) {
     this.#calls = new ClientCalls(resolveOptions(baseUrl, options));
   }
 

@@ -74,11 +74,7 @@ export class ClientCalls {
 
   get(path: string, cancellation: Cancellation, options: ResolvedOptions): Promise<Uint8Array> {
     const headers = { ...options.headers, accept: 'application/json' };
-    return this.send(
-      options,
-      { method: 'GET', url: options.baseUrl + path, headers },
-      cancellation,
-    );
+    return this.send(options, { method: 'GET', path, headers }, cancellation);
   }
 
   /** Ends every call and refuses further ones. Resolves when no request is running any more. */

@@ -1,6 +1,7 @@
 import { APIEncoderError } from './api-encoder-error.ts';
 import { type ClientClock, portableClock } from './cancellation.ts';
 import type { Head } from './read-encode-reply.ts';
+import { ServerSpread } from './server-spread.ts';
 import { checkText, type SplitLimits } from './split-texts.ts';
 import type { Fetch, TransportOptions } from './transport.ts';
 
@@ -51,7 +52,7 @@ export interface APIEncoderOptions extends TextOptions, TimeoutOptions {
   readonly requestCharactersMax?: number | undefined;
   /** Requests of one call at the same time. Default 8. */
   readonly concurrency?: number | undefined;
-  /** Further tries after a failure that may pass. Default 5. */
+  /** Further tries after a failure that may pass, for each server. Default 5. */
   readonly retriesMax?: number | undefined;
   /** Wait before the first further try, in ms; it doubles with each. Default 500. */
   readonly retryDelayMs?: number | undefined;
@@ -106,7 +107,6 @@ export interface EncodeProgress {
 
 /** All options, checked, with their defaults. */
 export interface ResolvedOptions extends TransportOptions {
-  readonly baseUrl: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly limits: SplitLimits;
   /** Limits of a request for multi-vectors. */
@@ -123,14 +123,17 @@ const DELAY_MS_MAX = 2 ** 31 - 1;
 const COUNT_MAX = 1_000_000;
 
 /** @throws APIEncoderError CLIENT_ARGUMENT_INVALID that names the option. */
-export function resolveOptions(baseUrl: string, options: APIEncoderOptions): ResolvedOptions {
+export function resolveOptions(
+  baseUrl: string | readonly string[],
+  options: APIEncoderOptions,
+): ResolvedOptions {
   const { apiKey, fetch, clock, random, hedgeAfterMs, truncate, inputType, batchSize } = options;
   const whole = (field: keyof APIEncoderOptions, fallback: number, min: number, max: number) =>
     checkInteger({ field, value: options[field] ?? fallback, min, max });
   const duration = (field: keyof APIEncoderOptions, fallback: number, min = 1) =>
     whole(field, fallback, min, DELAY_MS_MAX);
   return {
-    baseUrl: checkBaseUrl(baseUrl),
+    servers: new ServerSpread(checkBaseUrls(baseUrl), () => (clock ?? portableClock).now()),
     headers: checkHeaders(options.headers, apiKey),
     // A few batches' worth: 8 requests of 64 keep a GPU fed, and one request stays well inside the
     // server's deadline on a CPU.
@@ -179,6 +182,14 @@ function checkInteger(given: { field: string; value: unknown; min: number; max: 
     typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max;
   if (isInside) return value;
   throw invalid(field, `must be a whole number from ${min} to ${max}, not ${String(value)}`);
+}
+
+/** Each once. @throws APIEncoderError CLIENT_ARGUMENT_INVALID. */
+function checkBaseUrls(baseUrl: string | readonly string[]): string[] {
+  const given = typeof baseUrl === 'string' ? [baseUrl] : baseUrl;
+  const isSome = Array.isArray(given) && given.length > 0;
+  if (!isSome) throw invalid('baseUrl', 'must be an address, or an array of at least one');
+  return [...new Set(given.map(checkBaseUrl))];
 }
 
 /** Without a slash at the end. A path in front of the routes is kept. */

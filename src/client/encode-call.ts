@@ -114,7 +114,7 @@ async function encodeChunk(
   const isDenseOnly = heads.length === 1 && heads[0] === 'dense';
   const request: HttpRequest = {
     method: 'POST',
-    url: `${options.baseUrl}/encode`,
+    path: '/encode',
     headers: {
       ...options.headers,
       'content-type': 'application/json',

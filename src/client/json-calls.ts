@@ -42,9 +42,11 @@ export async function sendTexts<Reply>(
     cancellation,
     async work(chunk) {
       const body = JSON.stringify({ ...call.fields, [field]: chunk.texts });
-      const url = options.baseUrl + call.path;
       try {
-        const reply = await call.send({ method: 'POST', url, headers, body }, cancellation);
+        const reply = await call.send(
+          { method: 'POST', path: call.path, headers, body },
+          cancellation,
+        );
         return call.read(parseJson(reply), chunk.texts.length);
       } catch (error) {
         throw withCallersField(error, { field, start: chunk.start, isSingle });

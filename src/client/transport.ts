@@ -7,10 +7,13 @@ import {
   pause,
 } from './cancellation.ts';
 import { connectionErrorOf, schemeErrorOf } from './connection-error.ts';
+import type { ServerSpread, SpreadServer } from './server-spread.ts';
 
 /** How often and how patiently requests are sent. */
 export interface TransportOptions extends RetryTiming {
+  readonly servers: ServerSpread;
   readonly timeoutMs: number;
+  /** For each server. */
   readonly retriesMax: number;
   /** Undefined: never. */
   readonly hedgeAfterMs: number | undefined;
@@ -22,7 +25,8 @@ export interface TransportOptions extends RetryTiming {
 
 /**
  * Sends a request until it succeeds, it fails for good, or no try or no time is left. Only for
- * requests that may reach the server twice, which is true of all of the encoder's.
+ * requests that may reach the server twice, which is true of all of the encoder's. Of several
+ * servers, another one is tried at once; only when all have refused does it wait.
  *
  * @returns the reply's body; owned by the caller.
  * @throws APIEncoderError of the last try, or the cancellation's reason.
@@ -32,23 +36,26 @@ export async function send(
   request: HttpRequest,
   cancellation: Cancellation,
 ): Promise<Uint8Array> {
-  const { clock, random } = options;
+  const { clock, random, servers } = options;
   const startMs = clock.now();
   for (let failedCount = 1; ; failedCount++) {
     cancellation.signal.throwIfAborted();
     try {
-      return await sendOnce(options, request, cancellation.signal);
+      return await sendOnce(options, request, failedCount, cancellation.signal);
     } catch (error) {
       cancellation.signal.throwIfAborted();
       if (!(error instanceof APIEncoderError)) throw error;
       const told = withTries(error, { tryCount: failedCount, elapsedMs: clock.now() - startMs });
-      if (!error.retryable) throw told;
       const { retryAfterMs } = error;
+      const restingMs = isOfServer(error) ? servers.restingMs() : undefined;
+      // What no wait can mend at one server, another one may do.
+      if (!error.retryable && restingMs !== 0) throw told;
       const plan = { timing: options, failedCount, retryAfterMs, random: random() };
-      const delayMs = planRetryDelayMs(plan);
+      const delayMs = restingMs ?? planRetryDelayMs(plan);
+      const isLast = failedCount > options.retriesMax * servers.count;
       // A wait that the call cannot survive would only delay the news.
-      if (failedCount > options.retriesMax || delayMs >= cancellation.remainingMs()) throw told;
-      await pause({ clock, delayMs, signal: cancellation.signal });
+      if (isLast || delayMs >= cancellation.remainingMs()) throw told;
+      if (restingMs !== 0) await pause({ clock, delayMs, signal: cancellation.signal });
     }
   }
 }
@@ -56,13 +63,48 @@ export async function send(
 function sendOnce(
   options: TransportOptions,
   request: HttpRequest,
+  failedCount: number,
   signal: AbortSignal,
 ): Promise<Uint8Array> {
-  const { fetch, clock, timeoutMs, hedgeAfterMs } = options;
-  const attempt = (attemptSignal: AbortSignal): Promise<Uint8Array> =>
-    tryOnce({ fetch, request, clock, timeoutMs, signal: attemptSignal });
+  const { fetch, clock, timeoutMs, hedgeAfterMs, servers, random } = options;
+  const attempt = (attemptSignal: AbortSignal): Promise<Uint8Array> => {
+    const common = { fetch, clock, signal: attemptSignal };
+    const ask = ({ baseUrl }: SpreadServer): Promise<Uint8Array> => {
+      const info = { method: 'GET', path: '/info', headers: request.headers } as const;
+      const askMs = Math.min(timeoutMs, INFO_TIMEOUT_MS);
+      return tryOnce({ ...common, request: info, url: baseUrl + info.path, timeoutMs: askMs });
+    };
+    const restMs = (error: unknown): number | undefined => {
+      if (!(error instanceof APIEncoderError) || !isOfServer(error)) return undefined;
+      const { retryAfterMs } = error;
+      const rounds = Math.ceil(failedCount / servers.count);
+      return planRetryDelayMs({
+        ...{ timing: options, failedCount: rounds, retryAfterMs, random: random() },
+      });
+    };
+    return servers.run({ work: request.body?.length ?? 1, restMs, ask }, ({ baseUrl }) =>
+      tryOnce({ ...common, request, url: baseUrl + request.path, timeoutMs }),
+    );
+  };
   if (hedgeAfterMs === undefined) return attempt(signal);
   return hedge({ clock, hedgeAfterMs, signal, attempt });
+}
+
+/** Words about a model are short; a server that is hung is not waited for. */
+const INFO_TIMEOUT_MS = 2000;
+
+/** Codes that are about one server's address or state. */
+const CODES_OF_SERVER: ReadonlySet<string> = new Set([
+  'CLIENT_CONNECTION_FAILED',
+  'CLIENT_CONNECTION_REFUSED',
+  'CLIENT_HOST_UNKNOWN',
+  'CLIENT_TIMEOUT',
+]);
+
+/** Whether an error says something of the server, and not of the request. */
+function isOfServer({ code, status, retryable }: APIEncoderError): boolean {
+  if (status === 429 || status === 503) return true;
+  return CODES_OF_SERVER.has(code) || (code === 'CLIENT_MODELS_DIFFER' && retryable);
 }
 
 /** The part of `fetch` that the client uses. */
@@ -71,7 +113,8 @@ export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 /** A request that can be sent again as it is. */
 export interface HttpRequest {
   readonly method: 'GET' | 'POST';
-  readonly url: string;
+  /** Below the server's address. */
+  readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string;
 }
@@ -86,6 +129,7 @@ export interface HttpRequest {
 export async function tryOnce(options: {
   fetch: Fetch;
   request: HttpRequest;
+  url: string;
   clock: ClientClock;
   timeoutMs: number;
   signal: AbortSignal;
@@ -108,7 +152,7 @@ export async function tryOnce(options: {
     ]);
   } catch (error) {
     cancellation.signal.throwIfAborted();
-    throw error instanceof APIEncoderError ? error : connectionErrorOf(error, options.request.url);
+    throw error instanceof APIEncoderError ? error : connectionErrorOf(error, options.url);
   } finally {
     cancelTimer();
     cancellation.release();
@@ -118,11 +162,12 @@ export async function tryOnce(options: {
 async function sendAndRead(options: {
   fetch: Fetch;
   request: HttpRequest;
+  url: string;
   clock: ClientClock;
   signal: AbortSignal;
 }): Promise<Uint8Array> {
-  const { fetch, request, signal } = options;
-  const { url, ...init } = request;
+  const { fetch, request, url, signal } = options;
+  const { path: _, ...init } = request;
   const response = await fetch(url, { ...init, signal }).catch(async (error: unknown) => {
     throw (await schemeError(options, error)) ?? error;
   });
@@ -136,17 +181,17 @@ const SCHEME_PROBE_MS = 1000;
 
 /** Asks only where a connection broke off before any reply, for a reason that nobody told. */
 async function schemeError(
-  options: { fetch: Fetch; request: HttpRequest; clock: ClientClock; signal: AbortSignal },
+  options: { fetch: Fetch; url: string; clock: ClientClock; signal: AbortSignal },
   error: unknown,
 ): Promise<APIEncoderError | undefined> {
-  const { fetch, request, clock, signal } = options;
-  const { code } = connectionErrorOf(error, request.url);
+  const { fetch, url, clock, signal } = options;
+  const { code } = connectionErrorOf(error, url);
   if (signal.aborted || code !== 'CLIENT_CONNECTION_FAILED') return undefined;
   const probe = createCancellation({ clock, parent: signal });
   const cancelTimer = clock.schedule(SCHEME_PROBE_MS, () => probe.cancel(error));
   try {
-    return await schemeErrorOf(request.url, (url) =>
-      fetch(url, { method: 'HEAD', signal: probe.signal }),
+    return await schemeErrorOf(url, (address) =>
+      fetch(address, { method: 'HEAD', signal: probe.signal }),
     );
   } finally {
     cancelTimer();
