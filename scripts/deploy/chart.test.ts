@@ -272,6 +272,14 @@ test('an autoscaler has the number of pods to itself', () => {
   }
 });
 
+test("the README's fleet.yaml is one that the chart takes", async () => {
+  const readme = await Bun.file(join(CHART, '../../../../README.md')).text();
+  const text = /`fleet\.yaml`:\n\n```yaml\n([\s\S]*?)```/.exec(readme)?.[1] ?? '';
+  const values = Bun.YAML.parse(text) as Readonly<Record<string, unknown>>;
+  const kinds = manifestsOf(...withValues(values)).map(({ kind }) => kind);
+  expect(kinds).toContainValues(['Deployment', 'ScaledObject', 'ServiceMonitor', 'NetworkPolicy']);
+});
+
 test('the alerts and the dashboard are those of scripts/monitoring', async () => {
   const made = manifestsOf('--values', join(CHART, 'ci/8-monitoring-jobs.yaml'));
   const folder = join(import.meta.dir, '../monitoring');

@@ -4,15 +4,19 @@
  * computed more than once, and the latency of the rollout against that of quiet.
  *
  * usage: bun scripts/sim/rolling-restart.ts [--requests 20000] [--rate 200] [--restarts 3]
- *          [--retries 0] [--delay-ms 2000] [--fault restart|kill|stop]
+ *          [--retries 0] [--delay-ms 2000] [--fault restart|kill|stop|model]
+ *          [--through balancer|client]
  *
- * `kill` ends a server with SIGKILL in place of SIGTERM; `stop` stops it for 5 s and lets it go on.
+ * `kill` ends a server with SIGKILL in place of SIGTERM; `stop` stops it for 5 s and lets it go on;
+ * `model` replaces it for 3 s by one that serves another model. Through `client`, APIEncoder spreads
+ * the requests itself, with no balancer in front and as many tries as it has by default.
  * The exit status says whether no request failed and none was computed twice.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { APIEncoder } from '../../src/client/api-encoder.ts';
 import { type ServerProcess, startProcess } from '../../src/testing/e2e/start-process.ts';
 import { startFakeTriton } from '../../src/testing/fake-triton.ts';
 import { until } from '../../src/testing/until.ts';
@@ -26,6 +30,7 @@ const { values } = parseArgs({
     retries: { type: 'string', default: '0' },
     'delay-ms': { type: 'string', default: '2000' },
     fault: { type: 'string', default: 'restart' },
+    through: { type: 'string', default: 'balancer' },
   },
 });
 const requestCount = Number(values.requests);
@@ -36,6 +41,8 @@ const SERVERS = 3;
 const quietCount = Math.floor(requestCount / 10);
 /** How long a stopped server stays so. */
 const STOP_MS = 5000;
+/** How long a server of another model stands in. */
+const OTHER_MODEL_MS = 3000;
 /** What callers wait for. */
 const TIMEOUT_MS = 10_000;
 
@@ -58,6 +65,10 @@ const balancer = await startHaproxy({
   folder,
 });
 for (let index = 0; index < SERVERS; index++) await balancer.untilServer(index, 'UP');
+const encoder = new APIEncoder(
+  servers.map(({ url }) => url),
+  { timeoutMs: 2000, totalTimeoutMs: TIMEOUT_MS },
+);
 
 const outcomes: Outcome[] = [];
 const quietOver = Promise.withResolvers<void>();
@@ -71,6 +82,7 @@ for (let round = 0; round < restartCount; round++) {
 const rolledMs = performance.now() - startMs;
 await load;
 const isGood = report();
+await encoder.close();
 await balancer.stop();
 for (const server of servers) server.signal('SIGKILL');
 await triton.stop();
@@ -78,11 +90,12 @@ rmSync(folder, { recursive: true });
 process.exit(isGood ? 0 : 1);
 
 /** A server on a port of its own, once it answers. */
-async function start(port: number): Promise<ServerProcess> {
+async function start(port: number, isOther = false): Promise<ServerProcess> {
   const server = await startProcess({
     PORT: String(port),
-    TRITON_URL: triton.url,
-    MODEL: 'bge-m3',
+    ...(isOther
+      ? { BACKEND: 'embedded', EMBEDDED_SLOTS: '1' }
+      : { TRITON_URL: triton.url, MODEL: 'bge-m3' }),
     TOKENIZER_WORKERS: '1',
     SHUTDOWN_DELAY_MS: values['delay-ms'],
     LOG_LEVEL: 'error',
@@ -103,6 +116,12 @@ async function replace(index: number): Promise<void> {
   } else {
     server.signal(values.fault === 'kill' ? 'SIGKILL' : 'SIGTERM');
     await server.exited;
+    if (values.fault === 'model') {
+      const other = await start(port, true);
+      await Bun.sleep(OTHER_MODEL_MS);
+      other.signal('SIGTERM');
+      await other.exited;
+    }
     servers[index] = await start(port);
   }
   await balancer.untilServer(index, 'UP');
@@ -121,22 +140,29 @@ async function sendAll(): Promise<void> {
 }
 
 async function send(index: number, dueMs: number): Promise<void> {
-  let status: number | string;
-  try {
-    const reply = await fetch(`${balancer.url}/encode`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', accept: 'application/msgpack' },
-      // The number makes the text one of a kind: at Triton it is seen how often it was computed.
-      body: JSON.stringify({ query: `договор аренды номер ${index}` }),
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    });
-    await reply.bytes();
-    status = reply.status;
-  } catch (error) {
-    status = error instanceof Error ? error.name : 'unknown';
-  }
+  // The number makes the text one of a kind: at Triton it is seen how often it was computed.
+  const text = `договор аренды номер ${index}`;
+  const ask = values.through === 'client' ? askByClient : askByBalancer;
+  const status = await ask(text).catch((error) => error.code ?? error.name);
   outcomes.push({ dueMs, latencyMs: performance.now() - startMs - dueMs, status });
   if (outcomes.length === quietCount) quietOver.resolve();
+}
+
+/** @returns the status, or what is wrong with the row. */
+async function askByBalancer(text: string): Promise<number | string> {
+  const reply = await fetch(`${balancer.url}/encode`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ query: text }),
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+  });
+  const body = await reply.text();
+  return reply.ok && !body.includes('"model":"bge-m3"') ? 'row of another model' : reply.status;
+}
+
+async function askByClient(text: string): Promise<number | string> {
+  const row = await encoder.encode(text);
+  return row.length === 1024 ? 200 : 'row of another model';
 }
 
 function report(): boolean {
@@ -161,7 +187,8 @@ function report(): boolean {
   const rolled = quantile(within(rolloutMs, rolledMs), 0.99);
   const rolledSeconds = ((rolledMs - rolloutMs) / 1000).toFixed(0);
   const statuses = [...byStatus].map(([status, count]) => `${count} × ${status}`).join(', ');
-  console.log(`fault ${values.fault}, balancer's retries ${values.retries}`);
+  const retries = values.through === 'client' ? '' : ` of HAProxy, its retries ${values.retries}`;
+  console.log(`fault ${values.fault}, through the ${values.through}${retries}`);
   console.log(`failed        ${failed.length} of ${outcomes.length} (${statuses})`);
   console.log(`computed twice ${twice} of ${timesOfText.size} texts`);
   console.log(`p99           ${quiet.toFixed(1)} ms quiet, ${rolled.toFixed(1)} ms in the rollout`);
