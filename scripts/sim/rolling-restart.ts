@@ -8,8 +8,8 @@
  *          [--through balancer|client]
  *
  * `kill` ends a server with SIGKILL in place of SIGTERM; `stop` stops it for 5 s and lets it go on;
- * `model` replaces it for 3 s by one that serves another model. Through `client`, APIEncoder spreads
- * the requests itself, with no balancer in front and as many tries as it has by default.
+ * `model` replaces it for 3 s by one that serves another model. Through `client`, APIEncoder
+ * spreads the requests itself, with no balancer in front and as many tries as it has by default.
  * The exit status says whether no request failed and none was computed twice.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
