@@ -11,10 +11,7 @@ import { SETTINGS } from '../../src/config/settings.ts';
 
 export const CHART = join(import.meta.dir, 'helm/bge-m3-encoder');
 
-/**
- * Settings that a value of the chart's own decides, since more than the variable depends on it.
- * `SHUTDOWN_DELAY_MS` is named for servers that know it.
- */
+/** Settings that a value of the chart's own decides, since more than the variable depends on it. */
 export const DECIDED_BY_CHART: Readonly<Record<string, string>> = {
   BACKEND: 'backend',
   TRITON_URL: 'triton.url',

@@ -167,11 +167,8 @@ describe('settings', () => {
       }),
     );
     const known = new Set(all.map((setting) => setting.environment));
-    const decided = new Set(Object.keys(DECIDED_BY_CHART));
     expect([...known].filter((name) => !environment.has(name))).toEqual([]);
-    expect(
-      [...environment.keys()].filter((name) => !known.has(name) && !decided.has(name)),
-    ).toEqual([]);
+    expect([...environment.keys()].filter((name) => !known.has(name))).toEqual([]);
     for (const [name, value] of Object.entries(written)) {
       expect([name, environment.get(name)]).toEqual([name, String(value)]);
     }
