@@ -3,10 +3,10 @@ import { FLOAT32_JSON_BYTES_MAX, writeFloat32Json } from './float32-json.ts';
 import { base64OfRow } from './row-bytes.ts';
 
 /**
- * A buffer up to this size is kept for the next reply: room for 200 rows of 1,024 values, counted
+ * A buffer up to this size is kept for the next reply: room for 1,000 rows of 1,024 values, counted
  * at their longest.
  */
-const KEPT_BYTES_MAX = 1 << 22;
+const KEPT_BYTES_MAX = 1 << 24;
 const FIRST_BYTES = 1 << 16;
 
 /** Longest text that is written byte by byte. Above it the engine's encoder is faster. */
@@ -85,13 +85,11 @@ export class ByteWriter {
     this.#bytes[this.#length++] = 0x22;
   }
 
-  /** What was written, and an empty writer. The bytes are the caller's. */
+  /** What was written, and an empty writer. The bytes are lent until it is written to again. */
   take(): Uint8Array<ArrayBuffer> {
-    const length = this.#length;
+    const taken = this.#bytes.subarray(0, this.#length);
     this.#length = 0;
-    if (this.#bytes.length <= KEPT_BYTES_MAX) return this.#bytes.slice(0, length);
-    // Too large to keep, so that it goes out without a copy.
-    const taken = this.#bytes.subarray(0, length);
+    if (this.#bytes.length <= KEPT_BYTES_MAX) return taken;
     this.#bytes = new Uint8Array(FIRST_BYTES);
     this.#view = new DataView(this.#bytes.buffer);
     return taken;
@@ -111,7 +109,7 @@ let writing = false;
  *
  * @param build writes the whole document before it returns; it must not keep the writer, nor call
  * `writeJson`.
- * @returns owned by the caller.
+ * @returns lent until the next document of this thread.
  */
 export function writeJson(build: (writer: ByteWriter) => void): Uint8Array<ArrayBuffer> {
   invariant(!writing, 'One document is written at a time.');

@@ -80,9 +80,9 @@ describe('encodeJsonReply', () => {
   });
 
   test('a reply larger than the kept buffer, then a small one', () => {
-    const large = denseOf(220, 1_024);
+    const large = denseOf(1_100, 1_024);
     const { body } = encodeJsonReply(large, 'float');
-    expect(body.length).toBeGreaterThan(1 << 21);
+    expect(body.length).toBeGreaterThan(1 << 23);
     const small = encodeJsonReply(singleOf(4), 'float');
     expect(parseJson(small).dim).toBe(4);
     const rows = parseJson({ body, contentType: '' }).embeddings as number[][];
@@ -94,13 +94,6 @@ describe('encodeJsonReply', () => {
         bytes(joined(large.rows)),
       ),
     ).toBe(0);
-  });
-
-  test('bodies do not share bytes', () => {
-    const first = encodeJsonReply(singleOf(64), 'float');
-    const copy = first.body.slice();
-    encodeJsonReply(singleOf(64), 'float');
-    expect(first.body).toEqual(copy);
   });
 
   test('the next reply is whole after one that failed', () => {

@@ -1,7 +1,7 @@
 import { invariant } from '../base/errors.ts';
 import type { EncodedReply, EncodeReply, MultiVector, SparseRow } from './reply-content.ts';
 import type { ReplyDtype } from './reply-format.ts';
-import { blockOf, bytesOfBlock, copyBlock, type NumberBlock } from './row-bytes.ts';
+import { blockOf, bytesOfBlock, copyBlock, lendReplyBytes, type NumberBlock } from './row-bytes.ts';
 
 /** How an array of numbers looks inside the msgpack. */
 export interface MsgpackShape {
@@ -219,9 +219,9 @@ export class MsgpackWriter {
     this.#blockBytes += bytes;
   }
 
-  /** The document; owned by the caller. The writer is spent. */
+  /** The document; lent until the next one of this thread. The writer is spent. */
   take(): Uint8Array<ArrayBuffer> {
-    const document = new Uint8Array(this.#length + this.#blockBytes);
+    const document = lendReplyBytes(this.#length + this.#blockBytes, this.#blocks[0]?.after ?? 0);
     let offset = 0;
     let framed = 0;
     for (const { block, after } of this.#blocks) {

@@ -117,3 +117,24 @@ describe('encodeRawReply', () => {
     expect(decodeURIComponent(name)).toBe('модель 100%\n\ufffd');
   });
 });
+
+/**
+ * The body is lent until the next reply, and `vectorReply` makes a Response of it at once. This
+ * rests on the runtime, which must copy a body of any size when the Response is made.
+ */
+test.each([
+  ['application/json', 1],
+  ['application/msgpack', 1],
+  ['application/msgpack', 300],
+  ['application/octet-stream', 300],
+  ['application/json', 300],
+  ['application/json', 3000],
+])('%s: a Response of %d texts keeps its bytes while others are encoded', async (accept, count) => {
+  const format = negotiateFormat(accept);
+  const reply = denseOf(count, 512);
+  const first = encodeReply(reply, format).body;
+  const expected = first.slice();
+  const response = new Response(first);
+  encodeReply(denseOf(count, 512), format);
+  expect(Buffer.compare(await response.bytes(), expected)).toBe(0);
+});

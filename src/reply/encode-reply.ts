@@ -4,14 +4,14 @@ import { encodeMsgpackReply } from './encode-msgpack.ts';
 import { FLOAT32_JSON_BYTES_MAX } from './float32-json.ts';
 import type { EncodedReply, EncodeReply, MultiVector, SparseRow } from './reply-content.ts';
 import type { ReplyDtype, ReplyFormat } from './reply-format.ts';
-import { blockOf, bytesOfBlock, copyBlock } from './row-bytes.ts';
+import { blockOf, bytesOfBlock, copyBlock, lendReplyBytes } from './row-bytes.ts';
 
 /**
  * Turns a reply to bytes. Checks that the parts fit one another, as the last stage before the
  * socket.
  *
  * @param reply borrowed until this returns.
- * @returns owned by the caller.
+ * @returns a body that is lent until the next reply of this thread is encoded.
  * @throws ServerError `EMB_ACCEPT_UNSUPPORTED` when the format cannot carry a head;
  * `checkFormatCarries` says so earlier.
  */
@@ -98,7 +98,7 @@ const LISTED_TEXTS_MAX = 512;
 export function encodeRawReply(reply: EncodeReply, dtype: ReplyDtype): EncodedReply {
   invariant(reply.rows !== undefined, 'A raw reply needs dense rows.');
   const block = blockOf(reply.rows, dtype);
-  const body = new Uint8Array(bytesOfBlock(block));
+  const body = lendReplyBytes(bytesOfBlock(block), 0);
   copyBlock(body, 0, block);
   const headers: Record<string, string> = {
     'x-embedding-shape': `${reply.rows.length},${reply.dimension}`,

@@ -39,7 +39,10 @@ export interface EncodeReply {
   readonly multiVectors?: readonly MultiVector[];
 }
 
-/** A reply as it goes to the socket. The body belongs to the caller, and nobody else keeps it. */
+/**
+ * A reply as it goes to the socket. The body is lent until the next reply of this thread is
+ * encoded: a `Response`, which copies it, is made of it at once.
+ */
 export interface EncodedReply {
   readonly body: Uint8Array<ArrayBuffer>;
   readonly contentType: string;

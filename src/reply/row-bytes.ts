@@ -29,38 +29,65 @@ export function bytesOfBlock({ arrays, asFloat16 }: NumberBlock): number {
 
 /**
  * Copies a block's numbers to `target`, little-endian, array after array. It is the only copy
- * between a backend's rows and the socket. Rows that are adjacent in one buffer are copied in one
- * call.
+ * between a backend's rows and the reply. `lendReplyBytes` places a large block so that its numbers
+ * are aligned in memory: then no view is made for any row.
  *
  * @returns the offset after the last byte.
  */
-export function copyBlock(target: Uint8Array, offset: number, block: NumberBlock): number {
+export function copyBlock(
+  target: Uint8Array<ArrayBuffer>,
+  offset: number,
+  block: NumberBlock,
+): number {
   const { arrays, asFloat16 } = block;
-  let index = 0;
-  while (index < arrays.length) {
-    const first = arrays[index] as Float32Array | Int32Array;
-    let bytes = 0;
-    let next: Float32Array | Int32Array | undefined = first;
-    while (
-      next !== undefined &&
-      next.buffer === first.buffer &&
-      next.byteOffset === first.byteOffset + bytes
-    ) {
-      bytes += next.byteLength;
-      index++;
-      next = arrays[index];
+  const bytes = bytesOfBlock(block);
+  const start = target.byteOffset + offset;
+  if (start % 4 !== 0) return copyUnaligned(target, offset, block);
+  let at = 0;
+  if (asFloat16) {
+    const halves = new Float16Array(target.buffer, start, bytes / 2);
+    for (const array of arrays) {
+      halves.set(array, at);
+      at += array.length;
     }
-    if (asFloat16) {
-      // Converted outside the reply: a block may start at an odd byte.
-      const halves = float16Of(new Float32Array(first.buffer, first.byteOffset, bytes / 4));
-      target.set(new Uint8Array(halves.buffer), offset);
-      offset += halves.byteLength;
-    } else {
-      target.set(new Uint8Array(first.buffer, first.byteOffset, bytes), offset);
-      offset += bytes;
+  } else {
+    const type = arrays[0] instanceof Int32Array ? Int32Array : Float32Array;
+    const numbers = new type(target.buffer, start, bytes / 4);
+    for (const array of arrays) {
+      numbers.set(array, at);
+      at += array.length;
     }
   }
+  return offset + bytes;
+}
+
+function copyUnaligned(target: Uint8Array, offset: number, block: NumberBlock): number {
+  for (const array of block.arrays) {
+    // Converted outside the reply: the block may start at an odd byte.
+    const numbers = block.asFloat16 ? float16Of(array as Float32Array) : array;
+    target.set(new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength), offset);
+    offset += numbers.byteLength;
+  }
   return offset;
+}
+
+/** A reply up to this size is written into memory that is kept: 4,000 rows of 1,024 values. */
+const KEPT_BYTES_MAX = 1 << 24;
+
+let kept = new ArrayBuffer(1 << 16);
+
+/**
+ * Room for one reply, lent until the next reply of this thread is encoded. A `Response` copies its
+ * body when it is made, so fresh memory for each reply would only be faulted in and thrown away.
+ *
+ * @param blockAt where the first block of numbers starts; it is placed at a multiple of four.
+ */
+export function lendReplyBytes(bytes: number, blockAt: number): Uint8Array<ArrayBuffer> {
+  const shift = -blockAt & 3;
+  const needed = bytes + shift;
+  if (needed > KEPT_BYTES_MAX) return new Uint8Array(new ArrayBuffer(needed), shift, bytes);
+  if (kept.byteLength < needed) kept = new ArrayBuffer(2 ** Math.ceil(Math.log2(needed)));
+  return new Uint8Array(kept, shift, bytes);
 }
 
 /**

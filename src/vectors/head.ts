@@ -31,18 +31,23 @@ export function valuesPerText(
 
 /**
  * Float32 values, little-endian, somewhere in a reply. Part of them is handed out as a view where
- * they lie at a multiple of four bytes, and copied otherwise: the offset is the sender's choice,
- * and only what is wanted is copied, never padding.
+ * the block starts at a multiple of four bytes, and copied otherwise: only what is wanted is
+ * copied, never padding.
  */
 export class FloatBlock {
   readonly #bytes: Uint8Array<ArrayBuffer>;
+  /** The same memory; undefined where it is not aligned. */
+  readonly #floats: Float32Array<ArrayBuffer> | undefined;
 
   /**
    * @param bytes borrowed for as long as the block or a view of it lives; a multiple of four long.
    */
   constructor(bytes: Uint8Array<ArrayBuffer>) {
     invariant(bytes.length % 4 === 0, 'float32 values have four bytes each');
+    const { buffer, byteOffset, length } = bytes;
     this.#bytes = bytes;
+    this.#floats =
+      byteOffset % 4 === 0 ? new Float32Array(buffer, byteOffset, length / 4) : undefined;
   }
 
   static of(values: Float32Array<ArrayBuffer>): FloatBlock {
@@ -57,9 +62,7 @@ export class FloatBlock {
   /** `count` values from index `from` on. */
   values(from: number, count: number): Float32Array<ArrayBuffer> {
     invariant(from >= 0 && from + count <= this.length, 'values lie within the block');
-    const { buffer, byteOffset } = this.#bytes;
-    const start = byteOffset + from * 4;
-    if (start % 4 === 0) return new Float32Array(buffer, start, count);
-    return new Float32Array(buffer.slice(start, start + count * 4));
+    if (this.#floats !== undefined) return this.#floats.subarray(from, from + count);
+    return new Float32Array(this.#bytes.slice(from * 4, (from + count) * 4).buffer);
   }
 }

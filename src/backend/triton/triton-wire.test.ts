@@ -3,11 +3,12 @@ import { InvariantError } from '../../base/errors.ts';
 import { readInferRequest, rightReply, writeReply } from '../../testing/fake-triton-wire.ts';
 import { seededRandom } from '../../testing/seeded-random.ts';
 import { deterministicEmbedding } from '../../testing/triton/deterministic-embedding.ts';
-import { headSet } from '../../vectors/head.ts';
+import { headSet, valuesPerText } from '../../vectors/head.ts';
 import type { TokenBatch } from '../contract.ts';
 import {
   decodeInferReply,
   encodeInferRequest,
+  ReplyAlignment,
   type TritonSignature,
   writeTokenTensors,
 } from './triton-wire.ts';
@@ -191,5 +192,44 @@ test('a text that does not fit, an empty one and a wrong buffer are faults of ou
   const [ids, mask] = [new Int32Array(2), new Int32Array(3)];
   expect(() => writeTokenTensors(batch, { padId: 1, wordsPerValue: 1, ids, mask })).toThrow(
     InvariantError,
+  );
+});
+
+/** Caught, planted: digits of the byte counts left out; an id of no characters. */
+describe('ReplyAlignment', () => {
+  const dimension = 1024;
+
+  /** The header as Triton writes it. */
+  function headerBytesOf(batch: TokenBatch, id: string): number {
+    const outputs = batch.heads.map((head) => {
+      const values = valuesPerText(head, { dimension, paddedLength: batch.paddedLength });
+      const [count, length] = [batch.texts.length, batch.paddedLength];
+      const shapes = {
+        dense: [count, dimension],
+        sparse: [count, length, 1],
+        multi_vector: [count, length - 1, dimension],
+      };
+      const parameters = { binary_data_size: 4 * count * values };
+      return { name: `${head}_out`, datatype: 'FP32', shape: shapes[head], parameters };
+    });
+    return JSON.stringify({ id, model_name: 'bge_model', model_version: '1', outputs }).length;
+  }
+
+  test.each([[['dense']], [['sparse']], [['dense', 'sparse', 'multi_vector']]] as const)(
+    'after one reply the rows of every batch of %p are aligned',
+    (heads) => {
+      const alignment = new ReplyAlignment();
+      const random = seededRandom(7);
+      const set = headSet(heads);
+      for (let round = 0; round < 100; round++) {
+        const texts = Array.from({ length: random.between(1, 70) }, () => Int32Array.of(0, 2));
+        const batch = { texts, paddedLength: random.between(2, 1200), heads: set };
+        const id = alignment.idFor(batch, dimension);
+        expect(id).not.toBe('');
+        const headerBytes = headerBytesOf(batch, id);
+        if (round > 0) expect(headerBytes % 4).toBe(0);
+        alignment.learn(batch, dimension, { idLength: id.length, headerBytes });
+      }
+    },
   );
 });

@@ -42,11 +42,13 @@ const decoder = new TextDecoder();
  * @param batch borrowed.
  * @param take gives a buffer of at least so many bytes; the caller decides when it may be used
  * again.
+ * @param id Triton repeats it in the reply's header, whose length it so decides.
  */
 export function encodeInferRequest(
   batch: TokenBatch,
   signature: TritonSignature,
   take: (bytes: number) => ArrayBuffer,
+  id?: string,
 ): InferRequest {
   const wordsPerValue = signature.inputDatatype === 'INT64' ? 2 : 1;
   const wordCount = batch.texts.length * batch.paddedLength * wordsPerValue;
@@ -59,6 +61,7 @@ export function encodeInferRequest(
   });
   const header = encoder.encode(
     JSON.stringify({
+      id,
       inputs: [input(signature.idsInput), input(signature.maskInput)],
       outputs: batch.heads.map((head) => ({
         name: signature.outputs[head],
@@ -77,6 +80,49 @@ export function encodeInferRequest(
   const mask = new Int32Array(buffer, headerBytes + tensorBytes, wordCount);
   writeTokenTensors(batch, { padId: signature.padId, wordsPerValue, ids, mask });
   return { body, headerBytes };
+}
+
+/**
+ * Aligns the rows of replies. A reply's rows start where its JSON header ends, wherever that is,
+ * and rows off a multiple of four bytes would each be copied before they can be read as float32.
+ * The request's id stands in the header, so its length moves the rows to such a place.
+ *
+ *     header = what never changes + id + digits of the batch's sizes
+ *
+ * The part that never changes is learned from each reply. Where it was guessed wrong, rows are
+ * copied and nothing else is lost.
+ */
+export class ReplyAlignment {
+  readonly #fixedLengths = new Map<readonly Head[], number>();
+
+  /** The id to send with a batch. */
+  idFor(batch: TokenBatch, dimension: number): string {
+    const fixed = this.#fixedLengths.get(batch.heads) ?? 0;
+    return 'rows'.slice(0, -(fixed + digitCountOf(batch, dimension)) & 3 || 4);
+  }
+
+  /** Learns from a reply to a batch that had `idFor`'s id. */
+  learn(
+    batch: TokenBatch,
+    dimension: number,
+    reply: { idLength: number; headerBytes: number },
+  ): void {
+    const { idLength, headerBytes } = reply;
+    this.#fixedLengths.set(batch.heads, headerBytes - idLength - digitCountOf(batch, dimension));
+  }
+}
+
+/** Digits in a reply's header that differ between batches: of shapes and byte counts. */
+function digitCountOf({ texts, paddedLength, heads }: TokenBatch, dimension: number): number {
+  const textCount = texts.length;
+  let count = 0;
+  for (const head of heads) {
+    const byteCount = 4 * textCount * valuesPerText(head, { dimension, paddedLength });
+    count += `${textCount}${byteCount}`.length;
+    if (head === 'sparse') count += `${paddedLength}`.length;
+    if (head === 'multi_vector') count += `${paddedLength - 1}`.length;
+  }
+  return count;
 }
 
 interface OutputHeader {
