@@ -19,6 +19,9 @@ const CLIENTS = [
   'llama-index-embeddings-text-embeddings-inference==0.6.0',
   'ollama==0.6.3',
   'langchain-ollama==1.1.0',
+  'cohere==7.3.1',
+  'voyageai==0.5.0',
+  'infinity_client==0.0.78',
 ] as const;
 
 /**
@@ -28,6 +31,7 @@ const CLIENTS = [
 const DEPENDENCIES = [
   'aiohappyeyeballs==2.7.1',
   'aiohttp==3.14.5',
+  'aiolimiter==1.3.0',
   'aiosignal==1.4.0',
   'annotated-types==0.8.0',
   'anyio==4.16.0',
@@ -40,6 +44,7 @@ const DEPENDENCIES = [
   'Deprecated==1.3.1',
   'dirtyjson==1.0.8',
   'distro==1.9.0',
+  'fastavro==1.13.1',
   'filelock==4.1.0',
   'filetype==1.2.0',
   'frozenlist==1.8.0',
@@ -65,6 +70,7 @@ const DEPENDENCIES = [
   'jsonschema_rs==0.58.6',
   'langchain-core==1.7.2',
   'langchain-protocol==0.0.20',
+  'langchain-text-splitters==1.1.3',
   'langsmith==0.14.17',
   'llama-index-core==0.14.25',
   'llama-index-instrumentation==0.6.0',
@@ -91,11 +97,13 @@ const DEPENDENCIES = [
   'Pygments==2.21.0',
   'pyrate-limiter==4.5.1',
   'pytest==9.2.0',
+  'python-dateutil==2.9.0.post0',
   'PyYAML==6.0.3',
   'regex==2026.9.29',
   'requests-toolbelt==1.0.0',
   'requests==2.34.2',
   'rich==15.0.0',
+  'six==1.17.0',
   'sniffio==1.3.1',
   'sortedcontainers==2.4.0',
   'SQLAlchemy==2.0.58',

@@ -53,24 +53,28 @@ export interface PostRoute<Table extends FieldTable> {
   answer(call: Call, fields: ValuesOf<Table>): Promise<Response>;
 }
 
-/** Makes a route that takes a body: it reads the request, checks its fields, and answers. */
+/** Another call at the same path, told apart by its body: TEI's and Cohere's `/rerank`. */
+export interface OtherCall {
+  /** @param body as it came; nothing of it is checked yet. */
+  isAsked(body: unknown): boolean;
+  readonly route: PostRoute<FieldTable>;
+}
+
+/**
+ * Makes a route that takes a body: it reads the request, checks its fields, and answers.
+ *
+ * @param other a second call at these paths. Its formats are those of the route.
+ */
 export function post<Table extends FieldTable>(
   context: ApiContext,
   paths: string | readonly string[],
   route: PostRoute<Table>,
+  other?: OtherCall,
 ): Route {
   const { clock, limits } = context;
-  const {
-    fields,
-    unknownFields,
-    formats,
-    summary,
-    description,
-    examples,
-    reply,
-    statuses = [],
-  } = route;
-  const readFields = readerOf(fields, unknownFields);
+  const { formats, summary, description, reply, statuses = [] } = route;
+  const answerOf = answering(route);
+  const answerOfOther = other && answering(other.route);
   return {
     method: 'POST',
     paths: [paths].flat(),
@@ -78,17 +82,44 @@ export function post<Table extends FieldTable>(
     document: {
       summary,
       ...(description === undefined ? {} : { description }),
-      requestBody: bodyDocument(schemaOf(fields, unknownFields), examples),
-      responses: reply === undefined ? {} : { 200: replyDocument(reply, formats) },
+      requestBody: requestDocument(route, other?.route),
+      responses: reply === undefined ? {} : { 200: answerDocument(reply, formats, other?.route) },
     },
     async answer(request, requestId) {
       const startMs = clock.now();
       const format = formatOf(request, formats);
       const body = await readBody(request, limits);
       const readMs = clock.now() - startMs;
-      return route.answer({ request, requestId, format, startMs, readMs }, readFields(body));
+      const call = { request, requestId, format, startMs, readMs };
+      if (answerOfOther && other.isAsked(body)) return answerOfOther(call, body);
+      return answerOf(call, body);
     },
   };
+}
+
+function answering<Table extends FieldTable>(route: PostRoute<Table>) {
+  const readFields = readerOf(route.fields, route.unknownFields);
+  return (call: Call, body: unknown): Promise<Response> => route.answer(call, readFields(body));
+}
+
+function requestDocument<Table extends FieldTable>(
+  { fields, unknownFields, examples }: PostRoute<Table>,
+  other: PostRoute<FieldTable> | undefined,
+) {
+  const own = schemaOf(fields, unknownFields);
+  if (other === undefined) return bodyDocument(own, examples);
+  const schema = { oneOf: [own, schemaOf(other.fields, other.unknownFields)] };
+  return bodyDocument(schema, { ...examples, ...other.examples });
+}
+
+function answerDocument(
+  reply: ReplyDocument,
+  formats: ReplyFormats,
+  other: PostRoute<FieldTable> | undefined,
+) {
+  if (other?.reply === undefined) return replyDocument(reply, formats);
+  const schema = { anyOf: [reply.schema, other.reply.schema] };
+  return replyDocument({ ...reply, schema }, formats);
 }
 
 /** Makes a route that is only read. */

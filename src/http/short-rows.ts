@@ -11,10 +11,11 @@ import type { Field } from './fields.ts';
 export function dimensionField(manifest: ModelManifest): Field<number> {
   const known = [manifest.dimension, ...manifest.shortDimensions];
   return {
-    schema: { type: 'integer', nullable: true, enum: [...known, null] },
+    schema: { type: 'integer', nullable: true, enum: [...known, 0, null] },
     isRequired: false,
     read(value, at) {
-      if (value === undefined || value === null) return manifest.dimension;
+      // Infinity's client sends 0 for what its user left out.
+      if (value === undefined || value === null || value === 0) return manifest.dimension;
       const dimension = known.find((size) => size === value);
       if (dimension !== undefined) return dimension;
       const isNumber = typeof value === 'number' && Number.isFinite(value);

@@ -6,6 +6,7 @@ import type { Parts } from '../encode/contract.ts';
 import { createEncode } from '../encode/encode.ts';
 import { addAccess } from '../http/access.ts';
 import type { Api } from '../http/api.ts';
+import { cohereApi } from '../http/cohere/cohere.ts';
 import type { ApiContext, Ending } from '../http/context.ts';
 import { nativeApi } from '../http/native/native.ts';
 import { createObserver } from '../http/observer.ts';
@@ -85,7 +86,7 @@ export function createApp(options: {
   const shown = { parts, ending, metrics, scrape: siblings?.scrape, config, processIndex, version };
   // Where two have the same path, errors outside of a route have the shape of the first.
   apis.push(nativeApi(context), openaiApi(context), teiApi(context));
-  apis.push(ollamaApi(context, version), operationsApi(shown));
+  apis.push(ollamaApi(context, version), cohereApi(context), operationsApi(shown));
   for (const api of apis) addApi(app, api, { access, ending, log });
   addSwagger(app, { version, isKeyNeeded: access.needsKey('POST', '/') });
   return app;

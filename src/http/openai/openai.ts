@@ -1,6 +1,6 @@
-import { ServerError } from '../../base/errors.ts';
+import type { ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
-import { type ModelManifest, modelNamesOf } from '../../model/manifest.ts';
+import type { ModelManifest } from '../../model/manifest.ts';
 import type { ByteWriter } from '../../reply/byte-writer.ts';
 import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';
 import { JSON_BASE64_FORMAT, JSON_FORMAT, type ReplyFormat } from '../../reply/reply-format.ts';
@@ -16,7 +16,8 @@ import {
   replyDocument,
 } from '../document.ts';
 import { type ErrorShape, REQUEST_ID_HEADER, reportError } from '../error-reply.ts';
-import { type Field, oneOf, optional, STRING } from '../fields.ts';
+import { type Field, oneOf, optional } from '../fields.ts';
+import { modelField, refuseForeignModel } from '../model-field.ts';
 import { pathOf } from '../request.ts';
 import { usedTokenCount, vectorReply } from '../response.ts';
 import { dimensionField, shortRows } from '../short-rows.ts';
@@ -106,34 +107,6 @@ const INPUT_TYPE: Field<'query' | 'passage'> = {
   read: (word) =>
     word === 'passage' || word === 'document' || word === 'search_document' ? 'passage' : 'query',
 };
-
-/** With STRICT_MODEL it must be a name of the model that is served. */
-function modelField({ manifest, limits }: ApiContext): Field<string> {
-  const description = `This server has ${manifest.id} alone, and every reply names it.`;
-  if (!limits.strictModel) return { ...STRING, schema: { ...STRING.schema, description } };
-  return {
-    schema: { type: 'string', enum: [...modelNamesOf(manifest)], description },
-    isRequired: true,
-    read(value, at) {
-      const name = STRING.read(value, at);
-      refuseForeignModel(manifest, name);
-      return name;
-    },
-  };
-}
-
-/** @throws ServerError EMB_MODEL_UNKNOWN unless it is the model's id, or its name on its hub. */
-function refuseForeignModel(manifest: ModelManifest, name: string): void {
-  const names = modelNamesOf(manifest);
-  if (names.includes(name)) return;
-  const said = `"${name.slice(0, 100)}"`;
-  const message = `model must be ${names.map((one) => `"${one}"`).join(' or ')}, not ${said}.`;
-  throw new ServerError('EMB_MODEL_UNKNOWN', message, {
-    field: 'model',
-    limit: names.join(' or '),
-    value: said,
-  });
-}
 
 function writeEmbeddings(
   writer: ByteWriter,

@@ -1,5 +1,6 @@
 import { headSet } from '../../vectors/head.ts';
-import { post, type Route } from '../api.ts';
+import { type PostRoute, post, type Route } from '../api.ts';
+import { rerankCall } from '../cohere/rerank.ts';
 import type { ApiContext } from '../context.ts';
 import { listOf, objectOf, ROW } from '../document.ts';
 import { BOOLEAN, object, optional, withDefault } from '../fields.ts';
@@ -10,17 +11,17 @@ import { computeHeaders, PROMPT_NAME, truncationFields, truncationOf } from './t
 
 /** The routes of text-embeddings-inference that score: `POST /similarity` and `POST /rerank`. */
 export function scoreRoutes(context: ApiContext): readonly Route[] {
-  return [similarityRoute(context), rerankRoute(context)];
+  return [post(context, '/similarity', similarityCall(context)), rerankRoute(context)];
 }
 
 /** Cosines of one sentence with others, as an array of numbers. */
-function similarityRoute(context: ApiContext): Route {
+export function similarityCall(context: ApiContext) {
   const { limits } = context;
   const fields = {
     inputs: object({ source_sentence: TEXT, sentences: textList(limits.requestTextsMax) }),
     parameters: object({ ...truncationFields(context), prompt_name: PROMPT_NAME }),
   };
-  return post(context, '/similarity', {
+  const call: PostRoute<typeof fields> = {
     fields,
     formats: 'values',
     summary: 'Cosines of one sentence with others',
@@ -43,7 +44,8 @@ function similarityRoute(context: ApiContext): Route {
       const work = { texts: [source, ...sentences], result };
       return valueReply(call, scores.weighted, computeHeaders(context, call, work));
     },
-  });
+  };
+  return call;
 }
 
 /**
@@ -61,7 +63,7 @@ function rerankRoute(context: ApiContext): Route {
     ...scoringFields(context),
     ...truncationFields(context),
   };
-  return post(context, '/rerank', {
+  const call: PostRoute<typeof fields> = {
     fields,
     formats: 'values',
     summary: 'Texts by their score against a query, best first',
@@ -96,5 +98,9 @@ function rerankRoute(context: ApiContext): Route {
       const work = { texts: [query, ...texts], result };
       return valueReply(call, ranks, computeHeaders(context, call, work));
     },
-  });
+  };
+  // Other servers and their clients say `documents`.
+  const isAsked = (body: unknown): boolean =>
+    typeof body === 'object' && body !== null && 'documents' in body && !('texts' in body);
+  return post(context, '/rerank', call, { isAsked, route: rerankCall(context) });
 }

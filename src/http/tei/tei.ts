@@ -6,7 +6,7 @@ import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';
 import type { MultiVector, SparseRow } from '../../reply/reply-content.ts';
 import type { ReplyFormat } from '../../reply/reply-format.ts';
 import { type Head, headSet } from '../../vectors/head.ts';
-import { type Api, encodeTexts, post, type Route } from '../api.ts';
+import { type Api, encodeTexts, type OtherCall, type PostRoute, post, type Route } from '../api.ts';
 import type { ApiContext } from '../context.ts';
 import {
   ERROR_FIELDS,
@@ -23,7 +23,7 @@ import { vectorReply } from '../response.ts';
 import { dimensionField, shortRows } from '../short-rows.ts';
 import { inputs, textNameOf } from '../text-fields.ts';
 import { computeHeaders, PROMPT_NAME, truncationFields, truncationOf } from './tei-request.ts';
-import { scoreRoutes } from './tei-scores.ts';
+import { scoreRoutes, similarityCall } from './tei-scores.ts';
 import { tokenRoutes } from './tei-tokens.ts';
 
 /**
@@ -36,9 +36,10 @@ import { tokenRoutes } from './tei-tokens.ts';
  */
 export function teiApi(context: ApiContext): Api {
   const routes = [
-    vectorRoute(context, ['/embed', '/'], DENSE),
-    vectorRoute(context, ['/embed_all'], MULTI_VECTOR),
-    vectorRoute(context, ['/embed_sparse'], SPARSE),
+    vectorRoute(context, '/embed', DENSE),
+    vectorRoute(context, '/', DENSE, { isAsked: isSimilarity, route: similarityCall(context) }),
+    vectorRoute(context, '/embed_all', MULTI_VECTOR),
+    vectorRoute(context, '/embed_sparse', SPARSE),
     ...scoreRoutes(context),
     ...tokenRoutes(context),
   ];
@@ -102,7 +103,18 @@ const MULTI_VECTOR: TeiHead = {
     }),
 };
 
-function vectorRoute(context: ApiContext, paths: readonly string[], teiHead: TeiHead): Route {
+/** The hub's `sentence_similarity` is asked of the base address, with an object as its inputs. */
+function isSimilarity(body: unknown): boolean {
+  const inputs = (body as { inputs?: unknown } | null)?.inputs;
+  return typeof inputs === 'object' && inputs !== null && 'source_sentence' in inputs;
+}
+
+function vectorRoute(
+  context: ApiContext,
+  path: string,
+  teiHead: TeiHead,
+  other?: OtherCall,
+): Route {
   const { manifest, limits, vocabulary } = context;
   const { head, writeBody, formats, summary, description, reply } = teiHead;
   const common = {
@@ -114,7 +126,7 @@ function vectorRoute(context: ApiContext, paths: readonly string[], teiHead: Tei
   // The fields of dense rows are ignored where there are none, as unknown fields are.
   const dense = { dimensions: dimensionField(manifest), normalize: optional(BOOLEAN) };
   const fields: typeof common & Partial<typeof dense> = isDense ? { ...dense, ...common } : common;
-  return post(context, paths, {
+  const route: PostRoute<typeof fields> = {
     fields,
     formats,
     summary,
@@ -144,7 +156,8 @@ function vectorRoute(context: ApiContext, paths: readonly string[], teiHead: Tei
         headers: computeHeaders(context, call, { texts: asked.texts, result }),
       });
     },
-  });
+  };
+  return post(context, path, route, other);
 }
 
 function writeList<Item>(

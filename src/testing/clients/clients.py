@@ -89,6 +89,44 @@ def langchain_ollama(url, texts):
     return client.embed_documents(texts)
 
 
+def cohere_python(url, texts):
+    import cohere
+
+    client = cohere.ClientV2(api_key="unused", base_url=url)
+    reply = client.embed(model="bge-m3", texts=texts, input_type="search_query", embedding_types=["float"])
+    ranks = client.rerank(model="bge-m3", query=texts[0], documents=texts, top_n=1).results
+    assert ranks[0].index == 0, "a text is nearest to itself"
+    # The older class sends 96 texts a call, in parallel, and wants the type of the reply.
+    older = cohere.Client(api_key="unused", base_url=url)
+    assert older.embed(model="bge-m3", texts=texts).embeddings == reply.embeddings.float_
+    return reply.embeddings.float_
+
+
+def voyageai_python(url, texts):
+    import voyageai
+
+    client = voyageai.Client(api_key="unused", base_url=url + "/v1")
+    ranks = client.rerank(texts[0], texts, model="bge-m3", top_k=1).results
+    assert ranks[0].document == texts[0], "a text is nearest to itself"
+    return client.embed(texts, model="bge-m3", input_type="query").embeddings
+
+
+def infinity(url, texts):
+    from infinity_client import Client
+    from infinity_client.api.default import embeddings, rerank
+    from infinity_client.models import OpenAIEmbeddingInputText, RerankInput
+
+    client = Client(base_url=url, raise_on_unexpected_status=True)
+    # Its model sends dimensions: 0 where its user says none.
+    body = OpenAIEmbeddingInputText(input_=texts, model="bge-m3")
+    reply = embeddings.sync_detailed(client=client, body=body)
+    if reply.status_code != 200:
+        raise RuntimeError(reply.content.decode())
+    ranks = rerank.sync(client=client, body=RerankInput(query=texts[0], documents=texts, model="bge-m3"))
+    assert ranks.results[0].index == 0, "a text is nearest to itself"
+    return [row["embedding"] for row in json.loads(reply.content)["data"]]
+
+
 CLIENTS = {
     "openai (Python)": openai_python,
     "langchain-openai (Python)": langchain_openai,
@@ -98,6 +136,9 @@ CLIENTS = {
     "requests + msgpack-numpy (Python)": requests_msgpack,
     "ollama (Python)": ollama_python,
     "langchain-ollama (Python)": langchain_ollama,
+    "cohere (Python)": cohere_python,
+    "voyageai (Python)": voyageai_python,
+    "infinity_client (Python)": infinity,
 }
 
 lock = threading.Lock()

@@ -74,7 +74,7 @@ describe.each(cases.map((one) => [one.name, one] as const))('%s', (_name, client
   test('shows words to read when a call is wrong', async () => {
     // LlamaIndex looks at no status, and cuts the words short.
     expect(await client.complaint(server.url, ['тест', ''])).toMatch(
-      /(input|inputs|query)\[1\] is a/,
+      /(input|inputs|query|texts|documents)\[1\] is a/,
     );
   });
 });

@@ -1,6 +1,7 @@
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { OpenAIEmbeddings } from '@langchain/openai';
 import { embedMany } from 'ai';
+import { CohereClientV2 } from 'cohere-ai';
 import { Ollama } from 'ollama';
 import OpenAI from 'openai';
 import type { ClientCase } from './client-case.ts';
@@ -60,6 +61,23 @@ const OLLAMA_NODE: ClientCase = {
   complaint: (url, texts) => errorOf(ollama(url, texts)),
 };
 
+function cohere(url: string, texts: readonly string[]) {
+  const client = new CohereClientV2({ token: apiKey, environment: url });
+  return client.embed({
+    model: MODEL,
+    texts: [...texts],
+    inputType: 'search_query',
+    embeddingTypes: ['float'],
+  });
+}
+
+const COHERE_NODE: ClientCase = {
+  name: 'cohere-ai (Node)',
+  isRetrying: true,
+  vectors: async (url, texts) => (await cohere(url, texts)).embeddings.float ?? [],
+  complaint: (url, texts) => errorOf(cohere(url, texts)),
+};
+
 /** As the README shows it. */
 const CURL: ClientCase = {
   name: 'curl',
@@ -85,5 +103,6 @@ export const NODE_CLIENTS: readonly ClientCase[] = [
   LANGCHAIN_NODE,
   AI_SDK,
   OLLAMA_NODE,
+  COHERE_NODE,
   CURL,
 ];

@@ -86,6 +86,9 @@ export function startPythonClients(): PythonClients {
       caseOf('requests + msgpack-numpy (Python)', false),
       caseOf('ollama (Python)', false),
       caseOf('langchain-ollama (Python)', false),
+      caseOf('cohere (Python)', true),
+      caseOf('voyageai (Python)', false),
+      caseOf('infinity_client (Python)', false),
     ],
     foreignIds: (url, texts) => errorOfCall('langchain-openai, by default', url, texts),
     async close() {

@@ -1,0 +1,202 @@
+import type { ServerError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+import type { EncodeResult } from '../../encode/contract.ts';
+import type { ModelManifest } from '../../model/manifest.ts';
+import type { ByteWriter } from '../../reply/byte-writer.ts';
+import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';
+import { headSet } from '../../vectors/head.ts';
+import { QUANTIZED, quantizeRow } from '../../vectors/quantize.ts';
+import { type Api, encodeTexts, post, type Route } from '../api.ts';
+import type { ApiContext } from '../context.ts';
+import { listOf, objectOf, ROW } from '../document.ts';
+import { type ErrorShape, reportError } from '../error-reply.ts';
+import { type Field, integer, invalid, oneOf, optional, someOf, withDefault } from '../fields.ts';
+import { modelField } from '../model-field.ts';
+import { usedTokenCount, vectorReply } from '../response.ts';
+import { dimensionField, shortRows } from '../short-rows.ts';
+import { textList } from '../text-fields.ts';
+import { rerankCall } from './rerank.ts';
+
+/**
+ * Cohere's API: `POST /v2/embed` and `/v1/embed`, and `POST /v2/rerank` and `/v1/rerank`, which
+ * Jina, vLLM and Voyage have in nearly the same shape.
+ */
+export function cohereApi(context: ApiContext): Api {
+  const routes = [embedRoute(context, 'v1'), embedRoute(context, 'v2'), rerankRoute(context)];
+  return { tag: 'Cohere', errors: COHERE_ERRORS, routes };
+}
+
+function rerankRoute(context: ApiContext): Route {
+  return post(context, ['/v1/rerank', '/v2/rerank'], rerankCall(context));
+}
+
+/** What rows may come as. `float` and `base64` are float32; the others are in `quantize.ts`. */
+const EMBEDDING_TYPES = ['float', 'base64', ...QUANTIZED] as const;
+
+type EmbeddingType = (typeof EMBEDDING_TYPES)[number];
+
+/** Both versions take the same fields here. The reply to a call without types differs. */
+function embedRoute(context: ApiContext, version: 'v1' | 'v2'): Route {
+  const { manifest, limits } = context;
+  const fields = {
+    model: optional(modelField(context)),
+    texts: textList(limits.requestTextsMax),
+    input_type: INPUT_TYPE,
+    embedding_types: optional(someOf(EMBEDDING_TYPES), 'Forms of the rows; float unless told.'),
+    truncate: withDefault(
+      oneOf(['NONE', 'START', 'END']),
+      'END',
+      'The side that is cut; NONE refuses a text over the limit of tokens.',
+    ),
+    output_dimension: dimensionField(manifest),
+    max_tokens: maxTokens(manifest),
+    images: refused('texts: this model embeds no images'),
+    inputs: refused('texts: this server takes no mixed inputs'),
+  };
+  return post(context, `/${version}/embed`, {
+    fields,
+    formats: 'vectors',
+    summary: `Embeddings, in the shape of Cohere (${version})`,
+    description:
+      'int8 rows are scaled by their own largest value: compare them by cosine. binary and ubinary ' +
+      'pack the signs, the first dimension in the highest bit.',
+    examples: {
+      search: { model: manifest.id, texts: ['исковая давность'], input_type: 'search_query' },
+      small: { texts: ['борщ'], input_type: 'search_document', embedding_types: ['ubinary'] },
+    },
+    reply: {
+      description: 'Rows by form, each in the order of the texts.',
+      schema: objectOf(
+        {
+          id: { type: 'string' },
+          response_type: { type: 'string', enum: ['embeddings_floats', 'embeddings_by_type'] },
+          embeddings: { oneOf: [{ type: 'object' }, listOf(ROW)] },
+          texts: listOf({ type: 'string' }),
+          meta: { type: 'object' },
+        },
+        ['id', 'response_type', 'embeddings', 'texts', 'meta'],
+      ),
+    },
+    statuses: limits.strictModel ? [404] : [],
+    async answer(call, { texts, input_type, embedding_types, truncate, output_dimension }) {
+      const result = await encodeTexts(context, call, {
+        texts,
+        heads: headSet(['dense']),
+        inputType: input_type,
+        truncate: truncate !== 'NONE',
+        truncationSide: truncate === 'START' ? 'left' : 'right',
+        fieldOf: (index) => `texts[${index}]`,
+      });
+      const rows = shortRows(result.rows ?? [], output_dimension);
+      const types = embedding_types ?? (version === 'v1' ? undefined : ['float' as const]);
+      return vectorReply(context, call, {
+        result: { ...result, rows },
+        format: call.format,
+        dimension: output_dimension,
+        isSingle: false,
+        writeBody: (writer) => writeReply(writer, { rows, types, texts, call, result, manifest }),
+      });
+    },
+  });
+}
+
+/** Cohere's words for the side that a text is on. Those of other tasks count as queries. */
+const INPUT_TYPE: Field<'query' | 'passage'> = (() => {
+  const words = ['search_query', 'search_document', 'classification', 'clustering'] as const;
+  const field = withDefault(
+    oneOf(words),
+    'search_query',
+    'For models with prefixes: search_document for texts that are searched.',
+  );
+  return {
+    ...field,
+    read: (value, at) => (field.read(value, at) === 'search_document' ? 'passage' : 'query'),
+  };
+})();
+
+/** A cut below the model's own limit is not offered here: it would change vectors unseen. */
+function maxTokens({ tokenCountMax }: ModelManifest): Field<number | undefined> {
+  return optional(
+    integer({ min: tokenCountMax, max: Number.MAX_SAFE_INTEGER }),
+    `The model's own limit of ${tokenCountMax} or more; a shorter cut is refused.`,
+  );
+}
+
+/** A field of Cohere's that would change what is embedded. */
+function refused(instead: string): Field<undefined> {
+  return {
+    schema: { type: 'array', nullable: true, maxItems: 0, items: {} },
+    isRequired: false,
+    read(value, at) {
+      const isEmpty = Array.isArray(value) && value.length === 0;
+      if (value === undefined || value === null || isEmpty) return undefined;
+      throw invalid(at, `left out in favour of ${instead}`, value);
+    },
+  };
+}
+
+function writeReply(
+  writer: ByteWriter,
+  reply: {
+    readonly rows: readonly Float32Array[];
+    /** Undefined for v1's list of numbers. */
+    readonly types: readonly EmbeddingType[] | undefined;
+    readonly texts: readonly string[];
+    readonly call: { readonly requestId: string };
+    readonly result: EncodeResult;
+    readonly manifest: ModelManifest;
+  },
+): void {
+  const { rows, types, texts, call, result, manifest } = reply;
+  writer.ascii('{"id":');
+  writer.json(call.requestId);
+  if (types === undefined) {
+    writer.ascii(',"response_type":"embeddings_floats","embeddings":');
+    writeRows(writer, rows, 'float');
+  } else {
+    writer.ascii(',"response_type":"embeddings_by_type","embeddings":{');
+    for (const [index, type] of [...new Set(types)].entries()) {
+      writer.ascii(`${index > 0 ? ',' : ''}"${type}":`);
+      writeRows(writer, rows, type);
+    }
+    writer.ascii('}');
+  }
+  writer.ascii(',"texts":');
+  writer.json(texts);
+  const tokenCount = usedTokenCount(result.tokenCounts, manifest.tokenCountMax);
+  const units = { billed_units: { input_tokens: tokenCount }, api_version: { version: '2' } };
+  writer.ascii(',"meta":');
+  writer.json(units);
+  writer.ascii('}');
+}
+
+function writeRows(writer: ByteWriter, rows: readonly Float32Array[], type: EmbeddingType): void {
+  writer.reserve(rows.length * ((rows[0]?.length ?? 0) * FLOAT32_JSON_BYTES_MAX + 16));
+  writer.ascii('[');
+  for (let index = 0; index < rows.length; index++) {
+    if (index > 0) writer.ascii(',');
+    if (type === 'float') writer.floats(rows[index]);
+    else if (type === 'base64') writer.base64(rows[index]);
+    else writer.ascii(`[${quantizeRow(rows[index], type).join()}]`);
+  }
+  writer.ascii(']');
+}
+
+/** Cohere's API has no 422 for a wrong field: its clients know a 400. */
+const STATUSES: Readonly<Record<number, number>> = { 422: 400 };
+
+/** `{"message"}`, which Cohere's clients show, with our fields beside it. */
+const COHERE_ERRORS: ErrorShape = {
+  reply(error: ServerError, requestId: string, log: Log): Response {
+    const { details, headers } = reportError(error, requestId, log);
+    const status = STATUSES[error.status] ?? error.status;
+    // Voyage's and Jina's clients read `detail`.
+    const body = { ...details, detail: details.message };
+    return new Response(JSON.stringify(body), { status, headers });
+  },
+  schema: objectOf(
+    { message: { type: 'string' }, detail: { type: 'string' }, code: { type: 'string' } },
+    ['message', 'detail', 'code'],
+  ),
+  statuses: [400, 406, 408, 413, 415, 429, 500, 501, 502, 503, 504],
+};
