@@ -2,24 +2,22 @@ import { describe, expect, test } from 'bun:test';
 import { admissionHarness as harness, hold, one, refusalOf } from '../testing/admission-harness.ts';
 
 /**
- * Faults that were planted in the code by hand, and that this suite caught: a drain rate that
- * counts idle time, or what departed callers leave behind; a Retry-After that is the same for all.
+ * Faults that were planted in the code by hand, and that this suite caught: a rate that was
+ * never measured and refuses; refusals that are never forgotten; a Retry-After that is the same for
+ * all.
  */
 
 describe('when to come back', () => {
-  /** So many tokens a ms leave while others wait. */
-  async function drain(it: ReturnType<typeof harness>, tokensPerMs: number): Promise<void> {
+  /** An admission in front of a backend that was seen to do so many tokens a ms. */
+  function measured(tokensPerMs: number, limits: Parameters<typeof harness>[0]) {
+    const it = harness(limits);
     it.backlog.waitingTextCount = 1;
-    for (let step = 0; step < 60; step++) {
-      const permit = it.admission.admit({ textCount: 1, tokenCount: 50 * tokensPerMs });
-      await it.clock.advance(50);
-      permit.release();
-    }
+    Object.assign(it.backlog.drain, { tokensPerMs, isMeasured: true });
+    return it;
   }
 
-  test.each([10, 100])('at %d tokens a ms it is the queue over the rate', async (rate) => {
-    const it = harness({ tokenCountMax: 100_000 });
-    await drain(it, rate);
+  test.each([10, 100])('at %d tokens a ms it is the queue over the rate', (rate) => {
+    const it = measured(rate, { tokenCountMax: 100_000 });
     const held = hold(it.admission, 100_000);
     const refusals = Array.from({ length: 20 }, () =>
       refusalOf(it.admission, { textCount: 1, tokenCount: 1000 }),
@@ -33,9 +31,8 @@ describe('when to come back', () => {
     held.release();
   });
 
-  test('those who are refused together do not come back together', async () => {
-    const it = harness({ tokenCountMax: 100_000 });
-    await drain(it, 100);
+  test('those who are refused together do not come back together', () => {
+    const it = measured(100, { tokenCountMax: 100_000 });
     const held = hold(it.admission, 100_000);
     const waits = Array.from({ length: 300 }, () => {
       const error = refusalOf(it.admission, { textCount: 1, tokenCount: 1000 });
@@ -45,31 +42,37 @@ describe('when to come back', () => {
     held.release();
   });
 
-  test('idle time and departed callers do not count as drained', async () => {
-    const it = harness({ tokenCountMax: 1_000_000 });
-    await drain(it, 10);
-    it.backlog.waitingTextCount = 0;
-    it.admission.admit(one()).release();
-    await it.clock.advance(100_000);
-    it.backlog.waitingTextCount = 1;
-    for (let step = 0; step < 20; step++) {
-      const departing = it.admission.admit({ textCount: 1, tokenCount: 50_000 });
-      const worked = it.admission.admit({ textCount: 1, tokenCount: 500 });
-      await it.clock.advance(50);
-      departing.release(false);
-      worked.release();
-    }
-    const held = hold(it.admission, 1_000_000);
-    const waitMs = refusalOf(it.admission, { textCount: 1, tokenCount: 1000 })?.details
-      .retryAfterMs;
-    expect(waitMs).toBeGreaterThan(70);
-    expect(waitMs).toBeLessThan(150);
+  test('a caller stands behind what it was refused before, not behind all of a stranger’s', () => {
+    const it = measured(100, { tokenCountMax: 100_000 });
+    const held = [1, 2].map(() => it.admission.admit({ textCount: 1, tokenCount: 50_000 }));
+    const wait = (caller: string): number => {
+      const demand = { textCount: 1, tokenCount: 75_000, caller };
+      return refusalOf(it.admission, demand)?.details.retryAfterMs ?? 0;
+    };
+    const greedy = Array.from({ length: 40 }, () => wait('greedy'));
+    // 3 million tokens refused, at 100 a ms: more than a queue's worth.
+    expect(Math.max(...greedy)).toBeGreaterThan(20_000);
+    expect(wait('stranger')).toBeLessThan(2500);
+    for (const permit of held) permit.release();
+  });
+
+  test('what was refused is forgotten as time passes', async () => {
+    const it = measured(100, { tokenCountMax: 100_000 });
+    const held = hold(it.admission, 100_000);
+    const wait = (): number => {
+      const demand = { textCount: 1, tokenCount: 12_000, caller: 'a' };
+      return refusalOf(it.admission, demand)?.details.retryAfterMs ?? 0;
+    };
+    const first = wait();
+    for (let count = 0; count < 100; count++) wait();
+    expect(wait()).toBeGreaterThan(20 * first);
+    await it.clock.advance(60_000);
+    expect(wait()).toBeLessThan(2 * first);
     held.release();
   });
 
-  test('more than drains within the deadline is not admitted', async () => {
-    const it = harness({ tokenCountMax: 10_000_000, timeoutMs: 1000 });
-    await drain(it, 10);
+  test('more than drains within the deadline is not admitted', () => {
+    const it = measured(10, { tokenCountMax: 10_000_000, timeoutMs: 1000 });
     const held = hold(it.admission, 4000);
     expect(refusalOf(it.admission, { textCount: 1, tokenCount: 900 })).toBeUndefined();
     expect(refusalOf(it.admission, { textCount: 1, tokenCount: 1100 })).toMatchObject({
@@ -78,9 +81,8 @@ describe('when to come back', () => {
     held.release();
   });
 
-  test('a request that alone takes longer is admitted once few others are there', async () => {
-    const it = harness({ tokenCountMax: 10_000_000, timeoutMs: 1000 });
-    await drain(it, 10);
+  test('a request that alone takes longer is admitted once few others are there', () => {
+    const it = measured(10, { tokenCountMax: 10_000_000, timeoutMs: 1000 });
     const large = { textCount: 1, tokenCount: 50_000 };
     const others = hold(it.admission, 4000);
     expect(refusalOf(it.admission, large)?.code).toBe('EMB_QUEUE_FULL');
@@ -93,20 +95,26 @@ describe('when to come back', () => {
     few.release();
   });
 
-  test('what is cut off does not count as drained', async () => {
-    const it = harness({ tokenCountMax: 1_000_000 });
-    it.backlog.waitingTextCount = 1;
-    for (let step = 0; step < 60; step++) {
-      const book = it.admission.admit({ textCount: 1, tokenCount: 90_000, workTokenCount: 500 });
-      await it.clock.advance(50);
-      book.release();
-    }
-    const held = hold(it.admission, 1_000_000);
-    const waitMs = refusalOf(it.admission, { textCount: 1, tokenCount: 1000 })?.details
-      .retryAfterMs;
-    expect(waitMs).toBeGreaterThan(70);
-    expect(waitMs).toBeLessThan(150);
+  test('a rate that was not measured refuses nobody', () => {
+    const it = measured(10, { tokenCountMax: 1_000_000, timeoutMs: 1000 });
+    const held = hold(it.admission, 5000);
+    it.backlog.drain.tokensPerMs = 0.01;
+    expect(refusalOf(it.admission, one())?.code).toBe('EMB_QUEUE_FULL');
+    it.backlog.drain.isMeasured = false;
+    expect(refusalOf(it.admission, one())).toBeUndefined();
     held.release();
+  });
+
+  test('real tokens take the place of estimated ones', () => {
+    const it = measured(10, { tokenCountMax: 1_000_000, timeoutMs: 1000 });
+    const permits = [1, 2].map(() => it.admission.admit({ textCount: 1, tokenCount: 2500 }));
+    expect(refusalOf(it.admission, one())?.code).toBe('EMB_QUEUE_FULL');
+    for (const permit of permits) permit.tokenized(1000);
+    expect(refusalOf(it.admission, { textCount: 1, tokenCount: 2500 })).toBeUndefined();
+    for (const permit of permits) permit.release();
+    const after = hold(it.admission, 5000);
+    expect(refusalOf(it.admission, one())?.code).toBe('EMB_QUEUE_FULL');
+    after.release();
   });
 
   test('a caller in a hurry is refused when texts are later than it can wait', () => {

@@ -1,16 +1,14 @@
 import type { Clock } from '../base/clock.ts';
 import { invariant, ServerError } from '../base/errors.ts';
 import { retryAfterMsOf } from '../base/retry-after.ts';
+import { RefusedWork } from './refused-work.ts';
 
 /** A place in the queue for one request. */
 export interface Permit {
-  /**
-   * Gives the place back; called exactly once, in `finally`.
-   *
-   * @param isWorked false when the work was not done, because the caller left, or because it was
-   * refused or failed: that tells nothing of how fast work is done.
-   */
-  release(isWorked?: boolean): void;
+  /** What the model will see is known now: it counts in place of the estimate. */
+  tokenized(workTokenCount: number): void;
+  /** Gives the place back; called exactly once, in `finally`. */
+  release(): void;
 }
 
 /** What a request asks for. */
@@ -38,6 +36,8 @@ export interface Backlog {
   readonly waitingTextCount: number;
   /** How far the most urgent waiting text is past its virtual deadline, in ms; 0 when none is. */
   readonly latenessMs: number;
+  /** How fast it gets done; while that is not measured it refuses nobody. */
+  readonly drain: { readonly tokensPerMs: number; readonly isMeasured: boolean };
 }
 
 /** Refuses work before it is done. */
@@ -60,25 +60,51 @@ export interface Admission {
 const WAIT_SHARE = 0.5;
 
 /**
- * The most that one request counts as, as a part of the token limit. So the largest request is
- * within its caller's share once the others hold less than a seventh, and leaves them room. What
- * it holds beyond that is bounded by the limit of its body.
+ * The most that one request counts as, as a part of a limit. So the largest request is within its
+ * caller's share once the others hold less than a quarter, and leaves them room. What it holds
+ * beyond that is bounded by the limit of its body.
  */
 const REQUEST_SHARE = 0.75;
 
-/** The width of the spread of Retry-After: callers refused together must not return together. */
-const SPREAD = 0.5;
+/**
+ * How much of what others hold is taken from a caller's share:
+ *
+ *     share = max - OTHERS_PART × (what others hold)
+ *
+ * Who is alone may hold all of the limit. Others still find room, up to an eighth beyond it, and
+ * as the queue drains each of n callers comes to nearly an nth. This is the dynamic threshold of
+ * shared-memory switches (Choudhury and Hahne, 1998), with an eighth of the memory kept for those
+ * who come later. It needs neither a list of callers nor a share for each.
+ */
+const OTHERS_PART = 8 / 9;
 
-/** The golden ratio's fraction: its multiples are spread evenly, without random numbers. */
-const GOLDEN = 0.618_033_988_749_895;
+const NOTHING_WAITS: Backlog = {
+  waitingTextCount: 0,
+  latenessMs: 0,
+  drain: { tokensPerMs: 1, isMeasured: false },
+};
 
-const NOTHING_WAITS: Backlog = { waitingTextCount: 0, latenessMs: 0 };
+/** What is held, by one caller or by all. */
+interface Held {
+  textCount: number;
+  tokenCount: number;
+  workTokenCount: number;
+}
+
+/** A limit that a demand would pass. */
+interface Lack {
+  readonly unit: string;
+  readonly limit: number;
+  readonly value: number;
+}
 
 /**
  * Counts what is admitted and not yet answered, in texts and in tokens. An empty queue admits any
  * single request, and no request counts as all of a limit of tokens, so that the largest allowed
  * request is never refused for ever.
  *
+ * @param options.textCountMax what one caller may hold, and likewise `tokenCountMax`; all together
+ * an eighth more.
  * @param options.timeoutMs the longest that any caller waits: more than drains in that time is not
  * admitted.
  */
@@ -92,107 +118,121 @@ export function createAdmission(options: {
   const { clock, textCountMax, tokenCountMax, backlog = NOTHING_WAITS } = options;
   const timeoutMsMax = options.timeoutMs ?? Number.MAX_SAFE_INTEGER;
   const waitMsMax = Math.floor(timeoutMsMax * WAIT_SHARE);
-  const holdings = new Holdings();
-  const drainRate = new DrainRate(clock);
-  let textCount = 0;
-  let tokenCount = 0;
-  let workTokenCount = 0;
-  let refusedCount = 0;
-  /** Tokens refused and not yet made up for by drained ones: refused callers come back. */
-  let refusedTokens = 0;
+  const total: Held = nothing();
+  const callers = new Map<string, Held>();
+  const refused = new RefusedWork(clock);
   let isClosed = false;
   let onEmpty: (() => void) | undefined;
 
   function admit(asked: Demand): Permit {
     if (isClosed) throw new ServerError('EMB_SHUTTING_DOWN', 'The server is shutting down.');
     const demand = attainable(asked);
-    const holding = demand.caller === undefined ? undefined : holdings.of(demand.caller);
-    if (textCount > 0) refuseOverLimit(demand, holding);
-    textCount += demand.textCount;
-    tokenCount += demand.tokenCount;
-    workTokenCount += workOf(demand);
-    if (holding !== undefined) holdings.add(holding, demand);
+    const lack = total.textCount > 0 ? lackOf(demand) : undefined;
+    if (lack !== undefined) throw full(lack, demand);
+    return grant(demand);
+  }
+
+  function grant({ caller, ...demand }: CountedDemand): Permit {
+    const own = caller === undefined ? undefined : (callers.get(caller) ?? nothing());
+    if (caller !== undefined && own !== undefined) callers.set(caller, own);
+    const change = (by: Held, sign: 1 | -1): void => {
+      add(total, by, sign);
+      if (own !== undefined) add(own, by, sign);
+    };
+    const held: Held = { ...demand };
+    change(held, 1);
     let isReleased = false;
     return {
-      release(isWorked = true) {
+      tokenized(workTokenCount) {
+        const counted = Math.min(workTokenCount, Math.floor(REQUEST_SHARE * workLimit()));
+        const more = counted - held.workTokenCount;
+        change({ textCount: 0, tokenCount: 0, workTokenCount: more }, 1);
+        held.workTokenCount += more;
+      },
+      release() {
         invariant(!isReleased, 'a permit is released once');
         isReleased = true;
-        if (holding !== undefined) holdings.remove(holding, demand);
-        release(demand, isWorked);
+        change(held, -1);
+        if (caller !== undefined && own?.textCount === 0) callers.delete(caller);
+        if (total.textCount === 0) onEmpty?.();
       },
     };
   }
 
   /** The demand as it is counted: capped, so that the largest request can be admitted at all. */
-  function attainable(demand: Demand): Demand {
-    const tokens = REQUEST_SHARE * tokenCountMax;
-    const drained = drainRate.isMeasured ? drainRate.tokensPerMs * waitMsMax : Infinity;
-    const workTokens = REQUEST_SHARE * drained;
-    if (demand.tokenCount <= tokens && workOf(demand) <= workTokens) return demand;
+  function attainable(demand: Demand): CountedDemand {
+    const { textCount, tokenCount, workTokenCount = tokenCount, caller, timeoutMs } = demand;
     return {
-      ...demand,
-      tokenCount: Math.min(demand.tokenCount, Math.floor(tokens)),
-      workTokenCount: Math.min(workOf(demand), Math.floor(workTokens)),
+      ...{ textCount, caller, timeoutMs },
+      tokenCount: Math.min(tokenCount, Math.floor(REQUEST_SHARE * tokenCountMax)),
+      workTokenCount: Math.min(workTokenCount, Math.floor(REQUEST_SHARE * workLimit())),
     };
   }
 
-  function refuseOverLimit(demand: Demand, holding: Demand | undefined): void {
-    const texts = textCount + demand.textCount;
-    const tokens = tokenCount + demand.tokenCount;
-    if (texts > textCountMax) throw full('texts', textCountMax, texts, demand);
-    if (tokens > tokenCountMax) throw full('tokens', tokenCountMax, tokens, demand);
-    if (holding !== undefined) {
-      const ownTexts = holding.textCount + demand.textCount;
-      const ownTokens = holding.tokenCount + demand.tokenCount;
-      const textShare = shareOf(textCountMax, texts);
-      const tokenShare = shareOf(tokenCountMax, tokens);
-      if (ownTexts > textShare) throw full('texts of yours', textShare, ownTexts, demand);
-      if (ownTokens > tokenShare) throw full('tokens of yours', tokenShare, ownTokens, demand);
-    }
-    if (backlog.waitingTextCount > 0) refuseLate(demand);
+  /** Tokens of work that drain within the longest wait; any number while that is not known. */
+  function workLimit(): number {
+    const { tokensPerMs, isMeasured } = backlog.drain;
+    return isMeasured ? tokensPerMs * waitMsMax : Number.MAX_SAFE_INTEGER;
+  }
+
+  /** What the demand would pass, in this order; undefined when there is room. */
+  function lackOf(demand: CountedDemand): Lack | undefined {
+    const { caller } = demand;
+    // Without a name there are no shares: all that is held counts as one's own.
+    const own = caller === undefined ? total : (callers.get(caller) ?? nothing());
+    const lack =
+      overShare(demand, own, { unit: 'texts', key: 'textCount', max: textCountMax }) ??
+      overShare(demand, own, { unit: 'tokens', key: 'tokenCount', max: tokenCountMax });
+    if (lack !== undefined || backlog.waitingTextCount === 0) return lack;
+    return overTime(demand, own);
+  }
+
+  function overShare(
+    demand: Held,
+    own: Held,
+    { unit, key, max }: { unit: string; key: keyof Held; max: number },
+  ): Lack | undefined {
+    const others = total[key] - own[key];
+    const limit = Math.max(0, Math.floor(max - OTHERS_PART * others));
+    const value = own[key] + demand[key];
+    if (value <= limit) return undefined;
+    return { unit: others > 0 ? `${unit} of yours` : unit, limit, value };
   }
 
   /**
-   * Refuses now what would miss its deadline later.
+   * What would miss its deadline later is refused now.
    *
-   *     drainMs = (admitted + own tokens) / tokensPerMs, at most WAIT_SHARE × longest timeout
-   *     latenessMs of the most urgent text,               at most WAIT_SHARE × own timeout
+   *     drainMs = own work / tokensPerMs,     at most the own share of WAIT_SHARE × longest timeout
+   *     latenessMs of the most urgent text,   at most WAIT_SHARE × own timeout
    */
-  function refuseLate(demand: Demand): void {
-    const tokens = workTokenCount + workOf(demand);
-    const drainMs = drainRate.isMeasured ? tokens / drainRate.tokensPerMs : 0;
-    if (drainMs > waitMsMax) throw full('ms of work', waitMsMax, Math.ceil(drainMs), demand);
-    const ownMs = Math.floor((demand.timeoutMs ?? timeoutMsMax) * WAIT_SHARE);
-    const lateMs = backlog.latenessMs;
-    if (lateMs > ownMs) throw full('ms of texts ahead', ownMs, Math.ceil(lateMs), demand);
+  function overTime(demand: CountedDemand, own: Held): Lack | undefined {
+    const work = { unit: 'tokens of work', key: 'workTokenCount', max: workLimit() } as const;
+    const lack = overShare(demand, own, work);
+    if (lack !== undefined) {
+      const [limit, value] = [lack.limit, lack.value].map(drainMsOf);
+      return { unit: 'ms of work', limit, value };
+    }
+    const limit = Math.floor((demand.timeoutMs ?? timeoutMsMax) * WAIT_SHARE);
+    const value = Math.ceil(backlog.latenessMs);
+    return value > limit ? { unit: 'ms of texts ahead', limit, value } : undefined;
   }
 
-  function release(demand: Demand, isWorked: boolean): void {
-    textCount -= demand.textCount;
-    tokenCount -= demand.tokenCount;
-    workTokenCount -= workOf(demand);
-    refusedTokens = Math.max(0, refusedTokens - workOf(demand));
-    drainRate.note(isWorked ? workOf(demand) : 0, backlog.waitingTextCount > 0);
-    if (textCount === 0) onEmpty?.();
+  function drainMsOf(tokenCount: number): number {
+    return Math.ceil(tokenCount / backlog.drain.tokensPerMs);
   }
 
   /**
    * The refusal, with the time after which to come back:
    *
-   *     excess  = the part of the work that must leave before the demand fits
-   *     retryMs = (max(excess, own tokens) + refused tokens) / tokensPerMs × spread
-   *
-   * The refused tokens count because their callers will be back as well.
+   *     excess = the part of the work that must leave before the demand fits
    */
-  function full(unit: string, limit: number, value: number, demand: Demand): ServerError {
-    const work = workOf(demand);
-    const excess = ((value - limit) / value) * (workTokenCount + work);
-    const aheadTokens = Math.max(excess, work) + refusedTokens;
-    // Not every caller returns: what was refused is remembered up to one queue's worth.
-    refusedTokens = Math.min(refusedTokens + work, workTokenCount);
-    const spread = 1 + SPREAD * (((++refusedCount * GOLDEN) % 1) - 0.5);
-    const waitMs = (aheadTokens / drainRate.tokensPerMs) * spread;
-    const retryAfterMs = retryAfterMsOf(waitMs);
+  function full({ unit, limit, value }: Lack, demand: CountedDemand): ServerError {
+    const work = demand.workTokenCount;
+    const excess = ((value - limit) / value) * (total.workTokenCount + work);
+    const { tokensPerMs } = backlog.drain;
+    const retryAfterMs = retryAfterMsOf(
+      refused.waitMsOf({ caller: demand.caller, work, excess, tokensPerMs }),
+    );
     return new ServerError(
       'EMB_QUEUE_FULL',
       `The queue is full: ${value} ${unit} would wait, the limit is ${limit}. ` +
@@ -204,17 +244,17 @@ export function createAdmission(options: {
   return {
     admit,
     get admittedTextCount() {
-      return textCount;
+      return total.textCount;
     },
     get admittedTokenCount() {
-      return tokenCount;
+      return total.tokenCount;
     },
     get callerCount() {
-      return holdings.callerCount;
+      return callers.size;
     },
     close() {
       isClosed = true;
-      if (textCount === 0) return Promise.resolve();
+      if (total.textCount === 0) return Promise.resolve();
       return new Promise((resolve) => {
         onEmpty = resolve;
       });
@@ -222,133 +262,18 @@ export function createAdmission(options: {
   };
 }
 
-function workOf({ tokenCount, workTokenCount }: Demand): number {
-  return workTokenCount ?? tokenCount;
+/** A demand as it is counted. */
+interface CountedDemand extends Held {
+  readonly caller: string | undefined;
+  readonly timeoutMs: number | undefined;
 }
 
-/**
- * How many times the free part of the queue a caller may hold, once the queue is contended:
- *
- *     share = FREE_FACTOR × (max - total)
- *
- * Alone, a caller gets eight ninths of the queue; each of n callers gets nearly an nth; and the
- * next one always finds room. This is the dynamic threshold of shared-memory switches (Choudhury
- * and Hahne, 1998). It needs neither a list of callers nor a share for each.
- */
-const FREE_FACTOR = 8;
-
-/** Below this part of the limit the queue is not contended, and a caller may hold any of it. */
-const CONTENDED_FROM = 0.5;
-
-/**
- * How much of one unit, texts or tokens, a caller may hold when the queue as a whole holds
- * `totalAfter`. Pure.
- */
-function shareOf(max: number, totalAfter: number): number {
-  if (totalAfter <= max * CONTENDED_FROM) return max;
-  return Math.max(1, FREE_FACTOR * (max - totalAfter));
+function nothing(): Held {
+  return { textCount: 0, tokenCount: 0, workTokenCount: 0 };
 }
 
-/** What one caller holds of the queue. */
-interface Holding {
-  readonly caller: string;
-  textCount: number;
-  tokenCount: number;
-}
-
-/** Who holds how much. A caller that holds nothing takes no memory. */
-class Holdings {
-  readonly #byCaller = new Map<string, Holding>();
-
-  get callerCount(): number {
-    return this.#byCaller.size;
-  }
-
-  /** What `caller` holds; for a new caller an empty entry, which counts once it is added. */
-  of(caller: string): Holding {
-    return this.#byCaller.get(caller) ?? { caller, textCount: 0, tokenCount: 0 };
-  }
-
-  add(holding: Holding, demand: { textCount: number; tokenCount: number }): void {
-    if (holding.textCount === 0) this.#byCaller.set(holding.caller, holding);
-    holding.textCount += demand.textCount;
-    holding.tokenCount += demand.tokenCount;
-  }
-
-  remove(holding: Holding, demand: { textCount: number; tokenCount: number }): void {
-    holding.textCount -= demand.textCount;
-    holding.tokenCount -= demand.tokenCount;
-    if (holding.textCount === 0) this.#byCaller.delete(holding.caller);
-  }
-}
-
-/**
- * Busy time after which a measurement counts, in ms: several batches of the slowest backend we
- * know.
- */
-const SPAN_MS = 500;
-
-/** Weight of the newest span: load that changes is followed within some two seconds. */
-const SPAN_WEIGHT = 0.4;
-
-/** Tokens a ms before anything was measured: what one CPU core does with the smallest model. */
-const RATE_GUESS = 5;
-
-/**
- * The smallest rate, so that `tokens / rate` stays finite: a tenth of what two cores do with a
- * large model, one text at a time. A real rate replaces it within two spans.
- */
-const RATE_MIN = 0.005;
-
-/**
- * How fast admitted tokens leave while texts wait for a slot, in tokens a ms. Time in which the
- * queue is empty does not count: an idle server drains nothing and is not slow.
- *
- *     rate = rate + SPAN_WEIGHT × (spanTokens / spanMs - rate), after each busy span
- */
-export class DrainRate {
-  readonly #clock: Clock;
-  #tokensPerMs = RATE_GUESS;
-  #isMeasured = false;
-  #spanTokens = 0;
-  #spanMs = 0;
-  #lastMs: number;
-  #wasBusy = false;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-    this.#lastMs = clock.now();
-  }
-
-  get tokensPerMs(): number {
-    return this.#tokensPerMs;
-  }
-
-  /** Whether the rate was seen, not guessed. */
-  get isMeasured(): boolean {
-    return this.#isMeasured;
-  }
-
-  /** So many tokens have left. @param isBusy whether others wait for a slot. */
-  note(tokenCount: number, isBusy: boolean): void {
-    const nowMs = this.#clock.now();
-    if (this.#wasBusy) {
-      this.#spanMs += nowMs - this.#lastMs;
-      this.#spanTokens += tokenCount;
-      // A span in which nothing left is not over: it would tell of callers, not of the backend.
-      if (this.#spanMs >= SPAN_MS && this.#spanTokens > 0) this.#close();
-    }
-    this.#wasBusy = isBusy;
-    this.#lastMs = nowMs;
-  }
-
-  #close(): void {
-    const seen = this.#spanTokens / this.#spanMs;
-    const weight = this.#isMeasured ? SPAN_WEIGHT : 1;
-    const rate = this.#tokensPerMs + weight * (seen - this.#tokensPerMs);
-    this.#tokensPerMs = Math.max(rate, RATE_MIN);
-    this.#isMeasured = true;
-    this.#spanTokens = 0;
-    this.#spanMs = 0;
-  }
+function add(to: Held, by: Held, sign: 1 | -1): void {
+  to.textCount += sign * by.textCount;
+  to.tokenCount += sign * by.tokenCount;
+  to.workTokenCount += sign * by.workTokenCount;
 }

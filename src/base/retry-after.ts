@@ -1,6 +1,9 @@
-/** Below, clients would hammer; above, they would give up on a queue that has long drained. */
+/**
+ * Below, clients would hammer. From a minute on, the SDKs of OpenAI and of Vercel pass over what
+ * they are told, and come back after seconds.
+ */
 const RETRY_MS_MIN = 50;
-const RETRY_MS_MAX = 30_000;
+const RETRY_MS_MAX = 55_000;
 
 /**
  * What a caller who is refused for want of room is told to wait.

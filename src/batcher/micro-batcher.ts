@@ -6,6 +6,7 @@ import type { RequestTrace } from '../observe/tracing.ts';
 import type { Head } from '../vectors/head.ts';
 import type { ExpectedRows, TextOutput } from '../vectors/output-guard.ts';
 import { createBisection, type RunningBatch } from './bisection.ts';
+import { type DrainEstimate, DrainRate } from './drain-rate.ts';
 import { BackendGrace, DispatchPacing } from './pacing.ts';
 import { paddedLengthOf, textCostOf } from './plan.ts';
 import { Quarantine } from './quarantine.ts';
@@ -35,6 +36,8 @@ export interface MicroBatcher {
   /** The longest wait of any waiting text, in ms; 0 when none waits. */
   readonly oldestWaitMs: number;
   readonly batchesInFlight: number;
+  /** How fast what waits gets done. */
+  readonly drain: DrainEstimate;
   /** Fails what waits with EMB_SHUTTING_DOWN; batches in flight finish. */
   close(): void;
 }
@@ -94,6 +97,7 @@ export function createMicroBatcher(options: {
   const queue = new BatchQueue<PendingText>();
   const running = new Set<RunningBatch<PendingText>>();
   const deadlines = new VirtualDeadlines();
+  const drain = new DrainRate(clock);
   const pacing = new DispatchPacing({ clock, share: options.holdShare ?? 0 });
   const grace = new BackendGrace({ backend, clock, graceMs: options.graceMs ?? 0 });
   const quarantine = new Quarantine(clock);
@@ -181,10 +185,12 @@ export function createMicroBatcher(options: {
   async function run(texts: readonly PendingText[], limits: BackendLimits): Promise<void> {
     const batch = { texts, limits, abort: new AbortController() };
     const sentMs = takeSlot(batch, texts);
+    const before = { batchCount: running.size, isFollowed: queue.textCount > 0 };
     const first = await bisection.attempt(batch);
     const isRight = first.failed.length === 0;
     const rescueCallCount = isRight ? 0 : await bisection.rescue(batch, first);
-    const inferMs = freeSlot(batch, texts, sentMs);
+    const batchCount = (before.batchCount + running.size) / 2;
+    const inferMs = freeSlot(batch, { textCount: texts.length, sentMs, isRight });
     // The next batch leaves before this one's callers are told: the backend computes while their
     // replies are written.
     dispatch();
@@ -195,6 +201,9 @@ export function createMicroBatcher(options: {
     const error = first.failed[0]?.error;
     const report = reportOf(texts, { ...limits, inferMs, error, rescueCallCount });
     if (isRight) deadlines.learn(costOf(texts, limits), inferMs);
+    if (isRight && before.isFollowed) {
+      drain.learn({ tokenCount: report.tokenCount, inferMs, batchCount });
+    }
     onBatch?.(report);
   }
 
@@ -211,13 +220,13 @@ export function createMicroBatcher(options: {
   /** @returns how long the batch had its slot, in ms. */
   function freeSlot(
     batch: RunningBatch<PendingText>,
-    texts: readonly PendingText[],
-    sentMs: number,
+    was: { textCount: number; sentMs: number; isRight: boolean },
   ): number {
-    const inferMs = clock.now() - sentMs;
+    const inferMs = clock.now() - was.sentMs;
     running.delete(batch);
-    runningTextCount -= texts.length;
-    pacing.returned(inferMs);
+    runningTextCount -= was.textCount;
+    // A batch that failed, and what saving its texts took, tells nothing of the next one.
+    pacing.returned(was.isRight ? inferMs : undefined);
     return inferMs;
   }
 
@@ -268,6 +277,7 @@ export function createMicroBatcher(options: {
     get batchesInFlight() {
       return running.size;
     },
+    drain,
   };
 }
 

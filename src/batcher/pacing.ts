@@ -34,9 +34,14 @@ export class DispatchPacing {
     this.#changedMs = this.#clock.now();
   }
 
-  /** A batch came back, `inferMs` after it had left; the one behind it is computed now. */
-  returned(inferMs: number): void {
+  /**
+   * A batch came back; the one behind it is computed now.
+   *
+   * @param inferMs how long it took; undefined for one that failed or was given up.
+   */
+  returned(inferMs: number | undefined): void {
     this.#changedMs = this.#clock.now();
+    if (inferMs === undefined) return;
     const weight = this.#inferMs === 0 ? 1 : INFER_WEIGHT;
     this.#inferMs += weight * (inferMs - this.#inferMs);
   }

@@ -335,6 +335,9 @@ const RATE_GUESS = 100;
  */
 const RATE_WEIGHT = 0.2;
 
+/** What a batch counts as having taken at least, in ms: less is the clock's grain, not a rate. */
+const INFER_MS_MIN = 0.1;
+
 /**
  * Gives each text its virtual deadline; the queue serves the earliest first.
  *
@@ -362,9 +365,9 @@ export class VirtualDeadlines {
     return (PATIENCE * cost) / this.#tokensPerMs;
   }
 
-  /** Learns from a batch that has run: its cost, and how long it took. */
+  /** Learns from a batch that came back right: its cost, and how long it took. */
   learn(cost: number, inferMs: number): void {
-    const seen = cost / Math.max(inferMs, 0.01);
+    const seen = cost / Math.max(inferMs, INFER_MS_MIN);
     this.#tokensPerMs += RATE_WEIGHT * (seen - this.#tokensPerMs);
   }
 }

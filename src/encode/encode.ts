@@ -30,7 +30,6 @@ export function createEncode(parts: Parts): Encode {
     const { signal, heads, truncationSide, followUp, trace } = request;
     const timeoutMs = Math.min(request.timeoutMs ?? Infinity, limits.requestTimeoutMs);
     const cancellation = createCancellation({ clock: deadlines, timeoutMs, signal });
-    let isWorked = false;
     try {
       const startMs = clock.now();
       const prefixed = withPrefix(parts, request);
@@ -40,13 +39,13 @@ export function createEncode(parts: Parts): Encode {
       refuseManyTokens(parts, request, tokenized);
       refuseLargeReply(parts, request, tokenized);
       const tokenIds = tokenized.map((text) => text.tokenIds);
+      permit.tokenized(tokenIds.reduce((sum, ids) => sum + ids.length, 0));
       followUp?.plan(tokenIds.map((ids) => ids.length));
       const batchTextsMax = request.batchTextsMax ?? Number.POSITIVE_INFINITY;
       const batching = batcher.submit({ tokenIds, heads, batchTextsMax, cancellation, trace });
       const job = await (trace ? traceBatching(trace, batching, clock) : batching);
       const { outcomes, queueMs, inferMs, servedBy } = job;
       const outputs = joinOutputs(request, { tokenized, outcomes });
-      isWorked = true;
       const standIn = servedBy === parts.backend.standIn ? servedBy : undefined;
       const timings = { tokenizeMs, queueMs, inferMs };
       const result: EncodeResult = { ...outputs, servedBy, standIn, timings };
@@ -54,7 +53,7 @@ export function createEncode(parts: Parts): Encode {
       return result;
     } finally {
       cancellation.release();
-      permit.release(isWorked);
+      permit.release();
     }
   };
 }

@@ -12,7 +12,8 @@ export function admissionHarness(
   options: { textCountMax?: number; tokenCountMax?: number; timeoutMs?: number } = {},
 ) {
   const clock = new VirtualClock();
-  const backlog = { waitingTextCount: 0, latenessMs: 0 };
+  const drain = { tokensPerMs: 10, isMeasured: false };
+  const backlog = { waitingTextCount: 0, latenessMs: 0, drain };
   const limits = { textCountMax: 100, tokenCountMax: 10_000, ...options };
   return { clock, backlog, admission: createAdmission({ clock, backlog, ...limits }) };
 }
@@ -32,7 +33,7 @@ export function refusalOf(admission: Admission, demand: Demand): ServerError | u
 export const one = (caller?: string): Demand => ({ textCount: 1, tokenCount: 10, caller });
 
 /** Takes so many tokens of the queue, by two requests: one alone is never counted as all of it. */
-export function hold(admission: Admission, tokenCount: number): Permit {
+export function hold(admission: Admission, tokenCount: number): Pick<Permit, 'release'> {
   const halves = [1, 2].map(() => admission.admit({ textCount: 1, tokenCount: tokenCount / 2 }));
   return {
     release() {

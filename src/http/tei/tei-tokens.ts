@@ -103,15 +103,15 @@ async function admitted<Result>(
 ): Promise<Result> {
   const asked = timeoutOf(request);
   const caller = access.callerOf(request);
-  const permit = admission.admit({ ...demand, timeoutMs: asked, caller });
+  // The model sees nothing of it.
+  const permit = admission.admit({ ...demand, workTokenCount: 0, timeoutMs: asked, caller });
   const timeoutMs = Math.min(asked ?? Infinity, limits.requestTimeoutMs);
   const lifetime = createCancellation({ clock, timeoutMs, signal: request.signal });
   try {
     return await work(lifetime);
   } finally {
     lifetime.release();
-    // Tells nothing of how fast the backend drains the queue: it had no part in this.
-    permit.release(false);
+    permit.release();
   }
 }
 

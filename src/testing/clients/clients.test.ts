@@ -87,7 +87,7 @@ describe.each(cases.filter((one) => one.isRetrying).map((one) => [one.name, one]
       const refusals = (): number =>
         busy.logLines.filter((line) => line.includes('EMB_QUEUE_FULL')).length;
       const before = refusals();
-      const permit = admission.admit({ textCount: QUEUE_TEXTS, tokenCount: QUEUE_TEXTS });
+      const permit = admission.admit({ textCount: 2 * QUEUE_TEXTS, tokenCount: QUEUE_TEXTS });
       const answered = client.vectors(busy.url, TEXTS);
       await until('it was refused', () => refusals() > before);
       permit.release();

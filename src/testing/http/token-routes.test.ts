@@ -82,7 +82,7 @@ describe('they take their place in the queue', () => {
     '%s is refused when it is full, and leaves nothing behind',
     async (path, body) => {
       const { admission } = server.parts;
-      const permit = admission.admit({ textCount: server.config.queueTextsMax, tokenCount: 1 });
+      const permit = admission.admit({ textCount: 2 * server.config.queueTextsMax, tokenCount: 1 });
       try {
         const refused = await send(path, body);
         expect([refused.status, codeOf(refused)]).toEqual([429, 'EMB_QUEUE_FULL']);

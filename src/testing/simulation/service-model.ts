@@ -117,7 +117,8 @@ export function createServiceModel(world: {
     switch (code) {
       case 'EMB_QUEUE_FULL': {
         const waitMs = details.retryAfterMs ?? 0;
-        return !isAdmitted && waitMs >= 50 && waitMs <= 30_000 && admission.admittedTextCount > 0;
+        if (planned.isCalm) return false;
+        return !isAdmitted && waitMs >= 50 && waitMs <= 55_000 && admission.admittedTextCount > 0;
       }
       case 'EMB_REQUEST_ABORTED':
         return hasHungUp;
@@ -153,11 +154,11 @@ export function createServiceModel(world: {
       request.isAdmitted = admission.admittedTextCount === before + own;
       if (!request.isAdmitted || before === 0) return;
       const total = admission.admittedTextCount;
-      must(total <= load.textCountMax, `${total} texts admitted`);
       const { caller } = request.planned;
-      if (caller === undefined || total <= load.textCountMax / 2) return;
-      const held = textCountOf(admittedOpen().filter(({ planned }) => planned.caller === caller));
-      const share = Math.max(1, 8 * (load.textCountMax - total));
+      const isOwn = (other: PlannedRequest): boolean =>
+        caller === undefined || other.caller === caller;
+      const held = textCountOf(admittedOpen().filter(({ planned }) => isOwn(planned)));
+      const share = load.textCountMax - (8 / 9) * (total - held);
       must(held <= share, `${caller} holds ${held} texts of ${total}, its share is ${share}`);
     },
     answered(request, { rows, tokenCounts }) {

@@ -14,6 +14,8 @@ export interface PlannedRequest {
   readonly hangUpMs: number | undefined;
   /** Whether a text of it is bad for servers. */
   readonly isPoisoned: boolean;
+  /** It comes when nothing else is there, and is far below any limit: it must be admitted. */
+  readonly isCalm?: boolean;
 }
 
 /** A change of a server's mood. */
@@ -56,8 +58,50 @@ const RESTART_MS_MIN = 120;
 /** Bad texts of a run: so many can always be told from the others within the bound of calls. */
 const BAD_TEXTS_MAX = 2;
 
-/** A burst, a crowd, a trickle or an exodus; on one to three servers; in peace or not. */
+/** One run in so many is an abandoned wave. */
+const WAVES = 6;
+
+/** A burst, a crowd, a trickle, an exodus or an abandoned wave. */
 export function planLoad(random: SeededRandom): SimulatedLoad {
+  return random.below(WAVES) === 0 ? planWave(random) : planCrowd(random);
+}
+
+/**
+ * Callers with long texts leave before much of it is done, on servers that may hang meanwhile. Once
+ * nothing is left, a handful of others come with short ones.
+ */
+function planWave(random: SeededRandom): SimulatedLoad {
+  const isPeaceful = random.below(2) === 0;
+  const serverCount = random.between(1, 2);
+  const plan = (index: number, of: Partial<PlannedRequest> & { length: number }) => {
+    const texts = Array.from({ length: 16 }, (_, text) => {
+      const ids = new Int32Array(of.length).fill(2);
+      ids[0] = 1000 + index * 32 + text;
+      ids[1] = random.between(10, 500);
+      return ids;
+    });
+    const bounds = { isHurried: false, timeoutMs: 60_000, isPoisoned: false };
+    const free = { batchTextsMax: undefined, hangUpMs: undefined, caller: undefined };
+    return { atMs: 50, texts, ...bounds, ...free, ...of };
+  };
+  const leaveMs = random.between(300, 3000);
+  const wave = Array.from({ length: 24 }, (_, index) =>
+    plan(index, { length: 120, hangUpMs: leaveMs + 20 * (index >> 2) }),
+  );
+  const calm = Array.from({ length: 16 }, (_, index) =>
+    plan(24 + index, { length: 9, atMs: leaveMs + 4000 + 2 * index, isCalm: true }),
+  );
+  const moods = Array.from({ length: isPeaceful ? 0 : serverCount }, (_, serverIndex) => [
+    { atMs: random.between(51, 200), serverIndex, mood: 'hung' as const },
+    { atMs: leaveMs + 500, serverIndex, mood: 'well' as const },
+  ]).flat();
+  const limits = { textCountMax: 1000, tokenCountMax: 100_000 };
+  const batches = { batchTextsMax: random.pick([8, 32]), batchTokensMax: 4096 };
+  return { serverCount, ...limits, ...batches, requests: [...wave, ...calm], moods, isPeaceful };
+}
+
+/** On one to three servers; in peace or not. */
+function planCrowd(random: SeededRandom): SimulatedLoad {
   const isPeaceful = random.below(3) === 0;
   const serverCount = random.between(1, 3);
   const kind = random.pick(['burst', 'crowd', 'trickle', 'exodus'] as const);
