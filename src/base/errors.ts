@@ -46,6 +46,11 @@ export const ERRORS = {
     retryable: false,
     meaning: 'The body is neither JSON nor msgpack.',
   },
+  EMB_CONTENT_ENCODING_UNSUPPORTED: {
+    status: 415,
+    retryable: false,
+    meaning: 'The body is packed in a way that is not taken; Accept-Encoding lists those that are.',
+  },
   EMB_FIELD_MISSING: { status: 422, retryable: false, meaning: 'A required field is missing.' },
   EMB_FIELD_INVALID: {
     status: 422,
@@ -194,6 +199,8 @@ export interface ErrorDetails {
   readonly retryAfterMs?: number;
   /** Methods that the route does take, for `EMB_METHOD_NOT_ALLOWED`. */
   readonly allow?: string;
+  /** Encodings that a body may have, for `EMB_CONTENT_ENCODING_UNSUPPORTED`. */
+  readonly acceptEncoding?: string;
 }
 
 /**

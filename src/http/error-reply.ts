@@ -58,7 +58,7 @@ export function reportError(
   requestId: string,
   log: Log,
 ): { details: ErrorBody['error']; headers: Headers } {
-  const { field, limit, value, retryAfterMs, allow } = error.details;
+  const { field, limit, value, retryAfterMs, allow, acceptEncoding } = error.details;
   const cause = error.cause === undefined ? undefined : describeError(error.cause);
   const event = { code: error.code, requestId, cause };
   if (error.status >= 500) log.warn('request-failed', event);
@@ -78,6 +78,7 @@ export function reportError(
     [ERROR_CODE_HEADER]: error.code,
   });
   if (allow !== undefined) headers.set('allow', allow);
+  if (acceptEncoding !== undefined) headers.set('accept-encoding', acceptEncoding);
   if (error.status === 401) headers.set('www-authenticate', 'Bearer');
   if (retryAfterMs !== undefined) {
     headers.set('retry-after', String(Math.ceil(retryAfterMs / 1000)));

@@ -3,6 +3,7 @@ import { ServerError, toServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Access } from './access.ts';
 import type { Api, Route } from './api.ts';
+import type { BodyIntake } from './body-intake.ts';
 import type { Ending } from './context.ts';
 import { errorDocuments, type Replies } from './document.ts';
 import { type ErrorShape, NATIVE_ERRORS } from './error-reply.ts';
@@ -10,19 +11,24 @@ import { pathOf, requestIdOf } from './request.ts';
 
 /** The one place that knows which paths there are, and whose they are. */
 
+/** What routes are added to. */
+interface AddedTo {
+  readonly access: Access;
+  readonly bodyIntake: BodyIntake;
+  readonly ending: Ending;
+  readonly log: Log;
+}
+
 /** Adds all routes of an API. */
-export function addApi(
-  app: Elysia,
-  api: Api,
-  { access, ending, log }: { access: Access; ending: Ending; log: Log },
-): void {
+export function addApi(app: Elysia, api: Api, { access, bodyIntake, ending, log }: AddedTo): void {
   for (const route of api.routes) {
     const handler = async ({ request }: { request: Request }): Promise<unknown> => {
       const requestId = requestIdOf(request);
       try {
         return await route.answer(request, requestId);
       } catch (error) {
-        return api.errors.reply(toldOf(toServerError(error), ending), requestId, log);
+        const known = toldOf(toServerError(error), ending);
+        return bodyIntake.refuse(request, api.errors.reply(known, requestId, log));
       }
     };
     for (const path of route.paths) {

@@ -6,6 +6,7 @@ import type { Parts } from '../encode/contract.ts';
 import { createEncode } from '../encode/encode.ts';
 import { addAccess } from '../http/access.ts';
 import type { Api } from '../http/api.ts';
+import { createBodyIntake } from '../http/body-intake.ts';
 import { cohereApi } from '../http/cohere/cohere.ts';
 import type { ApiContext, Ending } from '../http/context.ts';
 import { nativeApi } from '../http/native/native.ts';
@@ -14,7 +15,6 @@ import { ollamaApi } from '../http/ollama/ollama.ts';
 import { openaiApi } from '../http/openai/openai.ts';
 import { operationsApi } from '../http/ops/operations.ts';
 import { addSwagger } from '../http/ops/swagger.ts';
-import { createBodyIntake } from '../http/request.ts';
 import { addApi, addPathCheck, noSuchRoute, pathOptions, unansweredReply } from '../http/router.ts';
 import { createScoringBudget } from '../http/scoring-budget.ts';
 import { teiApi } from '../http/tei/tei.ts';
@@ -51,6 +51,7 @@ export function createApp(options: {
   const apis: Api[] = [];
   const observer = createObserver({ metrics, tracing, clock, log, accessLog });
   const isTls = config.tlsCert !== '';
+  const bodyIntake = createBodyIntake({ clock, ...config });
   const app = new Elysia({ handler: pathOptions({ isTls }) });
   observer.addTo(app);
   app.onAfterHandle(({ set }) => {
@@ -63,7 +64,7 @@ export function createApp(options: {
     const known = refusal ?? (isUnknown ? noSuchRoute(app, request) : toServerError(error));
     const reply = unansweredReply(known, { apis, request, log });
     observer.ended(request, reply);
-    return reply;
+    return bodyIntake.refuse(request, reply);
   });
   const access = addAccess(app, config);
   addPathCheck(app, { isTls });
@@ -76,7 +77,7 @@ export function createApp(options: {
     vocabulary,
     heads: () => backend.capabilities().heads,
     computeType: COMPUTE_TYPES[config.backend],
-    limits: { ...config, bodyIntake: createBodyIntake({ clock, ...config }) },
+    limits: { ...config, bodyIntake },
     scoringBudget: createScoringBudget(config),
     access,
     clock,
@@ -87,7 +88,7 @@ export function createApp(options: {
   // Where two have the same path, errors outside of a route have the shape of the first.
   apis.push(nativeApi(context), openaiApi(context), teiApi(context));
   apis.push(ollamaApi(context, version), cohereApi(context), operationsApi(shown));
-  for (const api of apis) addApi(app, api, { access, ending, log });
+  for (const api of apis) addApi(app, api, { access, bodyIntake, ending, log });
   addSwagger(app, { version, isKeyNeeded: access.needsKey('POST', '/') });
   return app;
 }
