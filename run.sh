@@ -436,7 +436,7 @@ run_export() {
   ensure_dependencies production
   # The lock stays with the export until it ends: another one would end the containers of this one.
   case " $* " in
-    *' --help '* | *' -h '*) ;;
+    *' --help '* | *' -h '* | *' --plan '*) ;;
     *) lock ;;
   esac
   exec bun src/provision/export.ts "$@"
