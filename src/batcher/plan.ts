@@ -95,10 +95,9 @@ export function planBatch(buckets: readonly BucketView[], limits: PlanLimits): B
   const counts = new Map([[leader, 0]]);
   for (let place = from; place < end; place++) {
     const bucketIndex = row.places[place];
-    // The last place of a bucket may stand for fewer texts, and one place for more than fit.
-    const textMax = Math.min(buckets[bucketIndex].textCount, capacityOf(longest, limits));
+    // The last place of a bucket may stand for fewer texts.
     const textCount = (counts.get(bucketIndex) ?? 0) + row.textsPerPlace;
-    counts.set(bucketIndex, Math.min(textCount, textMax));
+    counts.set(bucketIndex, Math.min(textCount, buckets[bucketIndex].textCount));
   }
   const draws = [...counts].map(([bucketIndex, textCount]) => ({ bucketIndex, textCount }));
   return { paddedLength: longest.paddedLength, draws };

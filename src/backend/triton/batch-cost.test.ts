@@ -3,8 +3,8 @@ import { type SeededRandom, seededRandom } from '../../testing/seeded-random.ts'
 import { BatchCost } from './batch-cost.ts';
 
 /**
- * Faults that were planted by hand, and that this suite caught: stalls that are learnt; a cost that
- * never forgets; a negative square; absolute errors, in which a page outweighs a hundred queries.
+ * Faults that were planted by hand, and that this suite caught: absolute errors, in which a page
+ * outweighs a hundred queries and a stall all of them; a cost that never forgets; no bounds.
  */
 
 interface Gpu {
@@ -41,6 +41,14 @@ describe('the cost of a batch', () => {
     const { launchTokens, lengthTokens } = cost.shape;
     expect(launchTokens / (gpu.launchMs / gpu.tokenMs)).toBeWithin(0.7, 1.4);
     expect(lengthTokens / gpu.lengthTokens).toBeWithin(0.7, 1.4);
+  });
+
+  test('of attention that costs nothing is not negative', () => {
+    const cost = new BatchCost();
+    const gpu = { launchMs: 2, tokenMs: 1 / 200, lengthTokens: 1e9 };
+    teach(cost, gpu, seededRandom(11), ALL);
+    expect(cost.shape.lengthTokens).toBeGreaterThan(30_000);
+    expect(cost.shape.launchTokens).toBeWithin(280, 560);
   });
 
   test('is learnt anew when the GPU is another', () => {

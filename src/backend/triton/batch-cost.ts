@@ -29,12 +29,6 @@ const LENGTH_TOKENS = { min: 512, max: 1_000_000 };
 const MEMORY = 0.98;
 /** Weight of the guess, in batches: it decides what the batches of late do not tell. */
 const GUESS_WEIGHT = 2;
-/**
- * A batch counts for at most so many times what was expected: a stall changes little, and a GPU
- * that has become slower is still learnt, in steps.
- */
-const SURPRISE_MAX = 2;
-
 type Vector = readonly [number, number, number];
 
 /**
@@ -58,9 +52,11 @@ export class BatchCost {
 
   learn(batch: TimedBatch): void {
     if (!(batch.ms > 0)) return;
-    const ms = Math.min(batch.ms, SURPRISE_MAX * this.expectedMs(batch));
-    // Relative errors: a millisecond more is much for a query and nothing for a page.
-    const features = featuresOf(batch.textCount, batch.paddedLength).map((value) => value / ms);
+    // Relative errors: a millisecond more is much for a query and nothing for a page, and a stall,
+    // whose features become small, weighs little.
+    const features = featuresOf(batch.textCount, batch.paddedLength).map(
+      (value) => value / batch.ms,
+    );
     for (let row = 0; row < 3; row++) {
       this.#times[row] = MEMORY * this.#times[row] + features[row];
       for (let column = 0; column < 3; column++) {
@@ -82,21 +78,12 @@ export class BatchCost {
     };
   }
 
-  /**
-   * The factors by which the guess is multiplied, none of them negative: one that would be is held
-   * at its least and the others are found without it.
-   */
+  /** The factors by which the guess is multiplied, none of them near zero or below. */
   #solve(): Vector {
     const scale = this.#scale();
-    const isFree: [boolean, boolean, boolean] = [true, true, true];
-    let found: Vector = [scale, scale, scale];
-    for (let round = 0; round < 3; round++) {
-      found = this.#solveFree(isFree, scale);
-      const negative = found.findIndex((value, at) => isFree[at] && value < FACTOR_MIN * scale);
-      if (negative < 0) break;
-      isFree[negative] = false;
-    }
-    return found.map((value) => Math.max(value, FACTOR_MIN * scale)) as unknown as Vector;
+    const [launch, token, square] = this.#solveEquations(scale);
+    const bounded = (factor: number): number => Math.max(factor, FACTOR_MIN * scale);
+    return [bounded(launch), bounded(token), bounded(square)];
   }
 
   /** How many times slower than the guess the endpoint is, all in all. */
@@ -106,15 +93,14 @@ export class BatchCost {
     return products > 0 ? total / products : 1;
   }
 
-  /** Solves the normal equations of the free factors by elimination; the guess keeps them regular. */
-  #solveFree(isFree: readonly boolean[], scale: number): Vector {
-    const rows = [0, 1, 2].map((row) => {
-      if (!isFree[row]) return [0, 1, 2].map((at) => Number(at === row)).concat(FACTOR_MIN * scale);
-      const guess = GUESS_WEIGHT / 9 / scale ** 2;
-      return [0, 1, 2]
+  /** Solves the normal equations by elimination; the guess, at this scale, keeps them regular. */
+  #solveEquations(scale: number): Vector {
+    const guess = GUESS_WEIGHT / 9 / scale ** 2;
+    const rows = [0, 1, 2].map((row) =>
+      [0, 1, 2]
         .map((at) => this.#products[row * 3 + at] + (at === row ? guess : 0))
-        .concat(this.#times[row] + guess * scale);
-    });
+        .concat(this.#times[row] + guess * scale),
+    );
     for (let pivot = 0; pivot < 3; pivot++) {
       for (let row = 0; row < 3; row++) {
         if (row === pivot) continue;
@@ -122,7 +108,8 @@ export class BatchCost {
         rows[row] = rows[row].map((value, at) => value - factor * rows[pivot][at]);
       }
     }
-    return [0, 1, 2].map((at) => rows[at][3] / rows[at][at]) as unknown as Vector;
+    const solved = (at: number): number => rows[at][3] / rows[at][at];
+    return [solved(0), solved(1), solved(2)];
   }
 }
 
