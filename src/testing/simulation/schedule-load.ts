@@ -177,8 +177,8 @@ export async function besideDocuments(options: {
 }): Promise<{ readonly p50: number; readonly p99: number; readonly documentP50: number }> {
   const { seed, load = 0.5, queryCount = 4_000, sharing } = options;
   const random = seededRandom(seed);
-  const lengths = Array.from({ length: queryCount }, (_, index) =>
-    index % 20 === 19 ? 8_000 : random.between(...LENGTHS.query),
+  const lengths = Array.from({ length: queryCount }, () =>
+    random.below(20) === 0 ? 8_000 : random.between(...LENGTHS.query),
   );
   const gapMs = clairvoyantSchedule(lengths, GPU).totalMs / lengths.length / load;
   const gpu = startGpu(sharing);
