@@ -190,7 +190,7 @@ export function createMicroBatcher(options: {
     const isRight = first.failed.length === 0;
     const rescueCallCount = isRight ? 0 : await bisection.rescue(batch, first);
     const batchCount = (before.batchCount + running.size) / 2;
-    const inferMs = freeSlot(batch, { textCount: texts.length, sentMs, isRight });
+    const inferMs = freeSlot(batch, { texts, sentMs, isRight });
     // The next batch leaves before this one's callers are told: the backend computes while their
     // replies are written.
     dispatch();
@@ -212,7 +212,9 @@ export function createMicroBatcher(options: {
     const sentMs = clock.now();
     running.add(batch);
     runningTextCount += texts.length;
-    pacing.sent();
+    const { limits } = batch;
+    const cost = limits.launchTokens + costOf(texts, limits);
+    pacing.sent(batch, { cost, endpointCount: limits.endpointCount });
     for (const text of texts) text.sentMs = sentMs;
     return sentMs;
   }
@@ -220,14 +222,13 @@ export function createMicroBatcher(options: {
   /** @returns how long the batch had its slot, in ms. */
   function freeSlot(
     batch: RunningBatch<PendingText>,
-    was: { textCount: number; sentMs: number; isRight: boolean },
+    end: { texts: readonly PendingText[]; sentMs: number; isRight: boolean },
   ): number {
-    const inferMs = clock.now() - was.sentMs;
     running.delete(batch);
-    runningTextCount -= was.textCount;
+    runningTextCount -= end.texts.length;
     // A batch that failed, and what saving its texts took, tells nothing of the next one.
-    pacing.returned(was.isRight ? inferMs : undefined);
-    return inferMs;
+    pacing.returned(batch, end.isRight);
+    return clock.now() - end.sentMs;
   }
 
   function settle(

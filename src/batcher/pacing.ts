@@ -2,25 +2,39 @@ import type { Backend } from '../backend/contract.ts';
 import { type Clock, sleep } from '../base/clock.ts';
 
 /** Weight of the newest batch in the expected time: it settles within some ten batches. */
-const INFER_WEIGHT = 0.2;
+const TIME_WEIGHT = 0.2;
+/**
+ * What the expected time may be too long by, and what it takes to bring a batch to its endpoint.
+ */
+const LATE_SHARE = 0.15;
+const LATE_MS = 5;
+
+/** A batch in flight. */
+interface Flight {
+  readonly cost: number;
+  /** When its endpoint began with it; undefined while it waits behind another. */
+  startMs: number | undefined;
+}
 
 /**
  * Dispatch pacing: holds back a batch that would only wait behind another one.
  *
  * An endpoint computes one batch at a time; a second one in flight keeps it fed. Sent at once, the
  * second batch carries the two or three texts of one turn of the event loop, and costs a launch.
- * Sent later, it carries what has arrived meanwhile, and still comes in time:
+ * Sent later, it carries what has arrived meanwhile, and still comes in time. Sent last of all, it
+ * is a query that has come meanwhile, and not the document that waited before it:
  *
- *     earliest departure = last change + share × expected time of a batch
+ *     earliest departure = start + max(share × time, 85 % of time - 5 ms)
  *
- * The last change is the last departure or return of a batch. A lone text is never held, since no
- * batch is in flight before it.
+ * where `start` and expected `time` are those of the batch that the endpoint computes. A lone text
+ * is never held, since no batch is in flight before it.
  */
 export class DispatchPacing {
   readonly #clock: Clock;
   readonly #share: number;
-  #inferMs = 0;
-  #changedMs = Number.NEGATIVE_INFINITY;
+  /** In the order in which they were sent. */
+  readonly #flights = new Map<object, Flight>();
+  #msPerCost = 0;
   #isHolding = false;
 
   /** @param options.share of a batch's expected time; 0 holds nothing. */
@@ -29,21 +43,38 @@ export class DispatchPacing {
     this.#share = options.share;
   }
 
-  /** A batch has left. */
-  sent(): void {
-    this.#changedMs = this.#clock.now();
+  /**
+   * A batch has left.
+   *
+   * @param options.cost of the batch and its launch, in tokens of a short text.
+   * @param options.endpointCount how many batches are computed at once.
+   */
+  sent(batch: object, options: { cost: number; endpointCount: number }): void {
+    const isAtOnce = this.#flights.size < options.endpointCount;
+    const startMs = isAtOnce ? this.#clock.now() : undefined;
+    this.#flights.set(batch, { cost: options.cost, startMs });
   }
 
   /**
-   * A batch came back; the one behind it is computed now.
+   * A batch came back; one behind it is computed now.
    *
-   * @param inferMs how long it took; undefined for one that failed or was given up.
+   * @param isRight whether its time tells anything: one that failed was given up at some time.
    */
-  returned(inferMs: number | undefined): void {
-    this.#changedMs = this.#clock.now();
-    if (inferMs === undefined) return;
-    const weight = this.#inferMs === 0 ? 1 : INFER_WEIGHT;
-    this.#inferMs += weight * (inferMs - this.#inferMs);
+  returned(batch: object, isRight: boolean): void {
+    const flight = this.#flights.get(batch);
+    this.#flights.delete(batch);
+    if (flight?.startMs === undefined) return;
+    const nowMs = this.#clock.now();
+    if (isRight) {
+      const seen = (nowMs - flight.startMs) / flight.cost;
+      const weight = this.#msPerCost === 0 ? 1 : TIME_WEIGHT;
+      this.#msPerCost += weight * (seen - this.#msPerCost);
+    }
+    for (const next of this.#flights.values()) {
+      if (next.startMs !== undefined) continue;
+      next.startMs = nowMs;
+      return;
+    }
   }
 
   /**
@@ -51,8 +82,8 @@ export class DispatchPacing {
    * is called when it may.
    */
   mayLeave(action: () => void): boolean {
-    const remainingMs = this.#changedMs + this.#share * this.#inferMs - this.#clock.now();
-    if (remainingMs <= 0) return true;
+    const remainingMs = this.#earliestMs() - this.#clock.now();
+    if (!(remainingMs > 0)) return true;
     if (this.#isHolding) return false;
     this.#isHolding = true;
     this.#clock.schedule(remainingMs, () => {
@@ -60,6 +91,21 @@ export class DispatchPacing {
       action();
     });
     return false;
+  }
+
+  /** When the first endpoint needs its next batch. */
+  #earliestMs(): number {
+    let earliestMs = Number.POSITIVE_INFINITY;
+    for (const { cost, startMs } of this.#flights.values()) {
+      if (startMs === undefined) continue;
+      earliestMs = Math.min(earliestMs, startMs + this.#holdMs(cost * this.#msPerCost));
+    }
+    return earliestMs === Number.POSITIVE_INFINITY ? 0 : earliestMs;
+  }
+
+  #holdMs(expectedMs: number): number {
+    if (this.#share === 0) return 0;
+    return Math.max(this.#share * expectedMs, (1 - LATE_SHARE) * expectedMs - LATE_MS);
   }
 }
 

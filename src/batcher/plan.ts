@@ -209,12 +209,23 @@ export function textCostOf(
   return paddedLength * (1 + paddedLength / lengthTokens);
 }
 
+/**
+ * A batch costs at most what a full one of texts of this length does: attention's square would make
+ * two documents of 8,000 tokens twice as dear, and save one launch of eighty.
+ */
+const FULL_LENGTH = 512;
+
 /** Texts that fit a batch of this padded length with these heads; one always does. */
 function capacityOf(
   { paddedLength, heads }: Pick<BucketView, 'paddedLength' | 'heads'>,
   limits: PlanLimits,
 ): number {
-  const fitting = Math.max(1, Math.floor(tokensMaxOf(heads, limits) / paddedLength));
+  const tokensMax = tokensMaxOf(heads, limits);
+  const costMax = (tokensMax / FULL_LENGTH) * textCostOf(FULL_LENGTH, limits);
+  const byTokens = Math.floor(tokensMax / paddedLength);
+  const byCost = Math.floor(costMax / textCostOf(paddedLength, limits));
+  // Up to that length the two are the same but for rounding.
+  const fitting = Math.max(1, paddedLength <= FULL_LENGTH ? byTokens : Math.min(byTokens, byCost));
   const countMax = Math.min(limits.batchTextsMax, fitting);
   const { profiles = [] } = limits;
   if (profiles.length === 0) return countMax;
