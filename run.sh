@@ -2,6 +2,7 @@
 # Sets up what is missing and runs the server, its tests, its bench or its export. `./run.sh --help`
 # explains.
 set -euo pipefail
+readonly CALLED_FROM=$PWD
 case $0 in */*) cd -- "${0%/*}" ;; esac
 
 # ONNX Runtime would report to its maker otherwise, and Bun's own crash reports would too.
@@ -16,6 +17,7 @@ Usage: ./run.sh [VERB] [FLAGS]
 
   serve    (default) set up what is missing, then serve on port 8080
   test     set up everything the tests need, a real Triton too, then lint, types and tests
+  embed    a whole corpus: files in, vectors out (./run.sh embed --help)
   bench    measure a running server, or one that the bench starts
   export   BGE-M3 from the hub to a verified TensorRT engine (its last steps need a GPU and Docker)
   config   every setting of serve, its value and where it is from; secrets are masked
@@ -442,6 +444,35 @@ run_export() {
   exec bun src/provision/export.ts "$@"
 }
 
+# What is not needed is not set up: no model for servers that run, the tokenizer alone for a plan.
+run_embed() {
+  local scope=all word
+  for word in "$@"; do
+    case $word in
+      --help | -h | help) scope=none ;;
+      --url | --url=* | status | retry | cancel) [[ $scope == tokenizer ]] || scope=none ;;
+      --plan) [[ $scope == none ]] || scope=tokenizer ;;
+    esac
+  done
+  ensure_bun
+  ensure_dependencies production
+  if [[ $scope == all && -z ${BACKEND:-} ]]; then choose_backend; fi
+  if [[ $scope == all && ${backend:-embedded} == triton && -z ${TRITON_URL:-} ]]; then
+    fail "$EXIT_USAGE" 'a GPU is served by ./run.sh: start it, then embed with' \
+      "--url http://localhost:${PORT:-8080}; or set BACKEND=embedded."
+  fi
+  if [[ $scope != none ]]; then
+    export MODEL=${MODEL:-${model:-multilingual-e5-small}}
+    ensure_model "$MODEL" "$scope"
+  fi
+  unlock
+  # Paths on the command line are relative to where it was given.
+  export MODELS_DIR=${MODELS_DIR:-$PWD/models}
+  local entry=$PWD/src/main.ts
+  cd -- "$CALLED_FROM"
+  exec bun "$entry" embed "$@"
+}
+
 read_serve_flags() {
   local flag value name
   while (($# > 0)); do
@@ -505,6 +536,7 @@ main() {
       run_script scripts/bench.ts all "$@"
       ;;
     export) run_export "$@" ;;
+    embed) run_embed "$@" ;;
     triton)
       ensure_bun
       ensure_dependencies production

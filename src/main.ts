@@ -8,7 +8,9 @@ import { processIndexOf } from './serve/processes/process-handle.ts';
 // A log that cannot be written, on a full disk for instance, must not end the server.
 process.stderr.on('error', () => undefined);
 
-await main();
+const [, , verb, ...words] = process.argv;
+if (verb === 'embed') process.exit(await embed(words));
+else await main();
 
 /**
  * Reads the settings; then this process shows them, is the server, or looks after the processes
@@ -35,4 +37,11 @@ async function main(): Promise<void> {
   }
   const { serve } = await import('./serve/serve.ts');
   await serve({ config, log, index });
+}
+
+/** A corpus instead of a server: `src/corpus`. */
+async function embed(words: readonly string[]): Promise<number> {
+  const { runCorpusCommand } = await import('./corpus/command.ts');
+  const { version } = packageJson;
+  return runCorpusCommand({ words, entry: import.meta.path, environment: process.env, version });
 }

@@ -19,11 +19,12 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   backend: ['base', 'observe', 'vectors', 'model'],
   batcher: ['base', 'observe', 'vectors', 'model', 'backend'],
   client: ['reply', 'base/errors.ts'],
+  corpus: ['base', 'reply', 'client', 'model', 'tokenizer'],
   encode: ['base', 'observe', 'vectors', ...STAGES],
   http: ['base', 'observe', 'vectors', ...STAGES, 'encode', 'config'],
   provision: ['base', 'observe', 'vectors', 'model', 'tokenizer', 'backend'],
   serve: ['base', 'observe', 'vectors', ...STAGES, 'encode', 'http', 'config', 'provision'],
-  'main.ts': ['base', 'observe', 'config', 'serve'],
+  'main.ts': ['base', 'observe', 'config', 'serve', 'corpus'],
 };
 
 /** The part that a path belongs to: its folder, or the file itself. */

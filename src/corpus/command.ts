@@ -1,0 +1,88 @@
+import { portableClock } from '../client/client-clock.ts';
+import { CORPUS_EXIT, CorpusError } from './corpus-error.ts';
+import { type CorpusContext, type CorpusReport, embedCorpus } from './embed-corpus.ts';
+import { type CommandLine, helpText, parseCommandLine } from './flags.ts';
+import { durationOf } from './job/progress.ts';
+import { planCorpus } from './plan-corpus.ts';
+
+/**
+ * The verb `embed`: reads its flags, runs the job and says how it ended.
+ *
+ * @param options.words the command line after the verb.
+ * @returns the exit status.
+ */
+export async function runCorpusCommand(
+  options: { words: readonly string[] } & Omit<CorpusContext, 'clock' | 'terminal' | 'signal'>,
+): Promise<number> {
+  const terminal = process.stderr;
+  const say = (words: string): void => void terminal.write(`embed: ${words}\n`);
+  const interrupt = new AbortController();
+  const onSignal = (name: 'SIGINT' | 'SIGTERM') => (): void => {
+    // Whoever asks twice does not want to wait.
+    if (interrupt.signal.aborted) process.exit(statusOf(name));
+    interrupt.abort(new Interrupted(name));
+  };
+  process.on('SIGINT', onSignal('SIGINT'));
+  process.on('SIGTERM', onSignal('SIGTERM'));
+  try {
+    const line = parseCommandLine(options.words);
+    if (line.action === 'help') {
+      process.stdout.write(helpText());
+      return CORPUS_EXIT.done;
+    }
+    const context = { ...options, clock: portableClock, terminal, signal: interrupt.signal };
+    if (line.action === 'plan') {
+      process.stdout.write(await planCorpus(line.options, { ...context, ...line }));
+      return CORPUS_EXIT.done;
+    }
+    const report = await embedCorpus(await withKey(line), context);
+    sayReport(report, line.options.to, say);
+    return report.failed > 0 ? CORPUS_EXIT.textsFailed : CORPUS_EXIT.done;
+  } catch (error) {
+    if (error instanceof Interrupted) {
+      say(`${error.signalName}: what is committed stays. To go on, run the same command again.`);
+      return statusOf(error.signalName);
+    }
+    if (!(error instanceof CorpusError)) throw error;
+    say(`${error.message} (${error.code})`);
+    return error.exitStatus;
+  }
+}
+
+class Interrupted extends Error {
+  readonly signalName: 'SIGINT' | 'SIGTERM';
+
+  constructor(signalName: 'SIGINT' | 'SIGTERM') {
+    super(signalName);
+    this.signalName = signalName;
+  }
+}
+
+function statusOf(name: 'SIGINT' | 'SIGTERM'): number {
+  return name === 'SIGINT' ? CORPUS_EXIT.interrupted : CORPUS_EXIT.terminated;
+}
+
+/** A key on the command line would stand in `ps` for all to see; so it comes in a file. */
+async function withKey({ options, apiKeyFile }: CommandLine): Promise<CommandLine['options']> {
+  if (apiKeyFile === undefined) return options;
+  const [key = ''] = (
+    await Bun.file(apiKeyFile)
+      .text()
+      .catch(() => '')
+  ).split('\n');
+  if (key.trim() !== '') return { ...options, apiKey: key.trim() };
+  const message = `--api-key-file ${apiKeyFile} cannot be read, or its first line is empty.`;
+  throw new CorpusError('CORPUS_FLAG_INVALID', message);
+}
+
+function sayReport(report: CorpusReport, to: string, say: (words: string) => void): void {
+  const { texts, textsNow, tokens, truncated, failed, elapsedMs, errors } = report;
+  const seconds = elapsedMs / 1000;
+  const rate = seconds > 0 ? Math.round(textsNow / seconds) : 0;
+  say(
+    `${texts} texts and ${tokens} tokens in ${to}; ${textsNow} texts of them now, ` +
+      `in ${durationOf(seconds)} (${rate} texts/s). ${truncated} were cut, ${failed} failed.`,
+  );
+  for (const { part, row, error } of errors) say(`part ${part}, row ${row}: ${error}`);
+  if (failed > errors.length) say(`${failed - errors.length} more have their error in the output.`);
+}

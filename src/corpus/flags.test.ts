@@ -1,0 +1,42 @@
+import { describe, expect, test } from 'bun:test';
+import { FLAGS, helpText, parseCommandLine } from './flags.ts';
+
+const parse = (line: string) => parseCommandLine(line.split(' '));
+
+describe('the command line', () => {
+  test('has values after a space or an equals sign, and sources among the flags', () => {
+    const { options } = parse('a.jsonl --to=out --text body,title b.csv --carry court,year');
+    expect(options).toMatchObject({
+      sources: ['a.jsonl', 'b.csv'],
+      to: 'out',
+      fields: { text: ['body', 'title'], id: undefined, carry: ['court', 'year'] },
+      format: 'parquet',
+      heads: ['dense'],
+      truncate: true,
+    });
+  });
+
+  test('heads stand in one order, whatever order they were named in', () => {
+    expect(parse('a --to b --heads multi_vector,dense').options.heads).toEqual([
+      'dense',
+      'multi_vector',
+    ]);
+  });
+
+  test.each([
+    ['a', '--to is missing'],
+    ['--to out', 'no source'],
+    ['a --to out --formt npy', 'no flag --formt; is it --format?'],
+    ['a --to out --format csv', '--format must be one of parquet, jsonl, npy, not "csv"'],
+    ['a --to out --concurrency 0', '--concurrency must be a whole number from 1 to 1024, not "0"'],
+    ['a --to out --format npy --heads sparse', '--format npy holds dense rows alone'],
+    ['a --to', '--to needs a value'],
+    ['a --to out --plan=yes', '--plan takes no value'],
+  ])('%s', (line, words) => {
+    expect(() => parse(line)).toThrow(words);
+  });
+
+  test('the help names every flag', () => {
+    for (const name of Object.keys(FLAGS)) expect(helpText()).toContain(`--${name}`);
+  });
+});

@@ -1,0 +1,206 @@
+import { CorpusError } from './corpus-error.ts';
+import type { CorpusOptions } from './embed-corpus.ts';
+import { INPUT_FORMATS } from './sources/formats.ts';
+
+/** One flag: how its value is shown, what stands for it when it is left out, what it does. */
+interface Flag {
+  /** Undefined: a switch. */
+  readonly value: string | undefined;
+  readonly fallback: string;
+  readonly meaning: string;
+}
+
+// biome-ignore format: one flag, one line: a table is read by its columns.
+/** Every flag of `embed`; the help and the README's table are made of it. */
+export const FLAGS = {
+  to: { value: 'DEST', fallback: '', meaning: 'where to: a folder, s3://bucket/prefix or postgres://user@host/database' },
+  format: { value: 'NAME', fallback: 'parquet', meaning: 'parquet, jsonl or npy' },
+  'to-table': { value: 'TABLE', fallback: 'embeddings', meaning: 'table of a postgres:// destination' },
+  text: { value: 'FIELD', fallback: 'text', meaning: 'field or column of the text; a.b goes into objects, a,b joins two' },
+  id: { value: 'FIELD', fallback: '', meaning: 'field of the id; without it, the number of the row from 0' },
+  carry: { value: 'FIELDS', fallback: '', meaning: 'further fields for the output, comma-separated' },
+  'input-format': { value: 'NAME', fallback: '', meaning: `${INPUT_FORMATS.join(', ')}; by default the file's name says it` },
+  table: { value: 'TABLE', fallback: '', meaning: 'table of a postgres:// source, or a query in brackets' },
+  heads: { value: 'HEADS', fallback: 'dense', meaning: 'dense, sparse, multi_vector; comma-separated' },
+  dtype: { value: 'NAME', fallback: 'float32', meaning: 'float32 or float16' },
+  'input-type': { value: 'NAME', fallback: 'passage', meaning: 'passage or query: which prefix of the model stands in front' },
+  'no-truncate': { value: undefined, fallback: '', meaning: 'a text that is too long is an error instead of being cut' },
+  url: { value: 'URLS', fallback: '', meaning: 'servers that run, comma-separated; without it, one is started' },
+  'api-key-file': { value: 'FILE', fallback: '', meaning: 'file whose first line is the key of those servers' },
+  concurrency: { value: 'N', fallback: '8', meaning: 'requests at the same time to each server' },
+  'request-texts': { value: 'N', fallback: '64', meaning: 'texts in one request, at most' },
+  'part-texts': { value: 'N', fallback: '4096', meaning: 'texts in one part, at most; a kill costs the part that is begun' },
+  'part-characters': { value: 'N', fallback: '8388608', meaning: 'characters in one part, at most' },
+  'errors-in-row-max': { value: 'N', fallback: '100', meaning: 'so many failed texts in a row stop the job' },
+  patience: { value: 'SECONDS', fallback: '600', meaning: 'how long to wait while no server answers' },
+  'progress-file': { value: 'FILE', fallback: '', meaning: 'state for a watcher, each second: JSON, or Prometheus text as *.prom' },
+  plan: { value: undefined, fallback: '', meaning: 'count texts, tokens, bytes and time, and encode nothing' },
+  'tokens-per-second': { value: 'N', fallback: '', meaning: 'rate for the time that --plan tells' },
+  help: { value: undefined, fallback: '', meaning: 'this text' },
+} as const satisfies Readonly<Record<string, Flag>>;
+
+type FlagName = keyof typeof FLAGS;
+
+/** A command line, read and checked. */
+export interface CommandLine {
+  readonly action: 'embed' | 'plan' | 'help';
+  readonly options: CorpusOptions;
+  readonly apiKeyFile: string | undefined;
+  readonly tokensPerSecond: number | undefined;
+}
+
+/** @throws CorpusError CORPUS_FLAG_INVALID that names the flag, the limit and the value. */
+export function parseCommandLine(words: readonly string[]): CommandLine {
+  const { sources, given } = splitWords(words);
+  const action = given.has('help') ? 'help' : given.has('plan') ? 'plan' : 'embed';
+  if (action !== 'help' && sources.length === 0) {
+    throw invalid('no source: which file, folder or address?');
+  }
+  if (action === 'embed' && !given.has('to')) throw invalid('--to is missing: where to?');
+  const options = optionsOf(sources, given);
+  if (options.format === 'npy' && options.heads.join() !== 'dense') {
+    throw invalid('--format npy holds dense rows alone: take parquet for other --heads');
+  }
+  const rate = given.get('tokens-per-second');
+  return {
+    action,
+    options,
+    apiKeyFile: given.get('api-key-file'),
+    tokensPerSecond:
+      rate === undefined ? undefined : countOf('tokens-per-second', rate, 1_000_000_000),
+  };
+}
+
+function optionsOf(
+  sources: readonly string[],
+  given: ReadonlyMap<FlagName, string>,
+): CorpusOptions {
+  const read = (name: FlagName): string => given.get(name) ?? FLAGS[name].fallback;
+  const optional = (name: FlagName): string | undefined => read(name) || undefined;
+  const list = (name: FlagName): readonly string[] =>
+    read(name)
+      .split(',')
+      .map((word) => word.trim())
+      .filter((word) => word !== '');
+  const choice = <Name extends string>(name: FlagName, names: readonly Name[]): Name =>
+    choiceOf(name, read(name), names);
+  const count = (name: FlagName, max: number): number => countOf(name, read(name), max);
+  const heads = list('heads').map((head) => choiceOf('heads', head, HEADS));
+  const isBatch = read('input-format') === 'openai-batch';
+  return {
+    sources,
+    inputFormat: read('input-format') === '' ? undefined : choice('input-format', INPUT_FORMATS),
+    fields: {
+      text: isBatch && !given.has('text') ? ['body.input'] : list('text'),
+      id: isBatch && !given.has('id') ? 'custom_id' : optional('id'),
+      carry: list('carry'),
+    },
+    table: optional('table'),
+    to: read('to').replace(/(?<=.)\/+$/, ''),
+    format: choice('format', ['parquet', 'jsonl', 'npy']),
+    toTable: optional('to-table'),
+    heads: HEADS.filter((head) => heads.includes(head)),
+    dtype: choice('dtype', ['float32', 'float16']),
+    inputType: choice('input-type', ['passage', 'query']),
+    truncate: !given.has('no-truncate'),
+    urls: list('url').map((url) => url.replace(/\/+$/, '')),
+    apiKey: undefined,
+    concurrency: count('concurrency', 1024),
+    requests: {
+      requestTextsMax: count('request-texts', 2048),
+      // As APIEncoder has it: multi-vectors are large.
+      requestCharactersMax: heads.includes('multi_vector') ? 8192 : 65_536,
+    },
+    parts: {
+      partTextsMax: count('part-texts', 1_000_000),
+      partCharactersMax: count('part-characters', 1 << 28),
+    },
+    errorsInRowMax: count('errors-in-row-max', 1_000_000_000),
+    patienceMs: count('patience', 2_000_000) * 1000,
+    progressFile: optional('progress-file'),
+  };
+}
+
+const HEADS = ['dense', 'sparse', 'multi_vector'] as const;
+
+function splitWords(words: readonly string[]): {
+  sources: readonly string[];
+  given: ReadonlyMap<FlagName, string>;
+} {
+  const sources: string[] = [];
+  const given = new Map<FlagName, string>();
+  for (let index = 0; index < words.length; index++) {
+    const word = words[index] as string;
+    if (!word.startsWith('-') || word === '-') {
+      sources.push(word);
+      continue;
+    }
+    const [, name = '', inline] = /^--?([\w-]+)(?:=(.*))?$/s.exec(word) ?? [];
+    const known = name === 'h' ? 'help' : name;
+    if (!Object.hasOwn(FLAGS, known)) throw invalid(`there is no flag ${word}${nearest(name)}`);
+    const flag = known as FlagName;
+    if (FLAGS[flag].value === undefined) {
+      if (inline !== undefined) throw invalid(`--${flag} takes no value`);
+      given.set(flag, 'yes');
+    } else {
+      const value = inline ?? words[++index];
+      if (value === undefined || value === '') throw invalid(`--${flag} needs a value`);
+      given.set(flag, value);
+    }
+  }
+  return { sources, given };
+}
+
+/** The flag that was meant, where one begins alike. */
+function nearest(name: string): string {
+  const like = Object.keys(FLAGS).find((flag) => flag.startsWith(name.slice(0, 3)));
+  return like === undefined || name.length < 3 ? '' : `; is it --${like}?`;
+}
+
+function choiceOf<Name extends string>(flag: string, value: string, names: readonly Name[]): Name {
+  const found = names.find((name) => name === value);
+  if (found !== undefined) return found;
+  throw invalid(`--${flag} must be one of ${names.join(', ')}, not "${value}"`);
+}
+
+function countOf(flag: string, value: string, max: number): number {
+  const number = Number(value);
+  if (Number.isInteger(number) && number >= 1 && number <= max) return number;
+  throw invalid(`--${flag} must be a whole number from 1 to ${max}, not "${value}"`);
+}
+
+function invalid(problem: string): CorpusError {
+  return new CorpusError('CORPUS_FLAG_INVALID', `${problem}. ./run.sh embed --help explains.`);
+}
+
+/** What `--help` prints. */
+export function helpText(): string {
+  const rows = Object.entries<Flag>(FLAGS).map(([name, { value, fallback, meaning }]) => {
+    const flag = `--${name}${value === undefined ? '' : ` ${value}`}`;
+    return `  ${flag.padEnd(24)} ${meaning}${fallback === '' ? '' : ` [${fallback}]`}`;
+  });
+  return `${HELP_HEAD}\n${rows.join('\n')}\n${HELP_TAIL}`;
+}
+
+const HELP_HEAD = `Usage: ./run.sh embed SOURCE... --to DEST [FLAGS]
+
+Encodes a corpus: files, buckets or a table of texts in, vectors out. Run it again after whatever
+ended it: what is committed stays, the rest is done, and the bytes are the same in the end.
+`;
+
+const HELP_TAIL = `
+Examples:
+  ./run.sh embed laws.jsonl --to vectors --text body --id id
+  ./run.sh embed laws.jsonl --plan --text body
+  ./run.sh embed 'archive/*.csv.gz' --to vectors-npy --format npy --text body --carry court,year
+  ./run.sh embed laws.jsonl --to vectors-url --text body --url http://localhost:8080
+
+Exit status:
+    0  every text has its vectors
+    2  a flag or a source is wrong; nothing was done
+    3  done, but some texts failed: their rows carry the error
+    4  refused: the destination holds another job, the source has changed, or the model has
+    5  stopped: no server answered for --patience, or too many texts in a row failed
+    6  stopped: the destination cannot be written
+  130  SIGINT, 143 SIGTERM: ended cleanly; run it again to go on
+`;

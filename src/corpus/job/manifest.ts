@@ -1,0 +1,106 @@
+import { CorpusError } from '../corpus-error.ts';
+import type { Position } from '../sources/source.ts';
+import type { ColumnKind } from './records.ts';
+
+/**
+ * Everything that changes a byte of the output, beside the texts themselves. Two jobs with the same
+ * fingerprint and the same inputs write the same bytes.
+ */
+export type Fingerprint = Readonly<Record<string, string | number | boolean | readonly string[]>>;
+
+/** An input as it was when the job was made. */
+export interface PinnedInput {
+  readonly name: string;
+  readonly bytes: number;
+  readonly version: string;
+  readonly records: number;
+  /** xxHash64 over what the job reads of its records, in hex. */
+  readonly hash: string;
+}
+
+/** Which records make up one part: input, where the first lies, how many, and their hash. */
+export type ShardEntry = readonly [input: number, start: Position, count: number, hash: string];
+
+/** A carried column, or the id. */
+export interface PinnedColumn {
+  readonly name: string;
+  readonly kind: ColumnKind;
+}
+
+/**
+ * What a job is. It is written once, before the first part, and never changed; with the parts that
+ * are committed it is the whole truth about the job.
+ */
+export interface Manifest {
+  readonly manifestVersion: 1;
+  readonly fingerprint: Fingerprint;
+  readonly textCount: number;
+  readonly inputs: readonly PinnedInput[];
+  readonly id: PinnedColumn;
+  readonly carried: readonly PinnedColumn[];
+  readonly shards: readonly ShardEntry[];
+}
+
+/** JSON with a line for each shard, so that people can read it too. */
+export function formatManifest(manifest: Manifest): string {
+  const { shards, ...head } = manifest;
+  const lines = shards.map((shard) => JSON.stringify(shard)).join(',\n');
+  return `${JSON.stringify(head, null, 2).slice(0, -2)},\n  "shards": [\n${lines}\n]}\n`;
+}
+
+/** @throws CorpusError CORPUS_JOB_DIFFERS when it is no manifest of ours. */
+export function parseManifest(text: string, address: string): Manifest {
+  let manifest: Partial<Manifest> | undefined;
+  try {
+    manifest = JSON.parse(text) as Partial<Manifest>;
+  } catch {
+    // Said below.
+  }
+  if (manifest?.manifestVersion === 1 && Array.isArray(manifest.shards)) {
+    return manifest as Manifest;
+  }
+  const message = `${address} has a manifest that this version cannot read; choose another --to.`;
+  throw new CorpusError('CORPUS_JOB_DIFFERS', message);
+}
+
+/**
+ * Holds a job against the one that is there already.
+ *
+ * @throws CorpusError CORPUS_JOB_DIFFERS that names what differs, there and here.
+ */
+export function checkSameJob(options: {
+  address: string;
+  there: Manifest;
+  fingerprint: Fingerprint;
+  inputNames: readonly string[];
+}): void {
+  const { address, there, fingerprint, inputNames } = options;
+  const names = new Set([...Object.keys(there.fingerprint), ...Object.keys(fingerprint)]);
+  const differing = [...names]
+    .map((name) => [name, there.fingerprint[name], fingerprint[name]] as const)
+    .filter(([, before, now]) => JSON.stringify(before) !== JSON.stringify(now))
+    .map(([name, before, now]) => `${name} was ${shown(before)} and is ${shown(now)}`);
+  const known = there.inputs.map(({ name }) => name);
+  const added = inputNames.filter((name) => !known.includes(name));
+  const gone = known.filter((name) => !inputNames.includes(name));
+  if (added.length > 0) differing.push(`${someNames(added)} was not among the inputs`);
+  if (gone.length > 0) differing.push(`${someNames(gone)} is no longer among the inputs`);
+  if (differing.length === 0 && known.join('\n') !== inputNames.join('\n')) {
+    differing.push('the inputs stand in another order');
+  }
+  if (differing.length === 0) return;
+  throw new CorpusError(
+    'CORPUS_JOB_DIFFERS',
+    `${address} holds another job: ${differing.join('; ')}. ` +
+      'Go on as it was begun, or choose another --to.',
+  );
+}
+
+function shown(value: Fingerprint[string] | undefined): string {
+  if (value === undefined) return 'not known';
+  return typeof value === 'object' ? value.join(',') || 'none' : String(value);
+}
+
+function someNames(names: readonly string[]): string {
+  return names.length === 1 ? String(names[0]) : `${names[0]} and ${names.length - 1} more`;
+}

@@ -1,0 +1,78 @@
+import { CorpusError } from '../corpus-error.ts';
+import type { CorpusContext, CorpusOptions } from '../embed-corpus.ts';
+import type { ServerModel } from '../servers/server-info.ts';
+import type { OutputHead, Sink } from '../sinks/sink.ts';
+import type { Source } from '../sources/source.ts';
+import {
+  checkSameJob,
+  type Fingerprint,
+  formatManifest,
+  type Manifest,
+  parseManifest,
+} from './manifest.ts';
+import { checkPin, planShards } from './plan-shards.ts';
+
+/**
+ * The manifest that is there, held against this job; or a new one, for which all inputs are read.
+ *
+ * @throws CorpusError CORPUS_JOB_DIFFERS, CORPUS_SOURCE_CHANGED, or of the source or the sink.
+ */
+export async function openManifest(job: {
+  options: CorpusOptions;
+  context: CorpusContext;
+  source: Source;
+  sink: Sink;
+  model: ServerModel;
+}): Promise<Manifest> {
+  const { options, context, source, sink, model } = job;
+  const { fields, parts } = options;
+  const fingerprint = fingerprintOf(options, model, context.version);
+  const before = await sink.readManifest();
+  if (before === undefined) {
+    const planned = await planShards({ inputs: source.inputs, fields, limits: parts });
+    const manifest: Manifest = { manifestVersion: 1, fingerprint, ...planned };
+    if (await sink.createManifest(formatManifest(manifest))) return manifest;
+    // Somebody was faster with the same job, or with another one.
+    return openManifest(job);
+  }
+  const there = parseManifest(before, sink.address);
+  const inputNames = source.inputs.map(({ name }) => name);
+  checkSameJob({ address: sink.address, there, fingerprint, inputNames });
+  let firstRow = 0;
+  for (const [index, input] of source.inputs.entries()) {
+    const pin = there.inputs[index] as Manifest['inputs'][number];
+    await checkPin({ input, pin, firstRow, fields });
+    firstRow += pin.records;
+  }
+  return there;
+}
+
+function fingerprintOf(options: CorpusOptions, model: ServerModel, version: string): Fingerprint {
+  const { fields, parts } = options;
+  return {
+    version,
+    model: model.id,
+    dimension: model.dimension,
+    ...model.identity,
+    heads: options.heads,
+    dtype: options.dtype,
+    format: options.format,
+    'input-type': options.inputType,
+    truncate: options.truncate,
+    'input-format': options.inputFormat ?? 'by name',
+    ...(options.table === undefined ? {} : { table: options.table }),
+    text: fields.text,
+    id: fields.id ?? 'row number',
+    carry: fields.carry,
+    'part-texts': parts.partTextsMax,
+    'part-characters': parts.partCharactersMax,
+  };
+}
+
+/** @throws CorpusError CORPUS_FLAG_INVALID when the model lacks one of the heads. */
+export function checkHeads(heads: readonly OutputHead[], model: ServerModel): void {
+  const lacking = heads.filter((head) => !model.heads.includes(head));
+  if (lacking.length === 0) return;
+  const message = `--heads ${lacking.join(',')}: ${model.id} has ${model.heads.join(', ')} alone.`;
+  throw new CorpusError('CORPUS_FLAG_INVALID', message);
+}

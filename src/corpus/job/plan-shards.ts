@@ -1,0 +1,210 @@
+import { CorpusError } from '../corpus-error.ts';
+import type { Position, RawRecord, SourceInput } from '../sources/source.ts';
+import type { PinnedColumn, PinnedInput, ShardEntry } from './manifest.ts';
+import {
+  type ColumnKind,
+  type CorpusRecord,
+  createRecordReader,
+  plainJson,
+  type RecordFields,
+  widenKind,
+} from './records.ts';
+
+/** How large a part gets; whichever bound is met first ends it. */
+export interface ShardLimits {
+  readonly partTextsMax: number;
+  /** UTF-16 units of all texts of a part. A single text may exceed it. */
+  readonly partCharactersMax: number;
+}
+
+/** The inputs, read once from end to end. */
+export interface PlannedShards {
+  readonly textCount: number;
+  readonly inputs: readonly PinnedInput[];
+  readonly id: PinnedColumn;
+  readonly carried: readonly PinnedColumn[];
+  readonly shards: readonly ShardEntry[];
+}
+
+/** So many records from the start without a text are a wrong flag and not bad data. */
+const RECORDS_TO_FIND_A_TEXT = 100;
+
+/** The hash of what the job reads of a record. */
+export function hashRecord(record: CorpusRecord): bigint {
+  const { id, text, fault, carried } = record;
+  return Bun.hash.xxHash64(plainJson([plainId(id), text, fault, carried]));
+}
+
+/** The hash of records in their order, from that of those before and the next one's. */
+export function chainHash(before: bigint, next: bigint): bigint {
+  return BigInt.asUintN(64, (before ^ next) * ODD_FACTOR);
+}
+
+/** 2^64 divided by the golden ratio: spreads each bit over all those above it. */
+const ODD_FACTOR = 0x9e3779b97f4a7c15n;
+
+function plainId(id: CorpusRecord['id']): string | number | null {
+  return typeof id === 'bigint' ? String(id) : id;
+}
+
+/** A hash as manifests hold it. */
+export function hexOf(hash: bigint): string {
+  return hash.toString(16).padStart(16, '0');
+}
+
+/**
+ * Reads every input once: counts the records, cuts them into shards, pins both by hashes, and finds
+ * what kind of values the columns hold. What it holds in memory grows with the shards alone.
+ *
+ * @param options.onRecord sees each record; for whoever wants to count tokens on the way.
+ * @throws CorpusError CORPUS_SOURCE_INVALID.
+ */
+export async function planShards(options: {
+  inputs: readonly SourceInput[];
+  fields: RecordFields;
+  limits: ShardLimits;
+  onRecord?: (record: CorpusRecord) => void;
+}): Promise<PlannedShards> {
+  const { inputs, fields, onRecord } = options;
+  const recordOf = createRecordReader(fields);
+  const kinds = new ColumnKinds(fields);
+  const shards: ShardEntry[] = [];
+  const pinned: PinnedInput[] = [];
+  let row = 0;
+  let hasText = false;
+  for (const [index, input] of inputs.entries()) {
+    const looked = await input.look();
+    const cutter = new ShardCutter(index, options.limits, shards);
+    for await (const batch of input.read(undefined)) {
+      for (const raw of batch) {
+        const record = recordOf(raw, row);
+        row++;
+        hasText ||= record.text !== '';
+        if (!hasText && row >= RECORDS_TO_FIND_A_TEXT) throw noText(input, fields, raw);
+        kinds.widen(record);
+        cutter.add(raw.position, record);
+        onRecord?.(record);
+      }
+    }
+    pinned.push({ name: input.name, ...looked, ...cutter.end() });
+  }
+  if (row > 0 && !hasText) throw noText(inputs[0] as SourceInput, fields, undefined);
+  return { textCount: row, inputs: pinned, ...kinds.columns(), shards };
+}
+
+/**
+ * Reads one input again and holds it against its pin.
+ *
+ * @throws CorpusError CORPUS_SOURCE_CHANGED that names it.
+ */
+export async function checkPin(options: {
+  input: SourceInput;
+  pin: PinnedInput;
+  firstRow: number;
+  fields: RecordFields;
+}): Promise<void> {
+  const { input, pin, fields } = options;
+  const { version } = await input.look();
+  if (version === pin.version) return;
+  const recordOf = createRecordReader(fields);
+  let row = options.firstRow;
+  let hash = 0n;
+  for await (const batch of input.read(undefined)) {
+    for (const raw of batch) hash = chainHash(hash, hashRecord(recordOf(raw, row++)));
+  }
+  // A file that was copied or touched is another one by its time only.
+  if (hexOf(hash) === pin.hash) return;
+  throw sourceChanged(input.name);
+}
+
+/** The source is not what the job was made of. */
+export function sourceChanged(name: string): CorpusError {
+  return new CorpusError(
+    'CORPUS_SOURCE_CHANGED',
+    `${name} has changed since the job was made. Put it back as it was, or choose another --to.`,
+  );
+}
+
+class ShardCutter {
+  readonly #input: number;
+  readonly #limits: ShardLimits;
+  readonly #shards: ShardEntry[];
+  #inputHash = 0n;
+  #recordCount = 0;
+  #start: Position | undefined;
+  #count = 0;
+  #characters = 0;
+  #hash = 0n;
+
+  constructor(input: number, limits: ShardLimits, shards: ShardEntry[]) {
+    this.#input = input;
+    this.#limits = limits;
+    this.#shards = shards;
+  }
+
+  add(position: Position, record: CorpusRecord): void {
+    const { partTextsMax, partCharactersMax } = this.#limits;
+    const isFull =
+      this.#count >= partTextsMax ||
+      (this.#count > 0 && this.#characters + record.text.length > partCharactersMax);
+    if (isFull) this.#cut();
+    this.#start ??= position;
+    this.#count++;
+    this.#recordCount++;
+    this.#characters += record.text.length;
+    const hash = hashRecord(record);
+    this.#hash = chainHash(this.#hash, hash);
+    this.#inputHash = chainHash(this.#inputHash, hash);
+  }
+
+  end(): { records: number; hash: string } {
+    if (this.#count > 0) this.#cut();
+    return { records: this.#recordCount, hash: hexOf(this.#inputHash) };
+  }
+
+  #cut(): void {
+    this.#shards.push([this.#input, this.#start ?? 0, this.#count, hexOf(this.#hash)]);
+    this.#start = undefined;
+    this.#count = 0;
+    this.#characters = 0;
+    this.#hash = 0n;
+  }
+}
+
+class ColumnKinds {
+  readonly #fields: RecordFields;
+  #id: ColumnKind | undefined;
+  readonly #carried: (ColumnKind | undefined)[];
+
+  constructor(fields: RecordFields) {
+    this.#fields = fields;
+    this.#carried = fields.carry.map(() => undefined);
+  }
+
+  widen({ id, carried }: CorpusRecord): void {
+    this.#id = widenKind(this.#id, id);
+    for (let index = 0; index < carried.length; index++) {
+      this.#carried[index] = widenKind(this.#carried[index], carried[index]);
+    }
+  }
+
+  columns(): Pick<PlannedShards, 'id' | 'carried'> {
+    // Ids that are numbers here and words there are words.
+    const idKind = this.#id === 'int64' ? 'int64' : 'string';
+    return {
+      id: { name: 'id', kind: idKind },
+      carried: this.#fields.carry.map((name, index) => ({
+        name,
+        kind: this.#carried[index] ?? 'string',
+      })),
+    };
+  }
+}
+
+function noText(input: SourceInput, fields: RecordFields, raw: RawRecord | undefined): CorpusError {
+  const known = Object.keys(raw?.fields ?? {});
+  const there =
+    known.length > 0 ? ` A record has ${known.slice(0, 20).join(', ')}: which is it?` : '';
+  const message = `--text ${fields.text.join(',')}: no text in any of the first records of ${input.name}.`;
+  return new CorpusError('CORPUS_SOURCE_INVALID', message + there);
+}

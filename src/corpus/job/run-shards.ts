@@ -1,0 +1,133 @@
+import { openCallScope } from '../../client/call-scope.ts';
+import type { ClientClock } from '../../client/client-clock.ts';
+import { mapInOrder } from '../../client/map-in-order.ts';
+import { CorpusError } from '../corpus-error.ts';
+import type { Lease } from '../queue/shard-queue.ts';
+import type { ServerFleet } from '../servers/server-fleet.ts';
+import type { PartFacts, PartWriter, Sink } from '../sinks/sink.ts';
+import { encodeTexts, type TextResult } from './encode-texts.ts';
+import type { ShardReader } from './read-shards.ts';
+import { type RequestLimits, ShardRows } from './shard-rows.ts';
+
+/**
+ * Results that wait for an earlier one or for the sink, for each request in flight: one being
+ * written, one in reserve.
+ */
+const WINDOW_PER_REQUEST = 2;
+
+/** How far the shards have come. */
+export interface ShardProgress {
+  /** Rows that were written, committed or not. */
+  onRows(rows: { texts: number; tokens: number; truncated: number; failed: number }): void;
+  onCommit(facts: PartFacts): void;
+}
+
+interface Piece {
+  readonly lease: Lease;
+  readonly shard: ShardRows;
+  readonly texts: readonly string[];
+  readonly isLast: boolean;
+}
+
+/**
+ * Encodes shards one after the other, without a gap between them: while the last requests of one
+ * are under way, the first of the next leave. Rows are written in order, and a part is committed
+ * when its last row is; a sink that is slow holds up the sending, and that the reading.
+ *
+ * @throws CorpusError, or the signal's reason; no part is half there then.
+ */
+export async function runShards(options: {
+  leases: AsyncIterable<Lease>;
+  reader: ShardReader;
+  fleet: ServerFleet;
+  sink: Sink;
+  limits: RequestLimits;
+  expected: { model: string; dtype: 'float32' | 'float16' };
+  errorsInRowMax: number;
+  clock: ClientClock;
+  signal: AbortSignal;
+  progress: ShardProgress;
+}): Promise<void> {
+  const { leases, reader, fleet, sink, limits, expected, clock, signal, progress } = options;
+  const scope = openCallScope({ clock, parent: signal });
+  const done = mapInOrder({
+    source: piecesOf(leases, reader, limits),
+    concurrency: fleet.concurrency,
+    windowMax: fleet.concurrency * WINDOW_PER_REQUEST,
+    scope,
+    async work(piece): Promise<{ piece: Piece; results: readonly TextResult[] }> {
+      const { texts } = piece;
+      const results = texts.length === 0 ? [] : await encodeTexts({ fleet, texts, expected });
+      return { piece, results };
+    },
+  });
+  const run = new ErrorRun(options.errorsInRowMax);
+  let part: PartWriter | undefined;
+  try {
+    for await (const { piece, results } of done) {
+      const { shard, lease } = piece;
+      part ??= await sink.openPart(shard.index);
+      const before = shard.facts();
+      const rows = shard.take(results);
+      run.check(rows, shard.index);
+      await part.write(rows);
+      const facts = shard.facts();
+      progress.onRows(differenceOf(facts, before));
+      if (!piece.isLast) continue;
+      await part.commit(facts);
+      part = undefined;
+      await lease.done();
+      progress.onCommit(facts);
+    }
+  } finally {
+    await part?.abandon();
+    scope.release();
+    await reader.close();
+  }
+}
+
+async function* piecesOf(
+  leases: AsyncIterable<Lease>,
+  reader: ShardReader,
+  limits: RequestLimits,
+): AsyncGenerator<Piece, void, undefined> {
+  for await (const lease of leases) {
+    const shard = new ShardRows(await reader.read(lease.shard));
+    const requests = shard.requests(limits);
+    for (const [index, texts] of requests.entries()) {
+      yield { lease, shard, texts, isLast: index === requests.length - 1 };
+    }
+  }
+}
+
+function differenceOf(after: PartFacts, before: PartFacts) {
+  return {
+    texts: after.texts - before.texts,
+    tokens: after.tokens - before.tokens,
+    truncated: after.truncated - before.truncated,
+    failed: after.failed - before.failed,
+  };
+}
+
+/** Counts rows with errors that follow one another, over the ends of parts. */
+class ErrorRun {
+  readonly #max: number;
+  #count = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  /** @throws CorpusError CORPUS_TEXTS_FAILED. */
+  check(rows: readonly { id: unknown; error: string | undefined }[], part: number): void {
+    for (const { id, error } of rows) {
+      this.#count = error === undefined ? 0 : this.#count + 1;
+      if (this.#count < this.#max) continue;
+      throw new CorpusError(
+        'CORPUS_TEXTS_FAILED',
+        `${this.#count} texts in a row failed, up to id ${String(id)} in part ${part}: ${error}. ` +
+          'Is this the right field and server? --errors-in-row-max raises the limit.',
+      );
+    }
+  }
+}

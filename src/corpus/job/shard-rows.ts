@@ -1,0 +1,117 @@
+import type { OutputRow, PartFacts } from '../sinks/sink.ts';
+import type { TextResult } from './encode-texts.ts';
+import type { ShardRecords } from './read-shards.ts';
+
+/** Limits of one request. */
+export interface RequestLimits {
+  readonly requestTextsMax: number;
+  /** UTF-16 units; a single text may exceed it. */
+  readonly requestCharactersMax: number;
+}
+
+/** Errors of a part that its facts name; the others stand in their rows. */
+const ERRORS_TOLD_MAX = 20;
+
+/**
+ * One shard between its records and its rows. Texts that are equal are encoded once; results come
+ * in order, and leave as rows in order as soon as nothing before them is missing.
+ */
+export class ShardRows {
+  readonly index: number;
+  readonly #records: ShardRecords['records'];
+  /** For each record the text that it shares with others, -1 where it has none. */
+  readonly #textOfRecord: Int32Array;
+  /** The texts, each once, in the order of their first records. */
+  readonly texts: readonly string[];
+  /** How many records still want each text. */
+  readonly #wanted: Int32Array;
+  readonly #held = new Map<number, TextResult>();
+  #arrived = 0;
+  #row = 0;
+  #tokens = 0;
+  #truncated = 0;
+  #failed = 0;
+  readonly #errors: [number, string][] = [];
+
+  constructor({ index, records }: ShardRecords) {
+    this.index = index;
+    this.#records = records;
+    this.#textOfRecord = new Int32Array(records.length).fill(-1);
+    const places = new Map<string, number>();
+    for (const [row, { text, fault }] of records.entries()) {
+      if (fault !== undefined) continue;
+      const place = places.get(text) ?? places.size;
+      places.set(text, place);
+      this.#textOfRecord[row] = place;
+    }
+    this.texts = [...places.keys()];
+    this.#wanted = new Int32Array(this.texts.length);
+    for (const place of this.#textOfRecord) if (place >= 0) this.#add(place, 1);
+  }
+
+  /** The texts as requests. A shard without any has one request of none: its rows want writing. */
+  requests(limits: RequestLimits): readonly (readonly string[])[] {
+    const requests: string[][] = [];
+    let current: string[] = [];
+    let characters = 0;
+    for (const text of this.texts) {
+      const isFull =
+        current.length === limits.requestTextsMax ||
+        (current.length > 0 && characters + text.length > limits.requestCharactersMax);
+      if (isFull) {
+        requests.push(current);
+        current = [];
+        characters = 0;
+      }
+      current.push(text);
+      characters += text.length;
+    }
+    requests.push(current);
+    return requests;
+  }
+
+  /** Takes the next results, in order. @returns the rows that are whole now. */
+  take(results: readonly TextResult[]): readonly OutputRow[] {
+    for (const result of results) this.#held.set(this.#arrived++, result);
+    const rows: OutputRow[] = [];
+    for (; this.#row < this.#records.length; this.#row++) {
+      const place = this.#textOfRecord[this.#row] as number;
+      if (place >= this.#arrived) break;
+      rows.push(this.#rowOf(this.#row, place));
+    }
+    return rows;
+  }
+
+  /** What the rows so far add up to. */
+  facts(): PartFacts {
+    return {
+      part: this.index,
+      texts: this.#row,
+      tokens: this.#tokens,
+      truncated: this.#truncated,
+      failed: this.#failed,
+      errors: this.#errors,
+    };
+  }
+
+  #rowOf(row: number, place: number): OutputRow {
+    const { id, carried, fault } = this.#records[row] as ShardRecords['records'][number];
+    const result = place < 0 ? (fault as string) : (this.#held.get(place) as TextResult);
+    if (place >= 0) {
+      this.#add(place, -1);
+      if (this.#wanted[place] === 0) this.#held.delete(place);
+    }
+    if (typeof result === 'string') {
+      this.#failed++;
+      if (this.#errors.length < ERRORS_TOLD_MAX) this.#errors.push([row, result]);
+      return { id, carried, encoded: undefined, error: result };
+    }
+    this.#tokens += result.tokenCount;
+    if (result.truncated) this.#truncated++;
+    return { id, carried, encoded: result, error: undefined };
+  }
+
+  #add(place: number, count: number): void {
+    this.#wanted[place] = (this.#wanted[place] ?? 0) + count;
+  }
+}

@@ -1,0 +1,190 @@
+import {
+  APIEncoder,
+  APIEncoderError,
+  type EncodedText,
+  type Fetch,
+  type Head,
+} from '../../client/api-encoder.ts';
+import { type ClientClock, pause } from '../../client/client-clock.ts';
+import { CorpusError } from '../corpus-error.ts';
+
+/** How the texts of a job are sent. */
+export interface FleetOptions {
+  readonly servers: readonly ServerAddress[];
+  readonly heads: readonly Head[];
+  readonly inputType: 'query' | 'passage';
+  readonly truncate: boolean;
+  readonly apiKey: string | undefined;
+  /** Requests at the same time to each server. */
+  readonly concurrency: number;
+  readonly requestTextsMax: number;
+  readonly requestCharactersMax: number;
+  /** How long no server may answer before the job ends, in ms. */
+  readonly patienceMs: number;
+  readonly clock: ClientClock;
+  readonly signal: AbortSignal;
+  /** Told of waits, so that a stalled job is no riddle. */
+  readonly onWait?: (wait: { server: string; reason: string; delayMs: number }) => void;
+}
+
+/** Where a server is. */
+export interface ServerAddress {
+  readonly url: string;
+  readonly fetch?: Fetch;
+  /** Brings it back, or waits until it is; called when a connection failed. */
+  readonly revive?: () => Promise<void>;
+}
+
+/** These texts were refused for what they are; no other server or time would change it. */
+export class TextsRefused extends Error {
+  override readonly name = 'TextsRefused';
+  readonly code: string;
+
+  constructor(code: string, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** First wait after a failure that named none, in ms; it doubles up to the longest. */
+const DELAY_MS = 250;
+const DELAY_MS_MAX = 10_000;
+
+/** Longest time for one reply, in ms: longer than the server's own deadline. */
+const REPLY_MS_MAX = 300_000;
+
+/**
+ * Refusals that are about the texts of a request and not about the server or its load. Whether they
+ * come does not depend on the moment.
+ */
+const ABOUT_TEXTS: ReadonlySet<string> = new Set([
+  'EMB_TEXT_EMPTY',
+  'EMB_TEXT_TOO_LONG',
+  'EMB_TEXT_NOT_UNICODE',
+  'EMB_TEXT_REFUSED',
+  'EMB_BODY_TOO_LARGE',
+  'EMB_REPLY_TOO_LARGE',
+  'EMB_OUTPUT_INVALID',
+]);
+
+/** The same failure so often in a row is about the texts after all. */
+const OUTPUT_TRIES = 3;
+
+/** One server, and what we know of it. */
+interface Server {
+  readonly address: ServerAddress;
+  readonly encoder: APIEncoder;
+  inFlight: number;
+  failedCount: number;
+  /** Not to be asked before. */
+  pausedUntilMs: number;
+}
+
+/**
+ * The servers of a job. A request goes to the one with the fewest under way; what may pass is tried
+ * again, there or elsewhere, and a server that says when to come back is obeyed.
+ */
+export class ServerFleet {
+  readonly #options: FleetOptions;
+  readonly #servers: readonly Server[];
+  #answeredMs: number;
+
+  constructor(options: FleetOptions) {
+    this.#options = options;
+    const { apiKey, requestTextsMax, requestCharactersMax } = options;
+    this.#answeredMs = options.clock.now();
+    this.#servers = options.servers.map((address) => ({
+      address,
+      encoder: new APIEncoder(address.url, {
+        // Texts of a job wait for those of people.
+        headers: { 'x-priority': 'background' },
+        ...(apiKey === undefined ? {} : { apiKey }),
+        ...(address.fetch === undefined ? {} : { fetch: address.fetch }),
+        requestTextsMax,
+        requestCharactersMax,
+        concurrency: 1,
+        retriesMax: 0,
+        timeoutMs: REPLY_MS_MAX,
+      }),
+      inFlight: 0,
+      failedCount: 0,
+      pausedUntilMs: 0,
+    }));
+  }
+
+  /** Requests that all servers take together. */
+  get concurrency(): number {
+    return this.#servers.length * this.#options.concurrency;
+  }
+
+  /**
+   * Encodes the texts of one request.
+   *
+   * @throws TextsRefused when they are what is wrong, one of them at least; CorpusError
+   *   CORPUS_SERVER_FAILED, CORPUS_MODEL_DIFFERS; the signal's reason.
+   */
+  async encode(texts: readonly string[]): Promise<readonly EncodedText[]> {
+    const { signal, heads, inputType, truncate, clock } = this.#options;
+    for (let badOutputCount = 0; ; ) {
+      signal.throwIfAborted();
+      const server = await this.#next();
+      server.inFlight++;
+      try {
+        const options = { outputs: heads, inputType, truncate, signal };
+        const encoded = await server.encoder.encodeHeads(texts, options);
+        server.failedCount = 0;
+        this.#answeredMs = clock.now();
+        return encoded;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof APIEncoderError)) throw error;
+        if (error.code === 'EMB_OUTPUT_INVALID') badOutputCount++;
+        const isFinal = error.code !== 'EMB_OUTPUT_INVALID' || badOutputCount >= OUTPUT_TRIES;
+        if (ABOUT_TEXTS.has(error.code) && isFinal)
+          throw new TextsRefused(error.code, error.message);
+        if (!error.retryable) throw serverFailed(server.address.url, error);
+        await this.#pause(server, error);
+      } finally {
+        server.inFlight--;
+      }
+    }
+  }
+
+  /** Ends what is under way. */
+  async close(): Promise<void> {
+    await Promise.all(this.#servers.map(({ encoder }) => encoder.close()));
+  }
+
+  /** The server that is free and has the least to do; waits for one where all are paused. */
+  async #next(): Promise<Server> {
+    const { clock, signal } = this.#options;
+    for (;;) {
+      const nowMs = clock.now();
+      const free = this.#servers.filter(({ pausedUntilMs }) => pausedUntilMs <= nowMs);
+      const [least] = free.toSorted((left, right) => left.inFlight - right.inFlight);
+      if (least !== undefined) return least;
+      const untilMs = Math.min(...this.#servers.map(({ pausedUntilMs }) => pausedUntilMs));
+      await pause({ clock, delayMs: Math.max(1, untilMs - nowMs), signal });
+    }
+  }
+
+  async #pause(server: Server, error: APIEncoderError): Promise<void> {
+    const { clock, patienceMs, onWait } = this.#options;
+    const nowMs = clock.now();
+    const { url } = server.address;
+    if (nowMs - this.#answeredMs > patienceMs) throw serverFailed(url, error);
+    if (error.code === 'CLIENT_CONNECTION_FAILED') await server.address.revive?.();
+    // Of requests that failed together one counts.
+    if (server.pausedUntilMs > nowMs) return;
+    server.failedCount++;
+    const doubled = Math.min(DELAY_MS_MAX, DELAY_MS * 2 ** (server.failedCount - 1));
+    const delayMs = error.retryAfterMs ?? doubled;
+    server.pausedUntilMs = nowMs + delayMs;
+    onWait?.({ server: url, reason: `${error.code}: ${error.message}`, delayMs });
+  }
+}
+
+function serverFailed(url: string, error: APIEncoderError): CorpusError {
+  const message = `${url} failed: ${error.message} (${error.code}). What is committed stays; run it again.`;
+  return new CorpusError('CORPUS_SERVER_FAILED', message, error);
+}

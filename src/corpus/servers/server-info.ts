@@ -1,0 +1,108 @@
+import type { Fetch } from '../../client/api-encoder.ts';
+import { type ClientClock, pause } from '../../client/client-clock.ts';
+import { CorpusError, wordsOf } from '../corpus-error.ts';
+import type { ServerAddress } from './server-fleet.ts';
+
+/** What a server says of the model that it serves. */
+export interface ServerModel {
+  readonly id: string;
+  readonly dimension: number;
+  readonly heads: readonly string[];
+  /** Whatever else of the model changes vectors: prefixes, tokens, revision, graph or engine. */
+  readonly identity: Readonly<Record<string, string | number>>;
+}
+
+/** Between two questions to a server that is not there yet, in ms. */
+const ASK_AGAIN_MS = 200;
+
+/**
+ * Asks each server what it serves, and waits for those that are starting.
+ *
+ * @throws CorpusError CORPUS_SERVER_FAILED when one does not answer in time, CORPUS_MODEL_DIFFERS
+ *   when two serve different models.
+ */
+export async function askModel(options: {
+  servers: readonly ServerAddress[];
+  apiKey: string | undefined;
+  waitMs: number;
+  clock: ClientClock;
+  signal: AbortSignal;
+}): Promise<ServerModel> {
+  let first: ServerModel | undefined;
+  for (const server of options.servers) {
+    const model = await waitForModel({ ...options, server });
+    first ??= model;
+    if (Bun.deepEquals(model, first)) continue;
+    throw new CorpusError(
+      'CORPUS_MODEL_DIFFERS',
+      `${server.url} serves ${describe(model)}, ${options.servers[0]?.url} ${describe(first)}; ` +
+        'their vectors do not mix.',
+    );
+  }
+  return first as ServerModel;
+}
+
+async function waitForModel(options: {
+  server: ServerAddress;
+  apiKey: string | undefined;
+  waitMs: number;
+  clock: ClientClock;
+  signal: AbortSignal;
+}): Promise<ServerModel> {
+  const { server, apiKey, waitMs, clock, signal } = options;
+  const endMs = clock.now() + waitMs;
+  const ask: Fetch = server.fetch ?? fetch;
+  const headers: Record<string, string> =
+    apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
+  for (;;) {
+    signal.throwIfAborted();
+    try {
+      const reply = await ask(`${server.url}/info`, { headers, signal });
+      if (reply.status === 401) throw refused(server.url, 'it wants a key: --api-key-file.');
+      if (!reply.ok) throw new Error(`it answered ${reply.status}`);
+      return modelOf(await reply.json(), server.url);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof CorpusError) throw error;
+      if (clock.now() >= endMs) throw refused(server.url, `${wordsOf(error)}.`, error);
+    }
+    await pause({ clock, delayMs: ASK_AGAIN_MS, signal });
+  }
+}
+
+/** What `/info` says, in the words of the fingerprint. */
+function modelOf(info: unknown, url: string): ServerModel {
+  const { model, backend, settings } = info as {
+    model?: Record<string, unknown>;
+    backend?: Record<string, unknown>;
+    settings?: Record<string, unknown>;
+  };
+  if (typeof model?.id !== 'string' || typeof model.dim !== 'number') {
+    throw refused(url, 'its /info names no model; is it this server?');
+  }
+  const facts: Record<string, unknown> = {
+    max_tokens: model.max_tokens,
+    pooling: model.pooling,
+    prefixes: JSON.stringify(model.prefixes ?? {}),
+    revision: model.revision,
+    identity: model.identity,
+    backend: backend?.name,
+    file: settings?.EMBEDDED_MODEL_FILE,
+  };
+  const identity = Object.entries(facts).filter(
+    (fact): fact is [string, string | number] =>
+      typeof fact[1] === 'string' || typeof fact[1] === 'number',
+  );
+  const heads = Array.isArray(model.heads) ? model.heads.map(String) : ['dense'];
+  return { id: model.id, dimension: model.dim, heads, identity: Object.fromEntries(identity) };
+}
+
+function describe({ id, identity }: ServerModel): string {
+  return `${id} (${Object.entries(identity)
+    .map(([name, value]) => `${name} ${value}`)
+    .join(', ')})`;
+}
+
+function refused(url: string, why: string, cause?: unknown): CorpusError {
+  return new CorpusError('CORPUS_SERVER_FAILED', `${url} cannot be used: ${why}`, cause);
+}

@@ -1,0 +1,112 @@
+import { mkdir, readdir, readFile, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { removeStalePartials, syncFolder, writeFileAtomic } from '../../model/files.ts';
+import { CorpusError, wordsOf } from '../corpus-error.ts';
+import type { PartFormat } from './part-format.ts';
+import type { OutputSchema, PartFacts, Sink } from './sink.ts';
+import { StagedFile } from './staged-file.ts';
+
+/** What is not for readers of the vectors: Spark and pyarrow skip names like this one. */
+const OWN_FOLDER = '_embed';
+
+/** Parts stand in the order of their names up to this many digits. */
+const PART_DIGITS = 6;
+
+/** `part-000012`. */
+export function partName(part: number): string {
+  return `part-${String(part).padStart(PART_DIGITS, '0')}`;
+}
+
+/** The number in a part's name, or undefined where it is none. */
+export function partOfName(name: string, ending: string): number | undefined {
+  const match = /^part-(\d+)$/.exec(name.endsWith(ending) ? name.slice(0, -ending.length) : '');
+  return match === null ? undefined : Number(match[1]);
+}
+
+/**
+ * A folder on this machine, or on one that it mounts. A part is written in `_embed/` beside its
+ * place and committed by one rename; its facts are there before it is.
+ */
+export function createDiskSink(options: { folder: string; format: PartFormat }): Sink {
+  const { folder, format } = options;
+  const own = join(folder, OWN_FOLDER);
+  const manifestPath = join(own, 'manifest.json');
+  const factsPath = (part: number): string => join(own, 'facts', `${partName(part)}.json`);
+  const last = format.endings.at(-1) ?? '';
+  let schema: OutputSchema | undefined;
+  const guard = guardOf(folder);
+
+  return {
+    address: folder,
+    readManifest: () =>
+      guard(() => readFile(manifestPath, 'utf8').catch((error) => undefinedIfMissing(error))),
+    createManifest: (text) =>
+      guard(async () => {
+        await mkdir(own, { recursive: true });
+        if ((await readFile(manifestPath).catch(undefinedIfMissing)) !== undefined) return false;
+        await writeFileAtomic(manifestPath, Buffer.from(text));
+        return true;
+      }),
+    prepare: (given) =>
+      guard(async () => {
+        schema = given;
+        await mkdir(join(own, 'facts'), { recursive: true });
+        await removeStalePartials(own);
+      }),
+    committed: () =>
+      guard(async () => {
+        const parts = (await readdir(folder).catch(() => [])).map((name) => partOfName(name, last));
+        return new Set(parts.filter((part) => part !== undefined));
+      }),
+    factsOf: (part) =>
+      guard(async () => JSON.parse(await readFile(factsPath(part), 'utf8')) as PartFacts),
+    openPart: (part) =>
+      guard(async () => {
+        const name = partName(part);
+        const files: StagedFile[] = [];
+        for (const ending of format.endings) {
+          const path = join(own, `${name}${ending}.${process.pid}.partial`);
+          files.push(await StagedFile.create(path));
+        }
+        const encoder = format.open(files, schema as OutputSchema);
+        return {
+          write: (rows) => guard(() => encoder.write(rows)),
+          commit: (facts) =>
+            guard(async () => {
+              await encoder.finish();
+              for (const file of files) await file.finish();
+              await writeFileAtomic(factsPath(part), Buffer.from(`${JSON.stringify(facts)}\n`));
+              for (const [index, file] of files.entries()) {
+                await rename(file.path, join(folder, `${name}${format.endings[index]}`));
+              }
+              await syncFolder(folder);
+            }),
+          async abandon() {
+            for (const file of files) await file.remove();
+          },
+        };
+      }),
+    close: async () => undefined,
+  };
+}
+
+function guardOf(folder: string) {
+  return async <Result>(work: () => Promise<Result>): Promise<Result> => {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof CorpusError) throw error;
+      const code = (error as { code?: string }).code ?? '';
+      const why = ['ENOSPC', 'EDQUOT', 'MODEL_DISK_FULL', 'EFBIG'].includes(code)
+        ? 'the disk or quota is full'
+        : wordsOf(error);
+      const message = `${folder} cannot be written: ${why}. What is committed stays; run it again.`;
+      throw new CorpusError('CORPUS_SINK_FAILED', message, error);
+    }
+  };
+}
+
+function undefinedIfMissing(error: { code?: string }): undefined {
+  if (error.code === 'ENOENT') return undefined;
+  throw error;
+}

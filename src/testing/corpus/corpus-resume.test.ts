@@ -1,0 +1,90 @@
+import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
+import { bytesOfFolder, type CorpusStand, jsonLines, startCorpusStand } from './corpus-stand.ts';
+
+/**
+ * A job that is taken up again, against a scripted server.
+ *
+ * Faults that were planted to see these fail: the pin compared by time alone; the shard's hash left
+ * out; the fingerprint without the dtype.
+ */
+
+let stand: CorpusStand;
+
+beforeEach(() => {
+  stand = startCorpusStand();
+});
+
+afterEach(() => stand.close());
+
+const TEXTS = Array.from(
+  { length: 500 },
+  (_, index) => `статья ${index} ${'а'.repeat(index % 37)}`,
+);
+const SMALL_PARTS = ['--part-texts', '64', '--request-texts', '8'];
+
+function words(source: string, to: string, ...more: string[]): string[] {
+  return [source, '--to', to, '--id', 'id', '--format', 'jsonl', ...SMALL_PARTS, ...more];
+}
+
+describe('a job that is taken up again', () => {
+  test('does what is left, to the same bytes', async () => {
+    const source = await stand.write('laws.jsonl', jsonLines(TEXTS));
+    await stand.embed(words(source, stand.path('whole')));
+    const interrupt = new AbortController();
+    let requestCount = 0;
+    stand.answer = () => {
+      if (++requestCount === 30) interrupt.abort(new Error('stopped'));
+      return undefined;
+    };
+    const job = stand.embed(words(source, stand.path('out')), interrupt.signal);
+    await expect(job).rejects.toThrow('stopped');
+    stand.answer = undefined;
+    const report = await stand.embed(words(source, stand.path('out')));
+    expect(report.texts).toBe(500);
+    expect(report.textsNow).toBeLessThan(500);
+    expect(await bytesOfFolder(stand.path('out'))).toEqual(
+      await bytesOfFolder(stand.path('whole')),
+    );
+    const sentBefore = stand.textsSent().length;
+    await stand.embed(words(source, stand.path('out')));
+    expect(stand.textsSent().length).toBe(sentBefore);
+  });
+
+  test('refuses another way of encoding, by its name', async () => {
+    const source = await stand.write('laws.jsonl', jsonLines(TEXTS));
+    await stand.embed(words(source, stand.path('out')));
+    const job = stand.embed(words(source, stand.path('out'), '--dtype', 'float16'));
+    await expect(job).rejects.toMatchObject({
+      code: 'CORPUS_JOB_DIFFERS',
+      message: expect.stringContaining('dtype was float32 and is float16'),
+    });
+    stand.model = { ...stand.model, revision: 'b' };
+    await expect(stand.embed(words(source, stand.path('out')))).rejects.toThrow('revision');
+  });
+
+  test('refuses a source that has changed, by its name; a new time alone is no change', async () => {
+    const source = await stand.write('laws.jsonl', jsonLines(TEXTS));
+    await stand.embed(words(source, stand.path('out')));
+    await stand.write('laws.jsonl', jsonLines(TEXTS));
+    await stand.embed(words(source, stand.path('out')));
+    await stand.write('laws.jsonl', jsonLines(TEXTS).replace('статья 3', 'статья 4'));
+    const job = stand.embed(words(source, stand.path('out')));
+    await expect(job).rejects.toMatchObject({
+      code: 'CORPUS_SOURCE_CHANGED',
+      exitStatus: 4,
+      message: expect.stringContaining(source),
+    });
+  });
+
+  test('sees a source that changes while it is read', async () => {
+    // More than is read ahead.
+    const long = TEXTS.map((text) => text + 'б'.repeat(4000));
+    const source = await stand.write('laws.jsonl', jsonLines(long));
+    stand.answer = async () => {
+      await stand.write('laws.jsonl', jsonLines(long.map((text) => text.replace('с', 'ш'))));
+      return undefined;
+    };
+    const job = stand.embed(words(source, stand.path('out'), '--concurrency', '1'));
+    await expect(job).rejects.toMatchObject({ code: 'CORPUS_SOURCE_CHANGED' });
+  });
+});
