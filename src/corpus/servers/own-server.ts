@@ -47,19 +47,18 @@ export async function startOwnServer(options: {
     const endMs = clock.now() + START_MS_MAX;
     for (;;) {
       signal.throwIfAborted();
-      if (current.hasEnded()) throw failed(`it ended: ${current.said()}`);
+      const status = current.endedAs();
+      // A status is its own word: a setting is wrong, or the model. A signal is somebody else's.
+      if (typeof status === 'number') throw failed(`it ended with ${status}: ${current.said()}`);
+      if (status === 'killed') {
+        if (startedCount > RESTARTS_MAX) throw failed('it was killed again and again');
+        current.release();
+        current = start();
+      }
       if (await isReady(current.socket)) return;
       if (clock.now() > endMs) throw failed(`it was not ready within ${START_MS_MAX} ms`);
       await pause({ clock, delayMs: LOOK_MS, signal });
     }
-  }
-  async function revive(): Promise<void> {
-    if (current.hasEnded()) {
-      if (startedCount > RESTARTS_MAX) throw failed(`it ended again and again: ${current.said()}`);
-      current.release();
-      current = start();
-    }
-    await untilReady();
   }
   const close = async (): Promise<void> => {
     await current.stop();
@@ -84,7 +83,7 @@ export async function startOwnServer(options: {
     },
     // Requests that failed together bring it back together.
     revive: () => {
-      reviving ??= revive().finally(() => {
+      reviving ??= untilReady().finally(() => {
         reviving = undefined;
       });
       return reviving;
@@ -96,7 +95,8 @@ export async function startOwnServer(options: {
 interface RunningServer {
   readonly pid: number;
   readonly socket: string;
-  hasEnded(): boolean;
+  /** Undefined while it runs. */
+  endedAs(): number | 'killed' | undefined;
   said(): string;
   /** Lets go of what guards it; it has ended. */
   release(): void;
@@ -130,7 +130,7 @@ function spawnServer(options: {
   return {
     pid: child.pid,
     socket,
-    hasEnded: () => child.exitCode !== null || child.signalCode !== null,
+    endedAs: () => (child.signalCode === null ? (child.exitCode ?? undefined) : 'killed'),
     said: () => said.trim() || 'it said nothing',
     release: () => guard.kill('SIGKILL'),
     async stop() {

@@ -1,0 +1,40 @@
+/**
+ * Kills a corpus job, its server or both, at random moments, and compares the bytes with those of a
+ * run that nobody disturbed. `bun scripts/sim/corpus-kills.ts --kills 200 --seed 1 --texts 1500`
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { jsonLines } from '../../src/testing/corpus/corpus-stand.ts';
+import { killAtRandom } from '../../src/testing/corpus/kill-at-random.ts';
+import { legalTexts } from '../../src/testing/legal-texts.ts';
+
+const { values } = parseArgs({
+  options: {
+    kills: { type: 'string', default: '200' },
+    seed: { type: 'string', default: '1' },
+    texts: { type: 'string', default: '1500' },
+  },
+});
+const seed = Number(values.seed);
+const folder = mkdtempSync(join(tmpdir(), 'corpus-kills-'));
+try {
+  const counts = Array.from({ length: Number(values.texts) }, (_, index) => 4 + (index % 20));
+  const source = join(folder, 'laws.jsonl');
+  await Bun.write(source, jsonLines(legalTexts(counts, seed)));
+  const startMs = performance.now();
+  const report = await killAtRandom({
+    words: [source, '--id', 'id', '--part-texts', '32', '--request-texts', '8'],
+    folder,
+    environment: { BACKEND: 'embedded' },
+    killCount: Number(values.kills),
+    seed,
+    say: (line) => console.log(line),
+  });
+  const seconds = ((performance.now() - startMs) / 1000).toFixed(0);
+  console.log(JSON.stringify({ ...report, seconds: Number(seconds) }, null, 2));
+  process.exitCode = report.differing.length + report.orphans > 0 ? 1 : 0;
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
