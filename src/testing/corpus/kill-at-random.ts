@@ -11,7 +11,7 @@ export interface KillReport {
   readonly kills: Readonly<Record<KillTarget, number>>;
   /** Jobs that came to their end in between; each was held against the undisturbed run. */
   readonly jobs: number;
-  /** Files that differed from the undisturbed run, or were not there; none unless something is wrong. */
+  /** Files that differed from the undisturbed run, or were missing: a fault of ours. */
   readonly differing: readonly string[];
   /** Servers that outlived their command. */
   readonly orphans: number;

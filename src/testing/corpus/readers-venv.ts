@@ -1,0 +1,18 @@
+import { join } from 'node:path';
+
+/**
+ * Where the Python readers of the corpus' output stand, and the S3 server of its tests. Git-ignored;
+ * `scripts/ci/readers-setup.ts` fills it.
+ */
+export const READERS_VENV_DIRECTORY = join(import.meta.dir, '../../../.tools/readers-venv');
+
+/** Its Python, whether it is there or not. */
+export function readersPython(): string {
+  return join(READERS_VENV_DIRECTORY, 'bin/python');
+}
+
+/** Where PostgreSQL with pgvector stands. */
+export const POSTGRES_DIRECTORY = join(import.meta.dir, '../../../.tools/postgres');
+
+/** Where the NATS server stands. */
+export const NATS_DIRECTORY = join(import.meta.dir, '../../../.tools/nats');
