@@ -30,8 +30,9 @@ export interface CorpusOptions {
   /** A folder, an `s3://` prefix or a `postgres://` address. */
   readonly to: string;
   readonly format: PartFormat['name'];
-  /** Of a Postgres sink. */
+  /** Of a Postgres sink; with a column, rows that are there are given their vector. */
   readonly toTable: string | undefined;
+  readonly toColumn: string | undefined;
   readonly heads: readonly OutputHead[];
   readonly dtype: 'float32' | 'float16';
   readonly inputType: 'query' | 'passage';

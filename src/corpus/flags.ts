@@ -16,6 +16,7 @@ export const FLAGS = {
   to: { value: 'DEST', fallback: '', meaning: 'where to: a folder, s3://bucket/prefix or postgres://user@host/database' },
   format: { value: 'NAME', fallback: 'parquet', meaning: 'parquet, jsonl or npy' },
   'to-table': { value: 'TABLE', fallback: 'embeddings', meaning: 'table of a postgres:// destination' },
+  'to-column': { value: 'COLUMN', fallback: '', meaning: 'fill this column of that table, whose rows are there, by their id' },
   text: { value: 'FIELD', fallback: 'text', meaning: 'field or column of the text; a.b goes into objects, a,b joins two' },
   id: { value: 'FIELD', fallback: '', meaning: 'field of the id; without it, the number of the row from 0' },
   carry: { value: 'FIELDS', fallback: '', meaning: 'further fields for the output, comma-separated' },
@@ -58,6 +59,9 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
   }
   if (action === 'embed' && !given.has('to')) throw invalid('--to is missing: where to?');
   const options = optionsOf(sources, given);
+  if (options.toColumn !== undefined && options.heads.join() !== 'dense') {
+    throw invalid('--to-column takes dense rows alone: leave out --heads');
+  }
   if (options.format === 'npy' && options.heads.join() !== 'dense') {
     throw invalid('--format npy holds dense rows alone: take parquet for other --heads');
   }
@@ -99,6 +103,7 @@ function optionsOf(
     to: read('to').replace(/(?<=.)\/+$/, ''),
     format: choice('format', ['parquet', 'jsonl', 'npy']),
     toTable: optional('to-table'),
+    toColumn: optional('to-column'),
     heads: HEADS.filter((head) => heads.includes(head)),
     dtype: choice('dtype', ['float32', 'float16']),
     inputType: choice('input-type', ['passage', 'query']),

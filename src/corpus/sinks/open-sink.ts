@@ -1,9 +1,13 @@
+import { CorpusError } from '../corpus-error.ts';
 import type { CorpusContext, CorpusOptions } from '../embed-corpus.ts';
+import { openS3Bucket, parseS3Address } from '../stores/s3-bucket.ts';
 import { createDiskSink } from './disk-sink.ts';
 import { JSONL_FORMAT } from './jsonl-format.ts';
 import { NPY_FORMAT } from './npy-format.ts';
 import { PARQUET_FORMAT } from './parquet/parquet-format.ts';
 import type { PartFormat } from './part-format.ts';
+import { createPostgresSink } from './postgres/postgres-sink.ts';
+import { createS3Sink } from './s3-sink.ts';
 import type { Sink } from './sink.ts';
 
 const FORMATS: Readonly<Record<PartFormat['name'], PartFormat>> = {
@@ -13,6 +17,18 @@ const FORMATS: Readonly<Record<PartFormat['name'], PartFormat>> = {
 };
 
 /** The sink that an address names. @throws CorpusError CORPUS_FLAG_INVALID, CORPUS_SINK_FAILED. */
-export async function openSink(options: CorpusOptions, _context: CorpusContext): Promise<Sink> {
-  return createDiskSink({ folder: options.to, format: FORMATS[options.format] });
+export async function openSink(options: CorpusOptions, context: CorpusContext): Promise<Sink> {
+  const { to } = options;
+  const format = FORMATS[options.format];
+  if (to.startsWith('s3://')) {
+    const { bucket, key } = parseS3Address(to);
+    const opened = openS3Bucket({ ...context, bucket, code: 'CORPUS_SINK_FAILED' });
+    return createS3Sink({ bucket: opened, prefix: key, format });
+  }
+  if (/^postgres(ql)?:\/\//.test(to)) return createPostgresSink(options);
+  if (/^\w+:\/\//.test(to)) {
+    const message = `--to ${to}: a folder, s3://bucket/prefix or postgres://host/database.`;
+    throw new CorpusError('CORPUS_FLAG_INVALID', message);
+  }
+  return createDiskSink({ folder: to, format });
 }

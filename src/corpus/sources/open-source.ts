@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { CorpusError } from '../corpus-error.ts';
 import type { CorpusContext, CorpusOptions } from '../embed-corpus.ts';
 import type { RecordFields } from '../job/records.ts';
+import { openS3Bucket, parseS3Address, type S3Bucket } from '../stores/s3-bucket.ts';
 import { type ByteInput, compressionOf, localInput } from './byte-input.ts';
 import {
   documentInput,
@@ -14,6 +15,7 @@ import {
   textLinesInput,
 } from './formats.ts';
 import { parquetInput } from './parquet-input.ts';
+import { openPostgresSource } from './postgres-source.ts';
 import type { Source, SourceInput } from './source.ts';
 
 /** Endings of names, and how such a file is laid out. */
@@ -35,12 +37,46 @@ const FORMAT_OF_ENDING: Readonly<Record<string, InputFormat>> = {
  *
  * @throws CorpusError CORPUS_SOURCE_INVALID that names the address.
  */
-export async function openSource(options: CorpusOptions, _context: CorpusContext): Promise<Source> {
+export async function openSource(options: CorpusOptions, context: CorpusContext): Promise<Source> {
+  const [first = ''] = options.sources;
+  if (/^postgres(ql)?:\/\//.test(first)) return openPostgresSource(options);
   const inputs: SourceInput[] = [];
   for (const address of options.sources) {
-    for (const path of await pathsOf(address)) inputs.push(inputOf(localInput(path), options));
+    const found = address.startsWith('s3://')
+      ? await objectsOf(address, context)
+      : (await pathsOf(address)).map(localInput);
+    inputs.push(...found.map((bytes) => inputOf(bytes, options)));
   }
   return { inputs, close: async () => undefined };
+}
+
+/** An object, all below a prefix that ends in a slash, or the matches of a glob. */
+async function objectsOf(address: string, context: CorpusContext): Promise<readonly ByteInput[]> {
+  const { bucket, key } = parseS3Address(address);
+  const opened = openS3Bucket({ ...context, bucket, code: 'CORPUS_SOURCE_INVALID' });
+  const start = /^[^*?[{]*/.exec(key)?.[0] ?? '';
+  const isGlob = start !== key;
+  const glob = new Bun.Glob(key);
+  const objects = (await opened.list(start)).filter((object) => {
+    if (isGlob) return glob.match(object.key);
+    return object.key === key || (/(^|\/)$/.test(key) && isTextFile(object.key));
+  });
+  if (objects.length > 0) return objects.map((object) => objectInput(opened, object.key));
+  const message = `${address}: no such object, prefix (it ends in /) or match.`;
+  throw new CorpusError('CORPUS_SOURCE_INVALID', message);
+}
+
+function objectInput(bucket: S3Bucket, key: string): ByteInput {
+  const name = `s3://${bucket.name}/${key}`;
+  return {
+    name,
+    async look() {
+      const object = await bucket.look(key);
+      if (object !== undefined) return { bytes: object.bytes, version: `etag:${object.etag}` };
+      throw new CorpusError('CORPUS_SOURCE_INVALID', `${name} is no longer there.`);
+    },
+    open: (from, to) => bucket.open(key, from, to),
+  };
 }
 
 /** The input that reads these bytes as their name, or the flag, says. */

@@ -29,6 +29,8 @@ export interface CorpusStand {
   answer: ((request: ScriptedRequest, texts: readonly string[]) => Answer) | undefined;
   /** What `/info` says of the model. */
   model: Record<string, unknown>;
+  /** The environment of jobs. */
+  environment: Record<string, string>;
   /** Writes a file below the folder. @returns its path. */
   write(name: string, content: string | Uint8Array): Promise<string>;
   path(name: string): string;
@@ -56,6 +58,7 @@ export function startCorpusStand(): CorpusStand {
     folder,
     server,
     answer: undefined,
+    environment: {},
     model: { id: 'scripted', dim: SCRIPTED_DIMENSION, heads: ['dense', 'sparse', 'multi_vector'] },
     get said() {
       return said;
@@ -71,7 +74,7 @@ export function startCorpusStand(): CorpusStand {
       const url = words.includes('--url') ? [] : ['--url', server.url];
       return embedCorpus(parseCommandLine([...words, ...url]).options, {
         entry: ENTRY,
-        environment: {},
+        environment: stand.environment,
         version: '0.0.0-test',
         clock: portableClock,
         terminal: { write: (text: string) => (said += text) },

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 
 /**
- * Where the Python readers of the corpus' output stand, and the S3 server of its tests. Git-ignored;
- * `scripts/ci/readers-setup.ts` fills it.
+ * Where the Python readers of the corpus' output stand, and the S3 server of its tests.
+ * Git-ignored; `scripts/ci/readers-setup.ts` fills it.
  */
 export const READERS_VENV_DIRECTORY = join(import.meta.dir, '../../../.tools/readers-venv');
 

@@ -1,0 +1,164 @@
+import { S3Client } from 'bun';
+import { type ClientClock, pause } from '../../client/client-clock.ts';
+import { CorpusError, type CorpusErrorCode, wordsOf } from '../corpus-error.ts';
+
+/** An object as a listing tells it. */
+export interface S3Object {
+  readonly key: string;
+  readonly bytes: number;
+  readonly etag: string;
+}
+
+/** A bucket of any server that speaks S3. */
+export interface S3Bucket {
+  readonly name: string;
+  /** All objects whose keys begin so, in the order of their keys' bytes. */
+  list(prefix: string): Promise<readonly S3Object[]>;
+  /** @returns undefined where there is none. */
+  look(key: string): Promise<S3Object | undefined>;
+  /** @param to exclusive; undefined reads to the end. */
+  open(key: string, from: number, to?: number): AsyncIterable<Uint8Array>;
+  /** @returns undefined where there is none. */
+  read(key: string): Promise<string | undefined>;
+  /** Writes unless the key is there. @returns whether it was written. */
+  putIfAbsent(key: string, body: string | Blob): Promise<boolean>;
+  /** Writes, also over what is there. */
+  put(key: string, body: string | Blob): Promise<void>;
+}
+
+/** Where the keys of the bucket come from, as the AWS tools read them. */
+export type S3Environment = Readonly<Record<string, string | undefined>>;
+
+/** Tries of a request whose failure may pass, and the wait between them, in ms. */
+const TRIES_MAX = 5;
+const DELAY_MS = 300;
+
+/** Statuses after which the same request may succeed; 409: a conditional write met another. */
+const RETRYABLE: ReadonlySet<number> = new Set([408, 409, 429, 500, 502, 503, 504]);
+
+/** How long a signed address may be used, in s: longer than any one transfer. */
+const SIGNED_S = 3600;
+
+/** Takes `s3://bucket/key` apart. @throws CorpusError CORPUS_FLAG_INVALID. */
+export function parseS3Address(address: string): { bucket: string; key: string } {
+  const [, bucket, key = ''] = /^s3:\/\/([^/]+)\/?(.*)$/s.exec(address) ?? [];
+  if (bucket !== undefined) return { bucket, key };
+  const message = `${address} is no address like s3://bucket/prefix.`;
+  throw new CorpusError('CORPUS_FLAG_INVALID', message);
+}
+
+/**
+ * Opens a bucket. Objects are read and written by signed addresses and plain `fetch`: Bun's own
+ * writer of `s3://` drops If-None-Match without a word, and would overwrite.
+ *
+ * @param options.code of the errors that its methods throw.
+ */
+export function openS3Bucket(options: {
+  bucket: string;
+  environment: S3Environment;
+  clock: ClientClock;
+  signal: AbortSignal;
+  code: CorpusErrorCode;
+}): S3Bucket {
+  const { bucket, environment, clock, signal, code } = options;
+  const client = new S3Client(credentialsOf(bucket, environment));
+  const failed = (what: string, cause: unknown): CorpusError =>
+    new CorpusError(code, `s3://${bucket}/${what}: ${wordsOf(cause)}.`, cause);
+
+  async function request(
+    method: 'GET' | 'PUT' | 'HEAD',
+    key: string,
+    init: { headers?: Record<string, string>; body?: string | Blob } = {},
+  ): Promise<Response> {
+    for (let tries = 1; ; tries++) {
+      let failure: Error;
+      try {
+        const url = client.presign(key, { method, expiresIn: SIGNED_S });
+        const reply = await fetch(url, { method, signal, ...init });
+        if (!RETRYABLE.has(reply.status)) return reply;
+        failure = new Error(`the server answered ${reply.status}`);
+      } catch (error) {
+        signal.throwIfAborted();
+        failure = error as Error;
+      }
+      if (tries >= TRIES_MAX) throw failed(key, failure);
+      await pause({ clock, delayMs: DELAY_MS * 2 ** tries, signal });
+    }
+  }
+  async function put(key: string, body: string | Blob, isConditional: boolean): Promise<boolean> {
+    const headers: Record<string, string> = isConditional ? { 'if-none-match': '*' } : {};
+    const reply = await request('PUT', key, { headers, body });
+    if (reply.ok) return true;
+    if (isConditional && reply.status === 412) return false;
+    throw failed(key, new Error(`PUT answered ${reply.status}: ${codeOf(await reply.text())}`));
+  }
+
+  return {
+    name: bucket,
+    async list(prefix) {
+      const objects: S3Object[] = [];
+      let startAfter: string | undefined;
+      try {
+        for (;;) {
+          const page = await client.list({ prefix, ...(startAfter ? { startAfter } : {}) });
+          for (const { key, size = 0, eTag = '' } of page.contents ?? []) {
+            objects.push({ key, bytes: size, etag: eTag });
+          }
+          startAfter = page.contents?.at(-1)?.key;
+          if (page.isTruncated !== true || startAfter === undefined) return objects;
+        }
+      } catch (error) {
+        throw failed(prefix, error);
+      }
+    },
+    async look(key) {
+      const reply = await request('HEAD', key);
+      if (reply.status === 404) return undefined;
+      if (!reply.ok) throw failed(key, new Error(`HEAD answered ${reply.status}`));
+      const bytes = Number(reply.headers.get('content-length') ?? 0);
+      return { key, bytes, etag: reply.headers.get('etag') ?? '' };
+    },
+    async *open(key, from, to) {
+      const range = `bytes=${from}-${to === undefined ? '' : to - 1}`;
+      const reply = await request('GET', key, { headers: { range } });
+      // A range that begins where the object ends has nothing in it.
+      if (reply.status === 416) return;
+      if (!reply.ok || reply.body === null) {
+        throw failed(key, new Error(`GET answered ${reply.status}`));
+      }
+      yield* reply.body;
+    },
+    async read(key) {
+      const reply = await request('GET', key);
+      if (reply.status === 404) return undefined;
+      if (reply.ok) return reply.text();
+      throw failed(key, new Error(`GET answered ${reply.status}: ${codeOf(await reply.text())}`));
+    },
+    putIfAbsent: (key, body) => put(key, body, true),
+    async put(key, body) {
+      await put(key, body, false);
+    },
+  };
+}
+
+function credentialsOf(bucket: string, environment: S3Environment) {
+  const { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN } = environment;
+  if (!AWS_ACCESS_KEY_ID || !AWS_SECRET_ACCESS_KEY) {
+    const message = 's3:// needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment.';
+    throw new CorpusError('CORPUS_FLAG_INVALID', message);
+  }
+  const endpoint = environment.AWS_ENDPOINT_URL_S3 || environment.AWS_ENDPOINT_URL;
+  return {
+    bucket,
+    accessKeyId: AWS_ACCESS_KEY_ID,
+    secretAccessKey: AWS_SECRET_ACCESS_KEY,
+    ...(AWS_SESSION_TOKEN ? { sessionToken: AWS_SESSION_TOKEN } : {}),
+    region: environment.AWS_REGION || environment.AWS_DEFAULT_REGION || 'us-east-1',
+    ...(endpoint ? { endpoint } : {}),
+  };
+}
+
+/** The code in an error's XML. */
+function codeOf(xml: string): string {
+  return /<Code>([^<]*)<\/Code>/.exec(xml)?.[1] ?? 'no reason given';
+}
