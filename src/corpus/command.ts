@@ -1,6 +1,7 @@
-import { portableClock } from '../client/client-clock.ts';
+import { portableClock } from '../client/cancellation.ts';
 import { CORPUS_EXIT, CorpusError } from './corpus-error.ts';
-import { type CorpusContext, type CorpusReport, embedCorpus } from './embed-corpus.ts';
+import type { CorpusContext } from './corpus-options.ts';
+import { type CorpusReport, embedCorpus } from './embed-corpus.ts';
 import { type CommandLine, helpText, parseCommandLine } from './flags.ts';
 import { durationOf } from './job/progress.ts';
 import { planCorpus } from './plan-corpus.ts';

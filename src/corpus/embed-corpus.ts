@@ -1,64 +1,17 @@
-import type { ClientClock } from '../client/client-clock.ts';
-import type { Terminal } from '../client/progress-bar.ts';
+import type { CorpusContext, CorpusOptions } from './corpus-options.ts';
 import type { Manifest } from './job/manifest.ts';
 import { checkHeads, openManifest } from './job/open-manifest.ts';
-import type { ShardLimits } from './job/plan-shards.ts';
 import { JobProgress } from './job/progress.ts';
 import { ShardReader } from './job/read-shards.ts';
-import type { RecordFields } from './job/records.ts';
 import { runShards } from './job/run-shards.ts';
-import type { RequestLimits } from './job/shard-rows.ts';
 import { leasesInOrder } from './queue/shard-queue.ts';
 import { startOwnServer } from './servers/own-server.ts';
 import { type ServerAddress, ServerFleet } from './servers/server-fleet.ts';
 import { askModel, type ServerModel } from './servers/server-info.ts';
 import { openSink } from './sinks/open-sink.ts';
-import type { PartFormat } from './sinks/part-format.ts';
-import type { OutputHead, PartFacts, Sink } from './sinks/sink.ts';
-import type { InputFormat } from './sources/formats.ts';
+import type { PartFacts, Sink } from './sinks/sink.ts';
 import { openSource } from './sources/open-source.ts';
 import type { Source } from './sources/source.ts';
-
-/** A job: what to encode, how, and where to. */
-export interface CorpusOptions {
-  /** Files, folders, globs, `s3://` addresses; or one `postgres://` address. */
-  readonly sources: readonly string[];
-  readonly inputFormat: InputFormat | undefined;
-  readonly fields: RecordFields;
-  /** Of a Postgres source: the table, or a query in brackets. */
-  readonly table: string | undefined;
-  /** A folder, an `s3://` prefix or a `postgres://` address. */
-  readonly to: string;
-  readonly format: PartFormat['name'];
-  /** Of a Postgres sink; with a column, rows that are there are given their vector. */
-  readonly toTable: string | undefined;
-  readonly toColumn: string | undefined;
-  readonly heads: readonly OutputHead[];
-  readonly dtype: 'float32' | 'float16';
-  readonly inputType: 'query' | 'passage';
-  readonly truncate: boolean;
-  /** Servers that run; none: one is started for the job. */
-  readonly urls: readonly string[];
-  readonly apiKey: string | undefined;
-  /** Requests at the same time to each server. */
-  readonly concurrency: number;
-  readonly requests: RequestLimits;
-  readonly parts: ShardLimits;
-  readonly errorsInRowMax: number;
-  readonly patienceMs: number;
-  readonly progressFile: string | undefined;
-}
-
-/** What a job takes from the process that it runs in. */
-export interface CorpusContext {
-  /** The program's file, to start a server of. */
-  readonly entry: string;
-  readonly environment: Readonly<Record<string, string | undefined>>;
-  readonly version: string;
-  readonly clock: ClientClock;
-  readonly terminal: Terminal;
-  readonly signal: AbortSignal;
-}
 
 /** How a job ended. */
 export interface CorpusReport {

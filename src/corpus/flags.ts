@@ -1,5 +1,5 @@
 import { CorpusError } from './corpus-error.ts';
-import type { CorpusOptions } from './embed-corpus.ts';
+import type { CorpusOptions } from './corpus-options.ts';
 import { INPUT_FORMATS } from './sources/formats.ts';
 
 /** One flag: how its value is shown, what stands for it when it is left out, what it does. */

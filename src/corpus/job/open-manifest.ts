@@ -1,5 +1,5 @@
 import { CorpusError } from '../corpus-error.ts';
-import type { CorpusContext, CorpusOptions } from '../embed-corpus.ts';
+import type { CorpusContext, CorpusOptions } from '../corpus-options.ts';
 import type { ServerModel } from '../servers/server-info.ts';
 import type { OutputHead, Sink } from '../sinks/sink.ts';
 import type { Source } from '../sources/source.ts';

@@ -1,5 +1,5 @@
 import { renameSync, writeFileSync } from 'node:fs';
-import type { ClientClock } from '../../client/client-clock.ts';
+import type { ClientClock } from '../../client/cancellation.ts';
 import type { Terminal } from '../../client/progress-bar.ts';
 import type { PartFacts } from '../sinks/sink.ts';
 import type { ShardProgress } from './run-shards.ts';

@@ -1,5 +1,5 @@
-import { openCallScope } from '../../client/call-scope.ts';
-import type { ClientClock } from '../../client/client-clock.ts';
+import type { ClientClock } from '../../client/cancellation.ts';
+import { createCancellation } from '../../client/cancellation.ts';
 import { mapInOrder } from '../../client/map-in-order.ts';
 import { CorpusError } from '../corpus-error.ts';
 import type { Lease } from '../queue/shard-queue.ts';
@@ -49,12 +49,12 @@ export async function runShards(options: {
   progress: ShardProgress;
 }): Promise<void> {
   const { leases, reader, fleet, sink, limits, expected, clock, signal, progress } = options;
-  const scope = openCallScope({ clock, parent: signal });
+  const cancellation = createCancellation({ clock, parent: signal });
   const done = mapInOrder({
     source: piecesOf(leases, reader, limits),
     concurrency: fleet.concurrency,
     windowMax: fleet.concurrency * WINDOW_PER_REQUEST,
-    scope,
+    cancellation,
     async work(piece): Promise<{ piece: Piece; results: readonly TextResult[] }> {
       const { texts } = piece;
       const results = texts.length === 0 ? [] : await encodeTexts({ fleet, texts, expected });
@@ -81,7 +81,7 @@ export async function runShards(options: {
     }
   } finally {
     await part?.abandon();
-    scope.release();
+    cancellation.release();
     await reader.close();
   }
 }

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { type ClientClock, pause } from '../../client/client-clock.ts';
+import { type ClientClock, pause } from '../../client/cancellation.ts';
 import { CorpusError } from '../corpus-error.ts';
 import type { ServerAddress } from './server-fleet.ts';
 

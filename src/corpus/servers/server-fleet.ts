@@ -5,7 +5,7 @@ import {
   type Fetch,
   type Head,
 } from '../../client/api-encoder.ts';
-import { type ClientClock, pause } from '../../client/client-clock.ts';
+import { type ClientClock, pause } from '../../client/cancellation.ts';
 import { CorpusError } from '../corpus-error.ts';
 
 /** How the texts of a job are sent. */

@@ -1,5 +1,5 @@
 import type { Fetch } from '../../client/api-encoder.ts';
-import { type ClientClock, pause } from '../../client/client-clock.ts';
+import { type ClientClock, pause } from '../../client/cancellation.ts';
 import { CorpusError, wordsOf } from '../corpus-error.ts';
 import type { ServerAddress } from './server-fleet.ts';
 
@@ -72,8 +72,9 @@ async function waitForModel(options: {
 
 /** What `/info` says, in the words of the fingerprint. */
 function modelOf(info: unknown, url: string): ServerModel {
-  const { model, backend, settings } = info as {
+  const { model, model_sha, backend, settings } = info as {
     model?: Record<string, unknown>;
+    model_sha?: unknown;
     backend?: Record<string, unknown>;
     settings?: Record<string, unknown>;
   };
@@ -84,7 +85,7 @@ function modelOf(info: unknown, url: string): ServerModel {
     max_tokens: model.max_tokens,
     pooling: model.pooling,
     prefixes: JSON.stringify(model.prefixes ?? {}),
-    revision: model.revision,
+    revision: model_sha,
     identity: model.identity,
     backend: backend?.name,
     file: settings?.EMBEDDED_MODEL_FILE,

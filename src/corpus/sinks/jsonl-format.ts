@@ -1,5 +1,5 @@
 import { ByteWriter } from '../../reply/byte-writer.ts';
-import { float16Of } from '../../reply/float16.ts';
+import { float16Of } from '../../reply/row-bytes.ts';
 import { columnValue, plainJson } from '../job/records.ts';
 import type { PartFormat } from './part-format.ts';
 import type { OutputRow, OutputSchema } from './sink.ts';

@@ -1,5 +1,5 @@
 import { CorpusError } from '../corpus-error.ts';
-import type { CorpusContext, CorpusOptions } from '../embed-corpus.ts';
+import type { CorpusContext, CorpusOptions } from '../corpus-options.ts';
 import { openS3Bucket, parseS3Address } from '../stores/s3-bucket.ts';
 import { createDiskSink } from './disk-sink.ts';
 import { JSONL_FORMAT } from './jsonl-format.ts';
@@ -16,7 +16,11 @@ const FORMATS: Readonly<Record<PartFormat['name'], PartFormat>> = {
   npy: NPY_FORMAT,
 };
 
-/** The sink that an address names. @throws CorpusError CORPUS_FLAG_INVALID, CORPUS_SINK_FAILED. */
+/**
+ * The sink that an address names. Own file because it is the one place that knows them all.
+ *
+ * @throws CorpusError CORPUS_FLAG_INVALID, CORPUS_SINK_FAILED.
+ */
 export async function openSink(options: CorpusOptions, context: CorpusContext): Promise<Sink> {
   const { to } = options;
   const format = FORMATS[options.format];

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CorpusError } from '../corpus-error.ts';
-import type { CorpusContext, CorpusOptions } from '../embed-corpus.ts';
+import type { CorpusContext, CorpusOptions } from '../corpus-options.ts';
 import type { RecordFields } from '../job/records.ts';
 import { openS3Bucket, parseS3Address, type S3Bucket } from '../stores/s3-bucket.ts';
 import { type ByteInput, compressionOf, localInput } from './byte-input.ts';

@@ -1,6 +1,6 @@
 import { SQL } from 'bun';
 import { CorpusError, wordsOf } from '../corpus-error.ts';
-import type { CorpusOptions } from '../embed-corpus.ts';
+import type { CorpusOptions } from '../corpus-options.ts';
 import { quoteName, quoteTable } from '../sinks/postgres/postgres-sink.ts';
 import type { Position, RawRecord, Source } from './source.ts';
 

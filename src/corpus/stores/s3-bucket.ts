@@ -1,5 +1,5 @@
 import { S3Client } from 'bun';
-import { type ClientClock, pause } from '../../client/client-clock.ts';
+import { type ClientClock, pause } from '../../client/cancellation.ts';
 import { CorpusError, type CorpusErrorCode, wordsOf } from '../corpus-error.ts';
 
 /** An object as a listing tells it. */

@@ -58,8 +58,8 @@ describe('a job that is taken up again', () => {
       code: 'CORPUS_JOB_DIFFERS',
       message: expect.stringContaining('dtype was float32 and is float16'),
     });
-    stand.model = { ...stand.model, revision: 'b' };
-    await expect(stand.embed(words(source, stand.path('out')))).rejects.toThrow('revision');
+    stand.model = { ...stand.model, pooling: 'cls' };
+    await expect(stand.embed(words(source, stand.path('out')))).rejects.toThrow('pooling');
   });
 
   test('refuses a source that has changed, by its name; a new time alone is no change', async () => {

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { portableClock } from '../../client/client-clock.ts';
+import { portableClock } from '../../client/cancellation.ts';
 import { type CorpusReport, embedCorpus } from '../../corpus/embed-corpus.ts';
 import { parseCommandLine } from '../../corpus/flags.ts';
 import {

@@ -1,4 +1,4 @@
-import { float16Of } from '../../../reply/float16.ts';
+import { float16Of } from '../../../reply/row-bytes.ts';
 import { columnValue } from '../../job/records.ts';
 import type { EncodedRow, OutputHead, OutputRow, OutputSchema } from '../sink.ts';
 

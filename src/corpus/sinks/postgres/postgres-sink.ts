@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SQL } from 'bun';
 import { CorpusError, wordsOf } from '../../corpus-error.ts';
-import type { CorpusOptions } from '../../embed-corpus.ts';
+import type { CorpusOptions } from '../../corpus-options.ts';
 import type { OutputSchema, PartFacts, Sink } from '../sink.ts';
 import { StagedFile } from '../staged-file.ts';
 import { createCopyEncoder, type TableColumn, tableColumns } from './copy-encoder.ts';
