@@ -5,6 +5,14 @@ import { type CorpusReport, embedCorpus } from './embed-corpus.ts';
 import { type CommandLine, helpText, parseCommandLine } from './flags.ts';
 import { durationOf } from './job/progress.ts';
 import { planCorpus } from './plan-corpus.ts';
+import {
+  cancelJob,
+  describeJobs,
+  embedByQueue,
+  type QueueFlags,
+  retryJob,
+  workOnQueue,
+} from './queue/queued-corpus.ts';
 
 /**
  * The verb `embed`: reads its flags, runs the job and says how it ended.
@@ -36,7 +44,13 @@ export async function runCorpusCommand(
       process.stdout.write(await planCorpus(line.options, { ...context, ...line }));
       return CORPUS_EXIT.done;
     }
-    const report = await embedCorpus(await withKey(line), context);
+    const keyed = await withKey(line);
+    if (line.queue !== undefined && line.action !== 'embed') {
+      return await runQueueAction({ ...line, queue: line.queue, options: keyed }, context);
+    }
+    const report = await (line.queue === undefined
+      ? embedCorpus(keyed, context)
+      : embedByQueue(keyed, context, line.queue));
     sayReport(report, line.options.to, say);
     return report.failed > 0 ? CORPUS_EXIT.textsFailed : CORPUS_EXIT.done;
   } catch (error) {
@@ -48,6 +62,21 @@ export async function runCorpusCommand(
     say(`${error.message} (${error.code})`);
     return error.exitStatus;
   }
+}
+
+async function runQueueAction(
+  line: CommandLine & { readonly queue: QueueFlags },
+  context: CorpusContext,
+): Promise<number> {
+  const { action, options, queue, jobId } = line;
+  if (action === 'worker') {
+    const jobs = await workOnQueue(options, context, queue);
+    context.terminal.write(`embed: ${jobs} jobs are done, and none is left.\n`);
+  } else if (action === 'status') {
+    process.stdout.write(await describeJobs(options, context, queue));
+  } else if (action === 'retry') await retryJob(jobId, options, context, queue);
+  else await cancelJob(jobId, options, context, queue);
+  return CORPUS_EXIT.done;
 }
 
 class Interrupted extends Error {

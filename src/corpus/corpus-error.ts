@@ -40,10 +40,13 @@ export type CorpusErrorCode = keyof typeof CORPUS_ERRORS;
 export class CorpusError extends Error {
   override readonly name = 'CorpusError';
   readonly code: CorpusErrorCode;
+  /** The part that is to blame, where one is and others may be done. */
+  readonly part: number | undefined;
 
-  constructor(code: CorpusErrorCode, message: string, cause?: unknown) {
+  constructor(code: CorpusErrorCode, message: string, cause?: unknown, part?: number) {
     super(message, cause === undefined ? undefined : { cause });
     this.code = code;
+    this.part = part;
   }
 
   /** The status that the command exits with. */

@@ -1,10 +1,10 @@
 import type { CorpusContext, CorpusOptions } from './corpus-options.ts';
-import type { Manifest } from './job/manifest.ts';
+import { jobIdOf, type Manifest } from './job/manifest.ts';
 import { checkHeads, openManifest } from './job/open-manifest.ts';
-import { JobProgress } from './job/progress.ts';
+import { JobProgress, type ProgressState } from './job/progress.ts';
 import { ShardReader } from './job/read-shards.ts';
 import { runShards } from './job/run-shards.ts';
-import { leasesInOrder } from './queue/shard-queue.ts';
+import { type Lease, leasesInOrder } from './queue/shard-queue.ts';
 import { startOwnServer } from './servers/own-server.ts';
 import { type ServerAddress, ServerFleet } from './servers/server-fleet.ts';
 import { askModel, type ServerModel } from './servers/server-info.ts';
@@ -29,15 +29,33 @@ export interface CorpusReport {
 /** Errors that a report names; all of them stand in the output. */
 const ERRORS_TOLD_MAX = 5;
 
+/** A job that is open, for whoever deals out its shards. */
+export interface OpenedJob {
+  /** The same for the same job, on every machine. */
+  readonly jobId: string;
+  readonly parts: number;
+  readonly texts: number;
+  readonly sink: Sink;
+  progress(): ProgressState;
+}
+
+/** Deals out the shards of a job; `close` is called when it is over. */
+export type DealShards = (job: OpenedJob) => Promise<{
+  readonly leases: AsyncIterable<Lease>;
+  readonly close: () => void;
+}>;
+
 /**
  * Encodes a corpus. What is committed already is left as it is; the rest is done, in fixed parts
  * whose bytes depend on the inputs and the options alone.
  *
+ * @param deal where shards come from; by default this process does all that are left, in order.
  * @throws CorpusError, or the signal's reason.
  */
 export async function embedCorpus(
   options: CorpusOptions,
   context: CorpusContext,
+  deal?: DealShards,
 ): Promise<CorpusReport> {
   const { clock, terminal } = context;
   const source = await openSource(options, context);
@@ -57,7 +75,17 @@ export async function embedCorpus(
       texts: manifest.textCount,
       parts: manifest.shards.length,
     });
-    return await run({ options, context, source, sink, servers, manifest, committed, progress });
+    return await run({
+      options,
+      context,
+      source,
+      sink,
+      servers,
+      manifest,
+      committed,
+      progress,
+      deal,
+    });
   } finally {
     await servers?.close();
     await sink.close();
@@ -65,70 +93,100 @@ export async function embedCorpus(
   }
 }
 
-async function run(job: {
-  options: CorpusOptions;
-  context: CorpusContext;
-  source: Source;
-  sink: Sink;
-  servers: OpenServers;
-  manifest: Manifest;
-  committed: ReadonlySet<number>;
-  progress: JobProgress;
-}): Promise<CorpusReport> {
-  const { options, context, source, sink, servers, manifest, committed, progress } = job;
-  const { clock, signal } = context;
-  const startMs = clock.now();
-  const errors: CorpusReport['errors'][number][] = [];
-  const noteErrors = ({ part, errors: told }: PartFacts): void => {
-    const room = Math.max(0, ERRORS_TOLD_MAX - errors.length);
-    errors.push(...told.slice(0, room).map(([row, error]) => ({ part, row, error })));
-  };
+/** A job, with everything that it has open. */
+interface OpenJob {
+  readonly options: CorpusOptions;
+  readonly context: CorpusContext;
+  readonly source: Source;
+  readonly sink: Sink;
+  readonly servers: OpenServers;
+  readonly manifest: Manifest;
+  readonly committed: ReadonlySet<number>;
+  readonly progress: JobProgress;
+  readonly deal: DealShards | undefined;
+}
+
+async function run(job: OpenJob): Promise<CorpusReport> {
+  const { context, sink, manifest, committed, progress } = job;
+  const startMs = context.clock.now();
+  const counted = new CountedParts();
   for (const part of [...committed].sort((left, right) => left - right)) {
     const facts = await sink.factsOf(part);
     progress.resume(facts);
-    noteErrors(facts);
+    counted.add(facts);
   }
   const textsBefore = progress.state().textsDone;
   if (committed.size > 0) {
     progress.say(`${textsBefore} of ${manifest.textCount} texts are committed already.`);
   }
+  try {
+    await encodeShards(job, counted);
+  } catch (error) {
+    progress.end('stopped');
+    throw error;
+  }
+  const textsNow = progress.state().textsDone - textsBefore;
+  // Other workers have done these.
+  for (let part = 0; part < manifest.shards.length; part++) {
+    if (!counted.has(part)) progress.resume(await sink.factsOf(part));
+  }
+  progress.end('done');
+  const { textsDone, tokensDone, truncated, failed } = progress.state();
+  const elapsedMs = context.clock.now() - startMs;
+  const { errors } = counted;
+  return { texts: textsDone, tokens: tokensDone, truncated, failed, textsNow, elapsedMs, errors };
+}
+
+/** Encodes the shards that are dealt to this process. */
+async function encodeShards(job: OpenJob, counted: CountedParts): Promise<void> {
+  const { options, context, source, sink, servers, manifest, committed, progress } = job;
   const fleet = createFleet(job);
+  const dealt = await job.deal?.({
+    jobId: jobIdOf(manifest),
+    parts: manifest.shards.length,
+    texts: manifest.textCount,
+    sink,
+    progress: () => progress.state(),
+  });
   try {
     await runShards({
-      leases: leasesInOrder(manifest.shards.length, committed),
+      leases: dealt?.leases ?? leasesInOrder(manifest.shards.length, committed),
       reader: new ShardReader({ manifest, source, fields: options.fields }),
       fleet,
       sink,
       limits: options.requests,
       expected: { model: servers.model.id, dtype: options.dtype },
       errorsInRowMax: options.errorsInRowMax,
-      clock,
-      signal,
+      clock: context.clock,
+      signal: context.signal,
       progress: {
         onRows: (rows) => progress.onRows(rows),
         onCommit(facts) {
           progress.onCommit();
-          noteErrors(facts);
+          counted.add(facts);
         },
       },
     });
-    progress.end('done');
-  } catch (error) {
-    progress.end('stopped');
-    throw error;
   } finally {
+    dealt?.close();
     await fleet.close();
   }
-  const { textsDone, tokensDone, truncated, failed } = progress.state();
-  return {
-    texts: textsDone,
-    tokens: tokensDone,
-    truncated,
-    failed,
-    textsNow: textsDone - textsBefore,
-    elapsedMs: clock.now() - startMs,
-    errors,
-  };
+}
+
+/** Parts that this process has counted, and their first errors. */
+class CountedParts {
+  readonly errors: CorpusReport['errors'][number][] = [];
+  readonly #parts = new Set<number>();
+
+  add({ part, errors }: PartFacts): void {
+    this.#parts.add(part);
+    const room = Math.max(0, ERRORS_TOLD_MAX - this.errors.length);
+    this.errors.push(...errors.slice(0, room).map(([row, error]) => ({ part, row, error })));
+  }
+
+  has(part: number): boolean {
+    return this.#parts.has(part);
+  }
 }
 
 function createFleet(job: {

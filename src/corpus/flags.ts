@@ -1,5 +1,6 @@
 import { CorpusError } from './corpus-error.ts';
 import type { CorpusOptions } from './corpus-options.ts';
+import type { QueueFlags } from './queue/queued-corpus.ts';
 import { INPUT_FORMATS } from './sources/formats.ts';
 
 /** One flag: how its value is shown, what stands for it when it is left out, what it does. */
@@ -35,6 +36,10 @@ export const FLAGS = {
   'errors-in-row-max': { value: 'N', fallback: '100', meaning: 'so many failed texts in a row stop the job' },
   patience: { value: 'SECONDS', fallback: '600', meaning: 'how long to wait while no server answers' },
   'progress-file': { value: 'FILE', fallback: '', meaning: 'state for a watcher, each second: JSON, or Prometheus text as *.prom' },
+  queue: { value: 'URL', fallback: '', meaning: 'deal out the parts over NATS JetStream: nats://host:4222' },
+  worker: { value: undefined, fallback: '', meaning: 'work on the jobs of --queue until none is left' },
+  lease: { value: 'SECONDS', fallback: '60', meaning: 'a worker that is silent for so long has lost its part' },
+  'tries-max': { value: 'N', fallback: '5', meaning: 'a part that has failed so often is dealt out no more' },
   plan: { value: undefined, fallback: '', meaning: 'count texts, tokens, bytes and time, and encode nothing' },
   'tokens-per-second': { value: 'N', fallback: '', meaning: 'rate for the time that --plan tells' },
   help: { value: undefined, fallback: '', meaning: 'this text' },
@@ -44,8 +49,11 @@ type FlagName = keyof typeof FLAGS;
 
 /** A command line, read and checked. */
 export interface CommandLine {
-  readonly action: 'embed' | 'plan' | 'help';
+  readonly action: 'embed' | 'plan' | 'help' | 'worker' | QueueVerb;
   readonly options: CorpusOptions;
+  readonly queue: QueueFlags | undefined;
+  /** Of `retry` and `cancel`. */
+  readonly jobId: string;
   readonly apiKeyFile: string | undefined;
   readonly tokensPerSecond: number | undefined;
 }
@@ -53,11 +61,8 @@ export interface CommandLine {
 /** @throws CorpusError CORPUS_FLAG_INVALID that names the flag, the limit and the value. */
 export function parseCommandLine(words: readonly string[]): CommandLine {
   const { sources, given } = splitWords(words);
-  const action = given.has('help') ? 'help' : given.has('plan') ? 'plan' : 'embed';
-  if (action !== 'help' && sources.length === 0) {
-    throw invalid('no source: which file, folder or address?');
-  }
-  if (action === 'embed' && !given.has('to')) throw invalid('--to is missing: where to?');
+  const action = actionOf(sources, given);
+  checkAddresses(action, sources, given);
   const options = optionsOf(sources, given);
   if (options.toColumn !== undefined && options.heads.join() !== 'dense') {
     throw invalid('--to-column takes dense rows alone: leave out --heads');
@@ -69,9 +74,56 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
   return {
     action,
     options,
+    queue: queueOf(given),
+    jobId: sources[1] ?? '',
     apiKeyFile: given.get('api-key-file'),
     tokensPerSecond:
       rate === undefined ? undefined : countOf('tokens-per-second', rate, 1_000_000_000),
+  };
+}
+
+const QUEUE_VERBS = ['status', 'retry', 'cancel'] as const;
+/** What can be asked about the jobs of a queue. */
+type QueueVerb = (typeof QUEUE_VERBS)[number];
+
+function actionOf(
+  [first]: readonly string[],
+  given: ReadonlyMap<FlagName, string>,
+): CommandLine['action'] {
+  if (given.has('help')) return 'help';
+  if (given.has('plan')) return 'plan';
+  if (given.has('worker')) return 'worker';
+  // A file may have such a name; then it is given as ./status.
+  return QUEUE_VERBS.find((verb) => verb === first) ?? 'embed';
+}
+
+function checkAddresses(
+  action: CommandLine['action'],
+  sources: readonly string[],
+  given: ReadonlyMap<FlagName, string>,
+): void {
+  const wantsSource = action === 'embed' || action === 'plan';
+  if (wantsSource && sources.length === 0) {
+    throw invalid('no source: which file, folder or address?');
+  }
+  if (action === 'embed' && !given.has('to')) throw invalid('--to is missing: where to?');
+  const wantsQueue = !wantsSource && action !== 'help';
+  if (wantsQueue && !given.has('queue')) throw invalid(`${action} needs --queue`);
+  if (action === 'worker' && sources.length > 0) {
+    throw invalid('--worker takes its jobs from the queue, and no source');
+  }
+  const wantsJob = action === 'retry' || action === 'cancel';
+  if (wantsJob && sources.length !== 2) throw invalid(`${action} needs a job: embed status`);
+}
+
+function queueOf(given: ReadonlyMap<FlagName, string>): QueueFlags | undefined {
+  const url = given.get('queue');
+  if (url === undefined) return undefined;
+  const read = (name: 'lease' | 'tries-max'): string => given.get(name) ?? FLAGS[name].fallback;
+  return {
+    url,
+    leaseMs: countOf('lease', read('lease'), 86_400) * 1000,
+    triesMax: countOf('tries-max', read('tries-max'), 1000),
   };
 }
 
@@ -199,6 +251,9 @@ Examples:
   ./run.sh embed laws.jsonl --plan --text body
   ./run.sh embed 'archive/*.csv.gz' --to vectors-npy --format npy --text body --carry court,year
   ./run.sh embed laws.jsonl --to vectors-url --text body --url http://localhost:8080
+  ./run.sh embed laws.jsonl --to vectors-queue --text body --queue nats://localhost:4222
+  ./run.sh embed --worker --queue nats://localhost:4222
+  ./run.sh embed status --queue nats://localhost:4222
 
 Exit status:
     0  every text has its vectors

@@ -48,6 +48,11 @@ export function formatManifest(manifest: Manifest): string {
   return `${JSON.stringify(head, null, 2).slice(0, -2)},\n  "shards": [\n${lines}\n]}\n`;
 }
 
+/** What a job is called on every machine: a hash of all that it is. */
+export function jobIdOf(manifest: Manifest): string {
+  return Bun.hash.xxHash64(formatManifest(manifest)).toString(36);
+}
+
 /** @throws CorpusError CORPUS_JOB_DIFFERS when it is no manifest of ours. */
 export function parseManifest(text: string, address: string): Manifest {
   let manifest: Partial<Manifest> | undefined;

@@ -127,6 +127,8 @@ class ErrorRun {
         'CORPUS_TEXTS_FAILED',
         `${this.#count} texts in a row failed, up to id ${String(id)} in part ${part}: ${error}. ` +
           'Is this the right field and server? --errors-in-row-max raises the limit.',
+        undefined,
+        part,
       );
     }
   }

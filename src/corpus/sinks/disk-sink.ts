@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rename } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { removeStalePartials, syncFolder, writeFileAtomic } from '../../model/files.ts';
 import { CorpusError, wordsOf } from '../corpus-error.ts';
@@ -58,6 +58,10 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
         const parts = (await readdir(folder).catch(() => [])).map((name) => partOfName(name, last));
         return new Set(parts.filter((part) => part !== undefined));
       }),
+    isCommitted: (part) =>
+      guard(() => stat(join(folder, partName(part) + last)).catch(undefinedIfMissing)).then(
+        (facts) => facts !== undefined,
+      ),
     factsOf: (part) =>
       guard(async () => JSON.parse(await readFile(factsPath(part), 'utf8')) as PartFacts),
     openPart: (part) =>

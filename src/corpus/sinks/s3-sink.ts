@@ -47,6 +47,9 @@ export async function createS3Sink(options: {
       const parts = objects.map(({ key }) => partOfName(key.slice(folder.length), last));
       return new Set(parts.filter((part) => part !== undefined));
     },
+    async isCommitted(part) {
+      return (await bucket.look(`${folder}${partName(part)}${last}`)) !== undefined;
+    },
     async factsOf(part) {
       const text = await bucket.read(factsKey(part));
       if (text !== undefined) return JSON.parse(text) as PartFacts;

@@ -69,6 +69,8 @@ export interface Sink {
   prepare(schema: OutputSchema, manifest: Manifest): Promise<void>;
   /** Parts that are committed. */
   committed(): Promise<ReadonlySet<number>>;
+  /** Whether this one is; it asks anew, and costs one question. */
+  isCommitted(part: number): Promise<boolean>;
   /** The facts of a part that is committed. */
   factsOf(part: number): Promise<PartFacts>;
   openPart(part: number): Promise<PartWriter>;

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import packageJson from '../../../package.json';
 import { portableClock } from '../../client/cancellation.ts';
 import { type CorpusReport, embedCorpus } from '../../corpus/embed-corpus.ts';
 import { parseCommandLine } from '../../corpus/flags.ts';
@@ -75,7 +76,7 @@ export function startCorpusStand(): CorpusStand {
       return embedCorpus(parseCommandLine([...words, ...url]).options, {
         entry: ENTRY,
         environment: stand.environment,
-        version: '0.0.0-test',
+        version: packageJson.version,
         clock: portableClock,
         terminal: { write: (text: string) => (said += text) },
         signal,

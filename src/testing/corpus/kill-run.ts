@@ -13,6 +13,8 @@ export interface CommandEnd {
 export interface RunningCommand {
   readonly pid: number;
   said(): string;
+  /** Standard output, where it was asked for. */
+  wrote(): string;
   kill(signal: NodeJS.Signals): void;
   readonly ended: Promise<CommandEnd>;
 }
@@ -20,7 +22,7 @@ export interface RunningCommand {
 /** Starts `embed` as `run.sh` does. */
 export function startCommand(
   words: readonly string[],
-  options: { environment?: Record<string, string>; shell?: string } = {},
+  options: { environment?: Record<string, string>; shell?: string; stdout?: boolean } = {},
 ): RunningCommand {
   const command = [process.execPath, ENTRY, 'embed', ...words];
   // A shell that sets limits before it becomes the command.
@@ -31,19 +33,27 @@ export function startCommand(
   const child = Bun.spawn([...wrapped], {
     cwd: join(ENTRY, '../..'),
     env: { PATH: process.env.PATH ?? '', ...options.environment },
-    stdio: ['ignore', 'ignore', 'pipe'],
+    stdio: ['ignore', options.stdout === true ? 'pipe' : 'ignore', 'pipe'],
   });
   let said = '';
+  let wrote = '';
   const read = async (): Promise<void> => {
     const decoder = new TextDecoder();
     for await (const chunk of child.stderr) said += decoder.decode(chunk, { stream: true });
+    if (child.stdout !== undefined) wrote = await new Response(child.stdout).text();
   };
   const reading = read();
   const ended = child.exited.then(async () => {
     await reading;
     return { status: child.signalCode === null ? (child.exitCode ?? undefined) : undefined, said };
   });
-  return { pid: child.pid, said: () => said, kill: (signal) => child.kill(signal), ended };
+  return {
+    pid: child.pid,
+    said: () => said,
+    wrote: () => wrote,
+    kill: (signal) => child.kill(signal),
+    ended,
+  };
 }
 
 /** Runs `embed` to its end. */

@@ -103,6 +103,11 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
         const rows = (await sql.unsafe(`select part from ${parts}`)) as { part: number }[];
         return new Set(rows.map(({ part }) => Number(part)));
       }),
+    isCommitted: (part) =>
+      guard(async () => {
+        const rows = await sql.unsafe(`select part from ${parts} where part = $1`, [part]);
+        return rows.length > 0;
+      }),
     factsOf: (part) =>
       guard(async () => {
         const [row] = await sql.unsafe(`select facts::text from ${parts} where part = $1`, [part]);

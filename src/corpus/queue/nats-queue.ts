@@ -1,0 +1,291 @@
+import {
+  AckPolicy,
+  type Consumer,
+  DiscardPolicy,
+  type JsMsg,
+  jetstream,
+  jetstreamManager,
+  RetentionPolicy,
+  StorageType,
+} from '@nats-io/jetstream';
+import { connect, type NatsConnection } from '@nats-io/transport-node';
+import { type ClientClock, pause } from '../../client/cancellation.ts';
+import { CorpusError, wordsOf } from '../corpus-error.ts';
+import type { Sink } from '../sinks/sink.ts';
+import { JobRegistry } from './job-registry.ts';
+import type { Lease } from './shard-queue.ts';
+
+/** How a queue is used. */
+export interface NatsQueueOptions {
+  readonly url: string;
+  /** A worker that has said nothing for so long has lost its shard, in ms. */
+  readonly leaseMs: number;
+  /** A part that has failed so often is dealt out no more. */
+  readonly triesMax: number;
+  /** How long the queue may be out of reach, in ms. */
+  readonly patienceMs: number;
+  readonly clock: ClientClock;
+  readonly signal: AbortSignal;
+}
+
+/** How long one question for work waits on the server, in ms; then it looks whether all is done. */
+const PULL_MS = 1000;
+/** Before the next try when the queue is out of reach, in ms. */
+const AGAIN_MS = 500;
+/** Publishes on their way at the same time. */
+const PUBLISHES_MAX = 256;
+/** A shard that was dealt out so often without a word has killed whoever took it. */
+const SILENT_DELIVERIES_MAX = 20;
+
+const CONSUMER = 'workers';
+
+/**
+ * The shards of jobs as messages of JetStream work queues. The queue only deals out work: what a
+ * job is, and which parts are done, is in its sink. So a message that comes twice, a worker that
+ * comes back from the dead and a queue that has lost its data cost time, and nothing else.
+ */
+export class NatsQueue {
+  readonly #options: NatsQueueOptions;
+  readonly #connection: NatsConnection;
+
+  private constructor(options: NatsQueueOptions, connection: NatsConnection) {
+    this.#options = options;
+    this.#connection = connection;
+  }
+
+  /** @throws CorpusError CORPUS_QUEUE_FAILED. */
+  static async open(options: NatsQueueOptions): Promise<NatsQueue> {
+    try {
+      const connection = await connect({
+        servers: options.url,
+        name: 'bge-m3-encoder embed',
+        maxReconnectAttempts: -1,
+        reconnectTimeWait: AGAIN_MS,
+      });
+      return new NatsQueue(options, connection);
+    } catch (error) {
+      throw queueFailed(options.url, error);
+    }
+  }
+
+  /** The jobs of this queue. */
+  jobs(): Promise<JobRegistry> {
+    return this.#patiently(() => JobRegistry.open(this.#connection));
+  }
+
+  /**
+   * Leases the shards of a job that are left, one at a time, until every part is committed by
+   * whomever. Whatever is held when the generator ends is given back.
+   *
+   * @throws CorpusError CORPUS_TEXTS_FAILED when only parts are left that failed too often,
+   *   CORPUS_QUEUE_FAILED when the job was cancelled or the queue is out of reach.
+   */
+  async *leases(job: { id: string; parts: number; sink: Sink }): AsyncGenerator<Lease, void> {
+    const { signal } = this.#options;
+    const held = new Set<HeldShard>();
+    let consumer: Consumer | undefined;
+    try {
+      for (;;) {
+        signal.throwIfAborted();
+        const message = await this.#patiently(async () => {
+          consumer ??= await this.#consumer(job.id);
+          try {
+            return await consumer.next({ expires: PULL_MS });
+          } catch (error) {
+            // The stream may be gone with its data: look for it anew.
+            consumer = undefined;
+            throw error;
+          }
+        });
+        if (message === null) {
+          if (await this.#isDone(job, held)) return;
+          continue;
+        }
+        const shard = Number(message.string());
+        if (await this.#isSpent(job, message, shard)) continue;
+        const hold = new HeldShard(shard, message, this.#options);
+        held.add(hold);
+        yield {
+          shard,
+          done: async () => {
+            held.delete(hold);
+            await hold.done();
+          },
+        };
+      }
+    } finally {
+      for (const hold of held) hold.giveBack();
+    }
+  }
+
+  /** Makes the shards come round again, those that failed too. */
+  async retry(id: string): Promise<void> {
+    const jobs = await this.jobs();
+    await jobs.setState(id, 'running');
+    await jobs.forgetFailures(id);
+    await this.remove(id);
+  }
+
+  /** Removes the messages of a job. */
+  async remove(id: string): Promise<void> {
+    const manager = await jetstreamManager(this.#connection);
+    await manager.streams.delete(streamOf(id)).catch(() => undefined);
+  }
+
+  async close(): Promise<void> {
+    await this.#connection.close();
+  }
+
+  /** A message that needs no work: its part is there, or has failed too often. */
+  async #isSpent(job: { id: string; sink: Sink }, message: JsMsg, shard: number): Promise<boolean> {
+    if (await job.sink.isCommitted(shard)) {
+      message.ack();
+      return true;
+    }
+    if (!message.redelivered) return false;
+    const { triesMax } = this.#options;
+    const jobs = await this.jobs();
+    const failure = await this.#patiently(() => jobs.failureOf(job.id, shard));
+    if (message.info.deliveryCount > SILENT_DELIVERIES_MAX && failure === undefined) {
+      for (let count = 0; count < triesMax; count++) {
+        await jobs.addFailure(job.id, shard, 'its workers ended without a word');
+      }
+    } else if ((failure?.count ?? 0) < triesMax) return false;
+    message.term('failed too often');
+    return true;
+  }
+
+  /** Called when no message came. */
+  async #isDone(
+    job: { id: string; parts: number; sink: Sink },
+    held: ReadonlySet<HeldShard>,
+  ): Promise<boolean> {
+    const { triesMax, clock, signal } = this.#options;
+    const committed = await job.sink.committed();
+    if (committed.size >= job.parts) return true;
+    const jobs = await this.jobs();
+    const record = await this.#patiently(() => jobs.get(job.id));
+    if (record?.state === 'cancelled') {
+      throw new CorpusError('CORPUS_QUEUE_FAILED', `job ${job.id} was cancelled.`);
+    }
+    const waiting = await this.#patiently(() => this.#messageCount(job.id));
+    // Somebody is at work on what is left, or we are.
+    if (waiting > 0 || held.size > 0) return false;
+    const failures = await this.#patiently(() => jobs.failuresOf(job.id));
+    const dead = failures.filter(({ part, count }) => count >= triesMax && !committed.has(part));
+    if (committed.size + dead.length >= job.parts) {
+      throw new CorpusError(
+        'CORPUS_TEXTS_FAILED',
+        `${dead.length} parts failed ${triesMax} times, the first is ${dead[0]?.part}: ` +
+          `${dead[0]?.error} Then: ./run.sh embed retry ${job.id} --queue …`,
+      );
+    }
+    const skipped = new Set(dead.map(({ part }) => part));
+    const missing: number[] = [];
+    for (let part = 0; part < job.parts; part++) {
+      if (!committed.has(part) && !skipped.has(part)) missing.push(part);
+    }
+    await this.#patiently(() => this.#fill(job.id, missing));
+    await pause({ clock, delayMs: 1, signal });
+    return false;
+  }
+
+  async #consumer(id: string): Promise<Consumer> {
+    const { leaseMs } = this.#options;
+    const manager = await jetstreamManager(this.#connection);
+    const name = streamOf(id);
+    await manager.streams.add({
+      name,
+      subjects: [subjectOf(id)],
+      retention: RetentionPolicy.Workqueue,
+      storage: StorageType.File,
+      discard: DiscardPolicy.New,
+    });
+    await manager.consumers.add(name, {
+      durable_name: CONSUMER,
+      ack_policy: AckPolicy.Explicit,
+      ack_wait: leaseMs * 1e6,
+      max_deliver: -1,
+      max_ack_pending: -1,
+    });
+    return jetstream(this.#connection).consumers.get(name, CONSUMER);
+  }
+
+  /** Messages that are waiting or leased. */
+  async #messageCount(id: string): Promise<number> {
+    await this.#consumer(id);
+    const manager = await jetstreamManager(this.#connection);
+    return (await manager.streams.info(streamOf(id))).state.messages;
+  }
+
+  async #fill(id: string, shards: readonly number[]): Promise<void> {
+    const client = jetstream(this.#connection);
+    for (let start = 0; start < shards.length; start += PUBLISHES_MAX) {
+      const some = shards.slice(start, start + PUBLISHES_MAX);
+      await Promise.all(some.map((shard) => client.publish(subjectOf(id), String(shard))));
+    }
+  }
+
+  /** Tries again while the queue is out of reach. @throws CorpusError CORPUS_QUEUE_FAILED. */
+  async #patiently<Result>(work: () => Promise<Result>): Promise<Result> {
+    const { clock, signal, patienceMs, url } = this.#options;
+    const endMs = clock.now() + patienceMs;
+    for (;;) {
+      signal.throwIfAborted();
+      try {
+        return await work();
+      } catch (error) {
+        if (error instanceof CorpusError) throw error;
+        if (clock.now() > endMs) throw queueFailed(url, error);
+      }
+      await pause({ clock, delayMs: AGAIN_MS, signal });
+    }
+  }
+}
+
+/** A shard that this worker has leased. While it works, it says so three times a lease. */
+class HeldShard {
+  readonly shard: number;
+  readonly #message: JsMsg;
+  #stop: () => void = () => undefined;
+
+  constructor(
+    shard: number,
+    message: JsMsg,
+    { clock, leaseMs }: { clock: ClientClock; leaseMs: number },
+  ) {
+    this.shard = shard;
+    this.#message = message;
+    const beat = (): void => {
+      this.#stop = clock.schedule(leaseMs / 3, () => {
+        message.working();
+        beat();
+      });
+    };
+    beat();
+  }
+
+  async done(): Promise<void> {
+    this.#stop();
+    // One that is lost comes again, and its part is there then.
+    await this.#message.ackAck().catch(() => undefined);
+  }
+
+  giveBack(): void {
+    this.#stop();
+    this.#message.nak();
+  }
+}
+
+function streamOf(id: string): string {
+  return `EMBED_${id}`;
+}
+
+function subjectOf(id: string): string {
+  return `embed.${id}.shards`;
+}
+
+function queueFailed(url: string, error: unknown): CorpusError {
+  const message = `the queue ${url} cannot be used: ${wordsOf(error)}.`;
+  return new CorpusError('CORPUS_QUEUE_FAILED', message, error);
+}

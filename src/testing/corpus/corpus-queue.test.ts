@@ -1,0 +1,179 @@
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  expect,
+  setDefaultTimeout,
+  test,
+} from 'bun:test';
+import { until } from '../until.ts';
+import {
+  bytesOfFolder,
+  type CorpusStand,
+  jsonLines,
+  refusal,
+  startCorpusStand,
+} from './corpus-stand.ts';
+import { type RunningCommand, runCommand, startCommand } from './kill-run.ts';
+import { type RunningNats, startNats } from './start-nats.ts';
+
+/**
+ * A job on a real JetStream, with real workers, against what happens to workers and queues. The
+ * bytes are held against those of a run without a queue.
+ *
+ * Faults that were planted to see these fail: an acknowledgement before the part is committed; no
+ * word while a shard is worked on; a queue that is empty taken for a job that is done; shards of a
+ * lost queue not dealt out again.
+ */
+
+setDefaultTimeout(120_000);
+
+const TEXTS = Array.from(
+  { length: 2000 },
+  (_, index) => `статья ${index} ${'а'.repeat(index % 37)}`,
+);
+
+let nats: RunningNats;
+let stand: CorpusStand;
+let calm: Record<string, string>;
+let workers: RunningCommand[];
+
+beforeAll(async () => {
+  nats = await startNats();
+});
+
+afterAll(() => nats?.stop());
+
+beforeEach(async () => {
+  stand = startCorpusStand();
+  workers = [];
+  await stand.write('laws.jsonl', jsonLines(TEXTS));
+  await stand.embed(['--url', stand.server.url, ...words('calm')]);
+  calm = await bytesOfFolder(stand.path('calm'));
+  // So that there is a middle in which to disturb: some seconds for three workers.
+  stand.answer = async () => {
+    for (let turn = 0; turn < 2000; turn++) await new Promise(setImmediate);
+    return undefined;
+  };
+});
+
+afterEach(async () => {
+  for (const worker of workers) worker.kill('SIGKILL');
+  await Promise.all(workers.map(({ ended }) => ended));
+  await stand.close();
+});
+
+function words(to: string): string[] {
+  const parts = ['--part-texts', '40', '--request-texts', '10', '--concurrency', '2'];
+  const source = stand.path('laws.jsonl');
+  return [source, '--to', stand.path(to), '--id', 'id', '--format', 'jsonl', ...parts];
+}
+
+const queue = (): string[] => ['--queue', nats.url, '--lease', '1', '--url', stand.server.url];
+
+function startWorker(more: readonly string[] = []): RunningCommand {
+  const worker = startCommand(['--worker', ...queue(), '--concurrency', '2', ...more]);
+  workers.push(worker);
+  return worker;
+}
+
+function startJob(): RunningCommand {
+  const job = startCommand([...words('out'), ...queue()]);
+  workers.push(job);
+  return job;
+}
+
+async function partCount(): Promise<number> {
+  const names = Object.keys(await bytesOfFolder(stand.path('out')).catch(() => ({})));
+  return names.filter((name) => name.startsWith('part')).length;
+}
+
+const partsReach = (count: number): Promise<void> =>
+  until(`${count} parts are committed`, async () => (await partCount()) >= count);
+
+async function expectCalmBytes(job: RunningCommand): Promise<void> {
+  const { status, said } = await job.ended;
+  expect(status, said).toBe(0);
+  const bytes = await bytesOfFolder(stand.path('out'));
+  // What a worker that was killed has begun, and whoever prepares next removes.
+  const whole = Object.entries(bytes).filter(([name]) => !name.endsWith('.partial'));
+  expect(Object.fromEntries(whole)).toEqual(calm);
+}
+
+test('workers share a job, come late, are killed and stopped past their lease', async () => {
+  const job = startJob();
+  const first = startWorker();
+  await partsReach(3);
+  first.kill('SIGKILL');
+  const second = startWorker();
+  const third = startWorker();
+  await partsReach(10);
+  second.kill('SIGSTOP');
+  await partsReach(25);
+  second.kill('SIGCONT');
+  await expectCalmBytes(job);
+  for (const worker of [second, third]) {
+    const { status, said } = await worker.ended;
+    expect(status, said).toBe(0);
+    // Each had its share.
+    expect(said).toMatch(/working on job/);
+  }
+});
+
+test('whoever began it may die, and workers see it to its end', async () => {
+  const job = startJob();
+  const worker = startWorker();
+  await partsReach(5);
+  job.kill('SIGKILL');
+  await expectCalmBytes(worker);
+});
+
+test.each([
+  ['killed and restarted', false],
+  ['killed, its data lost', true],
+] as const)('the queue is %s', async (_name, losesData) => {
+  const job = startJob();
+  startWorker();
+  await partsReach(8);
+  await nats.restart({ losesData });
+  await expectCalmBytes(job);
+});
+
+test('a part that fails again and again is named, the others are done, and retry brings it back', async () => {
+  stand.answer = (_, texts) =>
+    texts.some((text) => text.startsWith('статья 85 ') || text.startsWith('статья 86 '))
+      ? refusal(422, 'EMB_TEXT_REFUSED')
+      : undefined;
+  const few = ['--errors-in-row-max', '2', '--tries-max', '2'];
+  const { status, said } = await runCommand([...words('out'), ...queue(), ...few]);
+  expect(status, said).toBe(5);
+  expect(said).toContain('1 parts failed 2 times, the first is 2:');
+  expect(await partCount()).toBe(TEXTS.length / 40 - 1);
+  const jobId = /embed retry (\w+)/.exec(said)?.[1] ?? '';
+  const told = startCommand(['status', '--queue', nats.url], { stdout: true });
+  await told.ended;
+  expect(told.wrote()).toContain(`${jobId}  running`);
+  expect(told.wrote()).toContain('part 2 failed 2 times');
+  stand.answer = undefined;
+  expect((await runCommand(['retry', jobId, '--queue', nats.url])).status).toBe(0);
+  const again = startCommand([...words('out'), ...queue(), ...few]);
+  workers.push(again);
+  await expectCalmBytes(again);
+});
+
+test('a job that is cancelled stops its workers', async () => {
+  const job = startJob();
+  await partsReach(3);
+  const told = startCommand(['status', '--queue', nats.url], { stdout: true });
+  await told.ended;
+  const running = told
+    .wrote()
+    .split('\n')
+    .find((line) => line.includes(stand.path('out')));
+  const jobId = running?.split(' ')[0] ?? '';
+  expect((await runCommand(['cancel', jobId, '--queue', nats.url])).status).toBe(0);
+  const { status, said } = await job.ended;
+  expect(status, said).toBe(5);
+  expect(said).toContain('was cancelled');
+});
