@@ -51,10 +51,18 @@ function guarded(text: EncodedText, dtype: 'float32' | 'float16'): TextResult {
   return isGood ? text : 'EMB_OUTPUT_INVALID: a number of the vector is not finite';
 }
 
+/** Four sums side by side: one would wait for itself at each step, three times as long. */
 function isWithin(values: Float32Array, limit: number): boolean {
-  for (let index = 0; index < values.length; index++) {
-    // Not `> limit`: that is false for NaN.
-    if (!(Math.abs(values[index] as number) <= limit)) return false;
+  let [first, second, third, fourth] = [0, 0, 0, 0];
+  const even = values.length & ~3;
+  // Zero times a number is zero, unless it is infinite or none.
+  for (let index = 0; index < even; index += 4) {
+    first += (values[index] as number) * 0;
+    second += (values[index + 1] as number) * 0;
+    third += (values[index + 2] as number) * 0;
+    fourth += (values[index + 3] as number) * 0;
   }
-  return true;
+  for (let index = even; index < values.length; index++) first += (values[index] as number) * 0;
+  if (first + second + third + fourth !== 0) return false;
+  return limit === Number.MAX_VALUE || values.every((value) => Math.abs(value) <= limit);
 }

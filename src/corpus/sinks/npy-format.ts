@@ -38,7 +38,9 @@ export const NPY_FORMAT: PartFormat = {
             writer.ascii('}\n');
             await ids?.append(writer.take());
             const values = schema.dtype === 'float16' ? float16Of(dense) : dense;
-            await matrix?.append(copyOfBytes(values));
+            await matrix?.append(
+              new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+            );
             rowCount++;
           }
         }
@@ -50,11 +52,6 @@ export const NPY_FORMAT: PartFormat = {
     };
   },
 };
-
-/** The row may be a view of a larger reply, which must not live as long as the file is written. */
-function copyOfBytes(values: Float32Array | Float16Array): Uint8Array {
-  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength).slice();
-}
 
 /** Version 1.0 of the format: magic, version, length, a Python dict, padded. */
 function npyHeader(rowCount: number, { dtype, dimension }: OutputSchema): Uint8Array {

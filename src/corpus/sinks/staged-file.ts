@@ -1,15 +1,16 @@
 import { type FileHandle, open, rm } from 'node:fs/promises';
 
-/** Written bytes are handed to the system in blocks of this size. */
+/** Bytes are gathered in a block of this size before they go to the system. */
 const BLOCK_BYTES = 1 << 20;
 
-/** A file that nobody else sees yet. Blocks of bytes are joined before they are written. */
+/** A file that nobody else sees yet. What is appended is copied into a block that is used again. */
 export class StagedFile {
   readonly path: string;
   readonly #file: FileHandle;
-  #pending: Uint8Array[] = [];
-  #pendingBytes = 0;
-  #length = 0;
+  readonly #block = new Uint8Array(BLOCK_BYTES);
+  #blockLength = 0;
+  /** Bytes that are in the file. */
+  #written = 0;
 
   private constructor(path: string, file: FileHandle) {
     this.path = path;
@@ -23,15 +24,21 @@ export class StagedFile {
 
   /** Bytes so far. */
   get length(): number {
-    return this.#length;
+    return this.#written + this.#blockLength;
   }
 
-  /** @param bytes the file's from now on. */
-  async append(bytes: Uint8Array): Promise<void> {
-    this.#pending.push(bytes);
-    this.#pendingBytes += bytes.byteLength;
-    this.#length += bytes.byteLength;
-    if (this.#pendingBytes >= BLOCK_BYTES) await this.#flush();
+  /** @param pieces borrowed until the promise settles. */
+  async append(...pieces: readonly Uint8Array[]): Promise<void> {
+    for (const piece of pieces) {
+      if (this.#blockLength + piece.byteLength > BLOCK_BYTES) await this.#flush();
+      if (piece.byteLength > BLOCK_BYTES) {
+        await this.#writeFully(piece, this.#written);
+        this.#written += piece.byteLength;
+      } else {
+        this.#block.set(piece, this.#blockLength);
+        this.#blockLength += piece.byteLength;
+      }
+    }
   }
 
   /** Writes over the start of the file. */
@@ -54,13 +61,11 @@ export class StagedFile {
   }
 
   async #flush(): Promise<void> {
-    if (this.#pendingBytes === 0) return;
-    const [first] = this.#pending;
-    const isOne = this.#pending.length === 1 && first !== undefined;
-    const bytes = isOne ? first : Buffer.concat(this.#pending, this.#pendingBytes);
-    this.#pending = [];
-    this.#pendingBytes = 0;
-    await this.#writeFully(bytes, this.#length - bytes.byteLength);
+    const length = this.#blockLength;
+    if (length === 0) return;
+    await this.#writeFully(this.#block.subarray(0, length), this.#written);
+    this.#written += length;
+    this.#blockLength = 0;
   }
 
   async #writeFully(bytes: Uint8Array, position: number): Promise<void> {

@@ -65,10 +65,13 @@ function lineInput(
       const start = isSeekable ? Number(from) : 0;
       const bytes = isSeekable ? input.open(start) : unpackedBytes(input, compression);
       for await (const lines of linesOf(guarded(bytes, input.name), { name: input.name, start })) {
-        const records = lines.flatMap(({ start: position, text }) => {
+        const records: RawRecord[] = [];
+        for (const { start: position, text } of lines) {
           const record = recordOf(text);
-          return record === undefined || position < Number(from) ? [] : [{ position, ...record }];
-        });
+          if (record === undefined || position < Number(from)) continue;
+          const { fields, fault } = record;
+          records.push(fault === undefined ? { position, fields } : { position, fields, fault });
+        }
         if (records.length > 0) yield records;
       }
     },

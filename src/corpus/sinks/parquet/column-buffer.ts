@@ -3,16 +3,8 @@ import { writeVarint } from './thrift.ts';
 
 const encoder = new TextEncoder();
 
-/** Bytes of a value that has always as many; text counts by its length, truth by bits. */
-const WIDTH: Readonly<Record<Physical, number>> = {
-  boolean: 1,
-  int32: 4,
-  int64: 8,
-  float: 4,
-  double: 8,
-  text: 0,
-  float16: 2,
-};
+/** Room of a column that has no values yet, in bytes; it doubles. */
+const FIRST_BYTES = 1 << 12;
 
 /**
  * One column of a row group while rows come in: levels as runs, values as the page has them.
@@ -23,11 +15,13 @@ const WIDTH: Readonly<Record<Physical, number>> = {
  */
 export class ColumnBuffer {
   readonly column: ParquetColumn;
-  readonly #definitions = new LevelRuns();
-  readonly #repetitions = new LevelRuns();
-  readonly #pieces: Uint8Array[] = [];
-  readonly #truths: boolean[] = [];
-  #bytes = 0;
+  #definitions = new LevelRuns();
+  #repetitions = new LevelRuns();
+  #truths: boolean[] = [];
+  /** Kept from group to group. Rows are copied in while they are in the processor's cache. */
+  #bytes = new Uint8Array(FIRST_BYTES);
+  #view = new DataView(this.#bytes.buffer);
+  #length = 0;
   #levelCount = 0;
 
   constructor(column: ParquetColumn) {
@@ -36,7 +30,7 @@ export class ColumnBuffer {
 
   /** Values and their bytes so far. */
   get bytes(): number {
-    return this.#bytes;
+    return this.#length;
   }
 
   /** Values, nulls and empty lists counted: what the page's header says. */
@@ -63,7 +57,16 @@ export class ColumnBuffer {
     this.#values(cell.values);
   }
 
-  /** The body of a data page. Owned by the caller. */
+  /** Forgets the values; the room for them stays. */
+  clear(): void {
+    this.#definitions = new LevelRuns();
+    this.#repetitions = new LevelRuns();
+    this.#truths = [];
+    this.#length = 0;
+    this.#levelCount = 0;
+  }
+
+  /** The body of a data page; borrowed from this until it is cleared. */
   page(): Uint8Array[] {
     const pieces: Uint8Array[] = [];
     if (this.column.depth > 0) {
@@ -71,7 +74,8 @@ export class ColumnBuffer {
     }
     pieces.push(...this.#definitions.encode(bitsOf(maxDefinition(this.column))));
     if (this.column.physical === 'boolean') pieces.push(packBits(this.#truths));
-    return [...pieces, ...this.#pieces];
+    else pieces.push(this.#bytes.subarray(0, this.#length));
+    return pieces;
   }
 
   #list(length: number, levels: { first: number; most: number; empty: number }): void {
@@ -87,16 +91,39 @@ export class ColumnBuffer {
 
   #values(values: ArrayLike<unknown>): void {
     const { physical } = this.column;
-    if (physical === 'boolean') {
-      this.#truths.push(values[0] === true);
-      this.#bytes += 1;
+    if (physical === 'boolean') this.#truths.push(values[0] === true);
+    else if (ArrayBuffer.isView(values)) {
+      const { buffer, byteOffset, byteLength } = values;
+      this.#reserve(byteLength);
+      this.#bytes.set(new Uint8Array(buffer, byteOffset, byteLength), this.#length);
+      this.#length += byteLength;
+    } else this.#plain(physical, values[0]);
+  }
+
+  #plain(physical: Physical, value: unknown): void {
+    if (physical === 'text') {
+      const text = String(value);
+      // UTF-8 takes at most three bytes for one UTF-16 unit.
+      this.#reserve(4 + text.length * 3);
+      const { written } = encoder.encodeInto(text, this.#bytes.subarray(this.#length + 4));
+      this.#view.setUint32(this.#length, written, true);
+      this.#length += 4 + written;
       return;
     }
-    const piece = ArrayBuffer.isView(values)
-      ? bytesOfView(values)
-      : plainBytes(physical, values as readonly unknown[]);
-    this.#pieces.push(piece);
-    this.#bytes += piece.byteLength;
+    this.#reserve(8);
+    if (physical === 'int64') this.#view.setBigInt64(this.#length, BigInt(value as bigint), true);
+    else if (physical === 'double') this.#view.setFloat64(this.#length, Number(value), true);
+    else this.#view.setInt32(this.#length, Number(value), true);
+    this.#length += physical === 'int32' ? 4 : 8;
+  }
+
+  #reserve(bytes: number): void {
+    const needed = this.#length + bytes;
+    if (needed <= this.#bytes.length) return;
+    const grown = new Uint8Array(Math.max(needed, this.#bytes.length * 2));
+    grown.set(this.#bytes.subarray(0, this.#length));
+    this.#bytes = grown;
+    this.#view = new DataView(grown.buffer);
   }
 }
 
@@ -134,27 +161,6 @@ class LevelRuns {
 
 function bitsOf(level: number): number {
   return 32 - Math.clz32(level);
-}
-
-/** A copy: rows are views of replies, which must not live as long as a row group. */
-function bytesOfView(view: ArrayBufferView): Uint8Array {
-  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength).slice();
-}
-
-function plainBytes(physical: Physical, values: readonly unknown[]): Uint8Array {
-  if (physical === 'text') {
-    const text = encoder.encode(String(values[0]));
-    const bytes = new Uint8Array(text.length + 4);
-    new DataView(bytes.buffer).setUint32(0, text.length, true);
-    bytes.set(text, 4);
-    return bytes;
-  }
-  const bytes = new Uint8Array(WIDTH[physical]);
-  const view = new DataView(bytes.buffer);
-  if (physical === 'int64') view.setBigInt64(0, BigInt(values[0] as bigint), true);
-  else if (physical === 'double') view.setFloat64(0, Number(values[0]), true);
-  else view.setInt32(0, Number(values[0]), true);
-  return bytes;
 }
 
 function packBits(truths: readonly boolean[]): Uint8Array {

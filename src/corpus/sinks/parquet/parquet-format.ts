@@ -51,7 +51,7 @@ class ParquetEncoder implements PartEncoder {
   readonly #file: StagedFile;
   readonly #columns: readonly ParquetColumn[];
   readonly #groups: ThriftStruct[] = [];
-  #buffers: readonly ColumnBuffer[] = [];
+  readonly #buffers: readonly ColumnBuffer[];
   #groupRows = 0;
   #rowCount = 0;
   #isBegun = false;
@@ -59,7 +59,7 @@ class ParquetEncoder implements PartEncoder {
   constructor(file: StagedFile, schema: OutputSchema) {
     this.#file = file;
     this.#columns = columnsOf(schema);
-    this.#begin();
+    this.#buffers = this.#columns.map((column) => new ColumnBuffer(column));
   }
 
   async write(rows: readonly OutputRow[]): Promise<void> {
@@ -91,14 +91,7 @@ class ParquetEncoder implements PartEncoder {
     });
     const length = new Uint8Array(4);
     new DataView(length.buffer).setUint32(0, footer.length, true);
-    await this.#file.append(footer);
-    await this.#file.append(length);
-    await this.#file.append(MAGIC);
-  }
-
-  #begin(): void {
-    this.#buffers = this.#columns.map((column) => new ColumnBuffer(column));
-    this.#groupRows = 0;
+    await this.#file.append(footer, length, MAGIC);
   }
 
   async #magic(): Promise<void> {
@@ -114,8 +107,7 @@ class ParquetEncoder implements PartEncoder {
       const start = this.#file.length;
       const page = buffer.page();
       const pageBytes = page.reduce((sum, piece) => sum + piece.byteLength, 0);
-      await this.#file.append(pageHeader(buffer.levelCount, pageBytes));
-      for (const piece of page) await this.#file.append(piece);
+      await this.#file.append(pageHeader(buffer.levelCount, pageBytes), ...page);
       const bytes = this.#file.length - start;
       groupBytes += bytes;
       chunks.push(columnChunk({ buffer, start, bytes }));
@@ -126,7 +118,8 @@ class ParquetEncoder implements PartEncoder {
       3: { i64: this.#groupRows },
     });
     this.#rowCount += this.#groupRows;
-    this.#begin();
+    this.#groupRows = 0;
+    for (const buffer of this.#buffers) buffer.clear();
   }
 }
 
