@@ -12,6 +12,7 @@ import { legalTexts } from '../../src/testing/legal-texts.ts';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
 import { wholeNumber } from './bench-options.ts';
 import { medianOf } from './load/latencies.ts';
+import type { PlannedRequest } from './load/load-plan.ts';
 import { planRequests } from './load/plan-requests.ts';
 import { measureLoad } from './measure.ts';
 import { textsPerSecond } from './report/bench-report.ts';
@@ -19,7 +20,7 @@ import { saveRun } from './report/save-run.ts';
 import { short, textTable } from './report/text-table.ts';
 import { MODELS_DIR } from './run-scenario.ts';
 import { runScript, say, verdict } from './run-script.ts';
-import { startTarget } from './target/bench-target.ts';
+import { type BenchTarget, startTarget } from './target/bench-target.ts';
 import { usageOf } from './target/process-usage.ts';
 
 const HELP = `bun scripts/bench/corpus-bench.ts [FLAGS]
@@ -78,15 +79,7 @@ async function main(): Promise<void> {
   try {
     const source = join(folder, 'laws.jsonl');
     const texts = await writeCorpus(source, textCount, seed);
-    const groups = Array.from({ length: PLANNED_REQUESTS }, (_, index) => ({
-      texts: texts.slice(index * REQUEST_TEXTS, (index + 1) * REQUEST_TEXTS),
-      kind: 'corpus',
-    }));
-    const requests = await planRequests(
-      groups,
-      { ...target, replyKind: 'msgpack' },
-      { idsOf: loadReferenceIds(target.modelId), expected: target.expected },
-    );
+    const requests = await bareRequests(target, texts);
     const loads: number[] = [];
     const turns: CommandTurn[] = [];
     for (let round = 1; round <= rounds; round++) {
@@ -112,6 +105,22 @@ async function main(): Promise<void> {
     await target.stop();
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Requests as the command sends them, with the replies that are right. */
+function bareRequests(
+  target: BenchTarget,
+  texts: readonly string[],
+): Promise<readonly PlannedRequest[]> {
+  const groups = Array.from({ length: PLANNED_REQUESTS }, (_, index) => ({
+    kind: 'corpus',
+    texts: texts.slice(index * REQUEST_TEXTS, (index + 1) * REQUEST_TEXTS),
+  }));
+  return planRequests(
+    groups,
+    { ...target, replyKind: 'msgpack' },
+    { idsOf: loadReferenceIds(target.modelId), expected: target.expected },
+  );
 }
 
 /** @returns the first texts, for the bare requests. */

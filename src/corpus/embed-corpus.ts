@@ -66,7 +66,8 @@ export async function embedCorpus(
     const { model } = servers;
     checkHeads(options.heads, model);
     const manifest = await openManifest({ options, context, source, sink, model });
-    await sink.prepare({ ...manifest, ...options, dimension: model.dimension }, manifest);
+    const schema = { ...manifest, ...options, dimension: model.dimension, model: model.id };
+    await sink.prepare(schema, manifest);
     const committed = await sink.committed();
     const progress = new JobProgress({
       clock,

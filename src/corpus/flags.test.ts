@@ -27,7 +27,10 @@ describe('the command line', () => {
     ['a', '--to is missing'],
     ['--to out', 'no source'],
     ['a --to out --formt npy', 'no flag --formt; is it --format?'],
-    ['a --to out --format csv', '--format must be one of parquet, jsonl, npy, not "csv"'],
+    [
+      'a --to out --format csv',
+      '--format must be one of parquet, jsonl, npy, openai-batch, not "csv"',
+    ],
     ['a --to out --concurrency 0', '--concurrency must be a whole number from 1 to 1024, not "0"'],
     ['a --to out --format npy --heads sparse', '--format npy holds dense rows alone'],
     ['a --to', '--to needs a value'],

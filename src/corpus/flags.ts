@@ -15,7 +15,7 @@ interface Flag {
 /** Every flag of `embed`; the help and the README's table are made of it. */
 export const FLAGS = {
   to: { value: 'DEST', fallback: '', meaning: 'where to: a folder, s3://bucket/prefix or postgres://user@host/database' },
-  format: { value: 'NAME', fallback: 'parquet', meaning: 'parquet, jsonl or npy' },
+  format: { value: 'NAME', fallback: 'parquet', meaning: 'parquet, jsonl, npy, or openai-batch: result lines of a batch' },
   'to-table': { value: 'TABLE', fallback: 'embeddings', meaning: 'table of a postgres:// destination' },
   'to-column': { value: 'COLUMN', fallback: '', meaning: 'fill this column of that table, whose rows are there, by their id' },
   text: { value: 'FIELD', fallback: 'text', meaning: 'field or column of the text; a.b goes into objects, a,b joins two' },
@@ -67,8 +67,9 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
   if (options.toColumn !== undefined && options.heads.join() !== 'dense') {
     throw invalid('--to-column takes dense rows alone: leave out --heads');
   }
-  if (options.format === 'npy' && options.heads.join() !== 'dense') {
-    throw invalid('--format npy holds dense rows alone: take parquet for other --heads');
+  const isDenseOnly = options.format === 'npy' || options.format === 'openai-batch';
+  if (isDenseOnly && options.heads.join() !== 'dense') {
+    throw invalid(`--format ${options.format} holds dense rows alone: take parquet for --heads`);
   }
   const rate = given.get('tokens-per-second');
   return {
@@ -153,7 +154,7 @@ function optionsOf(
     },
     table: optional('table'),
     to: read('to').replace(/(?<=.)\/+$/, ''),
-    format: choice('format', ['parquet', 'jsonl', 'npy']),
+    format: choice('format', ['parquet', 'jsonl', 'npy', 'openai-batch']),
     toTable: optional('to-table'),
     toColumn: optional('to-column'),
     heads: HEADS.filter((head) => heads.includes(head)),

@@ -38,7 +38,7 @@ export function createRecordReader(
     if (raw.fields === undefined) {
       return { id, text: '', fault: `EMB_BODY_MALFORMED: ${raw.fault}`, carried };
     }
-    const found = textPaths.map((path) => valueAt(raw.fields, path));
+    const found = textPaths.map((path) => onlyOne(valueAt(raw.fields, path)));
     const texts = found.filter((value) => value !== undefined && value !== null);
     const fault = faultOf(texts, named);
     return { id, text: fault === undefined ? texts.join('\n') : '', fault, carried };
@@ -57,6 +57,11 @@ function faultOf(texts: readonly unknown[], named: string): string | undefined {
     return `EMB_TEXT_NOT_UNICODE: ${named} has half of a surrogate pair`;
   }
   return undefined;
+}
+
+/** A list of one text is that text: clients of OpenAI send such lists. */
+function onlyOne(value: unknown): unknown {
+  return Array.isArray(value) && value.length === 1 ? value[0] : value;
 }
 
 function pathOf(field: string): readonly string[] {

@@ -63,6 +63,7 @@ export async function runShards(options: {
   });
   const run = new ErrorRun(options.errorsInRowMax);
   let part: PartWriter | undefined;
+  const commits = new Commits(progress);
   try {
     for await (const { piece, results } of done) {
       const { shard, lease } = piece;
@@ -74,15 +75,51 @@ export async function runShards(options: {
       const facts = shard.facts();
       progress.onRows(differenceOf(facts, before));
       if (!piece.isLast) continue;
-      await part.commit(facts);
+      await commits.begin(part, facts, lease);
       part = undefined;
-      await lease.done();
-      progress.onCommit(facts);
     }
+    await commits.settled();
   } finally {
     await part?.abandon();
+    await commits.settled().catch(() => undefined);
     cancellation.release();
     await reader.close();
+  }
+}
+
+/**
+ * Commits parts in their order, one at a time, while the next one is written: a disk takes tens of
+ * milliseconds to say that it has everything, and the servers would stand idle.
+ */
+class Commits {
+  readonly #progress: ShardProgress;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(progress: ShardProgress) {
+    this.#progress = progress;
+  }
+
+  /** Begins this one when the one before is done. @throws what that one threw. */
+  async begin(part: PartWriter, facts: PartFacts, lease: Lease): Promise<void> {
+    await this.#last;
+    this.#last = this.#commit(part, facts, lease);
+    // Whoever waits next is told; until then nobody does.
+    this.#last.catch(() => undefined);
+  }
+
+  settled(): Promise<void> {
+    return this.#last;
+  }
+
+  async #commit(part: PartWriter, facts: PartFacts, lease: Lease): Promise<void> {
+    try {
+      await part.commit(facts);
+    } catch (error) {
+      await part.abandon();
+      throw error;
+    }
+    await lease.done();
+    this.#progress.onCommit(facts);
   }
 }
 

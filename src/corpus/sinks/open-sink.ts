@@ -4,6 +4,7 @@ import { openS3Bucket, parseS3Address } from '../stores/s3-bucket.ts';
 import { createDiskSink } from './disk-sink.ts';
 import { JSONL_FORMAT } from './jsonl-format.ts';
 import { NPY_FORMAT } from './npy-format.ts';
+import { OPENAI_BATCH_FORMAT } from './openai-batch-format.ts';
 import { PARQUET_FORMAT } from './parquet/parquet-format.ts';
 import type { PartFormat } from './part-format.ts';
 import { createPostgresSink } from './postgres/postgres-sink.ts';
@@ -14,6 +15,7 @@ const FORMATS: Readonly<Record<PartFormat['name'], PartFormat>> = {
   parquet: PARQUET_FORMAT,
   jsonl: JSONL_FORMAT,
   npy: NPY_FORMAT,
+  'openai-batch': OPENAI_BATCH_FORMAT,
 };
 
 /**

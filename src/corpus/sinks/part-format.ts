@@ -11,7 +11,7 @@ export interface PartEncoder {
 
 /** A file format of parts. Its bytes depend on the rows alone, never on how they were grouped. */
 export interface PartFormat {
-  readonly name: 'parquet' | 'jsonl' | 'npy';
+  readonly name: 'parquet' | 'jsonl' | 'npy' | 'openai-batch';
   /** Endings of a part's files. The last one is put in place last, and makes the part committed. */
   readonly endings: readonly string[];
   /** @param files one for each ending, in that order. */

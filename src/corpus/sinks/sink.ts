@@ -34,6 +34,8 @@ export interface OutputSchema {
   readonly heads: readonly OutputHead[];
   readonly dtype: 'float32' | 'float16';
   readonly dimension: number;
+  /** The model that makes the vectors. */
+  readonly model: string;
 }
 
 /** What a part holds; the same for whoever writes it. */

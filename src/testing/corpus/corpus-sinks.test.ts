@@ -154,3 +154,43 @@ test.each(['float32', 'float16'] as const)('numpy maps npy in %s', async (dtype)
     error: 'EMB_TEXT_EMPTY: text is empty',
   });
 });
+
+test('lines of an OpenAI batch come back as its result lines', async () => {
+  const line = (index: number, input: unknown) =>
+    JSON.stringify({
+      custom_id: `request-${index}`,
+      method: 'POST',
+      url: '/v1/embeddings',
+      body: { model: 'bge-m3', input },
+    });
+  const inputs = ['статья 1', ['статья 2'], '', ['статья 3', 'статья 4']];
+  const batch = await stand.write(
+    'batch.jsonl',
+    inputs.map((input, at) => line(at, input)).join('\n'),
+  );
+  const to = stand.path('batch');
+  const words = ['--input-format', 'openai-batch', '--format', 'openai-batch'];
+  await stand.embed([batch, '--to', to, ...words]);
+  const lines = (await Bun.file(`${to}/part-000000.jsonl`).text()).trim().split('\n');
+  const results = lines.map((text) => JSON.parse(text));
+  expect(results[0]).toEqual({
+    id: expect.stringMatching(/^batch_req_\w+$/),
+    custom_id: 'request-0',
+    response: {
+      status_code: 200,
+      request_id: expect.any(String),
+      body: {
+        object: 'list',
+        data: [{ object: 'embedding', index: 0, embedding: expect.any(Array) }],
+        model: 'scripted',
+        usage: { prompt_tokens: 8, total_tokens: 8 },
+      },
+    },
+    error: null,
+  });
+  const [{ embedding }] = results[0].response.body.data;
+  expect(embedding.map(Math.fround)).toEqual([...vectorOf('статья 1', DIMENSION)]);
+  expect(results[1].custom_id).toBe('request-1');
+  expect(results[2]).toMatchObject({ response: null, error: { code: 'EMB_TEXT_EMPTY' } });
+  expect(results[3]).toMatchObject({ response: null, error: { code: 'EMB_FIELD_INVALID' } });
+});

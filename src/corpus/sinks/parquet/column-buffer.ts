@@ -7,6 +7,13 @@ const encoder = new TextEncoder();
 const FIRST_BYTES = 1 << 12;
 
 /**
+ * Blocks of parts that are written, for the next one: fresh memory costs as much as the copy into
+ * it. Two parts have some ten columns each.
+ */
+const spareBlocks: Uint8Array<ArrayBuffer>[] = [];
+const SPARE_BLOCKS_MAX = 32;
+
+/**
  * One column of a row group while rows come in: levels as runs, values as the page has them.
  *
  * Each value has a definition level (how much of its path is there: the most where it is a value)
@@ -19,7 +26,7 @@ export class ColumnBuffer {
   #repetitions = new LevelRuns();
   #truths: boolean[] = [];
   /** Kept from group to group. Rows are copied in while they are in the processor's cache. */
-  #bytes = new Uint8Array(FIRST_BYTES);
+  #bytes = spareBlocks.pop() ?? new Uint8Array(FIRST_BYTES);
   #view = new DataView(this.#bytes.buffer);
   #length = 0;
   #levelCount = 0;
@@ -64,6 +71,12 @@ export class ColumnBuffer {
     this.#truths = [];
     this.#length = 0;
     this.#levelCount = 0;
+  }
+
+  /** Gives its room to the next part's columns; it must not be used any more. */
+  release(): void {
+    if (spareBlocks.length < SPARE_BLOCKS_MAX) spareBlocks.push(this.#bytes);
+    this.#bytes = new Uint8Array();
   }
 
   /** The body of a data page; borrowed from this until it is cleared. */
