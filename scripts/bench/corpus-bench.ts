@@ -130,7 +130,7 @@ async function writeCorpus(path: string, textCount: number, seed: number): Promi
   for (let start = 0; start < textCount; start += 1000) {
     const counts = Array.from(
       { length: Math.min(1000, textCount - start) },
-      (_, at) => 8 + (at % 25),
+      (_, at) => 40 + (at % 81),
     );
     for (const [index, text] of legalTexts(counts, seed + start).entries()) {
       sink.write(`${JSON.stringify({ id: `law-${start + index}`, text })}\n`);

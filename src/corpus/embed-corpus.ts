@@ -1,5 +1,5 @@
 import type { CorpusContext, CorpusOptions } from './corpus-options.ts';
-import { jobIdOf, type Manifest } from './job/manifest.ts';
+import { jobIdOf, type Manifest, type ShardEntry } from './job/manifest.ts';
 import { checkHeads, openManifest } from './job/open-manifest.ts';
 import { JobProgress, type ProgressState } from './job/progress.ts';
 import { ShardReader } from './job/read-shards.ts';
@@ -29,6 +29,10 @@ export interface CorpusReport {
 /** Errors that a report names; all of them stand in the output. */
 const ERRORS_TOLD_MAX = 5;
 
+/** Of more parts than this, the facts are not read: each is a question to the sink. */
+const FACTS_READ_MAX = 20_000;
+const FACTS_AT_ONCE = 16;
+
 /** A job that is open, for whoever deals out its shards. */
 export interface OpenedJob {
   /** The same for the same job, on every machine. */
@@ -39,9 +43,10 @@ export interface OpenedJob {
   progress(): ProgressState;
 }
 
-/** Deals out the shards of a job; `close` is called when it is over. */
+/** Deals out the shards of a job. */
 export type DealShards = (job: OpenedJob) => Promise<{
   readonly leases: AsyncIterable<Lease>;
+  /** Called when it is over. */
   readonly close: () => void;
 }>;
 
@@ -108,14 +113,11 @@ interface OpenJob {
 }
 
 async function run(job: OpenJob): Promise<CorpusReport> {
-  const { context, sink, manifest, committed, progress } = job;
+  const { context, manifest, committed, progress } = job;
   const startMs = context.clock.now();
   const counted = new CountedParts();
-  for (const part of [...committed].sort((left, right) => left - right)) {
-    const facts = await sink.factsOf(part);
-    progress.resume(facts);
-    counted.add(facts);
-  }
+  const before = [...committed].sort((left, right) => left - right);
+  await countParts(job, before, counted);
   const textsBefore = progress.state().textsDone;
   if (committed.size > 0) {
     progress.say(`${textsBefore} of ${manifest.textCount} texts are committed already.`);
@@ -127,15 +129,38 @@ async function run(job: OpenJob): Promise<CorpusReport> {
     throw error;
   }
   const textsNow = progress.state().textsDone - textsBefore;
-  // Other workers have done these.
-  for (let part = 0; part < manifest.shards.length; part++) {
-    if (!counted.has(part)) progress.resume(await sink.factsOf(part));
-  }
+  const ofOthers = [...manifest.shards.keys()].filter((part) => !counted.has(part));
+  await countParts(job, ofOthers, counted);
   progress.end('done');
   const { textsDone, tokensDone, truncated, failed } = progress.state();
   const elapsedMs = context.clock.now() - startMs;
   const { errors } = counted;
   return { texts: textsDone, tokens: tokensDone, truncated, failed, textsNow, elapsedMs, errors };
+}
+
+/**
+ * Counts parts that others, or runs of before, have committed. How many texts they have is in the
+ * manifest; tokens and errors are in facts of their own, which are not asked for where they are too
+ * many.
+ */
+async function countParts(
+  { manifest, sink, progress }: OpenJob,
+  parts: readonly number[],
+  counted: CountedParts,
+): Promise<void> {
+  const readsFacts = parts.length <= FACTS_READ_MAX;
+  for (let start = 0; start < parts.length; start += FACTS_AT_ONCE) {
+    const some = parts.slice(start, start + FACTS_AT_ONCE);
+    const read = some.map((part) => {
+      const [, , texts] = manifest.shards[part] as ShardEntry;
+      const none = { part, texts, tokens: 0, truncated: 0, failed: 0, errors: [] };
+      return readsFacts ? sink.factsOf(part) : none;
+    });
+    for (const facts of await Promise.all(read)) {
+      progress.resume(facts);
+      counted.add(facts);
+    }
+  }
 }
 
 /** Encodes the shards that are dealt to this process. */

@@ -161,16 +161,19 @@ export class NatsQueue {
     held: ReadonlySet<HeldShard>,
   ): Promise<boolean> {
     const { triesMax, clock, signal } = this.#options;
-    const committed = await job.sink.committed();
-    if (committed.size >= job.parts) return true;
+    const waiting = await this.#patiently(() => this.#messageCount(job.id));
     const jobs = await this.jobs();
     const record = await this.#patiently(() => jobs.get(job.id));
     if (record?.state === 'cancelled') {
+      // Looking for work has made its stream anew.
+      await this.remove(job.id);
       throw new CorpusError('CORPUS_QUEUE_FAILED', `job ${job.id} was cancelled.`);
     }
-    const waiting = await this.#patiently(() => this.#messageCount(job.id));
-    // Somebody is at work on what is left, or we are.
+    // Somebody is at work on what is left, or we are. The sink is asked for its parts only when
+    // nobody is: of a million in a bucket, a list takes a thousand questions.
     if (waiting > 0 || held.size > 0) return false;
+    const committed = await job.sink.committed();
+    if (committed.size >= job.parts) return true;
     const failures = await this.#patiently(() => jobs.failuresOf(job.id));
     const dead = failures.filter(({ part, count }) => count >= triesMax && !committed.has(part));
     if (committed.size + dead.length >= job.parts) {

@@ -14,9 +14,8 @@ import {
 /**
  * A job against a scripted server: what its output is made of, and what it does about faults.
  *
- * Faults that were planted to see these fail: rows taken in the order of replies; the window of
- * duplicates forgotten; a part renamed before its last row; `retry-after-ms` left out; the guard
- * without its NaN.
+ * Faults that were planted to see these fail: a reply's results turned round; a text forgotten
+ * after the first of its rows; `retry-after-ms` left out; the guard without its sums.
  */
 
 let stand: CorpusStand;

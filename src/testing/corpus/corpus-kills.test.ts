@@ -9,8 +9,8 @@ import { runCommand, startCommand } from './kill-run.ts';
  * The real command, in a process of its own, against what ends processes.
  * `scripts/sim/corpus-kills.ts` kills two hundred times.
  *
- * Faults that were planted to see these fail: parts written in their place; a part committed before
- * its last row; the guard of the server left out (an orphan).
+ * Faults that were planted to see these fail: parts written in their place; the guard of the server
+ * left out (an orphan).
  */
 
 setDefaultTimeout(180_000);

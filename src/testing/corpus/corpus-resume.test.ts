@@ -4,8 +4,8 @@ import { bytesOfFolder, type CorpusStand, jsonLines, startCorpusStand } from './
 /**
  * A job that is taken up again, against a scripted server.
  *
- * Faults that were planted to see these fail: the pin compared by time alone; the shard's hash left
- * out; the fingerprint without the dtype.
+ * Faults that were planted to see these fail: the pin not compared at all; the shard's hash left out;
+ * the fingerprint without the dtype.
  */
 
 let stand: CorpusStand;

@@ -7,9 +7,8 @@ import { type ReadRow, readBack } from './run-readers.ts';
 /**
  * What the sinks write, read back bit for bit by pyarrow, polars, DuckDB and numpy.
  *
- * Faults that were planted to see these fail: a repetition level of 0 for each token; definition
- * levels one too low for empty lists; float16 bits as they are in float32; a row group's rows
- * counted without those that failed.
+ * Faults that were planted to see these fail: a repetition level of 0 for each token; the level of
+ * an empty list one too low.
  */
 
 setDefaultTimeout(120_000);

@@ -8,8 +8,7 @@ import { runReader } from './run-readers.ts';
  * The same texts in every layout and packing come to the same rows.
  *
  * Faults that were planted to see these fail: a line over two blocks cut at their border; a byte
- * order mark left on the first field; gzip read to its first member's end; a record skipped where a
- * packed file is taken up again.
+ * order mark left on the first field; a record skipped where a packed file is taken up again.
  */
 
 setDefaultTimeout(60_000);

@@ -16,7 +16,7 @@ import { type RunningS3, startS3 } from './start-s3.ts';
  * Buckets and tables as sources and sinks, on a real PostgreSQL with pgvector and an S3 server.
  *
  * Faults that were planted to see these fail: `If-None-Match` left out; sparse ids counted from 1;
- * float16 not swapped; a part's row inserted in another transaction than its rows.
+ * float16 not swapped.
  */
 
 setDefaultTimeout(120_000);
