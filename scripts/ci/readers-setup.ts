@@ -29,6 +29,7 @@ import {
 const PINS = [
   'numpy==2.2.6',
   'pyarrow==26.0.1',
+  'msgpack==1.1.0',
   'polars==2.1.0',
   'polars-runtime-32==2.1.0',
   'duckdb==2.0.1',
@@ -106,7 +107,7 @@ function ensureVenv(python: Python): void {
     isStamped(READERS_VENV_DIRECTORY, PINS) && existsSync(readersPython());
   if (isReady()) return;
   say(
-    `installing ${PINS.length} pinned packages, 570 MB on the disk: ${PINS.slice(1, 6).join(' ')} …`,
+    `installing ${PINS.length} pinned packages, 570 MB on the disk: ${PINS.slice(1, 7).join(' ')} …`,
   );
   makePinnedVenv({
     directory: READERS_VENV_DIRECTORY,

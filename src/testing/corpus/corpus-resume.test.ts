@@ -4,7 +4,7 @@ import { bytesOfFolder, type CorpusStand, jsonLines, startCorpusStand } from './
 /**
  * A job that is taken up again, against a scripted server.
  *
- * Faults that were planted to see these fail: the pin not compared at all; the shard's hash left out;
+ * Faults that were planted to see these fail: the pin not compared; the shard's hash left out;
  * the fingerprint without the dtype.
  */
 
