@@ -12,6 +12,8 @@ export interface RunningNats {
   readonly url: string;
   /** `kill -9`, then it starts again with its data, or with none of it. */
   restart(options: { losesData: boolean }): Promise<void>;
+  /** SIGSTOP: connections stay, and nothing is answered. */
+  signal(name: NodeJS.Signals): void;
   stop(): Promise<void>;
 }
 
@@ -46,6 +48,7 @@ export async function startNats(): Promise<RunningNats> {
       if (losesData) rmSync(data, { recursive: true, force: true });
       server = await start();
     },
+    signal: (name) => server.kill(name),
     async stop() {
       await kill();
       rmSync(folder, { recursive: true, force: true });
