@@ -8,18 +8,17 @@ import { processIndexOf } from './serve/processes/process-handle.ts';
 // A log that cannot be written, on a full disk for instance, must not end the server.
 process.stderr.on('error', () => undefined);
 
-const [, , verb, ...words] = process.argv;
-if (verb === 'embed') process.exit(await embed(words));
-else await main();
+await main();
 
 /**
- * Reads the settings; then this process shows them, is the server, or looks after the processes
- * that are. Each role is loaded when it is wanted, so that the one that only looks after others
+ * Encodes a corpus; or reads the settings, and then shows them, is the server, or looks after the
+ * processes that are. Each role is loaded when it is wanted, so that the one that only looks after others
  * stays small.
  */
 async function main(): Promise<void> {
   const [verb, ...words] = process.argv.slice(2);
   if (verb === '--version') return console.log(packageJson.version);
+  if (verb === 'embed') process.exit(await embed(words));
   const config = orExit(() => readConfig(process.env));
   if (verb === 'config') {
     return console.log(settingLines(config, process.env, readSources(words)).join('\n'));
