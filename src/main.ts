@@ -12,8 +12,8 @@ await main();
 
 /**
  * Encodes a corpus; or reads the settings, and then shows them, is the server, or looks after the
- * processes that are. Each role is loaded when it is wanted, so that the one that only looks after others
- * stays small.
+ * processes that are. Each role is loaded when it is wanted, so that the one that only looks after
+ * others stays small.
  */
 async function main(): Promise<void> {
   const [verb, ...words] = process.argv.slice(2);

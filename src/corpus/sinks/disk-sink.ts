@@ -1,6 +1,7 @@
-import { mkdir, readdir, readFile, rename, stat } from 'node:fs/promises';
+import { link, mkdir, readdir, readFile, rename, rmdir, stat } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { removeStalePartials, syncFolder, writeFileAtomic } from '../../model/files.ts';
+import { removeStalePartials, syncFolder } from '../../model/files.ts';
 import { CorpusError, wordsOf } from '../corpus-error.ts';
 import type { PartFormat } from './part-format.ts';
 import type { OutputSchema, PartFacts, Sink } from './sink.ts';
@@ -24,8 +25,9 @@ export function partOfName(name: string, ending: string): number | undefined {
 }
 
 /**
- * A folder on this machine, or on one that it mounts. A part is written in `_embed/` beside its
- * place and committed by one rename; its facts are there before it is.
+ * A folder on this machine, or one that several machines mount. A part is written beside its place,
+ * below a name of this machine and process that nobody else has, and committed by one rename; its
+ * facts are there before it is.
  */
 export function createDiskSink(options: { folder: string; format: PartFormat }): Sink {
   const { folder, format } = options;
@@ -35,6 +37,15 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
   const last = format.endings.at(-1) ?? '';
   let schema: OutputSchema | undefined;
   const guard = guardOf(folder);
+  const staging = join(own, `staging-${hostname().replace(/[^\w.-]/g, '-')}`);
+  const stage = async (name: string): Promise<StagedFile> =>
+    StagedFile.create(join(staging, `${name}.${process.pid}.partial`));
+  const stageText = async (name: string, text: string): Promise<StagedFile> => {
+    const file = await stage(name);
+    await file.append(Buffer.from(text));
+    await file.finish();
+    return file;
+  };
 
   return {
     address: folder,
@@ -42,16 +53,23 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
       guard(() => readFile(manifestPath, 'utf8').catch((error) => undefinedIfMissing(error))),
     createManifest: (text) =>
       guard(async () => {
-        await mkdir(own, { recursive: true });
-        if ((await readFile(manifestPath).catch(undefinedIfMissing)) !== undefined) return false;
-        await writeFileAtomic(manifestPath, Buffer.from(text));
-        return true;
+        await mkdir(staging, { recursive: true });
+        const file = await stageText('manifest.json', text);
+        // Unlike a rename, a link refuses where somebody was faster.
+        const isMade = await link(file.path, manifestPath).then(
+          () => true,
+          (error) => falseIfThere(error),
+        );
+        await file.remove();
+        await syncFolder(own);
+        return isMade;
       }),
     prepare: (given) =>
       guard(async () => {
         schema = given;
         await mkdir(join(own, 'facts'), { recursive: true });
-        await removeStalePartials(own);
+        await mkdir(staging, { recursive: true });
+        await removeStalePartials(staging);
       }),
     committed: () =>
       guard(async () => {
@@ -68,10 +86,7 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
       guard(async () => {
         const name = partName(part);
         const files: StagedFile[] = [];
-        for (const ending of format.endings) {
-          const path = join(own, `${name}${ending}.${process.pid}.partial`);
-          files.push(await StagedFile.create(path));
-        }
+        for (const ending of format.endings) files.push(await stage(`${name}${ending}`));
         const encoder = format.open(files, schema as OutputSchema);
         return {
           write: (rows) => guard(() => encoder.write(rows)),
@@ -79,7 +94,9 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
             guard(async () => {
               await encoder.finish();
               for (const file of files) await file.finish();
-              await writeFileAtomic(factsPath(part), Buffer.from(`${JSON.stringify(facts)}\n`));
+              const told = await stageText(`${name}.json`, `${JSON.stringify(facts)}\n`);
+              await rename(told.path, factsPath(part));
+              await syncFolder(join(own, 'facts'));
               for (const [index, file] of files.entries()) {
                 await rename(file.path, join(folder, `${name}${format.endings[index]}`));
               }
@@ -90,7 +107,10 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
           },
         };
       }),
-    close: async () => undefined,
+    async close() {
+      // Other processes of this machine may be at work in it.
+      await rmdir(staging).catch(() => undefined);
+    },
   };
 }
 
@@ -108,6 +128,11 @@ function guardOf(folder: string) {
       throw new CorpusError('CORPUS_SINK_FAILED', message, error);
     }
   };
+}
+
+function falseIfThere(error: { code?: string }): false {
+  if (error.code === 'EEXIST') return false;
+  throw error;
 }
 
 function undefinedIfMissing(error: { code?: string }): undefined {
