@@ -41,6 +41,5 @@ async function main(): Promise<void> {
 /** A corpus instead of a server: `src/corpus`. */
 async function embed(words: readonly string[]): Promise<number> {
   const { runCorpusCommand } = await import('./corpus/command.ts');
-  const { version } = packageJson;
-  return runCorpusCommand({ words, entry: import.meta.path, environment: process.env, version });
+  return runCorpusCommand(words, process.env);
 }

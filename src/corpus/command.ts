@@ -1,6 +1,5 @@
-import { portableClock } from '../client/cancellation.ts';
 import { CORPUS_EXIT, CorpusError } from './corpus-error.ts';
-import type { CorpusContext } from './corpus-options.ts';
+import { type CorpusContext, corpusContext } from './corpus-options.ts';
 import { type CorpusReport, embedCorpus } from './embed-corpus.ts';
 import { type CommandLine, helpText, parseCommandLine } from './flags.ts';
 import { durationOf } from './job/progress.ts';
@@ -17,11 +16,12 @@ import {
 /**
  * The verb `embed`: reads its flags, runs the job and says how it ended.
  *
- * @param options.words the command line after the verb.
+ * @param words the command line after the verb.
  * @returns the exit status.
  */
 export async function runCorpusCommand(
-  options: { words: readonly string[] } & Omit<CorpusContext, 'clock' | 'terminal' | 'signal'>,
+  words: readonly string[],
+  environment: CorpusContext['environment'],
 ): Promise<number> {
   const terminal = process.stderr;
   const say = (words: string): void => void terminal.write(`embed: ${words}\n`);
@@ -34,12 +34,12 @@ export async function runCorpusCommand(
   process.on('SIGINT', onSignal('SIGINT'));
   process.on('SIGTERM', onSignal('SIGTERM'));
   try {
-    const line = parseCommandLine(options.words);
+    const line = parseCommandLine(words);
     if (line.action === 'help') {
       process.stdout.write(helpText());
       return CORPUS_EXIT.done;
     }
-    const context = { ...options, clock: portableClock, terminal, signal: interrupt.signal };
+    const context = corpusContext(environment, interrupt.signal);
     if (line.action === 'plan') {
       process.stdout.write(await planCorpus(line.options, { ...context, ...line }));
       return CORPUS_EXIT.done;

@@ -1,4 +1,6 @@
-import type { ClientClock } from '../client/cancellation.ts';
+import { join } from 'node:path';
+import packageJson from '../../package.json';
+import { type ClientClock, portableClock } from '../client/cancellation.ts';
 import type { Terminal } from '../client/progress-bar.ts';
 import type { ShardLimits } from './job/plan-shards.ts';
 import type { RecordFields } from './job/records.ts';
@@ -46,4 +48,24 @@ export interface CorpusContext {
   readonly clock: ClientClock;
   readonly terminal: Terminal;
   readonly signal: AbortSignal;
+}
+
+/**
+ * The context of a job in this process.
+ *
+ * @param environment settings of a server that the job starts for itself, keys of S3.
+ * @param signal ends the job cleanly; what is committed stays.
+ */
+export function corpusContext(
+  environment: CorpusContext['environment'],
+  signal: AbortSignal = new AbortController().signal,
+): CorpusContext {
+  return {
+    entry: join(import.meta.dir, '../main.ts'),
+    environment,
+    version: packageJson.version,
+    clock: portableClock,
+    terminal: process.stderr,
+    signal,
+  };
 }

@@ -83,6 +83,13 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
   };
 }
 
+/** Options of a job from code: what is left out is as the command has it. */
+export function corpusOptions(
+  given: Pick<CorpusOptions, 'sources' | 'to'> & Partial<CorpusOptions>,
+): CorpusOptions {
+  return { ...optionsOf(given.sources, new Map()), ...given };
+}
+
 const QUEUE_VERBS = ['status', 'retry', 'cancel'] as const;
 /** What can be asked about the jobs of a queue. */
 type QueueVerb = (typeof QUEUE_VERBS)[number];

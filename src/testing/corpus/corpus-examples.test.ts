@@ -65,6 +65,17 @@ test('those of the README', async () => {
     expect(status, said).toBe(0);
     if (example.includes('--plan')) expect(out).toContain('texts   40,');
   }
+  const code = /```ts\n([^`]+)```/.exec(section)?.[1] ?? '';
+  const script = await stand.write(
+    'example.ts',
+    code.replaceAll("'./src/", `'${join(ENTRY, '..')}/`),
+  );
+  const typescript = Bun.spawn([process.execPath, script], {
+    cwd: stand.folder,
+    env: { PATH: process.env.PATH ?? '', BACKEND: 'embedded' },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  expect(await new Response(typescript.stdout).text()).toBe('40 0\n');
   const python = /```python\n([^`]+)```/.exec(section)?.[1] ?? '';
   const child = Bun.spawn([readersPython(), '-c', `${python}\nprint(vectors.shape)`], {
     cwd: stand.folder,
