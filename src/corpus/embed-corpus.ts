@@ -245,7 +245,8 @@ async function openServers(options: CorpusOptions, context: CorpusContext): Prom
   const own = urls.length > 0 ? undefined : await startOwnServer(context);
   try {
     const addresses = own === undefined ? urls.map((url) => ({ url })) : [own];
-    const ask = { servers: addresses, apiKey, waitMs: patienceMs, clock, signal };
+    const say = (words: string): void => void context.terminal.write(`embed: ${words}\n`);
+    const ask = { servers: addresses, apiKey, waitMs: patienceMs, clock, signal, say };
     const model = await askModel(ask);
     return { addresses, model, close: async () => own?.close() };
   } catch (error) {

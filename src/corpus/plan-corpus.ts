@@ -42,6 +42,7 @@ export async function planCorpus(
       inputs: source.inputs,
       fields,
       limits: parts,
+      signal: context.signal,
       onRecord: (record) => counter.add(record),
     });
     const { tokens, errorTokens, kept, encodable } = counter.totals();

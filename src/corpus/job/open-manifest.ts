@@ -29,7 +29,12 @@ export async function openManifest(job: {
   const fingerprint = fingerprintOf(options, model, context.version);
   const before = await sink.readManifest();
   if (before === undefined) {
-    const planned = await planShards({ inputs: source.inputs, fields, limits: parts });
+    const { inputs } = source;
+    context.terminal.write(
+      `embed: reading ${inputs.length} inputs once, to cut and pin the parts\n`,
+    );
+    const { signal } = context;
+    const planned = await planShards({ inputs, fields, limits: parts, signal });
     const manifest: Manifest = { manifestVersion: 1, fingerprint, ...planned };
     if (await sink.createManifest(formatManifest(manifest))) return manifest;
     // Somebody was faster with the same job, or with another one.

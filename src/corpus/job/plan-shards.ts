@@ -63,6 +63,7 @@ export async function planShards(options: {
   inputs: readonly SourceInput[];
   fields: RecordFields;
   limits: ShardLimits;
+  signal: AbortSignal;
   onRecord?: (record: CorpusRecord) => void;
 }): Promise<PlannedShards> {
   const { inputs, fields, onRecord } = options;
@@ -76,6 +77,7 @@ export async function planShards(options: {
     const looked = await input.look();
     const cutter = new ShardCutter(index, options.limits, shards);
     for await (const batch of input.read(undefined)) {
+      options.signal.throwIfAborted();
       for (const raw of batch) {
         const record = recordOf(raw, row);
         row++;

@@ -27,6 +27,8 @@ export async function askModel(options: {
   waitMs: number;
   clock: ClientClock;
   signal: AbortSignal;
+  /** Told once of each server that does not answer yet. */
+  say: (words: string) => void;
 }): Promise<ServerModel> {
   let first: ServerModel | undefined;
   for (const server of options.servers) {
@@ -48,8 +50,10 @@ async function waitForModel(options: {
   waitMs: number;
   clock: ClientClock;
   signal: AbortSignal;
+  say: (words: string) => void;
 }): Promise<ServerModel> {
-  const { server, apiKey, waitMs, clock, signal } = options;
+  const { server, apiKey, waitMs, clock, signal, say } = options;
+  let isTold = false;
   const endMs = clock.now() + waitMs;
   const ask: Fetch = server.fetch ?? fetch;
   const headers: Record<string, string> =
@@ -65,6 +69,8 @@ async function waitForModel(options: {
       signal.throwIfAborted();
       if (error instanceof CorpusError) throw error;
       if (clock.now() >= endMs) throw refused(server.url, `${wordsOf(error)}.`, error);
+      if (!isTold) say(`${server.url} does not answer yet (${wordsOf(error)}); waiting for it.`);
+      isTold = true;
     }
     await pause({ clock, delayMs: ASK_AGAIN_MS, signal });
   }

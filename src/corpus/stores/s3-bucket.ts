@@ -119,14 +119,29 @@ export function openS3Bucket(options: {
       return { key, bytes, etag: reply.headers.get('etag') ?? '' };
     },
     async *open(key, from, to) {
-      const range = `bytes=${from}-${to === undefined ? '' : to - 1}`;
-      const reply = await request('GET', key, { headers: { range } });
-      // A range that begins where the object ends has nothing in it.
-      if (reply.status === 416) return;
-      if (!reply.ok || reply.body === null) {
-        throw failed(key, new Error(`GET answered ${reply.status}`));
+      let at = from;
+      for (let tries = 1; ; ) {
+        const range = `bytes=${at}-${to === undefined ? '' : to - 1}`;
+        const reply = await request('GET', key, { headers: { range } });
+        // A range that begins where the object ends has nothing in it.
+        if (reply.status === 416) return;
+        if (!reply.ok || reply.body === null) {
+          throw failed(key, new Error(`GET answered ${reply.status}`));
+        }
+        try {
+          for await (const piece of reply.body) {
+            yield piece;
+            at += piece.byteLength;
+            tries = 1;
+          }
+          return;
+        } catch (error) {
+          signal.throwIfAborted();
+          // The connection broke in the middle: on from there.
+          if (++tries > TRIES_MAX) throw failed(key, error);
+          await pause({ clock, delayMs: DELAY_MS * tries, signal });
+        }
       }
-      yield* reply.body;
     },
     async read(key) {
       const reply = await request('GET', key);

@@ -42,7 +42,7 @@ async function interrupted(words: readonly string[]): Promise<void> {
   const interrupt = new AbortController();
   let count = 0;
   stand.answer = () => {
-    if (++count === 6) interrupt.abort(new Error('stopped'));
+    if (++count === 8) interrupt.abort(new Error('stopped'));
     return undefined;
   };
   const calm = ['--concurrency', '1', '--request-texts', '32'];
