@@ -25,6 +25,7 @@ interface ComposeService {
   readonly environment?: Readonly<Record<string, string | null>>;
   readonly depends_on?: Readonly<Record<string, { readonly condition: string }>>;
   readonly healthcheck?: { readonly test: readonly string[] };
+  readonly command?: readonly string[];
   readonly deploy?: unknown;
   readonly volumes?: readonly (string | BindMount)[];
 }
@@ -91,6 +92,9 @@ test('Triton reserves a GPU, reads its models only, and its image is pinned', ()
   expect(parseExportSettings([], { TRITON_GPU: '' }).device).toBe('0');
   expect(parseExportSettings([], { TRITON_GPU: '1' }).device).toBe('1');
   expect(triton.volumes).toEqual(['./models/bge_model:/models/bge_model:ro']);
+  // The engine's own profiles, and no batcher that joins past them.
+  const flags = ['--model-config-name=engine', '--disable-auto-complete-config'];
+  expect(triton.command).toEqual(expect.arrayContaining(flags));
   expect(triton.image).toMatch(/tritonserver:\d{2}\.\d{2}-py3\}$/);
 });
 

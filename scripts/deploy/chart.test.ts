@@ -250,6 +250,9 @@ describe('a pod', () => {
     // Kubernetes ends sidecars, which are init containers that go on, after all others.
     expect(pod.initContainers?.at(-1)).toMatchObject({ name: 'triton', restartPolicy: 'Always' });
     expect(pod.containers.map(({ name }) => name)).toEqual(['encoder']);
+    // As Compose does: the engine's own profiles, and no batcher that joins past them.
+    const flags = ['--model-config-name=engine', '--disable-auto-complete-config'];
+    expect(pod.initContainers?.at(-1)?.args).toEqual(expect.arrayContaining(flags));
   });
 
   test('is asked by HTTPS where it speaks it', () => {

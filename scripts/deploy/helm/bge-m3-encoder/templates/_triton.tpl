@@ -6,6 +6,10 @@ imagePullPolicy: {{ .Values.triton.pullPolicy }}
 args:
   - tritonserver
   - --model-repository=/models
+  # The configuration that the export wrote for this engine; config.pbtxt where there is none.
+  - --model-config-name=engine
+  # It would put a dynamic_batching back, which joins batches past their profile.
+  - --disable-auto-complete-config
   # The server speaks HTTP; one door fewer.
   - --allow-grpc=false
   - --exit-timeout-secs={{ div (add (int .Values.drain.timeoutMs) 999) 1000 }}
