@@ -50,5 +50,5 @@ EXPOSE 8080
 STOPSIGNAL SIGTERM
 # The image has no curl, and needs none. Not ready is not healthy: nothing should be sent here then.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-  CMD ["bun", "-e", "process.exit((await fetch('http://127.0.0.1:8080/ready')).ok ? 0 : 1)"]
+  CMD ["bun", "-e", "process.exit((await fetch('http://127.0.0.1:8080/ready', { proxy: false })).ok ? 0 : 1)"]
 CMD ["bun", "src/main.ts"]

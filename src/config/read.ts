@@ -1,4 +1,5 @@
 import { likelyName } from '../base/likely-name.ts';
+import { maskCredentials } from '../base/url-credentials.ts';
 import { backendOf, type Environment, fitToMachine } from './fit.ts';
 import { Problem, type Setting } from './setting-kinds.ts';
 import { type Config, SETTINGS } from './settings.ts';
@@ -21,7 +22,7 @@ export function readConfig(environment: Environment): Config {
     const value = raw === undefined || raw === '' ? setting.default : setting.parse(raw);
     if (value instanceof Problem) {
       const shown = setting.isSecret ? 'what it is' : `"${raw}"`;
-      problems.push(`${setting.environment} ${value.message}, not ${shown}.`);
+      problems.push(maskCredentials(`${setting.environment} ${value.message}, not ${shown}.`));
     }
     values[name] = value;
   }
@@ -101,11 +102,14 @@ function unshareable(config: Config, environment: Environment): string[] {
   return problems;
 }
 
-/** The settings as `/info` shows them: of secrets, how many there are. */
+/** The settings as `/info` shows them: of secrets, how many there are; of URLs, no credentials. */
 export function shownConfig(config: Config): Readonly<Record<string, unknown>> {
   const shown: Record<string, unknown> = { ...config };
   for (const [name, setting] of Object.entries<Setting>(SETTINGS)) {
-    if (setting.isSecret) shown[name] = `${(shown[name] as readonly string[]).length} hidden`;
+    const value = shown[name];
+    if (setting.isSecret) shown[name] = `${(value as readonly string[]).length} hidden`;
+    else if (typeof value === 'string') shown[name] = maskCredentials(value);
+    else if (Array.isArray(value)) shown[name] = value.map(String).map(maskCredentials);
   }
   return shown;
 }

@@ -1,3 +1,4 @@
+import { maskCredentials } from '../base/url-credentials.ts';
 import type { Environment } from './fit.ts';
 import type { Setting } from './setting-kinds.ts';
 import { type Config, SETTINGS } from './settings.ts';
@@ -37,7 +38,7 @@ function countOf(value: unknown): string {
 function shownValue(value: unknown): string {
   if (typeof value === 'boolean') return value ? 'on' : 'off';
   const written = Array.isArray(value) ? value.join(',') : String(value);
-  return written.replaceAll(/\/\/[^/@,]+@/g, '//…@') || '-';
+  return maskCredentials(written) || '-';
 }
 
 /** `NAME=where it is from`, one an argument. */

@@ -3,6 +3,7 @@ import type { Context, Link, Span, SpanContext, Tracer } from '@opentelemetry/ap
 import type { SpanExporter } from '@opentelemetry/sdk-trace';
 import { type Clock, sleep } from '../base/clock.ts';
 import { describeError, type Log } from '../base/log.ts';
+import { splitCredentials } from '../base/url-credentials.ts';
 
 /** Spans of requests and batches, sent to a collector. Times are of the server's clock, in ms. */
 export interface Tracing {
@@ -71,18 +72,15 @@ export async function createTracing(options: {
   clock: Clock;
   log: Log;
 }): Promise<Tracing> {
-  const [api, sdk, { OTLPTraceExporter }, { resourceFromAttributes }] = await Promise.all([
+  const [api, sdk, { resourceFromAttributes }] = await Promise.all([
     import('@opentelemetry/api'),
     import('@opentelemetry/sdk-trace'),
-    import('@opentelemetry/exporter-trace-otlp-http'),
     import('@opentelemetry/resources'),
   ]);
-  const { endpoint, headers, serviceName, version, samplePercent, clock, log } = options;
-  const exporter = new OTLPTraceExporter({
-    url: `${endpoint.replace(/\/+$/, '')}/v1/traces`,
-    headers: { ...headers },
-    timeoutMillis: EXPORT_MS_MAX,
-  });
+  const { serviceName, version, samplePercent, clock, log } = options;
+  const { url: endpoint, authorization } = splitCredentials(options.endpoint);
+  const headers = { ...(authorization ? { authorization } : {}), ...options.headers };
+  const exporter = await openExporter(`${endpoint.replace(/\/+$/, '')}/v1/traces`, headers);
   const root = new sdk.TraceIdRatioBasedSampler(samplePercent / 100);
   const sampler = new sdk.ParentBasedSampler({ root });
   const { RECORD_AND_SAMPLED } = sdk.SamplingDecision;
@@ -108,6 +106,30 @@ export async function createTracing(options: {
       await Promise.race([sent, sleep(clock, CLOSE_MS_MAX)]);
     },
   };
+}
+
+/**
+ * The library's exporter over `fetch`, which heeds the environment's proxy: a collector may well be
+ * outside. The one for Node sends over `node:http`, which does not.
+ */
+async function openExporter(url: string, headers: Record<string, string>): Promise<SpanExporter> {
+  const [{ OTLPExporterBase }, { createLegacyOtlpBrowserExportDelegate }, transformer] =
+    await Promise.all([
+      import('@opentelemetry/otlp-exporter-base'),
+      import('@opentelemetry/otlp-exporter-base/browser-http'),
+      import('@opentelemetry/otlp-transformer'),
+    ]);
+  const { JsonTraceSerializer, TraceExporterMetricsHelper } = transformer;
+  const delegate = createLegacyOtlpBrowserExportDelegate(
+    { url, headers, timeoutMillis: EXPORT_MS_MAX },
+    JsonTraceSerializer,
+    'otlp_http_span_exporter',
+    TraceExporterMetricsHelper,
+    undefined,
+    'v1/traces',
+    { 'Content-Type': 'application/json' },
+  );
+  return new OTLPExporterBase(delegate);
 }
 
 /** Logs failed exports: the library drops the spans and says nothing. */

@@ -42,6 +42,7 @@ export interface FakeInference extends FakeInferRequest {
   readonly isLastOnConnection: boolean;
   /** The W3C trace context that came along. */
   readonly traceparent: string | undefined;
+  readonly authorization: string | undefined;
 }
 
 /** Speaks Triton's protocol as far as the server needs it, and misbehaves on command. */
@@ -111,7 +112,8 @@ export async function startFakeTriton(options: FakeTritonOptions): Promise<FakeT
     const { connectionIndex } = request;
     const isLastOnConnection = request.headers.get('connection') === 'close';
     const traceparent = request.headers.get('traceparent');
-    inferences.push({ ...read, connectionIndex, isLastOnConnection, traceparent });
+    const authorization = request.headers.get('authorization');
+    inferences.push({ ...read, connectionIndex, isLastOnConnection, traceparent, authorization });
     problems.push(...read.problems);
     const isProbe = read.texts.length === 1 && read.texts[0]?.length === 2;
     const behaviour = isProbe ? lasting : (once.shift() ?? lasting);

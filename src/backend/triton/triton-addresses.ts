@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import type { Clock } from '../../base/clock.ts';
 import { describeError, type Log } from '../../base/log.ts';
+import { splitCredentials } from '../../base/url-credentials.ts';
 
 /** Where one Triton server is. */
 export interface TritonAddress {
@@ -8,6 +9,8 @@ export interface TritonAddress {
   readonly url: string;
   /** Value of the Host header where the address stands for a name. */
   readonly host: string | undefined;
+  /** Value of the Authorization header; the URL itself may be shown. */
+  readonly authorization: string | undefined;
 }
 
 /** All addresses of a name, as text. Rejects when there are none. */
@@ -39,7 +42,9 @@ export function followAddresses(options: {
   let isEnded = false;
   let cancel: () => void = () => undefined;
 
-  for (const url of urls) if (!isName(new URL(url))) known.set(url, [{ url, host: undefined }]);
+  for (const url of urls) {
+    if (!isName(new URL(url))) known.set(url, [{ ...splitCredentials(url), host: undefined }]);
+  }
   const names = urls.filter((url) => !known.has(url));
   if (known.size > 0) tell();
   if (names.length > 0) void askAll();
@@ -66,6 +71,7 @@ export function followAddresses(options: {
       const addresses = found.map((address) => ({
         url: `http://${isIP(address) === 6 ? `[${address}]` : address}${port}`,
         host: url.host,
+        authorization: splitCredentials(named).authorization,
       }));
       const before = known.get(named)?.map((address) => address.url);
       if (`${before}` === `${addresses.map((address) => address.url)}`) return false;

@@ -1,4 +1,5 @@
 import type { Clock } from '../../base/clock.ts';
+import { directFetch } from '../../base/direct-fetch.ts';
 import { ServerError } from '../../base/errors.ts';
 import type { BatchOutput, TokenBatch } from '../contract.ts';
 import { decodeInferReply, type InferRequest, type TritonSignature } from './triton-wire.ts';
@@ -36,7 +37,7 @@ export interface OpenCall {
 /** Sends one request. The simulation has its own. */
 export type TritonCall = (request: TritonRequest) => OpenCall;
 
-/** Calls over fetch. */
+/** Calls over fetch, and never through a proxy. */
 export function createTritonCall(clock: Clock): TritonCall {
   return ({ address, isFreshConnection, timeoutMs, ...request }) => {
     const controller = new AbortController();
@@ -52,7 +53,7 @@ export function createTritonCall(clock: Clock): TritonCall {
 
     async function send(): Promise<TritonReply> {
       try {
-        const response = await fetch(address, {
+        const response = await directFetch(address, {
           ...request,
           // Left to itself the runtime asks for gzip, and Triton then compresses vectors: thirty
           // times slower.

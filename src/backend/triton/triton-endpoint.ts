@@ -68,6 +68,8 @@ export interface EndpointOptions {
   readonly url: string;
   /** Value of the Host header where `url` is an address that a name stands for. */
   readonly host?: string | undefined;
+  /** Value of the Authorization header. */
+  readonly authorization?: string | undefined;
   readonly modelName: string;
   readonly expected: ExpectedModel;
   readonly identity: ModelIdentity;
@@ -96,7 +98,10 @@ const LIVENESS_MS_MIN = 1000;
 export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   const { url, modelName, timeoutMs, clock, log } = options;
   const modelUrl = `${url}/v2/models/${encodeURIComponent(modelName)}`;
-  const hostHeader: Record<string, string> = options.host ? { Host: options.host } : {};
+  const ownHeaders: Record<string, string> = {
+    ...(options.host ? { Host: options.host } : {}),
+    ...(options.authorization ? { Authorization: options.authorization } : {}),
+  };
   const health = new EndpointHealth();
   const cost = new BatchCost();
   let returnedMs = Number.NEGATIVE_INFINITY;
@@ -226,7 +231,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     const asked = inferCallOf(modelUrl, request);
     const open = options.call({
       ...asked,
-      headers: { ...asked.headers, ...hostHeader },
+      headers: { ...asked.headers, ...ownHeaders },
       isFreshConnection,
       timeoutMs,
     });
@@ -259,7 +264,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
 
   /** A question of our own. It outlives the endpoint's being down, and not its close. */
   async function callHere(request: TritonRequest): Promise<TritonReply> {
-    const open = options.call({ ...request, headers: { ...request.headers, ...hostHeader } });
+    const open = options.call({ ...request, headers: { ...request.headers, ...ownHeaders } });
     openProbes.add(open);
     return await open.reply.finally(() => openProbes.delete(open));
   }

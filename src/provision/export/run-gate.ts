@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Clock, sleep } from '../../base/clock.ts';
+import { directFetch } from '../../base/direct-fetch.ts';
 import { type AnswerPair, type Fidelity, judgeFidelity } from '../../model/fidelity.ts';
 import { type ModelOutput, type ModelRunner, padBatch } from '../onnx/onnx-session.ts';
 import { demand, ProvisionError } from '../provision-error.ts';
@@ -160,7 +161,7 @@ export async function serveCandidate(options: {
 
 async function isReady(url: string): Promise<boolean> {
   try {
-    const response = await fetch(url, { signal: AbortSignal.timeout(5_000) });
+    const response = await directFetch(url, { signal: AbortSignal.timeout(5_000) });
     await response.arrayBuffer();
     return response.ok;
   } catch {
@@ -206,7 +207,7 @@ export function createTritonSession(options: {
           outputs: options.outputs.map((name) => ({ name, parameters: { binary_data: true } })),
         }),
       );
-      const response = await fetch(address, {
+      const response = await directFetch(address, {
         method: 'POST',
         headers: {
           'inference-header-content-length': String(head.length),

@@ -1,3 +1,5 @@
+import { maskCredentials } from '../../base/url-credentials.ts';
+
 /** What went wrong with a download; the message says it in one line, with the way out. */
 export type HubErrorCode =
   | 'HUB_UNREACHABLE'
@@ -24,7 +26,10 @@ export class HubError extends Error {
     message: string,
     options: { retryable?: boolean; retryAfterMs?: number | undefined; cause?: unknown } = {},
   ) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(
+      maskCredentials(message),
+      options.cause === undefined ? undefined : { cause: options.cause },
+    );
     this.code = code;
     this.retryable = options.retryable ?? false;
     this.retryAfterMs = options.retryAfterMs;
