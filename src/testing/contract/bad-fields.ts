@@ -3,11 +3,11 @@ import { type BadRow, LIMITS, post, postJson, SECRET } from './bad-row.ts';
 /** Bodies that are well formed, with a field that is wrong. */
 export const BAD_FIELDS: readonly BadRow[] = [
   ['no query', 'EMB_FIELD_MISSING', 'query', ['query', 'missing'], postJson({})],
-  ['a misspelt query', 'EMB_FIELD_MISSING', 'query', ['query'], postJson({ Query: SECRET })],
+  ['a misspelt query', 'EMB_FIELD_UNKNOWN', 'Query', ['"query"'], postJson({ Query: SECRET })],
   [
     'query in a prototype',
-    'EMB_FIELD_MISSING',
-    'query',
+    'EMB_FIELD_UNKNOWN',
+    '__proto__',
     ['query'],
     post(`{"__proto__":{"query":"${SECRET}"}}`),
   ],
@@ -106,6 +106,6 @@ export const BAD_FIELDS: readonly BadRow[] = [
     'EMB_FIELD_INVALID',
     'input_type',
     ['query', 'passage'],
-    postJson({ query: SECRET, input_type: SECRET }),
+    postJson({ query: SECRET, input_type: 'nonsense' }),
   ],
 ];

@@ -57,7 +57,7 @@ describe('an embedded model whose manifest has two heads', () => {
 });
 
 describe('a small reply and small batches', () => {
-  // 4096 bytes: 32 tokens' vectors of 32 float32 each, so four texts of eight padded tokens.
+  // 4096 bytes: 32 tokens' vectors of 32 float32 each, so eight texts of four padded tokens.
   const environment = {
     MULTI_VECTOR_BYTES_MAX: '4096',
     REPLY_BYTES_MAX: '100000',
@@ -79,11 +79,11 @@ describe('a small reply and small batches', () => {
   }
 
   test('batches with multi-vectors are cut by their bytes, others are not', async () => {
-    // 256 texts in batches of four, each time; then in batches of sixteen.
-    expect(await largestBatch(['multi_vector'], { requestCountMin: 64 })).toBe(4);
+    // 256 texts in batches of eight, each time; then in batches of sixteen.
+    expect(await largestBatch(['multi_vector'], { requestCountMin: 32 })).toBe(8);
     const all = ['dense', 'sparse', 'multi_vector'];
-    expect(await largestBatch(all, { requestCountMin: 128 })).toBe(4);
-    expect(await largestBatch(['dense', 'sparse'], { requestCountMin: 144 })).toBe(16);
+    expect(await largestBatch(all, { requestCountMin: 64 })).toBe(8);
+    expect(await largestBatch(['dense', 'sparse'], { requestCountMin: 80 })).toBe(16);
   });
 
   test('one text that is over the limit of a batch is encoded alone', async () => {
