@@ -23,6 +23,7 @@ import { createMetrics, type Metrics } from '../observe/metrics.ts';
 import { createTracing, type Tracing } from '../observe/tracing.ts';
 import { openTokenizer } from '../tokenizer/open-tokenizer.ts';
 import { createTokenizerPool, type TokenizerPool } from '../tokenizer/pool/tokenizer-pool.ts';
+import { replaceMappedCopy } from './replace-mapped-copy.ts';
 
 const TOKENIZER_WORKER = new URL('../../workers/tokenizer-worker.ts', import.meta.url);
 const INFERENCE_WORKER = new URL('../../workers/inference-worker.ts', import.meta.url);
@@ -218,6 +219,10 @@ function embedded({ config, manifest, clock, log }: BackendParts): LocalBackend 
     ...layout,
     workerUrl: INFERENCE_WORKER,
     init: { ...paths, threadCount, wideThreadCount, outputs, dimension },
+    onMappedRefusal: (reason) => {
+      const { modelsDir } = config;
+      void replaceMappedCopy({ ...paths, modelsDir, modelId: manifest.id, reason, log });
+    },
     startMsMax: config.workerStartMs,
     restartsMax: config.workerRestartsMax,
     clock,

@@ -3,6 +3,13 @@ import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { describeError } from '../../base/log.ts';
 import { type Head, headSet, valuesPerText } from '../../vectors/head.ts';
 import {
+  checkedText,
+  checkSha256,
+  type FileRecord,
+  faultOfRows,
+  readRecord,
+} from './file-check.ts';
+import {
   type InferenceInit,
   type InferenceOutputs,
   type InferenceReady,
@@ -28,26 +35,34 @@ export interface InferenceEngine {
 }
 
 /**
- * Loads a model and proves that it computes: its mapped copy where there is one, and the plain file
- * where that fails. `ready` then says why.
+ * Loads a model and proves that it computes what it did at its set-up: its mapped copy where there
+ * is one, and the plain file where that fails. `ready` then says why.
  *
  * @throws Error with a sentence for the operator, when the plain file fails too.
  */
 export async function openEngine(init: InferenceInit): Promise<InferenceEngine> {
-  const { mappedPath } = init;
-  if (mappedPath === undefined) return openProven(init);
-  try {
-    return await openProven({ ...init, modelPath: mappedPath });
-  } catch (error) {
-    const engine = await openProven(init);
-    return { ...engine, ready: { ...engine.ready, mappedRefusal: describeError(error) } };
+  const { mappedPath, modelPath, modelSha256 } = init;
+  let refusal: string | undefined;
+  if (mappedPath !== undefined) {
+    try {
+      const record = readRecord(mappedPath);
+      return await openProven({ ...init, modelPath: mappedPath }, record);
+    } catch (error) {
+      refusal = describeError(error);
+    }
   }
+  if (modelSha256 !== undefined && existsSync(modelPath)) checkSha256(modelPath, modelSha256);
+  const engine = await openProven(init);
+  if (refusal === undefined) return engine;
+  return { ...engine, ready: { ...engine.ready, mappedRefusal: refusal } };
 }
 
-async function openProven(init: InferenceInit): Promise<InferenceEngine> {
+async function openProven(init: InferenceInit, record?: FileRecord): Promise<InferenceEngine> {
   const engine = await loadInferenceEngine(init);
   try {
     await proveEngine(engine, init);
+    const fault = record && faultOfRows(await engine.run(checkedText(init.outputs)), record.rows);
+    if (fault !== undefined) throw new Error(fault);
     return engine;
   } catch (error) {
     await engine.release();

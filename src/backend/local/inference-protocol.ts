@@ -11,6 +11,8 @@ export interface InferenceInit {
   readonly modelPath: string;
   /** A copy of it whose weights are mapped: tried first. */
   readonly mappedPath?: string;
+  /** What the file of `modelPath` must hash to; undefined for one that is not checked at start. */
+  readonly modelSha256?: string;
   readonly threadCount: number;
   /** Threads of a second session, for a text that has the machine to itself; 0 for none. */
   readonly wideThreadCount: number;

@@ -56,6 +56,8 @@ export function createLocalBackend(options: {
   init: InferenceInit;
   startMsMax: number;
   restartsMax: number;
+  /** Called once when the mapped copy failed and the plain file serves. */
+  onMappedRefusal: (reason: string) => void;
   clock: Clock;
   log: Log;
 }): LocalBackend {
@@ -157,7 +159,7 @@ export function createLocalBackend(options: {
     // A worker that computes wrongly is like all others: they read the same file.
     doubt: async () => undefined,
     started: Promise.all(slots.map((slot) => slot.host.started)).then(() =>
-      warnOfRefusal(slots, options.log),
+      tellOfRefusal(slots, options.onMappedRefusal),
     ),
     async close() {
       for (const slot of slots) {
@@ -169,10 +171,10 @@ export function createLocalBackend(options: {
 }
 
 /** Once for all workers: they read the same file. */
-function warnOfRefusal(slots: readonly Slot[], log: Log): void {
+function tellOfRefusal(slots: readonly Slot[], tell: (reason: string) => void): void {
   const refused = slots.find((slot) => slot.host.ready?.mappedRefusal !== undefined);
   const reason = refused?.host.ready?.mappedRefusal;
-  if (reason !== undefined) log.warn('mapped-weights-refused', { reason });
+  if (reason !== undefined) tell(reason);
 }
 
 function failAll({ open }: Slot, error: ServerError): void {

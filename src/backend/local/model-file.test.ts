@@ -35,9 +35,13 @@ function choose(named = '', files = [CONFIG, FILE]) {
 
 test('the copy of this file and runtime goes with it, also when a setting names the file', () => {
   const mappedPath = leaveCopy({ sha256: SHA256, runtimeVersion: VERSION });
-  expect(choose()).toEqual({ modelPath, mappedPath });
-  expect(choose('onnx/model.onnx')).toEqual({ modelPath, mappedPath });
-  expect(choose('./onnx/../onnx/model.onnx')).toEqual({ modelPath, mappedPath });
+  expect(choose()).toEqual({ modelPath, modelSha256: SHA256, mappedPath });
+  expect(choose('onnx/model.onnx')).toEqual({ modelPath, modelSha256: SHA256, mappedPath });
+  expect(choose('./onnx/../onnx/model.onnx')).toEqual({
+    modelPath,
+    modelSha256: SHA256,
+    mappedPath,
+  });
 });
 
 test('a name has the runtime, the platform and the file in it', () => {
@@ -51,7 +55,7 @@ test.each([
   ['another file', { sha256: 'cd'.repeat(32), runtimeVersion: VERSION }],
 ])('a copy of %s is not used', (_what, from) => {
   leaveCopy(from);
-  expect(choose()).toEqual({ modelPath });
+  expect(choose()).toEqual({ modelPath, modelSha256: SHA256 });
 });
 
 test('a file that is not the one of the manifest has no copy', () => {

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join, parse, resolve } from 'node:path';
+import { isLargeModel } from './session-layout.ts';
 
 /** What a manifest tells of a file, as far as it matters here. */
 export interface ListedFile {
@@ -15,6 +16,8 @@ export interface ListedFile {
 export interface ModelPaths {
   /** The ONNX file as it was published or built. */
   readonly modelPath: string;
+  /** What the file must hash to, where it is small enough to be read at each start. */
+  readonly modelSha256?: string;
   /** The copy whose weights are mapped, where set-up left one. */
   readonly mappedPath?: string;
 }
@@ -41,7 +44,8 @@ export function chooseModelFile(options: {
   // A copy of the manifest's file must not stand in for another one that was put in its place.
   if (statSync(modelPath, { throwIfNoEntry: false })?.size !== file.bytes) return { modelPath };
   const mappedPath = mappedPathOf(modelPath, { sha256: file.sha256, runtimeVersion });
-  return existsSync(mappedPath) ? { modelPath, mappedPath } : { modelPath };
+  const modelSha256 = isLargeModel(file.bytes) ? {} : { modelSha256: file.sha256 };
+  return { modelPath, ...modelSha256, ...(existsSync(mappedPath) ? { mappedPath } : {}) };
 }
 
 /** The first model file that this processor can use well; undefined where none is listed. */

@@ -66,8 +66,9 @@ test('the copy is where a server looks for it, and all its files are told', asyn
   const path = mappedPath() ?? '';
   const runtime = 'node_modules/onnxruntime-node/package.json';
   const weights = join(dirname(path), 'weights.bin');
-  expect(files).toEqual([path, weights, expect.stringContaining(runtime)]);
-  expect(statSync(files[2]).isFile()).toBe(true);
+  const record = join(dirname(path), 'weights.check.json');
+  expect(files).toEqual([path, weights, record, expect.stringContaining(runtime)]);
+  expect(statSync(files[3]).isFile()).toBe(true);
   expect(statSync(weights).size).toBeGreaterThan(4 * 48 * DIMENSION);
   expect(lines).toEqual([expect.stringContaining('packing the weights of onnx/model.onnx')]);
 });

@@ -39,7 +39,7 @@ export async function ensureMappedCopy(options: {
       writer.writeMappedCopy({ ...manifest, modelPath, folder: partial }),
     );
     await removeOthers(target, mappedPrefixOf(modelPath));
-    const names = await readdir(target);
+    const names = (await readdir(target)).sort();
     return [...names.map((name) => join(target, name)), writer.RUNTIME_FILE];
   } catch (error) {
     const [reason] = (error as Error).message.split('\n');

@@ -1,7 +1,9 @@
+import { readdir } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { env } from 'onnxruntime-node';
+import { checkedText, writeRecord } from '../../backend/local/file-check.ts';
 import { loadInferenceEngine, openSession } from '../../backend/local/inference-engine.ts';
-import { type InferenceOutputs, joinTokenIds } from '../../backend/local/inference-protocol.ts';
+import type { InferenceOutputs } from '../../backend/local/inference-protocol.ts';
 import type { Head } from '../../vectors/head.ts';
 
 /** A model as a manifest describes its outputs. */
@@ -22,7 +24,8 @@ export const RUNTIME_FILE: string = relative(
 /**
  * Writes a model as ONNX Runtime would have it after loading: the graph optimized (`model.onnx`),
  * and the weights packed for this processor's kernels (`weights.bin`), which every session maps.
- * The result is loaded, and must give the same bits as the original.
+ * The result is loaded, and must give the same bits as the original. What it gave, and a hash of
+ * each file, is recorded for every later start (`weights.check.json`).
  *
  * @param options.folder there already, and empty.
  * @throws Error with the reason, in words.
@@ -37,11 +40,13 @@ export async function writeMappedCopy(
     extra: { session: MAPPED_SESSION },
   });
   await session.release();
+  const names = await readdir(folder);
   const expected = await rowsOf({ ...options, modelPath });
   const found = await rowsOf({ ...options, modelPath: mappedPath });
   for (const head of Object.keys(expected) as Head[]) {
     if (!isSame(expected[head], found[head])) throw new Error(`its ${head} rows are others`);
   }
+  writeRecord(folder, { names, rows: expected });
 }
 
 // The names and forms are those of onnxruntime_session_options_config_keys.h. Tensors below the
@@ -52,18 +57,10 @@ const MAPPED_SESSION = {
   save_external_prepacked_constant_initializers: '1',
 };
 
-/** Tokens of the text that is compared. Every vocabulary has ids from 0 to this. */
-const TOKEN_COUNT = 16;
-
 async function rowsOf(model: MappedModel & { modelPath: string }): Promise<InferenceOutputs> {
   const engine = await loadInferenceEngine({ ...model, threadCount: 1, wideThreadCount: 0 });
   try {
-    return await engine.run({
-      messageId: 0,
-      ...joinTokenIds([Array.from({ length: TOKEN_COUNT }, (_, id) => id)]),
-      heads: Object.keys(model.outputs) as Head[],
-      isAlone: true,
-    });
+    return await engine.run(checkedText(model.outputs));
   } finally {
     await engine.release();
   }

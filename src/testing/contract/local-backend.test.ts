@@ -22,6 +22,7 @@ for (const file of ['onnx/model.onnx', 'onnx/model-int8.onnx']) {
     tolerance: 0,
     async open() {
       const backend = createLocalBackend({
+        onMappedRefusal: () => undefined,
         slotCount: 2,
         messageTextsMax: 16,
         messageTokensMax: 320,

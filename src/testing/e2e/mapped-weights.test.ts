@@ -1,18 +1,23 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
 import {
+  closeSync,
   copyFileSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
+  readSync,
   renameSync,
   rmSync,
   statSync,
   symlinkSync,
   truncateSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { openEngine } from '../../backend/local/inference-engine.ts';
 import { usableModelFile } from '../../backend/local/model-file.ts';
 import { loadManifest } from '../../model/manifest.ts';
 import { ensureMappedCopy } from '../../provision/mapped/mapped-copy.ts';
@@ -53,7 +58,10 @@ beforeAll(async () => {
 afterAll(() => rmSync(modelsDir, { recursive: true, force: true }));
 
 /** What a server with two workers answers, what it maps and what it warns of. */
-async function serve(more: Record<string, string> = {}) {
+async function serve(
+  more: Record<string, string> = {},
+  then: (server: { stderr(): string }) => Promise<void> = async () => undefined,
+) {
   const server = await startProcess({ MODELS_DIR: modelsDir, EMBEDDED_SLOTS: '2', ...more });
   try {
     await until('it has started', () => server.stderr().includes('"event":"started"'));
@@ -69,6 +77,7 @@ async function serve(more: Record<string, string> = {}) {
       });
       rows.push(((await reply.json()) as { embedding: string }).embedding);
     }
+    await then(server);
     const warnings = server.stderr().split('\n');
     return {
       rows,
@@ -144,16 +153,74 @@ test.skipIf(!isLinux)('a further session adds next to no memory (needs /proc)', 
   expect(added.filter((megabytes) => !(megabytes < FURTHER_MB_MAX))).toEqual([]);
 });
 
-// Planted by hand: no second try in openEngine, where the server never started; no warning.
-test('a copy that is cut short is told of once, and the plain file serves', async () => {
+/** As a bad disk or a bad copy leaves a file: the same length, other bytes. */
+function flip(path: string, { from, step }: { from: number; step: number }): void {
+  const file = openSync(path, 'r+');
+  const page = Buffer.alloc(4096);
+  for (let at = from; at < statSync(path).size - page.length; at += step) {
+    readSync(file, page, 0, page.length, at);
+    writeSync(
+      file,
+      page.map((byte) => byte ^ 0x55),
+      0,
+      page.length,
+      at,
+    );
+  }
+  closeSync(file);
+}
+
+// Planted by hand: no second try in openEngine, where the server never started; no warning; bytes
+// that are not hashed, where the flipped page was in words that the recorded text does not have.
+test.each<[string, () => void, string]>([
+  [
+    'cut short',
+    () => truncateSync(weightsPath, Math.floor(statSync(weightsPath).size / 2)),
+    'is damaged',
+  ],
+  ['flipped all over', () => flip(weightsPath, { from: 5_000_000, step: 4_000_000 }), 'is damaged'],
+  ['flipped in one page', () => flip(weightsPath, { from: 9_000_000, step: 1e12 }), 'is damaged'],
+  [
+    'without its record',
+    () => rmSync(join(dirname(mappedPath), 'weights.check.json')),
+    'has no weights.check.json',
+  ],
+])('a copy that is %s is told of once, set aside and made anew', async (_what, spoil, reason) => {
   const whole = await serve();
-  truncateSync(weightsPath, Math.floor(statSync(weightsPath).size / 2));
-  const served = await serve();
+  spoil();
+  const served = await serve({}, (server) =>
+    until('it is made anew', () => server.stderr().includes('mapped-weights-set-aside')),
+  );
   expect(served).toMatchObject({ rows: whole.rows, isMapped: false });
-  expect(served.warnings.length).toBe(1);
-  expect(JSON.parse(served.warnings[0])).toMatchObject({
-    level: 'warn',
-    event: 'mapped-weights-refused',
-    reason: expect.stringContaining('out of bounds'),
+  expect(served.warnings.map((line) => JSON.parse(line))).toMatchObject([
+    { level: 'warn', event: 'mapped-weights-refused', reason: expect.stringContaining(reason) },
+  ]);
+  expect(await serve()).toEqual(whole);
+  expect(readdirSync(join(folder, 'onnx')).filter((name) => name.includes('.damaged'))).toEqual([]);
+});
+
+test('a record of other rows refuses the copy', async () => {
+  const path = join(dirname(mappedPath), 'weights.check.json');
+  const record = JSON.parse(readFileSync(path, 'utf8'));
+  record.rows.dense.reverse();
+  await Bun.write(path, JSON.stringify(record));
+  const modelPath = join(folder, file?.path ?? '');
+  const { outputs, dimension } = manifest;
+  const threads = { threadCount: 1, wideThreadCount: 0 };
+  const engine = await openEngine({ modelPath, mappedPath, outputs, dimension, ...threads });
+  expect(engine.ready.mappedRefusal).toContain('its dense row is not the recorded one');
+  await engine.release();
+});
+
+test('a model file that is damaged itself does not serve', async () => {
+  const own = join(folder, file?.path ?? '');
+  const bytes = readFileSync(own);
+  rmSync(own);
+  bytes[bytes.length >> 1] ^= 0x55;
+  await Bun.write(own, bytes);
+  await withoutCopy(join(modelsDir, 'aside'), async () => {
+    const server = await startProcess({ MODELS_DIR: modelsDir, WORKER_RESTARTS_MAX: '0' });
+    expect(await server.exited).not.toBe(0);
+    expect(server.stderr()).toContain('it is not the file of the manifest');
   });
 });
