@@ -7,7 +7,7 @@
  * What is meant for others, downloads and exported traces, calls `fetch` itself: Bun then heeds
  * `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
  *
- * One file for one call, so that the decision has one place.
+ * Own file because the decision has one place.
  */
 export function directFetch(url: string | URL, init: RequestInit = {}): Promise<Response> {
   // Of Bun 1.4 only `false` does it: '', null and undefined leave the environment's proxy on. Its

@@ -9,7 +9,7 @@ const SETUP = join(import.meta.dir, '../provision/setup.ts');
  * file, which it verifies first. It is a process of its own, so that nothing waits for it: the
  * server serves the plain file until its next start. What fails here is told, and costs memory.
  *
- * One file for what changes files on disk, because `parts.ts` only builds.
+ * Own file because `parts.ts` only builds, and this changes files on disk.
  */
 export async function replaceMappedCopy(options: {
   readonly mappedPath?: string;
