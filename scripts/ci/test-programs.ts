@@ -1,8 +1,9 @@
 /**
  * Gets the programs that the tests need and no package of ours brings: Chromium, which looks at the
- * pages, and Prometheus with promtool, which read the metrics. Those of the machine are used when
- * it has them; otherwise Debian's (or Ubuntu's) packages are unpacked into `.tools/programs`, which
- * needs no root. Does nothing, in milliseconds, where they stand. `bun scripts/ci/test-programs.ts`
+ * pages, Prometheus with promtool, which read the metrics, and nginx before a socket. Those of the
+ * machine are used when it has them; otherwise Debian's (or Ubuntu's) packages are unpacked into
+ * `.tools/programs`, which needs no root. Does nothing, in milliseconds, where they stand. `bun
+ * scripts/ci/test-programs.ts`
  */
 import { ProvisionError } from '../../src/provision/provision-error.ts';
 import {
@@ -12,13 +13,13 @@ import {
 } from '../../src/testing/programs/find-program.ts';
 import { unpackDebian } from './unpack-debian.ts';
 
-const PROGRAMS: readonly ProgramName[] = ['chromium', 'prometheus', 'promtool'];
+const PROGRAMS: readonly ProgramName[] = ['chromium', 'prometheus', 'promtool', 'nginx'];
 
 /** With everything that they need: a machine without a desktop lacks most of it. */
 const WITH_DEPENDENCIES = ['chromium', 'fonts-dejavu-core'];
 
-/** Alone: a program in one file, whose package asks for a web page's parts. */
-const ALONE = ['prometheus'];
+/** Alone: a program in one file, whose package asks for a web page's parts or a whole service. */
+const ALONE = ['prometheus', 'nginx'];
 
 function say(line: string): void {
   console.log(`test-programs: ${line}`);

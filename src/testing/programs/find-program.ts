@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Programs that the tests run and that no package of ours brings. */
-export type ProgramName = 'chromium' | 'prometheus' | 'promtool';
+export type ProgramName = 'chromium' | 'prometheus' | 'promtool' | 'nginx';
 
 /** A program, and what its environment must hold beside the test's own. */
 export interface Program {
@@ -18,6 +18,7 @@ const NAMES: Readonly<Record<ProgramName, readonly string[]>> = {
   chromium: ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'],
   prometheus: ['prometheus'],
   promtool: ['promtool'],
+  nginx: ['nginx'],
 };
 
 /** Where Debian's packages put it. */
@@ -25,6 +26,7 @@ const UNPACKED: Readonly<Record<ProgramName, string>> = {
   chromium: 'usr/lib/chromium/chromium',
   prometheus: 'usr/bin/prometheus',
   promtool: 'usr/bin/promtool',
+  nginx: 'usr/sbin/nginx',
 };
 
 /** The program of this machine, or the one that was unpacked; undefined when there is neither. */

@@ -1,0 +1,201 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
+import { join } from 'node:path';
+import { SETTINGS } from '../../config/settings.ts';
+import { clientsPython } from '../clients/clients-venv.ts';
+import { findRuntime } from '../programs/client-runtimes.ts';
+import { openBrowser } from '../programs/open-browser.ts';
+import { freePorts } from '../triton/free-ports.ts';
+import { until } from '../until.ts';
+import { type Block, commandsOf, isPrinted, printing, readBlocks } from './blocks.ts';
+import { nginxBefore } from './nginx.ts';
+import { createReadmePlace, type ReadmePlace } from './readme-place.ts';
+
+/**
+ * Every command, snippet and printed reply of the pages for users is run as it stands, in what the
+ * README's two commands leave, and compared. A block that nothing runs fails the suite.
+ *
+ * Faults that were planted in the pages by hand, and that this suite caught: a field that was
+ * renamed, a reply of an earlier version, an option that no longer exists, a route with a typing
+ * error, a block without a runner.
+ */
+
+setDefaultTimeout(180_000);
+
+const ROOT = join(import.meta.dir, '../../..');
+const PAGES = ['README.md', 'src/client/README.md'];
+const BLOCKS = (await Promise.all(PAGES.map(readBlocks))).flat();
+
+let place: ReadmePlace;
+/** Serves the built client and the page of the last example. */
+let pages: Bun.Server<undefined>;
+let page = '';
+
+beforeAll(async () => {
+  const dist = join(ROOT, 'dist/client');
+  pages = Bun.serve({
+    hostname: '127.0.0.1',
+    port: 0,
+    fetch(request) {
+      const { pathname } = new URL(request.url);
+      if (pathname.endsWith('.js')) return new Response(Bun.file(join(dist, pathname)));
+      return new Response(page, { headers: { 'content-type': 'text/html; charset=utf-8' } });
+    },
+  });
+  place = await createReadmePlace({ environment: { CORS_ORIGINS: pages.url.origin } });
+  await place.shell('./run.sh client', { folder: place.project });
+});
+
+afterAll(async () => {
+  await place?.close();
+  await pages?.stop(true);
+});
+
+/** Runs a block; rejects when it fails or prints something else. */
+type Runner = (block: Block) => Promise<void>;
+
+/** Runs each command in the project, and compares what it prints. */
+const inProject: Runner = async (block) => {
+  for (const { command, printed } of commandsOf(block)) {
+    const output = await place.shell(place.here(command), { folder: place.project });
+    if (printed === undefined) expect(output).not.toContain('"error"');
+    else expect([output, isPrinted(printed, output)]).toEqual([output, true]);
+  }
+};
+
+const inApp: Runner = async ({ text }) => {
+  await place.shell(text, { folder: place.app });
+};
+
+let scriptCount = 0;
+
+/** Runs a script of the reader's own project, and compares what it prints. */
+async function runScript(block: Block, runtime: string): Promise<void> {
+  const [closed] = freePorts(1);
+  const { script, printed } = printing(block.text);
+  const file = join(place.app, `script-${scriptCount++}.ts`);
+  await Bun.write(file, place.here(script).replace('localhost:1234', `127.0.0.1:${closed}`));
+  const output = await place.shell(`'${runtime}' '${file}'`, { folder: place.app });
+  const lines = output.split('\n').filter((line) => line !== '');
+  expect(lines).toEqual([...printed]);
+}
+
+const inNode: Runner = (block) => runScript(block, findRuntime('node-22'));
+
+const inNodeWithTexts: Runner = async (block) => {
+  const texts = Array.from({ length: 1000 }, (_, index) => `статья ${index}\n`);
+  await Bun.write(join(place.app, 'texts.txt'), texts.join(''));
+  const withPrinted = block.text.replace("'rows');", "'rows'); // 1000 rows");
+  await runScript({ ...block, text: withPrinted }, findRuntime('node-22'));
+};
+
+const inPython: Runner = async ({ text }) => {
+  const file = join(place.app, 'snippet.py');
+  await Bun.write(file, `${place.here(text)}\nprint(rows.shape)\n`);
+  const output = await place.shell(`'${clientsPython()}' '${file}'`, { folder: place.app });
+  expect(output).toBe('(1, 384)\n');
+};
+
+/** The error as it is printed is that of the request that it speaks of. */
+const asError: Runner = async ({ text }) => {
+  const reply = await fetch(`${place.url}/encode`, {
+    method: 'POST',
+    body: JSON.stringify({ query: new Array(5000).fill('a') }),
+  });
+  expect(isPrinted(text, JSON.stringify(await reply.json(), null, 2))).toBe(true);
+};
+
+const inBrowser: Runner = async ({ text }) => {
+  page = `<!doctype html><title>?</title>${place.here(text)}`;
+  const browser = await openBrowser();
+  try {
+    const opened = await browser.newPage();
+    await opened.goto(pages.url.href);
+    await until('the page has its vector', async () => (await opened.title()) !== '?');
+    expect(await opened.title()).toBe('384 dimensions');
+  } finally {
+    await browser.close();
+  }
+};
+
+/** What the unit starts is asked for its settings, and its times are compared with them. */
+const asUnit: Runner = async ({ text }) => {
+  const value = (name: string): string => new RegExp(`^${name}=(.*)$`, 'm').exec(text)?.[1] ?? '';
+  const [, flags = ''] = /run\.sh serve (.*)$/.exec(value('ExecStart')) ?? [];
+  const command = `env ${value('Environment')} ./run.sh config ${flags}`;
+  const shown = await place.shell(command, { folder: place.project });
+  expect(shown).toMatch(/^BACKEND +embedded +--backend$/m);
+  expect(shown).toMatch(/^UNIX_SOCKET +\/run\/encoder\/encoder\.sock +environment$/m);
+  expect(shown).toMatch(/^UNIX_SOCKET_MODE +660 +environment$/m);
+  const drainMs = SETTINGS.drainTimeoutMs.default;
+  expect(Number(value('TimeoutStopSec')) * 1000).toBeGreaterThan(drainMs);
+};
+
+const asNginx: Runner = async ({ text }) => {
+  expect(Number(/proxy_read_timeout (\d+)s/.exec(text)?.[1]) * 1000).toBeGreaterThan(
+    SETTINGS.requestTimeoutMs.default,
+  );
+  await using proxy = await nginxBefore(text);
+  const reply = await fetch(`${proxy.url}/encode`, { method: 'POST', body: '{"query":"тест"}' });
+  expect(await reply.json()).toMatchObject({ dim: 384 });
+  const large = JSON.stringify({ query: 'x'.repeat(SETTINGS.bodyBytesMax.default - 100) });
+  const largeReply = await fetch(`${proxy.url}/encode`, { method: 'POST', body: large });
+  // By the server and not by nginx: it came through whole.
+  expect(largeReply.headers.get('content-type')).toContain('json');
+};
+
+/** Compared with the settings, since no test has a Docker to run it in. */
+const needsDocker: Runner = async ({ text }) => {
+  const known = Object.values(SETTINGS).map((setting) => setting.environment);
+  for (const [, name] of text.matchAll(/-e (\w+)=/g)) expect(known).toContain(name);
+  expect(await Bun.file(join(ROOT, 'Dockerfile')).text()).toContain('EXPOSE 8080');
+};
+
+/** The server of every other block was started by the first; this suite is run by the second. */
+const isTheBeginning: Runner = async ({ text }) => {
+  expect(text).toMatch(/^\.\/run\.sh +#.*\n\.\/run\.sh test +#.*\n$/);
+};
+
+const inRoot: Runner = async ({ text }) => {
+  await place.shell(text, { folder: ROOT });
+};
+
+/** Which runner a block has: by its page, and by words that it alone has there. */
+const RUNNERS: readonly [page: string, words: string, run: Runner][] = [
+  ['README.md', './run.sh test     #', isTheBeginning],
+  ['README.md', 'curl localhost:8080/get_vector_dim', inProject],
+  ['README.md', '$ curl -s localhost:8080/encode', inProject],
+  ['README.md', 'msgpack.unpackb', inPython],
+  ['README.md', '"EMB_TEXTS_TOO_MANY"', asError],
+  ['README.md', 'npm install', inApp],
+  ['README.md', 'await encoder.health()', inNode],
+  ['README.md', 'docker run', needsDocker],
+  ['README.md', 'ExecStart', asUnit],
+  ['README.md', 'proxy_pass', asNginx],
+  ['README.md', '$ PORT=9000 ./run.sh config', inProject],
+  ['README.md', 'bun run check', inRoot],
+  ['src/client/README.md', 'npm install', inApp],
+  ['src/client/README.md', 'encoder.getVectorDim()', inNode],
+  ['src/client/README.md', 'file.readLines()', inNodeWithTexts],
+  ['src/client/README.md', 'search.abort', inNode],
+  ['src/client/README.md', 'CLIENT_CONNECTION_REFUSED', inNode],
+  ['src/client/README.md', '<script type="module">', inBrowser],
+];
+
+const runnersOf = (block: Block): readonly Runner[] =>
+  RUNNERS.flatMap(([name, words, run]) =>
+    name === block.page && block.text.includes(words) ? [run] : [],
+  );
+
+test('each block has one runner, and each runner one block', () => {
+  expect(BLOCKS.length).toBeGreaterThan(15);
+  const wrong = BLOCKS.filter((block) => runnersOf(block).length !== 1);
+  expect(wrong.map(({ page: name, line }) => `${name}:${line}`)).toEqual([]);
+  expect(RUNNERS.length).toBe(BLOCKS.length);
+});
+
+for (const block of BLOCKS) {
+  const [first] = block.text.split('\n');
+  test(`${block.page}:${block.line} ${block.language}: ${first}`, async () => {
+    for (const run of runnersOf(block)) await run(block);
+  });
+}
