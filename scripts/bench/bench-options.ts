@@ -9,7 +9,7 @@ Measures the parts of the server and the whole of it under load, and writes repo
 Servers, Triton and the load each run in a process of their own, on the loopback. Exit status 1: something was wrong, and
 there is no report.
 
-  --quick           a short run: a second a load, few loads; shows that it works, its figures are rough
+  --quick           a short run, about two minutes on two cores: a second a load, few loads; its figures are rough
   --only WORDS      parts to run, comma-separated: micro, and any part of a scenario's name
   --compare FILE    also show the change against an earlier run's .json
   --url URL         measure a server that runs already, instead of starting any; any host

@@ -14,14 +14,14 @@ import { type BuiltFile, buildClient, packClient } from './build-client.ts';
 
 /**
  * What the README states, in bytes after gzip; what npm packs, in bytes. Measured: 9,230, 675 and
- * 6,103; 64,200.
+ * 6,103; 58,200.
  */
 const GZIP_BYTES_MAX: Readonly<Record<string, number>> = {
   'api-encoder.js': 9500,
   'progress-bar.js': 1000,
   'msgpackr.js': 6500,
 };
-const PACK_BYTES_MAX = 65_000;
+const PACK_BYTES_MAX = 60_000;
 
 const PACKAGE = 'bge-m3-encoder-client';
 const ROOT = resolve(import.meta.dir, '../..');

@@ -137,7 +137,10 @@ async function writeTypes(outDir: string): Promise<void> {
     const text = await Bun.file(join(drafts, `${name}.d.ts`)).text();
     for (const [, imported] of text.matchAll(TYPE_IMPORT)) reached.add(imported);
     for (const ending of Object.values(ENDINGS)) {
-      const types = text.replaceAll(TYPE_IMPORT, `./$1.${ending}`);
+      const linked = text.replaceAll(TYPE_IMPORT, `./$1.${ending}`);
+      // Documented once, in the types of the ES modules: the words are half of the file, and npm's
+      // tarball would hold them twice.
+      const types = ending === 'cjs' ? linked.replaceAll(/^\s*\/\*\*.*?\*\/\n/gms, '') : linked;
       await Bun.write(join(outDir, `${name}.d.${ending.replace('js', 'ts')}`), types);
     }
   }

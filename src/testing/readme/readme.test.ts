@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
 import { join } from 'node:path';
 import { SETTINGS } from '../../config/settings.ts';
 import { clientsPython } from '../clients/clients-venv.ts';
+import { startPostgres } from '../corpus/start-postgres.ts';
 import { findRuntime } from '../programs/client-runtimes.ts';
 import { openBrowser } from '../programs/open-browser.ts';
 import { freePorts } from '../triton/free-ports.ts';
@@ -69,12 +70,17 @@ const inApp: Runner = async ({ text }) => {
 let scriptCount = 0;
 
 /** Runs a script of the reader's own project, and compares what it prints. */
-async function runScript(block: Block, runtime: string): Promise<void> {
+async function runScript(
+  block: Block,
+  runtime: string,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<void> {
   const [closed] = freePorts(1);
   const { script, printed } = printing(block.text);
   const file = join(place.app, `script-${scriptCount++}.ts`);
   await Bun.write(file, place.here(script).replace('localhost:1234', `127.0.0.1:${closed}`));
-  const output = await place.shell(`'${runtime}' '${file}'`, { folder: place.app });
+  const command = `'${runtime}' '${file}'`;
+  const output = await place.shell(command, { folder: place.app, environment });
   const lines = output.split('\n').filter((line) => line !== '');
   expect(lines).toEqual([...printed]);
 }
@@ -150,6 +156,38 @@ const needsDocker: Runner = async ({ text }) => {
   expect(await Bun.file(join(ROOT, 'Dockerfile')).text()).toContain('EXPOSE 8080');
 };
 
+/** Run by the suite of its own chapter, which reads the block from this page. */
+const runBy = (file: string): Runner => {
+  return async () => {
+    const suite = await Bun.file(join(ROOT, file)).text();
+    expect([file, suite.includes('README')]).toEqual([file, true]);
+  };
+};
+
+/** Needs a cluster; its chart is installed into a real API server by `scripts/deploy`. */
+const needsCluster: Runner = async ({ text }) => {
+  for (const [, path] of text.matchAll(/(scripts\/\S+)/g)) {
+    const chart = Bun.file(join(ROOT, path, 'Chart.yaml'));
+    expect([path, await chart.exists()]).toEqual([path, true]);
+  }
+};
+
+/** Needs several machines; `corpus-queue.test.ts` runs these verbs over a real NATS on this one. */
+const needsMachines: Runner = async ({ text }) => {
+  const help = await place.shell('./run.sh embed --help', { folder: place.project });
+  for (const [flag] of text.matchAll(/--[a-z]+/g)) expect(help).toContain(flag);
+};
+
+const inBunWithPostgres: Runner = async (block) => {
+  const postgres = await startPostgres();
+  try {
+    const environment = { DATABASE_URL: postgres.url };
+    await runScript(block, process.execPath, environment);
+  } finally {
+    await postgres.stop();
+  }
+};
+
 /** The server of every other block was started by the first; this suite is run by the second. */
 const isTheBeginning: Runner = async ({ text }) => {
   expect(text).toMatch(/^\.\/run\.sh +#.*\n\.\/run\.sh test +#.*\n$/);
@@ -158,6 +196,8 @@ const isTheBeginning: Runner = async ({ text }) => {
 const inRoot: Runner = async ({ text }) => {
   await place.shell(text, { folder: ROOT });
 };
+
+const CORPUS_EXAMPLES = 'src/testing/corpus/corpus-examples.test.ts';
 
 /** Which runner a block has: by its page, and by words that it alone has there. */
 const RUNNERS: readonly [page: string, words: string, run: Runner][] = [
@@ -168,6 +208,13 @@ const RUNNERS: readonly [page: string, words: string, run: Runner][] = [
   ['README.md', '"EMB_TEXTS_TOO_MANY"', asError],
   ['README.md', 'npm install', inApp],
   ['README.md', 'await encoder.health()', inNode],
+  ['README.md', './run.sh embed laws.jsonl', runBy(CORPUS_EXAMPLES)],
+  ['README.md', 'polars.read_parquet', runBy(CORPUS_EXAMPLES)],
+  ['README.md', 'embedCorpus(', runBy(CORPUS_EXAMPLES)],
+  ['README.md', '--queue nats://', needsMachines],
+  ['README.md', 'networkPolicy:', runBy('scripts/deploy/chart.test.ts')],
+  ['README.md', 'kubectl create', needsCluster],
+  ['README.md', 'create extension', inBunWithPostgres],
   ['README.md', 'docker run', needsDocker],
   ['README.md', 'ExecStart', asUnit],
   ['README.md', 'proxy_pass', asNginx],
