@@ -59,7 +59,13 @@ export async function createReadmePlace(options: {
   };
   const server = Bun.spawn(['./run.sh'], {
     cwd: project,
-    env: { ...common, PORT: '0', HOST: '127.0.0.1', ...options.environment },
+    env: {
+      ...common,
+      PORT: '0',
+      HOST: '127.0.0.1',
+      SHUTDOWN_DELAY_MS: '0',
+      ...options.environment,
+    },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   let said = '';

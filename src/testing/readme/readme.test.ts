@@ -132,8 +132,8 @@ const asUnit: Runner = async ({ text }) => {
   expect(shown).toMatch(/^BACKEND +embedded +--backend$/m);
   expect(shown).toMatch(/^UNIX_SOCKET +\/run\/encoder\/encoder\.sock +environment$/m);
   expect(shown).toMatch(/^UNIX_SOCKET_MODE +660 +environment$/m);
-  const drainMs = SETTINGS.drainTimeoutMs.default;
-  expect(Number(value('TimeoutStopSec')) * 1000).toBeGreaterThan(drainMs);
+  const endMs = SETTINGS.shutdownDelayMs.default + SETTINGS.drainTimeoutMs.default;
+  expect(Number(value('TimeoutStopSec')) * 1000).toBeGreaterThan(endMs);
 };
 
 const asNginx: Runner = async ({ text }) => {
