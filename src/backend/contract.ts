@@ -64,6 +64,8 @@ export interface BackendEndpoint {
   /** It gets no new batch. */
   readonly isDraining: boolean;
   readonly batchesInFlight: number;
+  /** Why its rows come over HTTP; empty while they come through shared memory. */
+  readonly overHttp: string;
 }
 
 /** How a batch is to be run. */

@@ -175,6 +175,7 @@ function createBackend(options: BackendParts): { backend: Backend; started: Prom
       probeMs: config.tritonProbeMs,
       resolveMs: config.tritonResolveMs,
       batchesInFlight: config.tritonBatchesInFlight,
+      sharedMemory: sharedMemoryOf(config),
       batchTextsMax: config.batchTextsMax,
       batchTokensMax: config.batchTokensMax,
       multiVectorTokensMax: Math.floor(config.multiVectorBytesMax / (4 * dimension)),
@@ -191,6 +192,10 @@ function createBackend(options: BackendParts): { backend: Backend; started: Prom
   const backend = embedded(options);
   const failure = (): string => (backend.state().isReady ? '' : backend.state().reason);
   return { backend, started: backend.started.then(failure) };
+}
+
+function sharedMemoryOf({ tritonSharedMemory: mode, tritonSharedMemoryBytes: bytes }: Config) {
+  return mode === 'off' ? undefined : { mode, bytes };
 }
 
 /** @throws ConfigError when the model's file is not here: no worker could ever start. */

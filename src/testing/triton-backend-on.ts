@@ -1,3 +1,4 @@
+import type { SharedMemoryOptions } from '../backend/triton/shared-memory.ts';
 import type { ResolveName } from '../backend/triton/triton-addresses.ts';
 import { createTritonBackend, type TritonBackend } from '../backend/triton/triton-backend.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
@@ -19,6 +20,7 @@ export function tritonBackendOn(options: {
   probeMs?: number;
   resolveMs?: number;
   resolve?: ResolveName;
+  sharedMemory?: SharedMemoryOptions;
 }): TritonBackend {
   const { urls, model, dimension, clock = systemClock } = options;
   const { timeoutMs = TIMEOUT_MS, probeMs = PROBE_MS, ...names } = options;

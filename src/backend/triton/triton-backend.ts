@@ -16,6 +16,7 @@ import {
   type TokenBatch,
 } from '../contract.ts';
 import { type CostShape, meanCost } from './batch-cost.ts';
+import type { SharedMemoryOptions } from './shared-memory.ts';
 import { followAddresses, type ResolveName, type TritonAddress } from './triton-addresses.ts';
 import { createTritonCall, type TritonCall, unavailable } from './triton-call.ts';
 import {
@@ -61,6 +62,8 @@ export function createTritonBackend(options: {
   resolveMs?: number;
   resolve?: ResolveName;
   call?: TritonCall;
+  /** Unless told, batches travel over HTTP. */
+  sharedMemory?: SharedMemoryOptions | undefined;
 }): TritonBackend {
   const { clock, log, batchesInFlight, call = createTritonCall(clock) } = options;
   const identity = new ModelIdentity();
@@ -172,7 +175,7 @@ export function createTritonBackend(options: {
     },
     async close() {
       endFollowing();
-      fleet.close();
+      await fleet.close();
     },
   };
 }
@@ -213,7 +216,7 @@ interface TritonFleet {
    * are closed.
    */
   follow(addresses: readonly TritonAddress[]): void;
-  close(): void;
+  close(): Promise<void>;
 }
 
 /** Makes the fleet of some servers; each is probed from the start, in the background. */
@@ -283,7 +286,7 @@ function createTritonFleet(options: {
     // Its address may have come back meanwhile.
     if (!retiring.delete(endpoint)) return;
     endpoints = endpoints.filter((other) => other !== endpoint);
-    endpoint.close();
+    await endpoint.close();
   }
 
   function at(url: string): TritonEndpoint | undefined {
@@ -317,8 +320,8 @@ function createTritonFleet(options: {
       pickOther(except) ?? (except === undefined ? undefined : pickOther(undefined)),
     pickOther,
     follow,
-    close() {
-      for (const endpoint of endpoints) endpoint.close();
+    async close() {
+      await Promise.all(endpoints.map((endpoint) => endpoint.close()));
     },
   };
 }

@@ -6,9 +6,22 @@ import type { BatchOutput, TokenBatch } from '../contract.ts';
 import { BatchCost, type CostShape } from './batch-cost.ts';
 import { EndpointHealth } from './endpoint-health.ts';
 import {
+  createSharedMemory,
+  type SharedMemory,
+  type SharedMemoryOptions,
+} from './shared-memory.ts';
+import {
+  decodeSharedReply,
+  encodeSharedRequest,
+  isUnknownRegion,
+  layoutOf,
+  sharedCallOf,
+} from './shared-wire.ts';
+import {
   inferCallOf,
   inferOutputOf,
   type OpenCall,
+  refusalOf,
   type TritonCall,
   type TritonReply,
   type TritonRequest,
@@ -38,6 +51,8 @@ export interface TritonEndpoint {
   readonly capacity: number;
   /** Gets no new batches; those in flight finish. */
   readonly isDraining: boolean;
+  /** Why its rows come over HTTP; empty while they come through shared memory. */
+  readonly overHttp: string;
   /** Runs one batch, once. */
   infer(batch: TokenBatch, options: EndpointInferOptions): Promise<BatchOutput>;
   /** Asks again whether it serves the model; one question at a time. @returns whether it does. */
@@ -53,7 +68,8 @@ export interface TritonEndpoint {
   /** Gives it no new batch until `resume`. Resolves when none is in flight. */
   drain(): Promise<void>;
   resume(): void;
-  close(): void;
+  /** Resolves when its regions of shared memory are gone. */
+  close(): Promise<void>;
 }
 
 /** How an endpoint runs a batch. */
@@ -79,6 +95,8 @@ export interface EndpointOptions {
   readonly probeMs: number;
   readonly batchesInFlightMax: number;
   readonly call: TritonCall;
+  /** Unless told, batches travel over HTTP. */
+  readonly sharedMemory?: SharedMemoryOptions | undefined;
   /** Called each time the endpoint has come up, gone down, or can take more or less. */
   readonly onChange: () => void;
   readonly clock: Clock;
@@ -107,6 +125,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   let returnedMs = Number.NEGATIVE_INFINITY;
   const alignment = new ReplyAlignment();
   const buffers: ArrayBuffer[] = [];
+  const shared = sharedMemoryOf(options, modelUrl, callHere);
   const openCalls = new Set<OpenCall>();
   const openProbes = new Set<OpenCall>();
   let model: TritonModel | undefined;
@@ -138,6 +157,8 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
       const selfCheck = model === undefined ? options.selfCheck : undefined;
       const question = { modelUrl, expected, identity, selfCheck, call: callHere, timeoutMs };
       const found = await probeModel(question);
+      if (isClosed) return false;
+      if (model === undefined) await shared?.connect(found);
       if (isClosed) return false;
       answeredMs = clock.now();
       if (model === undefined) {
@@ -192,6 +213,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     if (model !== undefined) health.wentDown();
     model = undefined;
     reason = why;
+    shared?.disconnect();
     options.onChange();
     cancelProbe();
     cancelProbe = clock.schedule(backAfterMs, () => void verify());
@@ -220,35 +242,71 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     }
   };
 
+  /** Over shared memory where a slot is free and large enough, over HTTP otherwise. */
   async function send(
     batch: TokenBatch,
+    found: TritonModel,
+    how: EndpointInferOptions,
+  ): Promise<BatchOutput> {
+    const layout = shared === undefined ? undefined : layoutOf(batch, found.signature);
+    const slot = layout === undefined ? undefined : shared?.take(layout.bytes);
+    if (slot === undefined || layout === undefined) return await sendOverHttp(batch, found, how);
+    const place = { region: slot, layout };
+    const asked = { signature: found.signature, batch };
+    const body = encodeSharedRequest(batch, found.signature, place);
+    let reply: TritonReply;
+    try {
+      reply = await answerOf(sharedCallOf(modelUrl, body), how);
+    } catch (error) {
+      slot.abandon();
+      throw error;
+    }
+    try {
+      if (!isUnknownRegion(reply)) {
+        if (reply.status !== 200) throw refusalOf(reply);
+        return { ...decodeSharedReply(reply, asked, place), servedBy: url };
+      }
+    } finally {
+      slot.free();
+    }
+    // It was restarted, faster than it was missed.
+    void shared?.connect(found).catch((error) => goDown(describeError(error)));
+    return await sendOverHttp(batch, found, how);
+  }
+
+  async function sendOverHttp(
+    batch: TokenBatch,
     { signature }: TritonModel,
-    { isFreshConnection, signal }: EndpointInferOptions,
+    how: EndpointInferOptions,
   ): Promise<BatchOutput> {
     const { dimension } = signature;
     const id = alignment.idFor(batch, dimension);
     const request = encodeInferRequest(batch, signature, takeBuffer, id);
-    const asked = inferCallOf(modelUrl, request);
-    const open = options.call({
-      ...asked,
-      headers: { ...asked.headers, ...ownHeaders },
-      isFreshConnection,
-      timeoutMs,
-    });
+    const reply = await answerOf(inferCallOf(modelUrl, request), how);
+    // Only now has the whole request been read by the other side; a failed call never gives its
+    // buffer back.
+    if (buffers.length < BUFFERS_KEPT) buffers.push(request.body.buffer);
+    const output = inferOutputOf(reply, { signature, batch });
+    const headerBytes = Number(reply.headers.get('inference-header-content-length'));
+    alignment.learn(batch, dimension, { idLength: id.length, headerBytes });
+    return { ...output, servedBy: url };
+  }
+
+  /** Sends one request, which ends when nobody waits for it or the endpoint goes down. */
+  async function answerOf(
+    asked: ReturnType<typeof inferCallOf>,
+    { isFreshConnection, signal }: EndpointInferOptions,
+  ): Promise<TritonReply> {
+    const headers = { ...asked.headers, ...ownHeaders };
+    const open = options.call({ ...asked, headers, isFreshConnection, timeoutMs });
     const onAbort = (): void => open.cancel(nobodyWaits());
     openCalls.add(open);
     signal?.addEventListener('abort', onAbort);
     if (signal?.aborted) onAbort();
     try {
       const reply = await open.reply;
-      // Only now has the whole request been read by the other side; a failed call never gives its
-      // buffer back.
-      if (buffers.length < BUFFERS_KEPT) buffers.push(request.body.buffer);
       answeredMs = clock.now();
-      const output = inferOutputOf(reply, { signature, batch });
-      const headerBytes = Number(reply.headers.get('inference-header-content-length'));
-      alignment.learn(batch, dimension, { idLength: id.length, headerBytes });
-      return { ...output, servedBy: url };
+      return reply;
     } finally {
       openCalls.delete(open);
       signal?.removeEventListener('abort', onAbort);
@@ -293,6 +351,9 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     get isDraining() {
       return isDraining;
     },
+    get overHttp() {
+      return shared === undefined ? 'TRITON_SHARED_MEMORY is off.' : shared.reason;
+    },
     infer,
     verify,
     suspect(why) {
@@ -312,15 +373,27 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
       isDraining = false;
       options.onChange();
     },
-    close() {
+    async close() {
       isClosed = true;
       model = undefined;
       reason = 'The server is shutting down.';
       options.onChange();
       cancelProbe();
       for (const open of [...openCalls, ...openProbes]) open.cancel(unavailable(reason));
+      await shared?.close();
     },
   };
+}
+
+function sharedMemoryOf(
+  { sharedMemory, url, timeoutMs, batchesInFlightMax, log }: EndpointOptions,
+  modelUrl: string,
+  call: (request: TritonRequest) => Promise<TritonReply>,
+): SharedMemory | undefined {
+  if (sharedMemory === undefined) return undefined;
+  // One more than are in flight: a slot that was given up is replaced beside the batches.
+  const slotCount = batchesInFlightMax + 1;
+  return createSharedMemory({ ...sharedMemory, url, modelUrl, timeoutMs, slotCount, call, log });
 }
 
 function nobodyWaits(): ServerError {

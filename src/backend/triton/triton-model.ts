@@ -14,7 +14,7 @@ import {
 import { encodeInferRequest, type TritonSignature } from './triton-wire.ts';
 
 /** Text that proves an endpoint: `<s> </s>` of every XLM-R vocabulary. */
-const PROBE_IDS = Int32Array.of(0, 2);
+export const PROBE_IDS = Int32Array.of(0, 2);
 
 /**
  * Reads the metadata and runs one real inference of every head, on fresh connections: an endpoint

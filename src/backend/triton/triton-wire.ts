@@ -173,6 +173,30 @@ export function decodeInferReply(
   return result;
 }
 
+/**
+ * The heads in a reply without a binary part, whose outputs lie in shared memory.
+ *
+ * @param bytesOf how many bytes the output of a head has there.
+ * @throws ServerError EMB_OUTPUT_INVALID, as `decodeInferReply`.
+ */
+export function readOutputs(
+  body: Uint8Array,
+  asked: { signature: TritonSignature; batch: TokenBatch },
+  bytesOf: (head: Head) => number,
+): readonly Head[] {
+  const { signature, batch } = asked;
+  const found: Head[] = [];
+  for (const output of parseOutputs(body)) {
+    const head = batch.heads.find((wanted) => signature.outputs[wanted] === output.name);
+    if (head === undefined) continue;
+    checkOutput(output, bytesOf(head), head, asked);
+    found.push(head);
+  }
+  const missing = batch.heads.find((head) => !found.includes(head));
+  if (missing !== undefined) throw invalid(`it has no output ${signature.outputs[missing]}`);
+  return found;
+}
+
 function parseOutputs(header: Uint8Array): readonly OutputHeader[] {
   let parsed: { outputs?: unknown };
   try {

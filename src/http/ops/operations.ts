@@ -110,6 +110,7 @@ function infoRoute({ parts, config, version, processIndex }: Operations): Route 
       ready: backend.state().isReady,
       reason: backend.state().reason,
       ...shownLimits(backend.capabilities()),
+      ...shownTransport(backend),
     },
     tokenizer: {
       engine: tokenizer.ready?.engine ?? null,
@@ -133,6 +134,13 @@ function shownLimits(limits: ReturnType<Parts['backend']['capabilities']>): Reco
     batch_texts_max: limits.batchTextsMax,
     batch_tokens_max: limits.batchTokensMax,
   };
+}
+
+/** Of each Triton, why tensors travel over HTTP; null while they are in shared memory. */
+function shownTransport({ endpoints }: Parts['backend']): Record<string, unknown> {
+  if (endpoints === undefined) return {};
+  const reasons = endpoints.list().map(({ url, overHttp }) => [url, overHttp || null] as const);
+  return { over_http: Object.fromEntries(reasons) };
 }
 
 /**

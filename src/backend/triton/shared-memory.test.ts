@@ -1,0 +1,162 @@
+import { afterEach, expect, test } from 'bun:test';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { createLog } from '../../base/log.ts';
+import { until } from '../../testing/until.ts';
+import { headSet } from '../../vectors/head.ts';
+import { createSharedMemory, type SharedMemory, type SharedSlot } from './shared-memory.ts';
+import { decodeSharedReply, encodeSharedRequest, layoutOf } from './shared-wire.ts';
+import type { TritonReply, TritonRequest } from './triton-call.ts';
+import type { TritonModel } from './triton-model.ts';
+
+const DIMENSION = 4;
+const SIGNATURE = {
+  idsInput: 'ids',
+  maskInput: 'mask',
+  inputDatatype: 'INT64',
+  outputs: { dense: 'dense_vecs' },
+  dimension: DIMENSION,
+  padId: 1,
+} as const;
+const MODEL: TritonModel = { signature: SIGNATURE, batchTextsMax: 32, profiles: undefined };
+const BATCH = { texts: [Int32Array.of(0, 5, 2)], paddedLength: 3, heads: headSet(['dense']) };
+const LAYOUT = layoutOf(BATCH, SIGNATURE);
+
+/** A server in this process, which writes into the regions that it was told of. */
+class Server {
+  readonly regions = new Map<string, Uint8Array<ArrayBuffer>>();
+  /** Forgets to write, or writes something else. */
+  rowOf: (() => Float32Array) | undefined = () => Float32Array.of(1, 0, 0, 0);
+  readonly call = async (request: TritonRequest): Promise<TritonReply> => {
+    const { pathname } = new URL(request.address);
+    const region = /region\/([^/]+)\/(un)?register$/.exec(pathname);
+    if (region?.[2] !== undefined) this.regions.delete(region[1]);
+    else if (region !== null) {
+      this.regions.set(region[1], Bun.mmap(join('/dev/shm', region[1]), { shared: true }));
+    } else if (pathname.endsWith('/infer')) return this.#infer(request);
+    return replyOf([]);
+  };
+
+  /** What a model instance does at the end of its work, however long its caller has gone. */
+  write(region: Uint8Array<ArrayBuffer>, row: Float32Array): void {
+    new Float32Array(region.buffer, region.byteOffset + LAYOUT.outputs[0].from, 4).set(row);
+  }
+
+  #infer({ body = new Uint8Array() }: TritonRequest): TritonReply {
+    const text = new TextDecoder().decode(body);
+    const name = /"shared_memory_region":"([^"]+)"/.exec(text)?.[1];
+    const output = { name: 'dense_vecs', datatype: 'FP32', shape: [1, DIMENSION] };
+    if (name === undefined) {
+      const parameters = { binary_data_size: 16 };
+      const head = JSON.stringify({ outputs: [{ ...output, parameters }] });
+      const row = new Uint8Array(Float32Array.of(1, 0, 0, 0).buffer);
+      return replyOf(Buffer.concat([Buffer.from(head), row]), head.length);
+    }
+    const at = Number(/"dense_vecs".*"shared_memory_offset":(\d+)/.exec(text)?.[1]);
+    const memory = this.regions.get(name) ?? new Uint8Array(at + 16);
+    const row = this.rowOf?.();
+    if (row !== undefined) new Float32Array(memory.buffer, memory.byteOffset + at, 4).set(row);
+    return replyOf({ outputs: [output] });
+  }
+}
+
+function replyOf(body: object, headerBytes?: number): TritonReply {
+  const bytes = body instanceof Uint8Array ? body : Buffer.from(JSON.stringify(body));
+  const length = headerBytes === undefined ? null : String(headerBytes);
+  return { status: 200, headers: { get: () => length }, body: new Uint8Array(bytes) };
+}
+
+let memory: SharedMemory | undefined;
+afterEach(() => memory?.close());
+
+function memoryOn(server: Server, mode: 'auto' | 'on' = 'on'): SharedMemory {
+  memory = createSharedMemory({
+    ...{ mode, bytes: 1 << 16, slotCount: 2, timeoutMs: 1000, call: server.call },
+    ...{ url: 'http://triton', modelUrl: 'http://triton/v2/models/m' },
+    log: createLog({ level: 'error', write: () => undefined }),
+  });
+  return memory;
+}
+
+/** A slot, once there is a free one. */
+async function slotOf(shared: SharedMemory): Promise<SharedSlot> {
+  let slot: SharedSlot | undefined;
+  await until('a slot is free', () => {
+    slot = shared.take(LAYOUT.bytes);
+    return slot !== undefined;
+  });
+  if (slot === undefined) throw new Error('a slot is free');
+  return slot;
+}
+
+/** Caught, planted: an abandoned slot given back; a slot of before a restart given back. */
+test('a row written after its call was given up reaches no other batch', async () => {
+  const server = new Server();
+  const shared = memoryOn(server);
+  await shared.connect(MODEL);
+  const late: Uint8Array<ArrayBuffer>[] = [];
+  for (let round = 0; round < 20; round++) {
+    const slot = await slotOf(shared);
+    const region = server.regions.get(slot.name);
+    if (region === undefined) throw new Error('the server knows each slot');
+    encodeSharedRequest(BATCH, SIGNATURE, { region: slot, layout: LAYOUT });
+    if (round % 3 === 0) {
+      slot.abandon();
+      late.push(region);
+      expect(existsSync(join('/dev/shm', slot.name))).toBe(false);
+      continue;
+    }
+    server.write(region, Float32Array.of(0, 1, 0, 0));
+    for (const given of late) server.write(given, Float32Array.of(0, 0, 0, 1));
+    const reply = replyOf({ outputs: [{ name: 'dense_vecs', datatype: 'FP32', shape: [1, 4] }] });
+    const place = { region: slot, layout: LAYOUT };
+    const { dense } = decodeSharedReply(reply, { signature: SIGNATURE, batch: BATCH }, place);
+    expect([...(dense?.values(0, 4) ?? [])]).toEqual([0, 1, 0, 0]);
+    slot.free();
+  }
+  expect(late.length).toBeGreaterThan(2);
+});
+
+test('a slot of before a restart is not used again', async () => {
+  const server = new Server();
+  const shared = memoryOn(server);
+  await shared.connect(MODEL);
+  const before = shared.take(LAYOUT.bytes);
+  server.regions.clear();
+  await shared.connect(MODEL);
+  before?.free();
+  for (const slot of [shared.take(LAYOUT.bytes), shared.take(LAYOUT.bytes)]) {
+    expect(slot?.name).not.toBe(before?.name);
+    expect([...server.regions.keys()]).toContain(slot?.name ?? '');
+  }
+  expect(shared.take(LAYOUT.bytes)).toBeUndefined();
+});
+
+/** Caught, planted: no marks before a batch, so that the row of the batch before stays. */
+test('a Triton that answers without having written gives no row', async () => {
+  const server = new Server();
+  const shared = memoryOn(server);
+  await shared.connect(MODEL);
+  const slot = shared.take(LAYOUT.bytes);
+  if (slot === undefined) throw new Error('a slot is free');
+  const place = { region: slot, layout: LAYOUT };
+  server.write(slot.memory, Float32Array.of(0, 1, 0, 0));
+  encodeSharedRequest(BATCH, SIGNATURE, place);
+  const reply = replyOf({ outputs: [{ name: 'dense_vecs', datatype: 'FP32', shape: [1, 4] }] });
+  const { dense } = decodeSharedReply(reply, { signature: SIGNATURE, batch: BATCH }, place);
+  expect(dense?.values(0, 1)[0]).toBeNaN();
+  slot.free();
+});
+
+test.each([
+  ['another row', () => Float32Array.of(0, 1, 0, 0)],
+  ['no row', undefined],
+])('a region through which %s comes is not used', async (_, rowOf) => {
+  const server = new Server();
+  server.rowOf = rowOf;
+  await expect(memoryOn(server).connect(MODEL)).rejects.toThrow('there is no shared memory');
+  const shared = memoryOn(server, 'auto');
+  await shared.connect(MODEL);
+  expect(shared.reason).toContain('is not the one over HTTP');
+  expect(shared.take(LAYOUT.bytes)).toBeUndefined();
+});
