@@ -1,9 +1,9 @@
 import type { Clock } from '../../base/clock.ts';
-import { ServerError } from '../../base/errors.ts';
 import { describeError, type Log } from '../../base/log.ts';
 import type { SelfCheck } from '../../model/engine-record.ts';
 import type { BatchOutput, TokenBatch } from '../contract.ts';
 import { BatchCost, type CostShape } from './batch-cost.ts';
+import { createBatchTransport, type SendOptions } from './batch-transport.ts';
 import { EndpointHealth } from './endpoint-health.ts';
 import {
   createSharedMemory,
@@ -11,17 +11,7 @@ import {
   type SharedMemoryOptions,
 } from './shared-memory.ts';
 import {
-  decodeSharedReply,
-  encodeSharedRequest,
-  isUnknownRegion,
-  layoutOf,
-  sharedCallOf,
-} from './shared-wire.ts';
-import {
-  inferCallOf,
-  inferOutputOf,
   type OpenCall,
-  refusalOf,
   type TritonCall,
   type TritonReply,
   type TritonRequest,
@@ -33,7 +23,6 @@ import {
   probeModel,
   type TritonModel,
 } from './triton-model.ts';
-import { encodeInferRequest, ReplyAlignment } from './triton-wire.ts';
 
 /** One Triton server. */
 export interface TritonEndpoint {
@@ -54,7 +43,7 @@ export interface TritonEndpoint {
   /** Why its rows come over HTTP; empty while they come through shared memory. */
   readonly overHttp: string;
   /** Runs one batch, once. */
-  infer(batch: TokenBatch, options: EndpointInferOptions): Promise<BatchOutput>;
+  infer(batch: TokenBatch, options: SendOptions): Promise<BatchOutput>;
   /** Asks again whether it serves the model; one question at a time. @returns whether it does. */
   verify(): Promise<boolean>;
   /**
@@ -70,13 +59,6 @@ export interface TritonEndpoint {
   resume(): void;
   /** Resolves when its regions of shared memory are gone. */
   close(): Promise<void>;
-}
-
-/** How an endpoint runs a batch. */
-export interface EndpointInferOptions {
-  /** A pooled connection may be half open; a fresh one tells of the server. */
-  readonly isFreshConnection: boolean;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** What an endpoint is made of; of several, all but the address are shared. */
@@ -97,14 +79,13 @@ export interface EndpointOptions {
   readonly call: TritonCall;
   /** Unless told, batches travel over HTTP. */
   readonly sharedMemory?: SharedMemoryOptions | undefined;
+  /** Called each time it has come up, before it gets a batch. */
+  readonly onUp?: () => void;
   /** Called each time the endpoint has come up, gone down, or can take more or less. */
   readonly onChange: () => void;
   readonly clock: Clock;
   readonly log: Log;
 }
-
-/** Request buffers kept for reuse: as many as batches usually are in flight. */
-const BUFFERS_KEPT = 4;
 
 /**
  * Shortest time to answer whether it lives, in ms: a busy server answers that between two batches,
@@ -123,10 +104,14 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   const health = new EndpointHealth();
   const cost = new BatchCost();
   let returnedMs = Number.NEGATIVE_INFINITY;
-  const alignment = new ReplyAlignment();
-  const buffers: ArrayBuffer[] = [];
   const shared = sharedMemoryOf(options, modelUrl, callHere);
-  const openCalls = new Set<OpenCall>();
+  const transport = createBatchTransport({
+    ...{ url, modelUrl, ownHeaders, timeoutMs, shared, call: options.call },
+    onAnswer() {
+      answeredMs = clock.now();
+    },
+    onFailure: (error) => goDown(describeError(error)),
+  });
   const openProbes = new Set<OpenCall>();
   let model: TritonModel | undefined;
   let reason = `Triton at ${url} was not asked yet.`;
@@ -162,6 +147,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
       if (isClosed) return false;
       answeredMs = clock.now();
       if (model === undefined) {
+        options.onUp?.();
         log.info('triton-up', { url, model: modelName, inputs: found.signature.inputDatatype });
       }
       model = found;
@@ -217,7 +203,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     options.onChange();
     cancelProbe();
     cancelProbe = clock.schedule(backAfterMs, () => void verify());
-    for (const open of openCalls) open.cancel(unavailable(why));
+    transport.giveUp(unavailable(why));
   }
 
   const infer: TritonEndpoint['infer'] = async (batch, { isFreshConnection, signal }) => {
@@ -227,7 +213,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     outstandingTokens += tokens;
     const sentMs = clock.now();
     try {
-      const output = await send(batch, model, { isFreshConnection, signal });
+      const output = await transport.send(batch, model, { isFreshConnection, signal });
       // Behind another batch, it was computed from that one's return on.
       const startMs = Math.max(sentMs, returnedMs);
       returnedMs = clock.now();
@@ -241,84 +227,6 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
       if (batchesInFlight === 0) for (const resolve of whenDrained.splice(0)) resolve();
     }
   };
-
-  /** Over shared memory where a slot is free and large enough, over HTTP otherwise. */
-  async function send(
-    batch: TokenBatch,
-    found: TritonModel,
-    how: EndpointInferOptions,
-  ): Promise<BatchOutput> {
-    const layout = shared === undefined ? undefined : layoutOf(batch, found.signature);
-    const slot = layout === undefined ? undefined : shared?.take(layout.bytes);
-    if (slot === undefined || layout === undefined) return await sendOverHttp(batch, found, how);
-    const place = { region: slot, layout };
-    const asked = { signature: found.signature, batch };
-    const body = encodeSharedRequest(batch, found.signature, place);
-    let reply: TritonReply;
-    try {
-      reply = await answerOf(sharedCallOf(modelUrl, body), how);
-    } catch (error) {
-      slot.abandon();
-      throw error;
-    }
-    try {
-      if (!isUnknownRegion(reply)) {
-        if (reply.status !== 200) throw refusalOf(reply);
-        return { ...decodeSharedReply(reply, asked, place), servedBy: url };
-      }
-    } finally {
-      slot.free();
-    }
-    // It was restarted, faster than it was missed.
-    void shared?.connect(found).catch((error) => goDown(describeError(error)));
-    return await sendOverHttp(batch, found, how);
-  }
-
-  async function sendOverHttp(
-    batch: TokenBatch,
-    { signature }: TritonModel,
-    how: EndpointInferOptions,
-  ): Promise<BatchOutput> {
-    const { dimension } = signature;
-    const id = alignment.idFor(batch, dimension);
-    const request = encodeInferRequest(batch, signature, takeBuffer, id);
-    const reply = await answerOf(inferCallOf(modelUrl, request), how);
-    // Only now has the whole request been read by the other side; a failed call never gives its
-    // buffer back.
-    if (buffers.length < BUFFERS_KEPT) buffers.push(request.body.buffer);
-    const output = inferOutputOf(reply, { signature, batch });
-    const headerBytes = Number(reply.headers.get('inference-header-content-length'));
-    alignment.learn(batch, dimension, { idLength: id.length, headerBytes });
-    return { ...output, servedBy: url };
-  }
-
-  /** Sends one request, which ends when nobody waits for it or the endpoint goes down. */
-  async function answerOf(
-    asked: ReturnType<typeof inferCallOf>,
-    { isFreshConnection, signal }: EndpointInferOptions,
-  ): Promise<TritonReply> {
-    const headers = { ...asked.headers, ...ownHeaders };
-    const open = options.call({ ...asked, headers, isFreshConnection, timeoutMs });
-    const onAbort = (): void => open.cancel(nobodyWaits());
-    openCalls.add(open);
-    signal?.addEventListener('abort', onAbort);
-    if (signal?.aborted) onAbort();
-    try {
-      const reply = await open.reply;
-      answeredMs = clock.now();
-      return reply;
-    } finally {
-      openCalls.delete(open);
-      signal?.removeEventListener('abort', onAbort);
-    }
-  }
-
-  function takeBuffer(bytes: number): ArrayBuffer {
-    const kept = buffers.pop();
-    return kept !== undefined && kept.byteLength >= bytes
-      ? kept
-      : new ArrayBuffer(2 ** Math.ceil(Math.log2(bytes)));
-  }
 
   /** A question of our own. It outlives the endpoint's being down, and not its close. */
   async function callHere(request: TritonRequest): Promise<TritonReply> {
@@ -379,7 +287,8 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
       reason = 'The server is shutting down.';
       options.onChange();
       cancelProbe();
-      for (const open of [...openCalls, ...openProbes]) open.cancel(unavailable(reason));
+      transport.giveUp(unavailable(reason));
+      for (const open of openProbes) open.cancel(unavailable(reason));
       await shared?.close();
     },
   };
@@ -394,8 +303,4 @@ function sharedMemoryOf(
   // One more than are in flight: a slot that was given up is replaced beside the batches.
   const slotCount = batchesInFlightMax + 1;
   return createSharedMemory({ ...sharedMemory, url, modelUrl, timeoutMs, slotCount, call, log });
-}
-
-function nobodyWaits(): ServerError {
-  return new ServerError('EMB_REQUEST_ABORTED', 'Nobody waits for this batch any more.');
 }
