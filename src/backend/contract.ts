@@ -13,6 +13,11 @@ export interface Backend {
   readonly isInProcess: boolean;
   /** Who stands in for it while it is down, as `servedBy`; undefined when nobody does. */
   readonly standIn?: string;
+  /**
+   * How often a model has come up behind it: after each time its rows may be others. Absent where
+   * that is once.
+   */
+  readonly modelStarts?: number;
   /** The servers behind it; absent where it computes in this process. */
   readonly endpoints?: EndpointControl;
   /**

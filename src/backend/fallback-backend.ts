@@ -46,6 +46,9 @@ export function createFallbackBackend(options: {
     name: primary.name,
     isInProcess: primary.isInProcess,
     standIn: fallback.name,
+    get modelStarts() {
+      return primary.modelStarts ?? 0;
+    },
     ...(primary.endpoints && { endpoints: primary.endpoints }),
     capabilities: () => active().capabilities(),
     state: () => active().state(),

@@ -90,6 +90,8 @@ export const SETTINGS = {
     'How long a batch that is not full waits for more texts although a slot is free.'),
   batchHoldPercent: integer('BATCH_HOLD_PERCENT', 50, [0, 100], '%',
     'How long the next batch to a busy endpoint waits for more texts, as a share of the running one\'s time; longer behind a long one. 0: not at all.'),
+  cacheBytes: integer('CACHE_BYTES', 0, [0, 68_719_476_736], 'bytes',
+    'Rows kept of texts that come again, in each process; x-cache: bypass goes round them. 0: none.'),
   queueTextsMax: integer('QUEUE_TEXTS_MAX', 8192, [1, 10_000_000], 'texts',
     'Texts admitted and not yet answered of one caller; of all together an eighth more. Beyond it, 429.'),
   queueTokensMax: integer('QUEUE_TOKENS_MAX', 4_194_304, [16, 1_000_000_000], 'tokens',

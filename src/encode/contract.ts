@@ -9,6 +9,7 @@ import type { TokenizerPool } from '../tokenizer/pool/tokenizer-pool.ts';
 import type { CompiledTokenizer } from '../tokenizer/xlmr/compiled-tokenizer.ts';
 import type { Head } from '../vectors/head.ts';
 import type { SparseWeights } from '../vectors/sparse.ts';
+import type { RowCache } from './row-cache.ts';
 
 /** What an API asks of the journey. */
 export interface EncodeRequest {
@@ -30,6 +31,8 @@ export interface EncodeRequest {
   readonly valueCountMax: number;
   /** How long the caller waits, in ms. Default and maximum: the server's own deadline. */
   readonly timeoutMs?: number | undefined;
+  /** Computes every text, and keeps none of their rows. Default: false. */
+  readonly bypassesCache?: boolean;
   /** Fires when the caller hangs up. */
   readonly signal: AbortSignal | undefined;
   /** The name of a key, or an address: no caller gets more than its share of a full queue. */
@@ -76,6 +79,8 @@ export interface StageTimings {
   readonly queueMs: number;
   /** The longest batch that one of its texts rode in. */
   readonly inferMs: number;
+  /** Texts that needed no computing of their own; undefined where there is no cache. */
+  readonly cachedTextCount?: number | undefined;
 }
 
 /** The parts that a request passes through, in order. */
@@ -86,6 +91,8 @@ export interface Parts {
   readonly vocabulary: CompiledTokenizer | undefined;
   readonly batcher: MicroBatcher;
   readonly backend: Backend;
+  /** Undefined unless CACHE_BYTES is set. */
+  readonly cache?: RowCache | undefined;
   readonly manifest: ModelManifest;
   readonly clock: Clock;
   readonly limits: { readonly requestTimeoutMs: number; readonly textCharactersMax: number };

@@ -1,4 +1,5 @@
 import { createCancellation, Deadlines } from '../base/cancellation.ts';
+import type { JobResult } from '../batcher/micro-batcher.ts';
 import {
   demandOf,
   joinOutputs,
@@ -11,6 +12,14 @@ import {
 } from './checks.ts';
 import type { Encode, EncodeResult, Parts } from './contract.ts';
 import { traceBatching, traceTokenize } from './encode-tracing.ts';
+
+/** The rows of all texts are known. */
+const NOTHING_TO_DO: Promise<JobResult> = Promise.resolve({
+  outcomes: [],
+  queueMs: 0,
+  inferMs: 0,
+  servedBy: undefined,
+});
 
 /**
  * Makes the journey out of its parts.
@@ -39,15 +48,22 @@ export function createEncode(parts: Parts): Encode {
       refuseManyTokens(parts, request, tokenized);
       refuseLargeReply(parts, request, tokenized);
       const tokenIds = tokenized.map((text) => text.tokenIds);
-      permit.tokenized(tokenIds.reduce((sum, ids) => sum + ids.length, 0));
+      const bypasses = request.bypassesCache === true;
+      const modelStarts = parts.backend.modelStarts ?? 0;
+      const lookup = bypasses ? undefined : parts.cache?.look(tokenIds, heads, modelStarts);
+      const computed = lookup?.missing ?? tokenIds;
+      permit.tokenized(computed.reduce((sum, ids) => sum + ids.length, 0));
       followUp?.plan(tokenIds.map((ids) => ids.length));
       const batchTextsMax = request.batchTextsMax ?? Number.POSITIVE_INFINITY;
-      const batching = batcher.submit({ tokenIds, heads, batchTextsMax, cancellation, trace });
+      const work = { tokenIds: computed, heads, batchTextsMax, cancellation, trace };
+      const batching = computed.length === 0 ? NOTHING_TO_DO : batcher.submit(work);
       const job = await (trace ? traceBatching(trace, batching, clock) : batching);
-      const { outcomes, queueMs, inferMs, servedBy } = job;
-      const outputs = joinOutputs(request, { tokenized, outcomes });
+      const { queueMs, inferMs, servedBy } = job;
       const standIn = servedBy === parts.backend.standIn ? servedBy : undefined;
-      const timings = { tokenizeMs, queueMs, inferMs };
+      const outcomes = lookup?.join(job, standIn === undefined) ?? job.outcomes;
+      const outputs = joinOutputs(request, { tokenized, outcomes });
+      const cachedTextCount = lookup?.hitCount;
+      const timings = { tokenizeMs, queueMs, inferMs, cachedTextCount };
       const result: EncodeResult = { ...outputs, servedBy, standIn, timings };
       if (followUp !== undefined) await followUp.run(result, cancellation);
       return result;

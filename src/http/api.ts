@@ -158,6 +158,7 @@ export function encodeTexts(
     batchTextsMax: work.batchTextsMax,
     valueCountMax: valueCountMaxOf(limits.replyBytesMax, work.format ?? format),
     timeoutMs: timeoutOf(request),
+    bypassesCache: request.headers.get('x-cache') === 'bypass',
     signal: request.signal,
     caller: access.callerOf(request),
   };

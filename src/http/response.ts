@@ -91,9 +91,11 @@ export interface ReplyTimings extends StageTimings {
 export function serverTiming(timings: ReplyTimings): string {
   const { readMs, tokenizeMs, queueMs, inferMs, replyMs } = timings;
   const stages = { read: readMs, tokenize: tokenizeMs, queue: queueMs, infer: inferMs };
-  return Object.entries({ ...stages, reply: replyMs })
+  const told = Object.entries({ ...stages, reply: replyMs })
     .map(([name, ms]) => `${name};dur=${ms.toFixed(3)}`)
     .join(', ');
+  const { cachedTextCount } = timings;
+  return cachedTextCount === undefined ? told : `${told}, cache;desc="${cachedTextCount}"`;
 }
 
 /** Float32 values that fit a reply of so many bytes in this format. */

@@ -17,6 +17,7 @@ import { ConfigError } from '../config/read.ts';
 import type { Config } from '../config/settings.ts';
 import type { Parts } from '../encode/contract.ts';
 import { tracedBackend, tracedCall } from '../encode/encode-tracing.ts';
+import { RowCache } from '../encode/row-cache.ts';
 import { readSelfCheck, type SelfCheck } from '../model/engine-record.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import { createMetrics, type Metrics } from '../observe/metrics.ts';
@@ -93,6 +94,7 @@ export async function createParts(options: {
     vocabulary: opened.vocabulary,
     batcher,
     backend,
+    cache: config.cacheBytes === 0 ? undefined : cacheOf(config, metrics),
     manifest,
     metrics,
     tracing,
@@ -111,6 +113,23 @@ export async function createParts(options: {
       await tracing?.close();
     },
   };
+}
+
+function cacheOf({ cacheBytes }: Config, metrics: Metrics): RowCache {
+  const cache = new RowCache(cacheBytes);
+  metrics.gauge(
+    { name: 'bge_encoder_cache_bytes', help: 'Memory of rows that are kept.' },
+    () => cache.bytes,
+  );
+  metrics.gauges(
+    {
+      name: 'bge_encoder_cache_texts',
+      help: 'Texts looked up since the start: whether their rows were known.',
+      label: 'outcome',
+    },
+    () => Object.entries(cache.counts),
+  );
+  return cache;
 }
 
 async function tracingOf(config: Config, clock: Clock, log: Log): Promise<Tracing | undefined> {

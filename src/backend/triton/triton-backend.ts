@@ -67,7 +67,11 @@ export function createTritonBackend(options: {
 }): TritonBackend {
   const { clock, log, batchesInFlight, call = createTritonCall(clock) } = options;
   const identity = new ModelIdentity();
-  const endpoint = { ...options, identity, call, batchesInFlightMax: batchesInFlight };
+  let modelStarts = 0;
+  const onUp = (): void => {
+    modelStarts++;
+  };
+  const endpoint = { ...options, onUp, identity, call, batchesInFlightMax: batchesInFlight };
   const fleet = createTritonFleet({ expectedHeads: options.expected.heads, endpoint });
   const endFollowing = followAddresses({
     urls: options.urls,
@@ -165,6 +169,9 @@ export function createTritonBackend(options: {
   return {
     name: 'triton',
     isInProcess: false,
+    get modelStarts() {
+      return modelStarts;
+    },
     endpoints: fleet.control,
     capabilities: currentCapabilities,
     state: () => fleet.summary.state,

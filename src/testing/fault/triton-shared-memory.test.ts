@@ -135,6 +135,7 @@ describe('shared memory with a real Triton', () => {
   test('a Triton that was restarted gets the regions anew', async () => {
     const opened = await open('right');
     const before = await regions();
+    expect(opened.modelStarts).toBe(1);
     await triton.restart();
     await until('the backend is ready again', async () => {
       const texts = [Int32Array.of(0, 5, 2)];
@@ -146,6 +147,7 @@ describe('shared memory with a real Triton', () => {
         deterministicEmbedding([0, 5, 2], DIMENSION),
       );
       const now = await regions();
+      expect(opened.modelStarts).toBe(2);
       return now.length === 3 && now.every((name) => !before.includes(name));
     });
   });
