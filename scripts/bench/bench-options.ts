@@ -25,6 +25,7 @@ With --url: ${URL_SCENARIOS.map(({ name }) => name).join(', ')}
 Single questions, each with its own --help:
   bun scripts/bench/compare-service.ts   against the kind of service that this one replaces
   bun scripts/bench/compare-checkouts.ts against another checkout of this repository
+  bun scripts/bench/cache-bench.ts       queries that repeat, with the row cache and without
   bun scripts/bench/scheduling-bench.ts  batches against a clairvoyant schedule; short queries beside long documents
   bun scripts/bench/embedded-bench.ts    the embedded server against bare ONNX Runtime
   bun scripts/bench/client-bench.ts      APIEncoder over a corpus against the bench's own load
