@@ -33,7 +33,7 @@ Flags of serve and config; each overrides the variable beside it:
                                           multilingual-e5-small on embedded
   --triton-url URL[,URL...]  TRITON_URL   Triton servers that already run; no Docker is used then
   --port PORT                PORT         8080
-  --host ADDRESS             HOST         0.0.0.0
+  --host ADDRESS             HOST         every address, IPv6 and IPv4
 Every other setting is a variable: see README.md. A setting is taken from its flag, else from the
 environment, else from .env in this folder (lines NAME=value). A mistyped variable stops the start.
 Other verbs hand their arguments on.

@@ -3,6 +3,7 @@ import { createLog } from './base/log.ts';
 import { readConfig } from './config/read.ts';
 import { readSources, settingLines } from './config/show.ts';
 import { orExit } from './serve/exit-status.ts';
+import { checkHealth } from './serve/healthcheck.ts';
 import { processIndexOf } from './serve/processes/process-handle.ts';
 
 // A log that cannot be written, on a full disk for instance, must not end the server.
@@ -11,15 +12,16 @@ process.stderr.on('error', () => undefined);
 await main();
 
 /**
- * Encodes a corpus; or reads the settings, and then shows them, is the server, or looks after the
- * processes that are. Each role is loaded when it is wanted, so that the one that only looks after
- * others stays small.
+ * Encodes a corpus; or reads the settings, and then shows them, asks their server how it is, is the
+ * server, or looks after the processes that are. Each role is loaded when it is wanted, so that the
+ * one that only looks after others stays small.
  */
 async function main(): Promise<void> {
   const [verb, ...words] = process.argv.slice(2);
   if (verb === '--version') return console.log(packageJson.version);
   if (verb === 'embed') process.exit(await embed(words));
   const config = orExit(() => readConfig(process.env));
+  if (verb === '--healthcheck') process.exit(await checkHealth(config));
   if (verb === 'config') {
     return console.log(settingLines(config, process.env, readSources(words)).join('\n'));
   }

@@ -73,7 +73,7 @@ test('the encoder waits for a healthy Triton, and both have a health check', () 
   const { triton, encoder } = compose.services;
   expect(encoder.depends_on).toEqual({ triton: { condition: 'service_healthy' } });
   expect(triton.healthcheck?.test.join(' ')).toContain('/v2/health/ready');
-  expect(encoder.healthcheck?.test.join(' ')).toContain('/ready');
+  expect(encoder.healthcheck?.test).toEqual(['CMD', 'bun', 'src/main.ts', '--healthcheck']);
 });
 
 test('Triton reserves a GPU, reads its models only, and its image is pinned', () => {

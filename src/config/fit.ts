@@ -1,4 +1,4 @@
-import { availableParallelism } from 'node:os';
+import { availableParallelism, networkInterfaces } from 'node:os';
 import type { Config } from './settings.ts';
 
 /** Variables by name, as a process has them. */
@@ -10,10 +10,17 @@ export function fitToMachine(config: Config, environment: Environment): Config {
   return {
     ...config,
     backend,
+    host: config.host || everyAddress(),
     model: config.model || (backend === 'triton' ? 'bge-m3' : 'multilingual-e5-small'),
     tokenizerWorkers:
       config.tokenizerWorkers || planTokenizerWorkers(availableParallelism(), config),
   };
+}
+
+/** `::` takes IPv4 as well, where the machine has both. */
+function everyAddress(): '::' | '0.0.0.0' {
+  const addresses = Object.values(networkInterfaces()).flat();
+  return addresses.some((address) => address?.family === 'IPv6') ? '::' : '0.0.0.0';
 }
 
 /** Where the model runs: `auto` is settled by whether an endpoint was named. */

@@ -69,6 +69,12 @@ function contradictions(config: Config, environment: Environment): string[] {
         `(${config.bodiesBytesMax}): such a body could never be received.`,
     );
   }
+  if (config.keepAliveMs !== 0 && config.keepAliveMs <= config.requestTimeoutMs) {
+    problems.push(
+      `KEEP_ALIVE_MS (${config.keepAliveMs}) must exceed REQUEST_TIMEOUT_MS ` +
+        `(${config.requestTimeoutMs}): a connection is silent while its request is at work.`,
+    );
+  }
   if (config.otlpEndpoint !== '' && !/^https?:\/\/[^\s?#]+$/.test(config.otlpEndpoint)) {
     problems.push('OTEL_EXPORTER_OTLP_ENDPOINT must be http(s)://host:port of a collector.');
   }

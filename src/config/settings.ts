@@ -32,8 +32,8 @@ const ORIGINS = {
 // biome-ignore format: one setting, two lines: a table is read by its columns.
 /** Every setting, and what the README's table is made of. A 0 that fits the machine says so. */
 export const SETTINGS = {
-  host: text('HOST', '0.0.0.0', 'address',
-    'Address to listen on.'),
+  host: text('HOST', '', 'address',
+    'Address to listen on. Empty: every one of this machine, IPv6 and IPv4.'),
   port: integer('PORT', 8080, [0, 65_535], 'port',
     'Port to listen on; 0 takes a free one.'),
   serverProcesses: integer('SERVER_PROCESSES', 1, [1, 64], 'processes',
@@ -136,6 +136,8 @@ export const SETTINGS = {
     'Unix socket to listen on, in place of HOST and PORT.'),
   unixSocketMode: fileMode('UNIX_SOCKET_MODE',
     'Rights of the socket\'s file, like 660: who may connect. Empty: as the umask gives them.'),
+  keepAliveMs: integer('KEEP_ALIVE_MS', 255_000, [0, 255_000], 'ms',
+    'How long a connection may be silent, in steps of 4 s; above REQUEST_TIMEOUT_MS. 0: for ever.'),
   shutdownDelayMs: integer('SHUTDOWN_DELAY_MS', 5000, [0, 600_000], 'ms',
     'How long SIGTERM goes on serving, with /ready at 503, before the port is closed: a balancer needs it.'),
   drainTimeoutMs: integer('DRAIN_TIMEOUT_MS', 20_000, [0, 600_000], 'ms',

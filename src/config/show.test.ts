@@ -24,7 +24,7 @@ test('each setting tells its value and where it is from', () => {
     API_KEYS: ['2 hidden', '.env'],
     TRITON_URL: ['http://…@a:8000,http://b:8000', 'environment'],
     TRUNCATE: ['off', 'environment'],
-    HOST: ['0.0.0.0', 'default'],
+    HOST: [readConfig({}).host, 'this machine'],
     BACKEND: ['triton', 'this machine'],
     TLS_CERT: ['-', 'default'],
     OTEL_EXPORTER_OTLP_HEADERS: ['0 hidden', 'default'],

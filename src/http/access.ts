@@ -20,6 +20,8 @@ export interface Access {
   readonly callerOf: CallerOf;
   /** Why a request that no route answers is refused, EMB_KEY_INVALID; undefined when it may pass. */
   refusalOf(request: Request): ServerError | undefined;
+  /** That a request was made of another one, whose connection it came by. */
+  standsFor(request: Request, original: Request): void;
   /** Whether a call of this route must bring a key. */
   needsKey(method: string, path: string): boolean;
 }
@@ -46,10 +48,15 @@ export function addAccess(app: Elysia, config: Config): Access {
       }),
     );
   }
-  const addressOf: CallerOf = (request) => app.server?.requestIP(request)?.address;
+  const originals = new WeakMap<Request, Request>();
+  const standsFor = (request: Request, original: Request): void => {
+    originals.set(request, original);
+  };
+  const addressOf: CallerOf = (request) =>
+    app.server?.requestIP(originals.get(request) ?? request)?.address;
   const keys = createApiKeys(config);
   if (keys === undefined) {
-    return { callerOf: addressOf, refusalOf: () => undefined, needsKey: () => false };
+    return { callerOf: addressOf, refusalOf: () => undefined, standsFor, needsKey: () => false };
   }
   app.onBeforeHandle(({ request, route }) => {
     const refusal = keys.refusalOf(request, route);
@@ -58,6 +65,7 @@ export function addAccess(app: Elysia, config: Config): Access {
   return {
     callerOf: (request) => keys.nameOf(request) ?? addressOf(request),
     refusalOf: (request) => keys.refusalOf(request, undefined),
+    standsFor,
     needsKey: (method, path) => !isRead(method) || !keys.isListed(path),
   };
 }

@@ -8,6 +8,7 @@ import type { ErrorShape } from './error-reply.ts';
 import { type FieldTable, readerOf, schemaOf, type ValuesOf } from './fields.ts';
 import { readBody, timeoutOf } from './request.ts';
 import { valueCountMaxOf } from './response.ts';
+import { refuseChanging } from './vector-fields.ts';
 
 /**
  * What an API is: routes, and a shape of errors. A route that takes a body is a table of fields and
@@ -73,8 +74,8 @@ export function post<Table extends FieldTable>(
 ): Route {
   const { clock, limits } = context;
   const { formats, summary, description, reply, statuses = [] } = route;
-  const answerOf = answering(route);
-  const answerOfOther = other && answering(other.route);
+  const answerOf = answering(route, context);
+  const answerOfOther = other && answering(other.route, context);
   return {
     method: 'POST',
     paths: [paths].flat(),
@@ -97,9 +98,12 @@ export function post<Table extends FieldTable>(
   };
 }
 
-function answering<Table extends FieldTable>(route: PostRoute<Table>) {
+function answering<Table extends FieldTable>(route: PostRoute<Table>, { manifest }: ApiContext) {
   const readFields = readerOf(route.fields, route.unknownFields);
-  return (call: Call, body: unknown): Promise<Response> => route.answer(call, readFields(body));
+  return async (call: Call, body: unknown): Promise<Response> => {
+    if (route.unknownFields !== 'refused') refuseChanging(body, route.fields, manifest);
+    return await route.answer(call, readFields(body));
+  };
 }
 
 function requestDocument<Table extends FieldTable>(

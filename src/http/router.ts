@@ -76,6 +76,19 @@ function errorsAt(apis: readonly Api[], path: string): ErrorShape {
   return apis.find(isIn)?.errors ?? NATIVE_ERRORS;
 }
 
+/**
+ * The same request without the slashes too many that a base URL with a slash at its end makes of a
+ * path; undefined where there are none. Whoever answers it checks its key by the path it has now.
+ */
+export function withoutRepeatedSlashes(request: Request): Request | undefined {
+  const path = pathOf(request);
+  const single = path.replace(/\/{2,}/g, '/');
+  if (single === path) return undefined;
+  const { url } = request;
+  const at = url.indexOf(path, url.startsWith('/') ? 0 : url.indexOf('://') + 3);
+  return new Request(`http://localhost${single}${url.slice(at + path.length)}`, request);
+}
+
 /** Tells a wrong method from a wrong path. */
 export function noSuchRoute(app: Elysia, request: Request): ServerError {
   const asked = pathOf(request);

@@ -15,7 +15,14 @@ import { ollamaApi } from '../http/ollama/ollama.ts';
 import { openaiApi } from '../http/openai/openai.ts';
 import { operationsApi } from '../http/ops/operations.ts';
 import { addSwagger } from '../http/ops/swagger.ts';
-import { addApi, addPathCheck, noSuchRoute, pathOptions, unansweredReply } from '../http/router.ts';
+import {
+  addApi,
+  addPathCheck,
+  noSuchRoute,
+  pathOptions,
+  unansweredReply,
+  withoutRepeatedSlashes,
+} from '../http/router.ts';
 import { createScoringBudget } from '../http/scoring-budget.ts';
 import { teiApi } from '../http/tei/tei.ts';
 import type { Metrics } from '../observe/metrics.ts';
@@ -46,10 +53,9 @@ export function createApp(options: {
 }): Elysia {
   const { parts, config, version, log, siblings } = options;
   const { ending = { isAnnounced: false, isCut: false } } = options;
-  const { metrics, tracing, clock } = parts;
-  const { accessLog } = config;
+  const { metrics, clock } = parts;
   const apis: Api[] = [];
-  const observer = createObserver({ metrics, tracing, clock, log, accessLog });
+  const observer = createObserver({ ...parts, log, accessLog: config.accessLog });
   const isTls = config.tlsCert !== '';
   const bodyIntake = createBodyIntake({ clock, ...config });
   const app = new Elysia({ handler: pathOptions({ isTls }) });
@@ -58,8 +64,13 @@ export function createApp(options: {
     if (ending.isAnnounced) set.headers.connection = 'close';
   });
   app.onError(({ code, error, request, set }) => {
-    if (ending.isAnnounced) set.headers.connection = 'close';
     const isUnknown = code === 'NOT_FOUND';
+    const meant = isUnknown ? withoutRepeatedSlashes(request) : undefined;
+    if (meant !== undefined) {
+      access.standsFor(meant, request);
+      return app.handle(meant);
+    }
+    if (ending.isAnnounced) set.headers.connection = 'close';
     const refusal = isUnknown ? access.refusalOf(request) : undefined;
     const known = refusal ?? (isUnknown ? noSuchRoute(app, request) : toServerError(error));
     const reply = unansweredReply(known, { apis, request, log });

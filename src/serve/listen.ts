@@ -3,12 +3,7 @@ import { connect } from 'node:net';
 import type { Elysia } from 'elysia';
 import { ConfigError } from '../config/read.ts';
 import type { Config } from '../config/settings.ts';
-
-/**
- * Bun closes a connection that is silent for so long, in s. Its largest value; our own deadline
- * comes first.
- */
-const IDLE_TIMEOUT_S = 255;
+import { bracketed } from './healthcheck.ts';
 
 /**
  * Listens where the settings say: on HOST and PORT or on UNIX_SOCKET, in HTTP or, with TLS_CERT and
@@ -22,7 +17,14 @@ export async function listen(
   app: Elysia,
   config: Pick<
     Config,
-    'host' | 'port' | 'unixSocket' | 'unixSocketMode' | 'tlsCert' | 'tlsKey' | 'serverProcesses'
+    | 'host'
+    | 'port'
+    | 'keepAliveMs'
+    | 'unixSocket'
+    | 'unixSocketMode'
+    | 'tlsCert'
+    | 'tlsKey'
+    | 'serverProcesses'
   >,
 ): Promise<string> {
   const { host, port, unixSocket, unixSocketMode, tlsCert, tlsKey } = config;
@@ -31,7 +33,8 @@ export async function listen(
   if (isUnix) await removeAbandonedSocket(unixSocket);
   const common = {
     ...tls,
-    idleTimeout: IDLE_TIMEOUT_S,
+    // Bun counts seconds, at most 255; of 0 it closes none.
+    idleTimeout: Math.ceil(config.keepAliveMs / 1000),
     // The limit is checked by the routes, which answer in our own shape; this one only must not
     // come first.
     maxRequestBodySize: Number.MAX_SAFE_INTEGER,
@@ -56,7 +59,7 @@ export async function listen(
     if (unixSocketMode !== '') chmodSync(unixSocket, Number.parseInt(unixSocketMode, 8));
     return `unix:${unixSocket}`;
   }
-  return `http${tlsCert === '' ? '' : 's'}://${host}:${app.server?.port ?? port}`;
+  return `http${tlsCert === '' ? '' : 's'}://${bracketed(host)}:${app.server?.port ?? port}`;
 }
 
 /** Why an address cannot be listened on, in one line that names the setting to change. */
@@ -69,7 +72,7 @@ export function listenFailure(
     return `Cannot listen on ${unixSocket}: ${why}. Choose another UNIX_SOCKET.`;
   }
   const [why, setting] = LISTEN_FAILURES[error.code ?? ''] ?? [error.message, 'PORT'];
-  return `Cannot listen on ${host}:${port}: ${why}. Choose another ${setting}.`;
+  return `Cannot listen on ${bracketed(host)}:${port}: ${why}. Choose another ${setting}.`;
 }
 
 const NO_ADDRESS = ['it is no address of this machine', 'HOST'] as const;

@@ -16,12 +16,13 @@ import {
   replyDocument,
 } from '../document.ts';
 import { type ErrorShape, REQUEST_ID_HEADER, reportError } from '../error-reply.ts';
-import { type Field, oneOf, optional } from '../fields.ts';
+import { oneOf, optional } from '../fields.ts';
 import { modelField, refuseForeignModel } from '../model-field.ts';
 import { pathOf } from '../request.ts';
 import { usedTokenCount, vectorReply } from '../response.ts';
 import { dimensionField, shortRows } from '../short-rows.ts';
 import { inputs, textNameOf } from '../text-fields.ts';
+import { cutFields, cutOf, TASK_FIELDS } from '../vector-fields.ts';
 
 /**
  * OpenAI's API: `POST /v1/embeddings` (also at `/embeddings`), `GET /v1/models` and
@@ -39,7 +40,8 @@ function embeddingsRoute(context: ApiContext): Route {
     encoding_format: optional(oneOf(['float', 'base64'])),
     dimensions: dimensionField(manifest),
     input: inputs(limits.requestTextsMax, { isAllowed: limits.allowTokenIds, vocabulary }),
-    input_type: INPUT_TYPE,
+    ...TASK_FIELDS,
+    ...cutFields(manifest),
   };
   return post(context, ['/v1/embeddings', '/embeddings'], {
     fields,
@@ -47,7 +49,7 @@ function embeddingsRoute(context: ApiContext): Route {
     summary: 'Embeddings, in the shape of OpenAI',
     description:
       'base64 is that of little-endian float32. Fields that are not named here are ignored, ' +
-      '`user` among them. A binary `Accept` answers what /encode answers.',
+      '`user` among them, unless they would change vectors. A binary `Accept` answers what /encode answers.',
     examples: {
       one: { input: 'исковая давность', model: manifest.id },
       several: { input: ['исковая давность', 'рецепт борща'], encoding_format: 'base64' },
@@ -63,13 +65,13 @@ function embeddingsRoute(context: ApiContext): Route {
       },
     },
     statuses: limits.strictModel ? [404] : [],
-    async answer(call, { input, input_type, encoding_format, dimensions: dimension }) {
+    async answer(call, { input, encoding_format, dimensions: dimension, ...asked }) {
       const format = formatOf(call.format, encoding_format);
       const encoded = await encodeTexts(context, call, {
         texts: input.texts,
         heads: headSet(['dense']),
-        inputType: input_type,
-        truncate: limits.truncate,
+        inputType: asked.input_type ?? asked.task ?? asked.task_type ?? 'query',
+        ...cutOf(asked, limits.truncate),
         format,
         fieldOf: textNameOf('input', input),
       });
@@ -92,21 +94,6 @@ function formatOf(accepted: ReplyFormat, encoding: 'float' | 'base64' | undefine
   if (accepted.kind !== 'json' || encoding === undefined) return accepted;
   return encoding === 'base64' ? JSON_BASE64_FORMAT : JSON_FORMAT;
 }
-
-/**
- * OpenAI has no such field, but other servers and the gateways before them do, each with its own
- * words. What is none of these is ignored, as every unknown field is.
- */
-const INPUT_TYPE: Field<'query' | 'passage'> = {
-  schema: {
-    description:
-      'For models with prefixes: "passage", "document" or "search_document" for texts that are ' +
-      'searched; anything else means a query.',
-  },
-  isRequired: false,
-  read: (word) =>
-    word === 'passage' || word === 'document' || word === 'search_document' ? 'passage' : 'query',
-};
 
 function writeEmbeddings(
   writer: ByteWriter,

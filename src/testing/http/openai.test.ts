@@ -132,6 +132,75 @@ describe('POST /v1/embeddings', () => {
     expect((await post({ input: 'тест', ...nothing })).status).toBe(200);
   });
 
+  const long = `договор ${'а '.repeat(2000)} аренды`;
+  const rowOf = async (extra: object): Promise<unknown> =>
+    ((await (await post({ input: long, ...extra })).json()) as { data: unknown }).data;
+
+  test.each([
+    { truncate: true },
+    { truncate: 'END' },
+    { truncation_side: 'right' },
+    { truncate_prompt_tokens: -1 },
+    { truncate_prompt_tokens: 8192, normalize: true, add_special_tokens: true, prompt: '' },
+  ])('what says that a text is cut at its end changes nothing: %j', async (extra) => {
+    expect(await rowOf(extra)).toEqual(await rowOf({}));
+  });
+
+  test.each([{ truncate: 'START' }, { truncate: 'left' }, { truncation_side: 'left' }])(
+    'what says that it is cut at its start is obeyed: %j',
+    async (extra) => {
+      const [left, right] = await Promise.all([rowOf(extra), rowOf({})]);
+      expect(left).toBeArray();
+      expect(left).not.toEqual(right);
+      expect(left).toEqual(await rowOf({ truncate: 'Start' }));
+    },
+  );
+
+  test.each([{ truncate: false }, { truncate: 'NONE' }, { truncate: 'none' }])(
+    'a text is not cut although told not to: %j',
+    async (extra) => {
+      const reply = await post({ input: long, ...extra });
+      expect([reply.status, reply.headers.get('x-error-code')]).toEqual([400, 'EMB_TEXT_TOO_LONG']);
+    },
+  );
+
+  test.each([
+    { truncate: 'MIDDLE' },
+    { truncate: 1 },
+    { truncate_prompt_tokens: 16 },
+    { truncate_prompt_tokens: 0 },
+    { truncation_side: 'middle' },
+    { truncation_direction: 'Left' },
+    { input_type: 'pasage' },
+    { task: 'nonsense' },
+    { task_type: 5 },
+    { normalize: false },
+    { add_special_tokens: false },
+    { prompt: 'query: ' },
+    { instruction: 'Find laws.' },
+    { late_chunking: true },
+    { output_dtype: 'int8' },
+    { embedding_type: 'binary' },
+  ])('what would change a vector and is not offered is refused by name: %j', async (extra) => {
+    const reply = await post({ input: 'тест', ...extra });
+    expect(reply.status).toBe(400);
+    expect(await errorOf(reply)).toMatchObject({
+      code: 'EMB_FIELD_INVALID',
+      param: Object.keys(extra)[0],
+    });
+  });
+
+  test.each([
+    ['input_type', 'search_document'],
+    ['task', 'retrieval.passage'],
+    ['task_type', 'RETRIEVAL_DOCUMENT'],
+    ['input_type', 'search_query'],
+    ['task', 'text-matching'],
+    ['task_type', 'RETRIEVAL_QUERY'],
+  ])('%s takes %s', async (field, word) => {
+    expect((await post({ input: 'тест', [field]: word })).status).toBe(200);
+  });
+
   test.each([
     ['no input', {}, 'EMB_FIELD_MISSING', 'input'],
     ['an empty array', { input: [] }, 'EMB_TEXT_EMPTY', 'input'],

@@ -78,7 +78,7 @@ capabilities: { drop: [ALL] }
 {{/* The environment of the encoder: what the chart decides, then `settings`, then secrets. */}}
 {{- define "encoder.environment" -}}
 {{- $decided := dict
-  "HOST" "0.0.0.0"
+  "HOST" ""
   "PORT" (include "encoder.port" .)
   "SHUTDOWN_DELAY_MS" .Values.drain.delayMs
   "DRAIN_TIMEOUT_MS" .Values.drain.timeoutMs
