@@ -91,6 +91,14 @@ describe('a plan', () => {
     expect(planBatch(buckets, squared).paddedLength).toBe(128);
   });
 
+  test('has no two documents that save one launch, but in a crowd', () => {
+    const limits = { ...LIMITS, batchTextsMax: 64, batchTokensMax: 16_384, lengthTokens: 6_144 };
+    const drawnOf = (queries: number) =>
+      planBatch([bucket(16, queries, 9), bucket(8_192, 3, 1)], limits).draws;
+    expect(drawnOf(40)).toEqual([{ bucketIndex: 1, textCount: 1 }]);
+    expect(drawnOf(300)).toEqual([{ bucketIndex: 1, textCount: 2 }]);
+  });
+
   test('stays within its limits where a place stands for many texts', () => {
     const limits = { ...LIMITS, batchTextsMax: 4_096, batchTokensMax: 16_384 };
     const buckets = [bucket(8, 1_500, 9), bucket(64, 200, 1), bucket(8_192, 300, 9)];

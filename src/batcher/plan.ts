@@ -78,7 +78,10 @@ const GROWTH_MAX = 1.5;
  *
  * @param buckets those that have texts, by ascending `paddedLength`; at least one.
  */
-export function planBatch(buckets: readonly BucketView[], limits: PlanLimits): BatchPlan {
+export function planBatch(buckets: readonly BucketView[], planLimits: PlanLimits): BatchPlan {
+  const waitingCount = buckets.reduce((sum, bucket) => sum + bucket.textCount, 0);
+  const isCrowd = waitingCount >= CROWD_BATCHES * planLimits.batchTextsMax;
+  const limits = { ...planLimits, isCrowd };
   let leader = 0;
   for (let index = 1; index < buckets.length; index++) {
     if (buckets[index].dueMs < buckets[leader].dueMs) leader = index;
@@ -109,7 +112,7 @@ interface TextRow {
   readonly textsPerPlace: number;
 }
 
-function rowAround(buckets: readonly BucketView[], leader: number, limits: PlanLimits): TextRow {
+function rowAround(buckets: readonly BucketView[], leader: number, limits: Bounds): TextRow {
   const { heads } = buckets[leader];
   const sideMax = WINDOW_BATCHES * limits.batchTextsMax;
   const counts = new Map([[leader, buckets[leader].textCount]]);
@@ -138,7 +141,7 @@ function rowAround(buckets: readonly BucketView[], leader: number, limits: PlanL
  *
  * @returns for each end of a run, how many places its last batch has.
  */
-function cutRow(row: TextRow, buckets: readonly BucketView[], limits: PlanLimits): Int32Array {
+function cutRow(row: TextRow, buckets: readonly BucketView[], limits: Bounds): Int32Array {
   const { places, textsPerPlace } = row;
   const least = new Float64Array(places.length + 1);
   const counts = new Int32Array(places.length + 1);
@@ -210,22 +213,31 @@ export function textCostOf(
 }
 
 /**
- * A batch costs at most what a full one of texts of this length does: attention's square would make
- * two documents of 8,000 tokens twice as dear, and save one launch of eighty.
+ * A batch costs at most what a full one of texts of this length does: attention's square would
+ * make two documents of 8,000 tokens twice as dear, and save one launch of eighty. In a crowd that
+ * launch counts, and who comes waits for several batches in any case.
  */
 const FULL_LENGTH = 512;
+/** Full batches that wait in a crowd. */
+const CROWD_BATCHES = 4;
+
+/** Limits, and whether the queue is a crowd. */
+interface Bounds extends PlanLimits {
+  readonly isCrowd: boolean;
+}
 
 /** Texts that fit a batch of this padded length with these heads; one always does. */
 function capacityOf(
   { paddedLength, heads }: Pick<BucketView, 'paddedLength' | 'heads'>,
-  limits: PlanLimits,
+  limits: Bounds,
 ): number {
   const tokensMax = tokensMaxOf(heads, limits);
   const costMax = (tokensMax / FULL_LENGTH) * textCostOf(FULL_LENGTH, limits);
   const byTokens = Math.floor(tokensMax / paddedLength);
   const byCost = Math.floor(costMax / textCostOf(paddedLength, limits));
   // Up to that length the two are the same but for rounding.
-  const fitting = Math.max(1, paddedLength <= FULL_LENGTH ? byTokens : Math.min(byTokens, byCost));
+  const isByTokens = limits.isCrowd || paddedLength <= FULL_LENGTH;
+  const fitting = Math.max(1, isByTokens ? byTokens : Math.min(byTokens, byCost));
   const countMax = Math.min(limits.batchTextsMax, fitting);
   const { profiles = [] } = limits;
   if (profiles.length === 0) return countMax;
