@@ -15,8 +15,8 @@ export interface RunningPostgres {
 }
 
 /**
- * PostgreSQL refuses to run as root. In a user namespace of its own it is nobody to itself, and still
- * reads the folders of the one who started it, which nobody else may enter.
+ * PostgreSQL refuses to run as root. In a user namespace of its own it is nobody to itself, and
+ * still reads the folders of the one who started it, which nobody else may enter.
  */
 const AS_NOBODY = ['unshare', '--user', '--map-user=65534', '--map-group=65534'];
 
