@@ -44,6 +44,7 @@ const server = await startProcess({
   TRITON_URL: triton.url,
   MODEL: 'bge-m3',
   REQUEST_TIMEOUT_MS: String(deadlineMs),
+  QUEUE_HOLD_MS: '0',
   LOG_LEVEL: 'error',
 });
 await until('the server is ready', async () => (await fetch(`${server.url}/ready`)).ok);

@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import { invariant, ServerError } from '../base/errors.ts';
 import { retryAfterMsOf } from '../base/retry-after.ts';
+import { HeldRequests, type HoldLimits } from './held-requests.ts';
 import { RefusedWork } from './refused-work.ts';
 
 /** A place in the queue for one request. */
@@ -20,6 +21,8 @@ export interface Demand {
    * counts is early refusal, not the last token.
    */
   readonly tokenCount: number;
+  /** Of the texts, as they lie in memory; 0, unless told. */
+  readonly byteCount?: number;
   /** What the model will see of them; all, unless told. */
   readonly workTokenCount?: number;
   /**
@@ -48,8 +51,17 @@ export interface Admission {
    * time after which a place is likely; EMB_SHUTTING_DOWN once `close` was called.
    */
   admit(demand: Demand): Permit;
+  /**
+   * The same, but a request that would be refused may stand before the queue for a while. Where
+   * there is room, the place is taken before this returns.
+   *
+   * @param signal fires when the caller hangs up; EMB_REQUEST_ABORTED then.
+   */
+  enter(demand: Demand, signal: AbortSignal | undefined): Promise<Permit>;
   readonly admittedTextCount: number;
   readonly admittedTokenCount: number;
+  /** Texts of requests that stand before the queue. */
+  readonly heldTextCount: number;
   /** Callers that hold a place. */
   readonly callerCount: number;
   /** Admits nothing more. Resolves when the last permit is back. */
@@ -107,6 +119,7 @@ interface Lack {
  * an eighth more.
  * @param options.timeoutMs the longest that any caller waits: more than drains in that time is not
  * admitted.
+ * @param options.hold what may stand before a full queue, and how long; unless told, nothing.
  */
 export function createAdmission(options: {
   clock: Clock;
@@ -114,6 +127,7 @@ export function createAdmission(options: {
   tokenCountMax: number;
   timeoutMs?: number;
   backlog?: Backlog;
+  hold?: HoldLimits & { readonly holdMs: number };
 }): Admission {
   const { clock, textCountMax, tokenCountMax, backlog = NOTHING_WAITS } = options;
   const timeoutMsMax = options.timeoutMs ?? Number.MAX_SAFE_INTEGER;
@@ -121,15 +135,32 @@ export function createAdmission(options: {
   const total: Held = nothing();
   const callers = new Map<string, Held>();
   const refused = new RefusedWork(clock);
+  const { holdMs, ...holdLimits } = options.hold ?? NO_HOLD;
+  const held = new HeldRequests<CountedDemand, Permit>(clock, holdLimits);
   let isClosed = false;
   let onEmpty: (() => void) | undefined;
 
   function admit(asked: Demand): Permit {
-    if (isClosed) throw new ServerError('EMB_SHUTTING_DOWN', 'The server is shutting down.');
+    if (isClosed) throw shuttingDown();
     const demand = attainable(asked);
-    const lack = total.textCount > 0 ? lackOf(demand) : undefined;
+    const lack = lackOf(demand);
     if (lack !== undefined) throw full(lack, demand);
     return grant(demand);
+  }
+
+  async function enter(asked: Demand, signal: AbortSignal | undefined): Promise<Permit> {
+    const demand = attainable(asked);
+    const lack = isClosed ? undefined : lackOf(demand);
+    // Half of what the caller waits is for the work.
+    const waitMs = Math.min(holdMs, (demand.timeoutMs ?? holdMs / WAIT_SHARE) * WAIT_SHARE);
+    if (lack === undefined || waitMs <= 0 || !held.hasRoomFor(demand)) return admit(asked);
+    // Asked again: what it lacks may be something else by then.
+    const refusal = (): ServerError => full(lackOf(demand) ?? lack, demand);
+    return await held.hold(demand, { holdMs: waitMs, signal, refusal });
+  }
+
+  function grantIfRoom(demand: CountedDemand): Permit | undefined {
+    return lackOf(demand) === undefined ? grant(demand) : undefined;
   }
 
   function grant({ caller, ...demand }: CountedDemand): Permit {
@@ -139,21 +170,22 @@ export function createAdmission(options: {
       add(total, by, sign);
       if (own !== undefined) add(own, by, sign);
     };
-    const held: Held = { ...demand };
-    change(held, 1);
+    const place: Held = { ...demand };
+    change(place, 1);
     let isReleased = false;
     return {
       tokenized(workTokenCount) {
         const counted = Math.min(workTokenCount, Math.floor(REQUEST_SHARE * workLimit()));
-        const more = counted - held.workTokenCount;
+        const more = counted - place.workTokenCount;
         change({ textCount: 0, tokenCount: 0, workTokenCount: more }, 1);
-        held.workTokenCount += more;
+        place.workTokenCount += more;
       },
       release() {
         invariant(!isReleased, 'a permit is released once');
         isReleased = true;
-        change(held, -1);
+        change(place, -1);
         if (caller !== undefined && own?.textCount === 0) callers.delete(caller);
+        held.letIn(grantIfRoom);
         if (total.textCount === 0) onEmpty?.();
       },
     };
@@ -161,9 +193,10 @@ export function createAdmission(options: {
 
   /** The demand as it is counted: capped, so that the largest request can be admitted at all. */
   function attainable(demand: Demand): CountedDemand {
-    const { textCount, tokenCount, workTokenCount = tokenCount, caller, timeoutMs } = demand;
+    const { textCount, tokenCount, workTokenCount = tokenCount, byteCount = 0 } = demand;
+    const { caller, timeoutMs } = demand;
     return {
-      ...{ textCount, caller, timeoutMs },
+      ...{ textCount, byteCount, caller, timeoutMs },
       tokenCount: Math.min(tokenCount, Math.floor(REQUEST_SHARE * tokenCountMax)),
       workTokenCount: Math.min(workTokenCount, Math.floor(REQUEST_SHARE * workLimit())),
     };
@@ -177,6 +210,7 @@ export function createAdmission(options: {
 
   /** What the demand would pass, in this order; undefined when there is room. */
   function lackOf(demand: CountedDemand): Lack | undefined {
+    if (total.textCount === 0) return undefined;
     const { caller } = demand;
     // Without a name there are no shares: all that is held counts as one's own.
     const own = caller === undefined ? total : (callers.get(caller) ?? nothing());
@@ -243,6 +277,10 @@ export function createAdmission(options: {
 
   return {
     admit,
+    enter,
+    get heldTextCount() {
+      return held.textCount;
+    },
     get admittedTextCount() {
       return total.textCount;
     },
@@ -254,6 +292,7 @@ export function createAdmission(options: {
     },
     close() {
       isClosed = true;
+      held.close(shuttingDown());
       if (total.textCount === 0) return Promise.resolve();
       return new Promise((resolve) => {
         onEmpty = resolve;
@@ -262,8 +301,15 @@ export function createAdmission(options: {
   };
 }
 
+function shuttingDown(): ServerError {
+  return new ServerError('EMB_SHUTTING_DOWN', 'The server is shutting down.');
+}
+
+const NO_HOLD = { holdMs: 0, holdTextsMax: 0, holdBytesMax: 0 } as const;
+
 /** A demand as it is counted. */
 interface CountedDemand extends Held {
+  readonly byteCount: number;
   readonly caller: string | undefined;
   readonly timeoutMs: number | undefined;
 }

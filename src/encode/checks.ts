@@ -47,6 +47,9 @@ export function refuseLongTexts({ limits }: Parts, request: EncodeRequest): void
 /** Characters a token: fewer than Russian and English prose has, so tokens are over-estimated. */
 const CHARACTERS_PER_TOKEN = 3;
 
+/** What a UTF-16 unit of a text takes in memory; half of it where all are Latin. */
+const BYTES_PER_UNIT = 2;
+
 /**
  * What a request asks of the admission. Its tokens are not known yet, so they are estimated. A
  * text that will be cut is held and tokenized whole, so `tokenCount` has all its tokens; the model
@@ -55,13 +58,16 @@ const CHARACTERS_PER_TOKEN = 3;
 export function demandOf({ manifest }: Parts, request: EncodeRequest): Demand {
   let tokenCount = 0;
   let workTokenCount = 0;
+  let byteCount = 0;
   for (const text of request.texts) {
     const estimate = 2 + Math.ceil(text.length / CHARACTERS_PER_TOKEN);
     tokenCount += estimate;
+    byteCount += BYTES_PER_UNIT * text.length;
     workTokenCount += Math.min(manifest.tokenCountMax, estimate);
   }
   const { caller, timeoutMs } = request;
-  return { textCount: request.texts.length, tokenCount, workTokenCount, caller, timeoutMs };
+  const textCount = request.texts.length;
+  return { textCount, tokenCount, workTokenCount, byteCount, caller, timeoutMs };
 }
 
 /** The texts with the model's prefixes before them. */

@@ -25,7 +25,7 @@ function stand(
   };
   const encode = createEncode({
     admission: {
-      admit(demand: Demand) {
+      async enter(demand: Demand) {
         demands.push(demand);
         return permit;
       },

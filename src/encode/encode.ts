@@ -35,9 +35,12 @@ export function createEncode(parts: Parts): Encode {
     refuseWhileDown(parts);
     refuseMissingHeads(parts, request);
     refuseLongTexts(parts, request);
-    const permit = admission.admit(demandOf(parts, request));
     const { signal, heads, truncationSide, followUp, trace } = request;
-    const timeoutMs = Math.min(request.timeoutMs ?? Infinity, limits.requestTimeoutMs);
+    const arrivedMs = clock.now();
+    const permit = await admission.enter(demandOf(parts, request), signal);
+    // The caller's own deadline counts from its arrival, the server's from here.
+    const leftMs = (request.timeoutMs ?? Infinity) - (clock.now() - arrivedMs);
+    const timeoutMs = Math.min(leftMs, limits.requestTimeoutMs);
     const cancellation = createCancellation({ clock: deadlines, timeoutMs, signal });
     try {
       const startMs = clock.now();

@@ -87,6 +87,11 @@ export async function createParts(options: {
     tokenCountMax: config.queueTokensMax,
     timeoutMs: config.requestTimeoutMs,
     backlog: batcher,
+    hold: {
+      holdMs: config.queueHoldMs,
+      holdTextsMax: config.queueHoldTextsMax,
+      holdBytesMax: config.queueHoldBytesMax,
+    },
   });
   return {
     admission,

@@ -36,7 +36,12 @@ beforeAll(async () => {
   const texts = String(QUEUE_TEXTS);
   [server, busy] = await Promise.all([
     startServer(environment),
-    startServer({ ...environment, QUEUE_TEXTS_MAX: texts, REQUEST_TEXTS_MAX: texts }),
+    startServer({
+      ...environment,
+      QUEUE_TEXTS_MAX: texts,
+      REQUEST_TEXTS_MAX: texts,
+      QUEUE_HOLD_MS: '0',
+    }),
   ]);
   for (const { url } of [server, busy]) {
     await until('the server is ready', async () => (await fetch(`${url}/ready`)).ok);

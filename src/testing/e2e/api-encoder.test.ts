@@ -9,7 +9,7 @@ setDefaultTimeout(60_000);
 
 const DIMENSION = 384;
 /** A queue that two requests of the client fill. */
-const QUEUE = { QUEUE_TEXTS_MAX: '8', REQUEST_TEXTS_MAX: '8' };
+const QUEUE = { QUEUE_TEXTS_MAX: '8', REQUEST_TEXTS_MAX: '8', QUEUE_HOLD_MS: '0' };
 const TEXTS = [
   'расторжение договора аренды',
   'прекращение арендных отношений',

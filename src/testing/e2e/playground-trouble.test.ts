@@ -17,7 +17,12 @@ beforeAll(async () => {
   browser = await openBrowser();
   const shape = { datatype: 'INT64', dimension: 1024, batchTextsMax: 32 } as const;
   fake = await startFakeTriton({ model: 'bge_model', ...shape });
-  const bounds = { QUEUE_TEXTS_MAX: '1', REQUEST_TEXTS_MAX: '1', API_KEYS: 'secret' };
+  const bounds = {
+    QUEUE_TEXTS_MAX: '1',
+    REQUEST_TEXTS_MAX: '1',
+    QUEUE_HOLD_MS: '0',
+    API_KEYS: 'secret',
+  };
   const open = { KEYLESS_PATHS: '/,/playground/*,/info,/ready' };
   server = await startServer({
     TRITON_URL: fake.url,
