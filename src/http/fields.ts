@@ -221,7 +221,7 @@ function shortened(word: string): string {
 }
 
 /** The same as `invalid` for a field that holds a word and no text: the message shows it. */
-function invalidWord(field: string, wanted: string, value: unknown): ServerError {
+export function invalidWord(field: string, wanted: string, value: unknown): ServerError {
   if (typeof value !== 'string') return invalid(field, wanted, value);
   const said = shortened(value);
   const details = { field, limit: wanted, value: said };

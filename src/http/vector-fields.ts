@@ -1,6 +1,14 @@
 import { ServerError } from '../base/errors.ts';
 import type { ModelManifest } from '../model/manifest.ts';
-import { type Field, type FieldTable, integer, invalid, oneOf, optional } from './fields.ts';
+import {
+  type Field,
+  type FieldTable,
+  integer,
+  invalid,
+  invalidWord,
+  oneOf,
+  optional,
+} from './fields.ts';
 
 /**
  * Fields by which other servers change vectors. Where one has a meaning here it is obeyed; where it
@@ -82,7 +90,7 @@ const TRUNCATE: Field<'left' | 'right' | 'none'> = {
     if (word === false || word === 'none') return 'none';
     const side = Object.entries(SIDES).find(([name]) => name === String(word))?.[1];
     if (side !== undefined && (word === true || typeof value === 'string')) return side;
-    throw invalid(at, 'true, false, "NONE", "START" or "END"', value);
+    throw invalidWord(at, 'true, false, "NONE", "START" or "END"', value);
   },
 };
 
@@ -136,7 +144,7 @@ const INPUT_TYPE: Field<'query' | 'passage'> = {
     const word = typeof value === 'string' ? value.toLowerCase().replace(/[.-]/g, '_') : '';
     if ([...PASSAGE, ...MORE_PASSAGE].includes(word)) return 'passage';
     if ([...QUERY, ...MORE_QUERY].includes(word)) return 'query';
-    throw invalid(at, `one of ${[...QUERY, ...PASSAGE].join(', ')}`, value);
+    throw invalidWord(at, `one of ${[...QUERY, ...PASSAGE].join(', ')}`, value);
   },
 };
 

@@ -45,6 +45,27 @@ describe('decodeMsgpackBody', () => {
     expect(decodeMsgpackBody(packr.pack(value))).toEqual(value);
   });
 
+  test('reads what a default Packr writes: records, and undefined as absent', () => {
+    const bodies = [
+      { query: 'аренда', truncate: true, batch_size: undefined },
+      { query: ['a', 'b'], batch_size: 0x41, parameters: { a: 1 }, rows: [{ b: 64 }, { b: 127 }] },
+      { a: { b: { c: [{ d: 1 }, { d: 2 }] } } },
+    ];
+    for (const body of bodies) {
+      expect(decodeMsgpackBody(new Packr().pack(body))).toEqual(JSON.parse(JSON.stringify(body)));
+      expect(decodeMsgpackBody(packr.pack(body))).toEqual(JSON.parse(JSON.stringify(body)));
+    }
+  });
+
+  test.each([
+    ['keys that are none', [0xd4, 0x72, 0x40, 0x91, 0x01, 0x01]],
+    ['a key twice', [0xd4, 0x72, 0x40, 0x92, 0xa1, 0x61, 0xa1, 0x61, 0x01, 0x01]],
+    ['no keys', [0xd4, 0x72, 0x40, 0x01]],
+    ['the prototype', [0xd4, 0x72, 0x40, 0x91, 0xa9, ...encoder.encode('__proto__'), 0x80]],
+  ])('a record with %s names the way out', (_what, bytes) => {
+    expect(faultOf(bytes).message).toContain('useRecords: false');
+  });
+
   test('reads float32, the widest integers, and binary as a view of the body', () => {
     expect(decodeMsgpackBody(Uint8Array.of(0xca, 0x3f, 0x80, 0, 0))).toBe(1);
     expect(decodeMsgpackBody(Uint8Array.of(0xcf, ...Array(8).fill(0xff)))).toBe(2 ** 64);

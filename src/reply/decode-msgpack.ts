@@ -19,9 +19,9 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
  * Decodes a request body from msgpack, strictly: the whole body is one value, maps have string
- * keys, strings are UTF-8, nesting and counts are bounded by the body, and there are no extension
- * types. Maps become plain objects, arrays become arrays, binary becomes `Uint8Array`; an integer
- * beyond 2^53 loses digits, as it does in JSON.
+ * keys, strings are UTF-8, nesting and counts are bounded by the body, and of extension types only
+ * msgpackr's own are read. Maps become plain objects, arrays become arrays, binary becomes
+ * `Uint8Array`; an integer beyond 2^53 loses digits, as it does in JSON.
  *
  * This is our own reader because the libraries are lenient where we must not be: msgpackr passes
  * broken UTF-8 and unknown extensions on, so that all of this would have to be checked in a second
@@ -38,10 +38,18 @@ export function decodeMsgpackBody(body: Uint8Array): unknown {
   return value;
 }
 
+/** The extension type by which msgpackr defines a record: `r`. */
+const RECORD = 0x72;
+
+/** msgpackr numbers records from here to 0x7f, and writes such integers in two bytes then. */
+const RECORD_ID_MIN = 0x40;
+
 class MsgpackReader {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   #at = 0;
+  /** Keys of msgpackr's records, by their number; undefined while there are none. */
+  #records: Map<number, readonly string[]> | undefined;
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
@@ -56,7 +64,10 @@ class MsgpackReader {
   value(depth: number): unknown {
     const start = this.#at;
     const first = this.#unsigned(1);
-    if (first < 0x80) return first;
+    if (first < 0x80) {
+      const keys = this.#records?.get(first);
+      return keys === undefined ? first : this.#record(keys, depth);
+    }
     if (first >= 0xe0) return first - 0x100;
     if (first < 0x90) return this.#map(first & 0x0f, depth);
     if (first < 0xa0) return this.#array(first & 0x0f, depth);
@@ -100,6 +111,8 @@ class MsgpackReader {
       case 0xde:
       case 0xdf:
         return this.#map(this.#unsigned(2 << (first - 0xde)), depth);
+      case 0xd4:
+        return this.#ofMsgpackr(start, depth);
       case 0xc1:
         return this.#fail(start, 'the type 0xc1 does not exist');
       default:
@@ -123,7 +136,40 @@ class MsgpackReader {
       // Assigned, this key would change the object's prototype.
       if (key === '__proto__') this.#fail(start, "the key '__proto__' is not taken");
       if (Object.hasOwn(members, key)) this.#fail(start, 'the key stands twice in one map');
-      members[key] = this.value(depth + 1);
+      const value = this.value(depth + 1);
+      if (value !== undefined) members[key] = value;
+    }
+    return members;
+  }
+
+  /**
+   * What `msgpackr` writes of its own: `undefined`, which counts as absent, and records, which are
+   * maps whose keys stand once: their number, an array of keys, the values. From then on the number
+   * stands for the keys.
+   */
+  #ofMsgpackr(start: number, depth: number): unknown {
+    const type = this.#unsigned(1);
+    const id = this.#unsigned(1);
+    if (type === 0 && id === 0) return undefined;
+    if (type !== RECORD || id < RECORD_ID_MIN || id >= 0x80) {
+      this.#fail(start, 'extension types are not taken');
+    }
+    const keys = this.value(depth + 1);
+    const isRight = Array.isArray(keys) && keys.every((key) => typeof key === 'string');
+    if (!isRight || new Set(keys).size < keys.length || keys.includes('__proto__')) {
+      this.#fail(start, 'a record must name its keys, each once; or send useRecords: false');
+    }
+    this.#records ??= new Map();
+    this.#records.set(id, keys as string[]);
+    return this.#record(keys as string[], depth);
+  }
+
+  #record(keys: readonly string[], depth: number): Record<string, unknown> {
+    this.#enter(keys.length, depth);
+    const members: Record<string, unknown> = {};
+    for (const key of keys) {
+      const value = this.value(depth + 1);
+      if (value !== undefined) members[key] = value;
     }
     return members;
   }

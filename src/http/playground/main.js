@@ -2,7 +2,7 @@ import { element } from './element.js';
 import { drawHeatMap } from './heat-map.js';
 import { number, SAMPLES, say, setLanguage } from './i18n.js';
 import { drawHits } from './search.js';
-import { call, encodeTexts, setApiKey } from './server.js';
+import { call, encodeTexts, SERVER_URL, setApiKey } from './server.js';
 import { curlOf, typescriptOf } from './snippets.js';
 import { drawTokens, TOKEN_TEXTS_MAX } from './tokens.js';
 
@@ -209,7 +209,7 @@ function drawTime({ stages, totalMs }) {
 function drawCall() {
   if (last === undefined) return;
   const isCurl = document.querySelector('[name="call"]:checked').value === 'curl';
-  at('code').textContent = (isCurl ? curlOf : typescriptOf)(location.origin, last.calls);
+  at('code').textContent = (isCurl ? curlOf : typescriptOf)(SERVER_URL, last.calls);
 }
 
 async function copy() {

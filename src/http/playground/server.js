@@ -6,6 +6,12 @@ export class CallError extends Error {
   }
 }
 
+/**
+ * Where the server is, without a slash at the end: the folder of these scripts is below it, also
+ * behind a proxy that gives it a path of its own.
+ */
+export const SERVER_URL = new URL('..', import.meta.url).href.replace(/\/$/, '');
+
 let apiKey = '';
 
 /** Kept in the page's memory alone; empty for none. */
@@ -27,7 +33,7 @@ export async function call(path, body) {
   let reply;
   let json;
   try {
-    reply = await fetch(path, init);
+    reply = await fetch(SERVER_URL + path, init);
     json = await reply.json();
   } catch (error) {
     throw new CallError({ status: 0, code: 'offline', message: error.message });

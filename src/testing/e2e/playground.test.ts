@@ -54,6 +54,33 @@ describe('the playground, on a model with three heads', () => {
     await page.context().close();
   });
 
+  test('works below a path of its own behind a proxy', async () => {
+    const below = '/embed/ui';
+    const proxy = Bun.serve({
+      port: 0,
+      hostname: '127.0.0.1',
+      fetch(request) {
+        const { pathname, search } = new URL(request.url);
+        if (!pathname.startsWith(`${below}/`)) return new Response(null, { status: 404 });
+        const path = pathname.slice(below.length) + search;
+        return fetch(new Request(harness.server.url + path, request));
+      },
+    });
+    try {
+      const url = `http://127.0.0.1:${proxy.port}${below}`;
+      const { page, strayed, complaints } = await openPage(browser, { url: `${url}/`, look: DESK });
+      await ready(page);
+      await page.click('#sample-law');
+      await page.click('#run');
+      await page.waitForSelector('.heat');
+      expect(await page.textContent('#code')).toContain(url);
+      expect([strayed, complaints]).toEqual([[], []]);
+      await page.context().close();
+    } finally {
+      await proxy.stop(true);
+    }
+  });
+
   test.each([
     ['result-desk', DESK],
     ['result-night', NIGHT],
@@ -133,7 +160,7 @@ describe('the playground, on a model with three heads', () => {
 
   test('long: what was cut is struck out, and only that', async () => {
     const url = harness.server.url;
-    const { page, complaints, shoot } = await openPage(browser, { url, look: DESK });
+    const { page, complaints, shoot } = await openPage(browser, { url: `${url}/`, look: DESK });
     await ready(page);
     await page.click('#sample-long');
     await page.click('#run');
