@@ -59,8 +59,8 @@ test('compose.yml fits the schema of the Compose specification', () => {
 test.each([
   [
     'a word of a health check that YAML reads as a map',
-    '        - CMD\n',
-    '        - CMD: shell\n',
+    'test: ["CMD", "bun",',
+    'test: [CMD: shell, "bun",',
   ],
   ['a misspelt key', 'read_only:', 'readonly:'],
   ['a condition that is no text', 'service_healthy', '[healthy]'],
