@@ -96,7 +96,7 @@ export const SETTINGS = {
     'Texts admitted and not yet answered of one caller; of all together an eighth more. Beyond it, 429.'),
   queueTokensMax: integer('QUEUE_TOKENS_MAX', 4_194_304, [16, 1_000_000_000], 'tokens',
     'The same in tokens, estimated from the lengths of uncut texts.'),
-  queueHoldMs: integer('QUEUE_HOLD_MS', 30_000, [0, 120_000], 'ms',
+  queueHoldMs: integer('QUEUE_HOLD_MS', 60_000, [0, 120_000], 'ms',
     'How long a request may stand before a full queue, at most half of its own deadline; then 429. 0: 429 at once.'),
   queueHoldTextsMax: integer('QUEUE_HOLD_TEXTS_MAX', 65_536, [0, 10_000_000], 'texts',
     'Texts that stand before the queue. Beyond it, 429 at once.'),

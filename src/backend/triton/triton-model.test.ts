@@ -124,3 +124,19 @@ describe('the profiles of an engine', () => {
     expect(() => read({}, { config: config(text) })).toThrow('which is no list of shapes');
   });
 });
+
+describe('a response cache', () => {
+  const config = { max_batch_size: 32, response_cache: { enable: true } };
+
+  // Its key is the model and the input bytes: not the outputs that were asked for.
+  test('is refused by name where there are several heads', () => {
+    const outputs = [output('dense_vecs'), output('sparse_vecs', { shape: [-1, -1, 1] })];
+    expect(() => read({ outputs }, { config })).toThrow('response_cache { enable: true }');
+    const off = { ...config, response_cache: { enable: false } };
+    expect(read({ outputs }, { config: off }).batchTextsMax).toBe(32);
+  });
+
+  test('may be on where there is one', () => {
+    expect(read({}, { config }).batchTextsMax).toBe(32);
+  });
+});

@@ -134,6 +134,7 @@ export interface TritonModel {
 /** What is read of `GET /v2/models/{model}/config`. */
 interface TritonConfig {
   readonly max_batch_size?: unknown;
+  readonly response_cache?: { readonly enable?: unknown };
   readonly parameters?: { readonly profiles?: { readonly string_value?: unknown } };
 }
 
@@ -189,7 +190,13 @@ export function readTritonModel(
       `None of the model's outputs (${given}) is known as its ${expected.heads[0]} head.`,
     );
   }
-  const { max_batch_size, parameters } = config as TritonConfig;
+  const { max_batch_size, parameters, response_cache } = config as TritonConfig;
+  if (response_cache?.enable === true && Object.keys(found).length > 1) {
+    throw new Error(
+      "The model's configuration has response_cache { enable: true }. Triton's cache does not tell " +
+        'heads apart: a text asked for one would get it when asked for another. Switch it off.',
+    );
+  }
   const maxBatch = Number(max_batch_size ?? 0);
   return {
     signature: {

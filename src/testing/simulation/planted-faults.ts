@@ -147,7 +147,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: 'the deadline of a request is not kept',
     file: 'encode/encode.ts',
-    from: 'Math.min(request.timeoutMs ?? Infinity, limits.requestTimeoutMs)',
+    from: 'Math.min(leftMs, limits.requestTimeoutMs)',
     to: 'limits.requestTimeoutMs',
   },
   {
