@@ -1,6 +1,6 @@
 import { ServerError } from '../base/errors.ts';
 import type { ModelManifest } from '../model/manifest.ts';
-import type { Field } from './fields.ts';
+import { type Field, invalid } from './fields.ts';
 
 /** Rows with fewer dimensions than the model gives: the field that asks for them, and the cut. */
 
@@ -28,6 +28,24 @@ export function dimensionField(manifest: ModelManifest): Field<number> {
       );
     },
   };
+}
+
+/**
+ * The dimension asked for where an API has two names for it; the model's own counts as unset.
+ *
+ * @throws ServerError EMB_FIELD_INVALID when both are set, to two sizes.
+ */
+export function askedDimension(
+  { dimension: own }: ModelManifest,
+  asked: Readonly<Record<string, number>>,
+): number {
+  let found = own;
+  for (const [at, size] of Object.entries(asked)) {
+    if (size === own) continue;
+    if (found !== own && found !== size) throw invalid(at, `${found}, as asked before`, size);
+    found = size;
+  }
+  return found;
 }
 
 /**

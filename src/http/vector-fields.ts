@@ -51,6 +51,11 @@ const CHANGING: Readonly<Record<string, Changing>> = {
   late_chunking: { harmless: only(false), does: 'each text is encoded by itself' },
   output_dtype: FLOATS,
   embedding_type: FLOATS,
+  encoding_type: FLOATS,
+  output_dimension: {
+    harmless: (value, { dimension }) => value === dimension || value === 0,
+    does: "rows have the model's own dimension",
+  },
 };
 
 /**

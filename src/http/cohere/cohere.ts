@@ -3,9 +3,7 @@ import type { Log } from '../../base/log.ts';
 import type { EncodeResult } from '../../encode/contract.ts';
 import type { ModelManifest } from '../../model/manifest.ts';
 import type { ByteWriter } from '../../reply/byte-writer.ts';
-import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';
 import { headSet } from '../../vectors/head.ts';
-import { QUANTIZED, quantizeRow } from '../../vectors/quantize.ts';
 import { type Api, encodeTexts, post, type Route } from '../api.ts';
 import type { ApiContext } from '../context.ts';
 import { listOf, objectOf, ROW } from '../document.ts';
@@ -13,6 +11,7 @@ import { type ErrorShape, reportError } from '../error-reply.ts';
 import { type Field, integer, invalid, oneOf, optional, someOf, withDefault } from '../fields.ts';
 import { modelField } from '../model-field.ts';
 import { usedTokenCount, vectorReply } from '../response.ts';
+import { ROW_FORMS, type RowForm, reserveRows, writeRow } from '../row-forms.ts';
 import { dimensionField, shortRows } from '../short-rows.ts';
 import { textList } from '../text-fields.ts';
 import { rerankCall } from './rerank.ts';
@@ -30,11 +29,6 @@ function rerankRoute(context: ApiContext): Route {
   return post(context, ['/v1/rerank', '/v2/rerank'], rerankCall(context));
 }
 
-/** What rows may come as. `float` and `base64` are float32; the others are in `quantize.ts`. */
-const EMBEDDING_TYPES = ['float', 'base64', ...QUANTIZED] as const;
-
-type EmbeddingType = (typeof EMBEDDING_TYPES)[number];
-
 /** Both versions take the same fields here. The reply to a call without types differs. */
 function embedRoute(context: ApiContext, version: 'v1' | 'v2'): Route {
   const { manifest, limits } = context;
@@ -42,7 +36,7 @@ function embedRoute(context: ApiContext, version: 'v1' | 'v2'): Route {
     model: optional(modelField(context)),
     texts: textList(limits.requestTextsMax),
     input_type: INPUT_TYPE,
-    embedding_types: optional(someOf(EMBEDDING_TYPES), 'Forms of the rows; float unless told.'),
+    embedding_types: optional(someOf(ROW_FORMS), 'Forms of the rows; float unless told.'),
     truncate: withDefault(
       oneOf(['NONE', 'START', 'END']),
       'END',
@@ -140,7 +134,7 @@ function writeReply(
   reply: {
     readonly rows: readonly Float32Array[];
     /** Undefined for v1's list of numbers. */
-    readonly types: readonly EmbeddingType[] | undefined;
+    readonly types: readonly RowForm[] | undefined;
     readonly texts: readonly string[];
     readonly call: { readonly requestId: string };
     readonly result: EncodeResult;
@@ -170,14 +164,12 @@ function writeReply(
   writer.ascii('}');
 }
 
-function writeRows(writer: ByteWriter, rows: readonly Float32Array[], type: EmbeddingType): void {
-  writer.reserve(rows.length * ((rows[0]?.length ?? 0) * FLOAT32_JSON_BYTES_MAX + 16));
+function writeRows(writer: ByteWriter, rows: readonly Float32Array[], type: RowForm): void {
+  reserveRows(writer, rows);
   writer.ascii('[');
   for (let index = 0; index < rows.length; index++) {
     if (index > 0) writer.ascii(',');
-    if (type === 'float') writer.floats(rows[index]);
-    else if (type === 'base64') writer.base64(rows[index]);
-    else writer.ascii(`[${quantizeRow(rows[index], type).join()}]`);
+    writeRow(writer, rows[index], { form: type });
   }
   writer.ascii(']');
 }

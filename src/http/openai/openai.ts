@@ -2,8 +2,6 @@ import type { ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { ModelManifest } from '../../model/manifest.ts';
 import type { ByteWriter } from '../../reply/byte-writer.ts';
-import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';
-import { JSON_BASE64_FORMAT, JSON_FORMAT, type ReplyFormat } from '../../reply/reply-format.ts';
 import { headSet } from '../../vectors/head.ts';
 import { type Api, encodeTexts, get, post, type Route } from '../api.ts';
 import type { ApiContext } from '../context.ts';
@@ -16,11 +14,12 @@ import {
   replyDocument,
 } from '../document.ts';
 import { type ErrorShape, REQUEST_ID_HEADER, reportError } from '../error-reply.ts';
-import { oneOf, optional } from '../fields.ts';
+import { optional } from '../fields.ts';
 import { modelField, refuseForeignModel } from '../model-field.ts';
 import { pathOf } from '../request.ts';
 import { usedTokenCount, vectorReply } from '../response.ts';
-import { dimensionField, shortRows } from '../short-rows.ts';
+import { FORM_FIELDS, type RowForm, reserveRows, rowFormatOf, writeRow } from '../row-forms.ts';
+import { askedDimension, dimensionField, shortRows } from '../short-rows.ts';
 import { inputs, textNameOf } from '../text-fields.ts';
 import { cutFields, cutOf, TASK_FIELDS } from '../vector-fields.ts';
 
@@ -37,8 +36,9 @@ function embeddingsRoute(context: ApiContext): Route {
   const { manifest, limits, vocabulary } = context;
   const fields = {
     model: optional(modelField(context)),
-    encoding_format: optional(oneOf(['float', 'base64'])),
+    ...FORM_FIELDS,
     dimensions: dimensionField(manifest),
+    output_dimension: dimensionField(manifest),
     input: inputs(limits.requestTextsMax, { isAllowed: limits.allowTokenIds, vocabulary }),
     ...TASK_FIELDS,
     ...cutFields(manifest),
@@ -48,8 +48,9 @@ function embeddingsRoute(context: ApiContext): Route {
     formats: 'vectors',
     summary: 'Embeddings, in the shape of OpenAI',
     description:
-      'base64 is that of little-endian float32. Fields that are not named here are ignored, ' +
-      '`user` among them, unless they would change vectors. A binary `Accept` answers what /encode answers.',
+      'base64 is that of little-endian float32, or of the integers of output_dtype. Fields that ' +
+      'are not named here are ignored, `user` among them, unless they would change vectors. A ' +
+      'binary `Accept` answers what /encode answers.',
     examples: {
       one: { input: 'исковая давность', model: manifest.id },
       several: { input: ['исковая давность', 'рецепт борща'], encoding_format: 'base64' },
@@ -65,8 +66,9 @@ function embeddingsRoute(context: ApiContext): Route {
       },
     },
     statuses: limits.strictModel ? [404] : [],
-    async answer(call, { input, encoding_format, dimensions: dimension, ...asked }) {
-      const format = formatOf(call.format, encoding_format);
+    async answer(call, { input, dimensions, output_dimension, ...asked }) {
+      const { format, form, isBase64 } = rowFormatOf(call.format, asked);
+      const dimension = askedDimension(manifest, { dimensions, output_dimension });
       const encoded = await encodeTexts(context, call, {
         texts: input.texts,
         heads: headSet(['dense']),
@@ -83,36 +85,29 @@ function embeddingsRoute(context: ApiContext): Route {
         dimension,
         isSingle: false,
         writeBody: (writer) =>
-          writeEmbeddings(writer, { rows, format, model: manifest.id, tokenCount }),
+          writeEmbeddings(writer, { rows, form, isBase64, model: manifest.id, tokenCount }),
       });
     },
   });
-}
-
-/** `Accept` chooses a binary format; among the JSON ones `encoding_format` does. */
-function formatOf(accepted: ReplyFormat, encoding: 'float' | 'base64' | undefined): ReplyFormat {
-  if (accepted.kind !== 'json' || encoding === undefined) return accepted;
-  return encoding === 'base64' ? JSON_BASE64_FORMAT : JSON_FORMAT;
 }
 
 function writeEmbeddings(
   writer: ByteWriter,
   reply: {
     readonly rows: readonly Float32Array[];
-    readonly format: ReplyFormat;
+    readonly form: RowForm;
+    readonly isBase64: boolean;
     readonly model: string;
     readonly tokenCount: number;
   },
 ): void {
-  const { rows, format, model, tokenCount } = reply;
-  const isBase64 = format.kind === 'json' && format.encoding === 'base64';
-  writer.reserve(rows.length * ((rows[0]?.length ?? 0) * FLOAT32_JSON_BYTES_MAX + 64));
+  const { rows, model, tokenCount } = reply;
+  reserveRows(writer, rows);
   writer.ascii('{"object":"list","data":[');
   for (let index = 0; index < rows.length; index++) {
     if (index > 0) writer.ascii(',');
     writer.ascii(`{"object":"embedding","index":${index},"embedding":`);
-    if (isBase64) writer.base64(rows[index]);
-    else writer.floats(rows[index]);
+    writeRow(writer, rows[index], reply);
     writer.ascii('}');
   }
   writer.ascii('],"model":');

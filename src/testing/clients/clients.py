@@ -108,7 +108,15 @@ def voyageai_python(url, texts):
     client = voyageai.Client(api_key="unused", base_url=url + "/v1")
     ranks = client.rerank(texts[0], texts, model="bge-m3", top_k=1).results
     assert ranks[0].document == texts[0], "a text is nearest to itself"
-    return client.embed(texts, model="bge-m3", input_type="query").embeddings
+    floats = client.embed(texts, model="bge-m3", input_type="query").embeddings
+    # It decodes base64 by the type that it asked for.
+    for dtype, length in [("int8", len(floats[0])), ("ubinary", len(floats[0]) // 8)]:
+        rows = client.embed(texts, model="bge-m3", output_dtype=dtype).embeddings
+        assert [len(row) for row in rows] == [length] * len(texts), dtype
+    largest = max(abs(value) for value in floats[0])
+    int8 = client.embed(texts[:1], model="bge-m3", output_dtype="int8").embeddings[0]
+    assert all(abs(got - value / largest * 127) <= 0.501 for got, value in zip(int8, floats[0]))
+    return floats
 
 
 def infinity(url, texts):

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import OpenAI from 'openai';
+import { QUANTIZED, quantizeRow } from '../../vectors/quantize.ts';
 import { startHeadsServer } from '../clients/heads-server.ts';
 import type { RunningServer } from '../start-server.ts';
 
@@ -108,6 +109,50 @@ describe('POST /v1/embeddings', () => {
     expect(rows.equals(Buffer.concat(await encoded(TEXTS)))).toBe(true);
   });
 
+  const rowsOf = async (fields: object): Promise<(number[] | string)[]> => {
+    const { data } = (await (await post({ input: TEXTS, ...fields })).json()) as Embeddings;
+    return data.map(({ embedding }) => embedding);
+  };
+
+  test.each(QUANTIZED)('%s rows, as numbers and as base64 of their bytes', async (form) => {
+    const rows = (await encoded(TEXTS)).map((row) =>
+      quantizeRow(new Float32Array(new Uint8Array(row).buffer), form),
+    );
+    const numbers = rows.map((row) => [...row]);
+    expect(await rowsOf({ output_dtype: form })).toEqual(numbers);
+    expect(await rowsOf({ embedding_type: form })).toEqual(numbers);
+    expect(await rowsOf({ embedding_type: [form] })).toEqual(numbers);
+    // OpenAI's clients ask for base64 by themselves, and would read the bytes as float32.
+    expect(await rowsOf({ embedding_type: form, encoding_format: 'base64' })).toEqual(numbers);
+    expect(await rowsOf({ output_dtype: form, encoding_format: 'base64' })).toEqual(
+      rows.map((row) => Buffer.from(row.buffer).toString('base64')),
+    );
+  });
+
+  test('floats in the words of Jina and Voyage', async () => {
+    const base64 = (await encoded(TEXTS)).map((row) => row.toString('base64'));
+    expect(await rowsOf({ embedding_type: 'base64' })).toEqual(base64);
+    expect(await rowsOf({ output_dtype: 'float', encoding_format: 'base64' })).toEqual(base64);
+    const unset = { output_dtype: null, output_dimension: null, embedding_type: null };
+    expect(await rowsOf({ ...unset, output_dimension: DIMENSION })).toEqual(await rowsOf({}));
+  });
+
+  test.each([
+    ['output_dtype', { output_dtype: 'int4' }],
+    ['output_dimension', { output_dimension: 16 }],
+    ['embedding_type', { embedding_type: ['float', 'binary'] }],
+    ['embedding_type', { output_dtype: 'int8', embedding_type: 'binary' }],
+  ])('%s that cannot be had is refused by name', async (param, fields) => {
+    const reply = await post({ input: 'тест', ...fields });
+    expect([reply.status, (await errorOf(reply)).param]).toEqual([400, param]);
+  });
+
+  test('integers in a binary format are refused, not sent as floats', async () => {
+    const accept = { accept: 'application/octet-stream' };
+    const reply = await post({ input: 'тест', output_dtype: 'int8' }, accept);
+    expect([reply.status, (await errorOf(reply)).param]).toEqual([400, 'output_dtype']);
+  });
+
   test('usage counts the tokens that the model saw', async () => {
     const counts = await Promise.all(
       TEXTS.map(async (text) => {
@@ -179,8 +224,6 @@ describe('POST /v1/embeddings', () => {
     { prompt: 'query: ' },
     { instruction: 'Find laws.' },
     { late_chunking: true },
-    { output_dtype: 'int8' },
-    { embedding_type: 'binary' },
   ])('what would change a vector and is not offered is refused by name: %j', async (extra) => {
     const reply = await post({ input: 'тест', ...extra });
     expect(reply.status).toBe(400);
