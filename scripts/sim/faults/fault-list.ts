@@ -10,6 +10,8 @@ export interface Fault {
   /** Whether a second endpoint makes a difference. */
   readonly isOfEndpoint: boolean;
   readonly isFullDisk?: boolean;
+  /** What the server finds in its environment. */
+  readonly environment?: Readonly<Record<string, string>>;
   inject(rig: FaultRig): void | Promise<void>;
   heal(rig: FaultRig): void | Promise<void>;
 }
@@ -57,6 +59,20 @@ function dropTo(port: string): void {
 }
 
 const sockets: Socket[] = [];
+
+/** Callers with long documents who will hang up before they are answered. */
+function openWave(url: string): void {
+  const document = 'договор аренды нежилого помещения и порядок расчётов сторон '.repeat(60);
+  const body = Buffer.from(JSON.stringify({ query: Array.from({ length: 8 }, () => document) }));
+  const head = `POST /encode HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n`;
+  for (let index = 0; index < 32; index++) {
+    const socket = connect(Number(new URL(url).port), '127.0.0.1');
+    socket.on('error', nothing);
+    socket.write(head);
+    socket.write(body);
+    sockets.push(socket);
+  }
+}
 
 const ofTheServer = { first: 'fake', isOfEndpoint: false } as const;
 
@@ -118,6 +134,22 @@ export const FAULTS: readonly Fault[] = [
     first: 'embedded',
     isOfEndpoint: false,
     inject: ({ server }) => server.signal('SIGUSR2'),
+    heal: nothing,
+  },
+  {
+    name: 'abandoned wave: 32 callers with long texts hang up (embedded)',
+    first: 'embedded',
+    isOfEndpoint: false,
+    inject: ({ server }) => openWave(server.url),
+    heal: () => {
+      for (const socket of sockets.splice(0)) socket.destroy();
+    },
+  },
+  {
+    name: 'a dead proxy in the environment (HTTP_PROXY)',
+    ...ofTheServer,
+    environment: { HTTP_PROXY: 'http://127.0.0.1:9', http_proxy: 'http://127.0.0.1:9' },
+    inject: nothing,
     heal: nothing,
   },
   {

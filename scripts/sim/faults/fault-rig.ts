@@ -35,6 +35,7 @@ export async function openRig(options: {
   first: FirstEndpoint;
   hasSecond: boolean;
   isFullDisk: boolean;
+  environment?: Readonly<Record<string, string>>;
 }): Promise<FaultRig> {
   const { first, hasSecond } = options;
   const dir = mkdtempSync(join(tmpdir(), 'fault-matrix-'));
@@ -65,7 +66,10 @@ export async function openRig(options: {
     first === 'embedded'
       ? { BACKEND: 'embedded', EMBEDDED_SLOTS: hasSecond ? '2' : '1' }
       : { BACKEND: 'triton', MODEL: 'bge-m3', TRITON_URL: urls.join(',') };
-  const server = await startServerProcess({ ...environment, ...SETTINGS }, options.isFullDisk);
+  const server = await startServerProcess(
+    { ...environment, ...SETTINGS, ...options.environment },
+    options.isFullDisk,
+  );
   await until('the server is ready', async () => {
     return (await fetch(`${server.url}/ready`)).status === 200;
   });
