@@ -1,4 +1,5 @@
-import { availableParallelism, networkInterfaces } from 'node:os';
+import { networkInterfaces } from 'node:os';
+import { coreCountOf, readContainerLimits } from './container-limits.ts';
 import type { Config } from './settings.ts';
 
 /** Variables by name, as a process has them. */
@@ -7,14 +8,30 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 /** Replaces the zeros and empty strings that stand for "choose". */
 export function fitToMachine(config: Config, environment: Environment): Config {
   const backend = backendOf(config, environment);
+  const limits = readContainerLimits();
   return {
     ...config,
     backend,
     host: config.host || everyAddress(),
     model: config.model || (backend === 'triton' ? 'bge-m3' : 'multilingual-e5-small'),
-    tokenizerWorkers:
-      config.tokenizerWorkers || planTokenizerWorkers(availableParallelism(), config),
+    tokenizerWorkers: config.tokenizerWorkers || planTokenizerWorkers(coreCountOf(limits), config),
+    bodiesBytesMax: config.bodiesBytesMax || planBodiesBytes(limits.memoryBytes, config),
   };
+}
+
+/** What bodies may take where no container sets less. */
+const BODIES_BYTES = 268_435_456;
+
+/**
+ * An eighth of a container's memory: while it is decoded, a body of text takes some four times its
+ * bytes. One body must fit all the same.
+ */
+export function planBodiesBytes(
+  memoryBytes: number | undefined,
+  { bodyBytesMax }: Pick<Config, 'bodyBytesMax'>,
+): number {
+  const share = Math.floor((memoryBytes ?? Number.POSITIVE_INFINITY) / 8);
+  return Math.max(bodyBytesMax, Math.min(BODIES_BYTES, share));
 }
 
 /** `::` takes IPv4 as well, where the machine has both. */

@@ -63,7 +63,7 @@ function contradictions(config: Config, environment: Environment): string[] {
         `(${config.queueTextsMax}): such a request could never be admitted.`,
     );
   }
-  if (config.bodyBytesMax > config.bodiesBytesMax) {
+  if (config.bodiesBytesMax !== 0 && config.bodyBytesMax > config.bodiesBytesMax) {
     problems.push(
       `BODY_BYTES_MAX (${config.bodyBytesMax}) must not exceed BODIES_BYTES_MAX ` +
         `(${config.bodiesBytesMax}): such a body could never be received.`,

@@ -1,5 +1,4 @@
 import { existsSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import packageJson from '../../package.json';
 import { createAdmission } from '../admission/admission.ts';
@@ -13,6 +12,7 @@ import { createTritonCall } from '../backend/triton/triton-call.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { createMicroBatcher } from '../batcher/micro-batcher.ts';
+import { coreCountOf, readContainerLimits } from '../config/container-limits.ts';
 import { ConfigError } from '../config/read.ts';
 import type { Config } from '../config/settings.ts';
 import type { Parts } from '../encode/contract.ts';
@@ -242,7 +242,7 @@ function embedded({ config, manifest, clock, log }: BackendParts): LocalBackend 
     modelBytes: modelBytesOf(paths.modelPath),
     slotCount: config.embeddedSlots,
     threadCount: config.embeddedThreads,
-    coreCount: availableParallelism(),
+    coreCount: coreCountOf(readContainerLimits()),
   });
   return createLocalBackend({
     ...layout,

@@ -1,3 +1,4 @@
+import { readContainerLimits } from '../../config/container-limits.ts';
 import { shownConfig } from '../../config/read.ts';
 import type { Config } from '../../config/settings.ts';
 import type { Parts } from '../../encode/contract.ts';
@@ -118,6 +119,7 @@ function infoRoute({ parts, config, version, processIndex }: Operations): Route 
       reason: tokenizer.reason,
     },
     processes: { count: config.serverProcesses, index: processIndex },
+    container: shownContainer(),
     queue: {
       texts: admission.admittedTextCount,
       tokens: admission.admittedTokenCount,
@@ -134,6 +136,12 @@ function shownLimits(limits: ReturnType<Parts['backend']['capabilities']>): Reco
     batch_texts_max: limits.batchTextsMax,
     batch_tokens_max: limits.batchTokensMax,
   };
+}
+
+/** What the container may use; null where nothing limits it. */
+function shownContainer(): Record<string, number | null> {
+  const { memoryBytes, cores } = readContainerLimits();
+  return { memory_bytes: memoryBytes ?? null, cores: cores ?? null };
 }
 
 /** Of each Triton, why tensors travel over HTTP; null while they are in shared memory. */
