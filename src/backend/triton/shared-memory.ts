@@ -107,6 +107,8 @@ export function createSharedMemory(
     try {
       if (!isSwept) await sweep();
       isSwept = true;
+      // A server that hung was told in vain; one that was restarted has forgotten them.
+      await Promise.all([...abandoned].map((name) => unregister(name)));
       probeRow = await rowOverHttp(found);
       while (free.length < slotCount) free.push(await openSlot(found));
       model = found;
