@@ -155,6 +155,14 @@ describe('problems', () => {
     for (const said of [part, '100', whole, '99']) expect(problems[0]).toContain(said);
   });
 
+  test('a connection may not end under its request', () => {
+    const [problem] = problemsOf({ KEEP_ALIVE_MS: '60000', REQUEST_TIMEOUT_MS: '60000' });
+    expect(problem).toStartWith('KEEP_ALIVE_MS (60000) must exceed REQUEST_TIMEOUT_MS (60000)');
+    for (const keepAlive of ['0', '60001']) {
+      expect(problemsOf({ KEEP_ALIVE_MS: keepAlive, REQUEST_TIMEOUT_MS: '60000' })).toEqual([]);
+    }
+  });
+
   test.each([
     ['BACKEND', { BACKEND: 'embedded', TRITON_URL: 'http://a:8000' }],
     ['BACKEND', {}],

@@ -77,6 +77,24 @@ describe('TLS', () => {
   });
 });
 
+describe('IPv6', () => {
+  test.each([
+    ['', ['[::1]', '127.0.0.1']],
+    ['::', ['[::1]', '127.0.0.1']],
+    ['::1', ['[::1]']],
+    ['127.0.0.1', ['127.0.0.1']],
+  ])('HOST "%s" is reached at %j, and told with brackets', async (host, hosts) => {
+    const one = app();
+    const address = await listen(one, { ...readConfig({ HOST: host }), port: 0 });
+    expect(URL.canParse(address)).toBe(true);
+    for (const each of hosts) {
+      const reply = await fetch(`http://${each}:${one.server?.port}/`);
+      expect(await reply.text()).toBe('here');
+    }
+    await one.server?.stop(true);
+  });
+});
+
 describe('a Unix socket', () => {
   const ask = (path: string) =>
     fetch('http://encoder/', { unix: path }).then((reply) => reply.text());
