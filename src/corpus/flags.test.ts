@@ -33,6 +33,7 @@ describe('the command line', () => {
     ],
     ['a --to out --concurrency 0', '--concurrency must be a whole number from 1 to 1024, not "0"'],
     ['a --to out --format npy --heads sparse', '--format npy holds dense rows alone'],
+    ['a --to postgres://me:key@host/db --queue nats://q', 'set PGPASSWORD for each worker'],
     ['a --to', '--to needs a value'],
     ['a --to out --plan=yes', '--plan takes no value'],
   ])('%s', (line, words) => {

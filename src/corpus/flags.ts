@@ -115,6 +115,14 @@ function checkAddresses(
     throw invalid('no source: which file, folder or address?');
   }
   if (action === 'embed' && !given.has('to')) throw invalid('--to is missing: where to?');
+  const hasPassword = [...sources, given.get('to') ?? ''].some((word) =>
+    /:\/\/[^/@]*:[^/@]*@/.test(word),
+  );
+  if (given.has('queue') && hasPassword) {
+    throw invalid(
+      'a password would lie in the queue: leave it out, and set PGPASSWORD for each worker',
+    );
+  }
   const wantsQueue = !wantsSource && action !== 'help';
   if (wantsQueue && !given.has('queue')) throw invalid(`${action} needs --queue`);
   if (action === 'worker' && sources.length > 0) {
