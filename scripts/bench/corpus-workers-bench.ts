@@ -1,7 +1,7 @@
 /**
- * Throughput of a job over JetStream against its workers: `bun scripts/bench/corpus-workers-bench.ts`.
- * The server takes its time for each request and costs nothing, as if each worker had a model of its
- * own elsewhere; so what the dealing out costs shows.
+ * Throughput of a job over JetStream against its workers, from the first request to the last:
+ * `bun scripts/bench/corpus-workers-bench.ts`. The server takes its time for each request and costs
+ * nothing, as if each worker had a model of its own elsewhere; so what the dealing out costs shows.
  */
 import { rmSync } from 'node:fs';
 import { parseArgs } from 'node:util';
