@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { directFetch } from '../../base/direct-fetch.ts';
 import { type ClientClock, pause } from '../../client/cancellation.ts';
 import { CorpusError } from '../corpus-error.ts';
 import type { ServerAddress } from './server-fleet.ts';
@@ -76,7 +77,7 @@ export async function startOwnServer(options: {
       return current.pid;
     },
     fetch: async (url, init) => {
-      const reply = await fetch(url, { ...init, unix: current.socket } as RequestInit);
+      const reply = await directFetch(url, { ...init, unix: current.socket } as RequestInit);
       // It works: whatever ended it before is over.
       if (reply.ok) startedCount = 1;
       return reply;
@@ -91,6 +92,15 @@ export async function startOwnServer(options: {
     close,
   };
 }
+
+/** What is set for a server that others reach must not stand between us and ours. */
+const OWN_SETTINGS = {
+  SERVER_PROCESSES: '1',
+  API_KEYS: '',
+  API_KEYS_FILE: '',
+  TLS_CERT: '',
+  TLS_KEY: '',
+} as const;
 
 interface RunningServer {
   readonly pid: number;
@@ -112,11 +122,11 @@ function spawnServer(options: {
   const child = Bun.spawn([process.execPath, entry], {
     // Its settings name files from the program's own folder.
     cwd: join(dirname(entry), '..'),
-    env: { LOG_LEVEL: 'warn', ...environment, UNIX_SOCKET: socket, SERVER_PROCESSES: '1' },
+    env: { LOG_LEVEL: 'warn', ...environment, ...OWN_SETTINGS, UNIX_SOCKET: socket },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   // Its pipe closes when we are gone, also by a signal that nobody can catch.
-  const guard = Bun.spawn(['sh', '-c', 'read -r _; kill "$1"', 'guard', String(child.pid)], {
+  const guard = Bun.spawn(['sh', '-c', 'read -r _; kill -KILL "$1"', 'guard', String(child.pid)], {
     stdio: ['pipe', 'ignore', 'ignore'],
   });
   let said = '';
@@ -143,7 +153,7 @@ function spawnServer(options: {
 
 async function isReady(socket: string): Promise<boolean> {
   try {
-    return (await fetch('http://localhost/ready', { unix: socket } as RequestInit)).ok;
+    return (await directFetch('http://localhost/ready', { unix: socket } as RequestInit)).ok;
   } catch {
     return false;
   }

@@ -95,6 +95,14 @@ test('those of the help', async () => {
   expect(await readdir(stand.path('vectors-url'))).toContain('part-000000.parquet');
 });
 
+test('settings of a server for others do not stand in the way of the one of the job', async () => {
+  const { status, said } = await run(
+    'API_KEYS=key TLS_CERT=/nowhere HTTP_PROXY=http://127.0.0.1:1 SERVER_PROCESSES=2 ' +
+      './run.sh embed laws.jsonl --to own --text body',
+  );
+  expect(status, said).toBe(0);
+});
+
 test('a plan counts the tokens that the job then counts', async () => {
   const { out } = await run('./run.sh embed laws.jsonl --plan --text body');
   const planned = Number(/^tokens +(\d+)/m.exec(out)?.[1]);
