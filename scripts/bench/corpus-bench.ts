@@ -38,7 +38,7 @@ const MEMORY_MAX = 300e6;
 /** Between two looks at the memory, in ms. */
 const LOOK_MS = 100;
 /** As the command sends them. */
-const REQUEST_TEXTS = 64;
+const REQUEST_TEXTS = 128;
 const CONNECTIONS = 8;
 /** Requests that the load repeats. */
 const PLANNED_REQUESTS = 100;

@@ -30,7 +30,7 @@ export const FLAGS = {
   url: { value: 'URLS', fallback: '', meaning: 'servers that run, comma-separated; without it, one is started' },
   'api-key-file': { value: 'FILE', fallback: '', meaning: 'file whose first line is the key of those servers' },
   concurrency: { value: 'N', fallback: '8', meaning: 'requests at the same time to each server' },
-  'request-texts': { value: 'N', fallback: '64', meaning: 'texts in one request, at most' },
+  'request-texts': { value: 'N', fallback: '128', meaning: 'texts in one request, at most' },
   'part-texts': { value: 'N', fallback: '4096', meaning: 'texts in one part, at most; a kill costs the part that is begun' },
   'part-characters': { value: 'N', fallback: '8388608', meaning: 'characters in one part, at most' },
   'errors-in-row-max': { value: 'N', fallback: '100', meaning: 'so many failed texts in a row stop the job' },

@@ -1,6 +1,6 @@
 import type { EncodedText } from '../../client/api-encoder.ts';
 import { CorpusError } from '../corpus-error.ts';
-import { type ServerFleet, TextsRefused } from '../servers/server-fleet.ts';
+import { RequestTooSlow, type ServerFleet, TextsRefused } from '../servers/server-fleet.ts';
 import type { EncodedRow } from '../sinks/sink.ts';
 
 /** What a text came to: its vectors, or why it has none, as `CODE: words`. */
@@ -9,7 +9,8 @@ export type TextResult = EncodedRow | string;
 /**
  * Encodes the texts of one request, each by itself: when they are refused, the request is halved
  * until the text that is to blame stands alone. Its words come from a request of its own, so they
- * are the same whatever it travelled with first.
+ * are the same whatever it travelled with first. A request that takes its server too long is halved
+ * as well: a processor may need minutes for what a GPU does at once.
  */
 export async function encodeTexts(options: {
   fleet: ServerFleet;
@@ -24,8 +25,9 @@ export async function encodeTexts(options: {
       return guarded(text, expected.dtype);
     });
   } catch (error) {
-    if (!(error instanceof TextsRefused)) throw error;
-    if (texts.length === 1) return [`${error.code}: ${error.message}`];
+    const isRefused = error instanceof TextsRefused;
+    if (!isRefused && !(error instanceof RequestTooSlow)) throw error;
+    if (isRefused && texts.length === 1) return [`${error.code}: ${error.message}`];
     const middle = texts.length >> 1;
     return [
       ...(await encodeTexts({ ...options, texts: texts.slice(0, middle) })),

@@ -32,7 +32,9 @@ const RECORDS_TO_FIND_A_TEXT = 100;
 /** The hash of what the job reads of a record. */
 export function hashRecord(record: CorpusRecord): bigint {
   const { id, text, fault, carried } = record;
-  return Bun.hash.xxHash64(plainJson([plainId(id), text, fault, carried]));
+  const rest = Bun.hash.xxHash64(plainJson([plainId(id), fault, carried]));
+  // The text by itself: to write it as JSON first costs ten times the hash.
+  return Bun.hash.xxHash64(text, rest);
 }
 
 /** The hash of records in their order, from that of those before and the next one's. */

@@ -46,6 +46,14 @@ export class TextsRefused extends Error {
   }
 }
 
+/** The request took longer than its server lets it; a smaller one may not. */
+export class RequestTooSlow extends Error {
+  override readonly name = 'RequestTooSlow';
+}
+
+/** Failures that say so: the server's deadline, and ours. */
+const TOO_SLOW: ReadonlySet<string> = new Set(['EMB_DEADLINE_EXCEEDED', 'CLIENT_TIMEOUT']);
+
 /** First wait after a failure that named none, in ms; it doubles up to the longest. */
 const DELAY_MS = 250;
 const DELAY_MS_MAX = 10_000;
@@ -120,7 +128,8 @@ export class ServerFleet {
   /**
    * Encodes the texts of one request.
    *
-   * @throws TextsRefused when they are what is wrong, one of them at least; CorpusError
+   * @throws TextsRefused when they are what is wrong, one of them at least; RequestTooSlow when
+   *   fewer at a time may go through; CorpusError
    *   CORPUS_SERVER_FAILED, CORPUS_MODEL_DIFFERS; the signal's reason.
    */
   async encode(texts: readonly string[]): Promise<readonly EncodedText[]> {
@@ -142,6 +151,7 @@ export class ServerFleet {
         const isFinal = error.code !== 'EMB_OUTPUT_INVALID' || badOutputCount >= OUTPUT_TRIES;
         if (ABOUT_TEXTS.has(error.code) && isFinal)
           throw new TextsRefused(error.code, error.message);
+        if (TOO_SLOW.has(error.code) && texts.length > 1) throw new RequestTooSlow(error.message);
         if (!error.retryable) throw serverFailed(server.address.url, error);
         await this.#pause(server, error);
       } finally {

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { CorpusError } from '../corpus-error.ts';
 
 /** A line, without its end, and where it begins. */
@@ -24,21 +25,16 @@ export async function* linesOf(
   bytes: AsyncIterable<Uint8Array>,
   options: { name: string; start: number },
 ): AsyncGenerator<Line[], void, undefined> {
-  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   let blockStart = options.start;
   let rest = new Uint8Array();
   const lineOf = (block: Uint8Array, from: number, to: number): Line => {
     const end = to > from && block[to - 1] === 0x0d ? to - 1 : to;
     const start = blockStart + from;
-    try {
-      const text = decoder.decode(block.subarray(from, end));
-      return {
-        start,
-        text: start === 0 && text.startsWith(BYTE_ORDER_MARK) ? text.slice(1) : text,
-      };
-    } catch {
-      return { start, text: undefined };
-    }
+    const bytes = Buffer.from(block.buffer, block.byteOffset + from, end - from);
+    // Asked first, a decoder that never throws is twice as fast as one that may.
+    if (!isUtf8(bytes)) return { start, text: undefined };
+    const text = bytes.toString('utf8');
+    return { start, text: start === 0 && text.startsWith(BYTE_ORDER_MARK) ? text.slice(1) : text };
   };
   for await (const piece of bytes) {
     const block = rest.length === 0 ? piece : Buffer.concat([rest, piece]);

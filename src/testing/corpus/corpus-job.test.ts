@@ -177,6 +177,14 @@ describe('a server that is busy or gone', () => {
     expect(stand.said).toContain('EMB_QUEUE_FULL');
   });
 
+  test('gets fewer texts at a time where its deadline is too short for many', async () => {
+    const source = await stand.write('laws.jsonl', jsonLines(TEXTS));
+    stand.answer = (_, texts) =>
+      texts.length > 3 ? refusal(504, 'EMB_DEADLINE_EXCEEDED') : undefined;
+    const report = await stand.embed(words(source, stand.path('out')));
+    expect(report).toMatchObject({ texts: 500, failed: 0 });
+  });
+
   test('does not hold up the job where another one answers', async () => {
     const source = await stand.write('laws.jsonl', jsonLines(TEXTS));
     const other = startCorpusStand();
