@@ -181,8 +181,9 @@ function optionsOf(
     concurrency: count('concurrency', 1024),
     requests: {
       requestTextsMax: count('request-texts', 2048),
-      // As APIEncoder has it: multi-vectors are large.
-      requestCharactersMax: heads.includes('multi_vector') ? 8192 : 65_536,
+      // A row for each token: 4,096 characters come to 5 MB at 1,024 dimensions, and sixteen such
+      // replies are held at a time.
+      requestCharactersMax: heads.includes('multi_vector') ? 4096 : 65_536,
     },
     parts: {
       partTextsMax: count('part-texts', 1_000_000),
