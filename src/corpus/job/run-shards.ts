@@ -94,8 +94,8 @@ const RELIEF_BYTES = 128 << 20;
 
 /**
  * Calls the collector for multi-vectors. A row for each token comes to hundreds of megabytes a
- * second, in blocks that the engine holds for cheap: by itself it let 600 MB stand, so 400. It costs
- * a collection for some 80 texts of 400 tokens.
+ * second, in blocks that the engine holds for cheap: by itself it let 600 MB stand, so 400. The
+ * price is a collection for some 80 texts of 400 tokens.
  */
 class MemoryRelief {
   #bytes = 0;
