@@ -1,7 +1,7 @@
 /**
  * The corpus command beside bare requests of the same shape to the same server, in turns: `bun
- * scripts/bench/corpus-bench.ts`. The server stands on a real Triton whose model costs nothing, so
- * that what the command itself costs shows.
+ * scripts/bench/corpus-bench.ts`. The server stands on a real Triton; over a model that costs
+ * nothing, what the command itself costs shows.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -28,6 +28,7 @@ const HELP = `bun scripts/bench/corpus-bench.ts [FLAGS]
   --rounds N     turns of each; medians come of them (3)
   --texts N      texts of the corpus (200000)
   --seconds N    seconds of the bare requests in a turn (5)
+  --target NAME  trivial: a model that costs nothing; timed: one with the time of a GPU (trivial)
   --format NAME  parquet, jsonl or npy (parquet)
   --seed N       texts (1)`;
 
@@ -58,6 +59,7 @@ async function main(): Promise<void> {
       rounds: { type: 'string', default: '3' },
       texts: { type: 'string', default: '200000' },
       seconds: { type: 'string', default: '5' },
+      target: { type: 'string', default: 'trivial' },
       format: { type: 'string', default: 'parquet' },
       seed: { type: 'string', default: '1' },
       help: { type: 'boolean', default: false },
@@ -68,11 +70,11 @@ async function main(): Promise<void> {
     return;
   }
   const rounds = wholeNumber('--rounds', values.rounds, [1, 100]);
-  const textCount = wholeNumber('--texts', values.texts, [1000, 100_000_000]);
+  const textCount = wholeNumber('--texts', values.texts, [12_800, 100_000_000]);
   const measureMs = 1000 * wholeNumber('--seconds', values.seconds, [1, 600]);
   const seed = wholeNumber('--seed', values.seed, [0, 1_000_000_000]);
   const folder = mkdtempSync(join(tmpdir(), 'corpus-bench-'));
-  const target = await startTarget('trivial', {
+  const target = await startTarget(values.target === 'timed' ? 'timed' : 'trivial', {
     modelsDir: MODELS_DIR,
     settings: { SERVER_TIMING: 'off' },
   });
