@@ -450,9 +450,12 @@ run_embed() {
   local scope=all word
   for word in "$@"; do
     case $word in
-      --help | -h | help) scope=none ;;
+      --help | -h | help)
+        scope=none
+        break
+        ;;
       --url | --url=* | status | retry | cancel) [[ $scope == tokenizer ]] || scope=none ;;
-      --plan) [[ $scope == none ]] || scope=tokenizer ;;
+      --plan) scope=tokenizer ;;
     esac
   done
   ensure_bun
@@ -468,7 +471,8 @@ run_embed() {
   fi
   unlock
   # Paths on the command line are relative to where it was given.
-  export MODELS_DIR=${MODELS_DIR:-$PWD/models}
+  export MODELS_DIR=${MODELS_DIR:-models}
+  [[ $MODELS_DIR == /* ]] || MODELS_DIR=$PWD/$MODELS_DIR
   local entry=$PWD/src/main.ts
   cd -- "$CALLED_FROM"
   exec bun "$entry" embed "$@"
