@@ -448,13 +448,14 @@ run_export() {
 # What is not needed is not set up: no model for servers that run, the tokenizer alone for a plan.
 run_embed() {
   local scope=all word
+  case ${1:-} in status | retry | cancel) scope=none ;; esac
   for word in "$@"; do
     case $word in
       --help | -h | help)
         scope=none
         break
         ;;
-      --url | --url=* | status | retry | cancel) [[ $scope == tokenizer ]] || scope=none ;;
+      --url | --url=*) [[ $scope == tokenizer ]] || scope=none ;;
       --plan) scope=tokenizer ;;
     esac
   done
