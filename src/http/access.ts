@@ -153,10 +153,15 @@ function hashOf(key: string): Buffer {
   return createHash('sha256').update(key).digest();
 }
 
-/** Either header will do: a client may be made to send the one, and a gateway adds the other. */
+/**
+ * Any of the headers will do: a client may be made to send the one, and a gateway adds the other.
+ * `api-key` is Azure's.
+ */
 function keysOf({ headers }: Request): readonly string[] {
   const bearer = /^Bearer +(\S+) *$/i.exec(headers.get('authorization') ?? '')?.[1];
-  return [bearer, headers.get('x-api-key')].filter((key) => typeof key === 'string');
+  return [bearer, headers.get('x-api-key'), headers.get('api-key')].filter(
+    (key) => typeof key === 'string',
+  );
 }
 
 function keysInFile(path: string): readonly string[] {

@@ -127,8 +127,12 @@ function answerDocument(
 }
 
 /** Makes a route that is only read. */
-export function get(path: string, document: Route['document'], answer: Route['answer']): Route {
-  return { method: 'GET', paths: [path], document, answer };
+export function get(
+  paths: string | readonly string[],
+  document: Route['document'],
+  answer: Route['answer'],
+): Route {
+  return { method: 'GET', paths: [paths].flat(), document, answer };
 }
 
 function formatOf(request: Request, formats: ReplyFormats): ReplyFormat {

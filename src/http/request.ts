@@ -26,22 +26,45 @@ export function requestIdOf(request: Request): string {
   return given !== null && REQUEST_ID.test(given) ? given : crypto.randomUUID();
 }
 
-/** Header by which a caller says how long it waits, in ms. */
-const TIMEOUT_HEADER = 'x-timeout-ms';
+/** Headers by which a caller says how long it waits, in ms. The second is Baseten's. */
+const TIMEOUT_HEADERS = ['x-timeout-ms', 'request-timeout-ms'] as const;
+
+/** Baseten's: when the caller stops waiting, in ms since 1970. Both clocks must be right. */
+const DEADLINE_HEADER = 'request-deadline-ms';
 
 /**
- * How long the caller waits, when it says so; the server's own deadline holds all the same.
+ * How long the caller waits, when it says so; the shortest where it says so more than once. The
+ * server's own deadline holds all the same.
  *
- * @throws ServerError EMB_FIELD_INVALID unless it is a whole number of at least 1.
+ * @param nowMs since 1970.
+ * @throws ServerError EMB_FIELD_INVALID unless each is a whole number of at least 1;
+ * EMB_DEADLINE_EXCEEDED for a deadline that has passed.
  */
-export function timeoutOf(request: Request): number | undefined {
-  const raw = request.headers.get(TIMEOUT_HEADER);
+export function timeoutOf({ headers }: Request, nowMs = Date.now()): number | undefined {
+  let timeoutMs: number | undefined;
+  for (const name of TIMEOUT_HEADERS) {
+    const ms = millisecondsIn(headers, name);
+    if (ms !== undefined) timeoutMs = Math.min(ms, timeoutMs ?? ms);
+  }
+  const deadlineMs = millisecondsIn(headers, DEADLINE_HEADER);
+  if (deadlineMs === undefined) return timeoutMs;
+  const leftMs = Math.ceil(deadlineMs - nowMs);
+  if (leftMs >= 1) return Math.min(leftMs, timeoutMs ?? leftMs);
+  const message = `${DEADLINE_HEADER} was ${-leftMs} ms ago by this server's clock.`;
+  throw new ServerError('EMB_DEADLINE_EXCEEDED', message, { field: DEADLINE_HEADER });
+}
+
+function millisecondsIn(headers: Headers, name: string): number | undefined {
+  const raw = headers.get(name);
   if (raw === null) return undefined;
-  const timeoutMs = Number(raw);
-  if (Number.isSafeInteger(timeoutMs) && timeoutMs >= 1) return timeoutMs;
-  const message = `${TIMEOUT_HEADER} must be a whole number of ms, at least 1.`;
-  const details = { field: TIMEOUT_HEADER, limit: 1, value: raw.slice(0, 32) };
-  throw new ServerError('EMB_FIELD_INVALID', message, details);
+  const ms = Number(raw);
+  if (Number.isSafeInteger(ms) && ms >= 1) return ms;
+  const message = `${name} must be a whole number of ms, at least 1.`;
+  throw new ServerError('EMB_FIELD_INVALID', message, {
+    field: name,
+    limit: 1,
+    value: raw.slice(0, 32),
+  });
 }
 
 /** What bounds a body: its own size, and what all bodies together may take. */

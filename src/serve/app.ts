@@ -13,7 +13,7 @@ import { nativeApi } from '../http/native/native.ts';
 import { createObserver } from '../http/observer.ts';
 import { ollamaApi } from '../http/ollama/ollama.ts';
 import { openaiApi } from '../http/openai/openai.ts';
-import { operationsApi } from '../http/ops/operations.ts';
+import { faultsOf, type Operations, operationsApi } from '../http/ops/operations.ts';
 import { addSwagger } from '../http/ops/swagger.ts';
 import {
   addApi,
@@ -25,6 +25,7 @@ import {
 } from '../http/router.ts';
 import { createScoringBudget } from '../http/scoring-budget.ts';
 import { teiApi } from '../http/tei/tei.ts';
+import { weaviateApi } from '../http/weaviate/weaviate.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { Tracing } from '../observe/tracing.ts';
 
@@ -96,12 +97,23 @@ export function createApp(options: {
   };
   const processIndex = siblings?.index ?? 0;
   const shown = { parts, ending, metrics, scrape: siblings?.scrape, config, processIndex, version };
-  // Where two have the same path, errors outside of a route have the shape of the first.
-  apis.push(nativeApi(context), openaiApi(context), teiApi(context));
-  apis.push(ollamaApi(context, version), cohereApi(context), operationsApi(shown));
+  apis.push(...apisOf(context, shown));
   for (const api of apis) addApi(app, api, { access, bodyIntake, ending, log });
   addSwagger(app, { version, isKeyNeeded: access.needsKey('POST', '/') });
   return app;
+}
+
+/** Where two have the same path, errors outside of a route have the shape of the first. */
+function apisOf(context: ApiContext, shown: Operations): readonly Api[] {
+  return [
+    nativeApi(context),
+    openaiApi(context),
+    teiApi(context),
+    ollamaApi(context, shown.version),
+    cohereApi(context),
+    operationsApi(shown),
+    weaviateApi(context, () => faultsOf(shown).length === 0),
+  ];
 }
 
 /** What computes on each backend, in the words of text-embeddings-inference. */

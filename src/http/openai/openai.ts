@@ -24,12 +24,26 @@ import { inputs, textNameOf } from '../text-fields.ts';
 import { cutFields, cutOf, TASK_FIELDS } from '../vector-fields.ts';
 
 /**
- * OpenAI's API: `POST /v1/embeddings` (also at `/embeddings`), `GET /v1/models` and
- * `GET /v1/models/:model`.
+ * OpenAI's API: `POST /v1/embeddings` (also at `/embeddings` and at Azure's path), `GET /v1/models`
+ * (also at `/models`) and `GET /v1/models/:model`.
  */
 export function openaiApi(context: ApiContext): Api {
-  const routes = [embeddingsRoute(context), ...modelRoutes(context)];
+  const embeddings = embeddingsRoute(context);
+  const routes = [embeddings, azureRoute(context, embeddings), ...modelRoutes(context)];
   return { tag: 'OpenAI', errors: OPENAI_ERRORS, root: '/v1', routes };
+}
+
+/** Azure's path to the same call: the deployment stands for the model. */
+function azureRoute({ manifest, limits }: ApiContext, embeddings: Route): Route {
+  return {
+    ...embeddings,
+    paths: ['/openai/deployments/:deployment/embeddings'],
+    document: undefined,
+    answer(request, requestId) {
+      if (limits.strictModel) refuseForeignModel(manifest, segmentsOf(request)[2]);
+      return embeddings.answer(request, requestId);
+    },
+  };
 }
 
 function embeddingsRoute(context: ApiContext): Route {
@@ -163,22 +177,30 @@ function modelRoutes({ manifest }: ApiContext): readonly Route[] {
       ...errorDocuments(OPENAI_ERRORS.schema, [404]),
     },
   };
+  const answerOne: Route['answer'] = (request, id) => {
+    refuseForeignModel(manifest, segmentsOf(request).slice(2).join('/'));
+    return json(model, id);
+  };
   return [
-    get('/v1/models', list, (_, id) => json({ object: 'list', data: [model] }, id)),
-    get('/v1/models/:model', one, (request, id) => {
-      refuseForeignModel(manifest, nameIn(request));
-      return json(model, id);
-    }),
+    get(['/v1/models', '/models'], list, (_, id) => json({ object: 'list', data: [model] }, id)),
+    get('/v1/models/:model', one, answerOne),
+    // A name on a hub, its slash as it is: OpenAI's clients encode it, others do not.
+    get('/v1/models/:model/:name', undefined, answerOne),
   ];
 }
 
-function nameIn(request: Request): string {
-  const last = pathOf(request).slice('/v1/models/'.length);
-  try {
-    return decodeURIComponent(last);
-  } catch {
-    return last;
-  }
+/** Decoded. What is no UTF-8 stays as it came. */
+function segmentsOf(request: Request): readonly string[] {
+  return pathOf(request)
+    .slice(1)
+    .split('/')
+    .map((segment) => {
+      try {
+        return decodeURIComponent(segment);
+      } catch {
+        return segment;
+      }
+    });
 }
 
 function shownModel({ id, source, tokenCountMax }: ModelManifest) {

@@ -49,9 +49,8 @@ function healthRoute(): Route {
  * Anybody may read `/ready`, so it only says what does not work. Why, with Triton's addresses and
  * words or the paths of files, is for the log and for `/info`.
  */
-function readyRoute({ parts, ending }: Operations): Route {
-  const { manifest, backend, tokenizer } = parts;
-  const model = manifest.id;
+function readyRoute(shown: Operations): Route {
+  const model = shown.parts.manifest.id;
   const document = {
     summary: 'Whether a text sent now would be answered',
     responses: {
@@ -68,14 +67,20 @@ function readyRoute({ parts, ending }: Operations): Route {
     },
   };
   return get('/ready', document, () => {
-    const said = [
-      ...(ending.isAnnounced ? [ENDING] : []),
-      ...(backend.state().reason === '' ? [] : [BACKEND_DOWN]),
-      ...(tokenizer.reason === '' ? [] : [TOKENIZER_DOWN]),
-    ];
+    const said = faultsOf(shown);
     if (said.length === 0) return { ready: true, model };
     return Response.json({ ready: false, model, reason: said.join(' ') }, { status: 503 });
   });
+}
+
+/** Why a text sent now would not be answered; empty when it would. */
+export function faultsOf({ parts, ending }: Operations): readonly string[] {
+  const { backend, tokenizer } = parts;
+  return [
+    ...(ending.isAnnounced ? [ENDING] : []),
+    ...(backend.state().reason === '' ? [] : [BACKEND_DOWN]),
+    ...(tokenizer.reason === '' ? [] : [TOKENIZER_DOWN]),
+  ];
 }
 
 function infoRoute({ parts, config, version, processIndex }: Operations): Route {

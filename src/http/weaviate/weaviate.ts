@@ -1,0 +1,145 @@
+import type { ByteWriter } from '../../reply/byte-writer.ts';
+import { headSet } from '../../vectors/head.ts';
+import { type Api, encodeTexts, get, post, type Route } from '../api.ts';
+import type { ApiContext } from '../context.ts';
+import { ERROR_FIELDS, listOf, objectOf, type ReplyDocument, ROW } from '../document.ts';
+import { type ErrorShape, reportError } from '../error-reply.ts';
+import { invalid, object, oneOf, optional, STRING } from '../fields.ts';
+import { vectorReply } from '../response.ts';
+import { dimensionField, shortRows } from '../short-rows.ts';
+import { TEXT, textList } from '../text-fields.ts';
+
+/**
+ * What Weaviate's module text2vec-transformers asks of its container: `POST /vectors` with one text
+ * or several, `GET /meta`, and whether it lives and is ready.
+ */
+export function weaviateApi(context: ApiContext, isReady: () => boolean): Api {
+  const { manifest } = context;
+  const empty = (status: number): Response => new Response(null, { status });
+  const living = { 204: { description: 'It does.' } };
+  const ready = { 204: { description: 'It would.' }, 503: { description: 'It would not.' } };
+  const routes = [
+    vectorsRoute(context),
+    get(
+      '/meta',
+      {
+        summary: 'The model, as Weaviate asks for it',
+        responses: { 200: { description: 'What is known of it.' } },
+      },
+      () => ({ model: { name: manifest.id, dim: manifest.dimension }, model_path: manifest.id }),
+    ),
+    get(
+      '/.well-known/live',
+      { summary: 'Whether the process lives, for Weaviate', responses: living },
+      () => empty(204),
+    ),
+    get(
+      '/.well-known/ready',
+      { summary: 'Whether a text sent now would be answered, for Weaviate', responses: ready },
+      () => empty(isReady() ? 204 : 503),
+    ),
+  ];
+  return { tag: 'Weaviate', errors: WEAVIATE_ERRORS, routes };
+}
+
+const VECTORS: ReplyDocument = {
+  description: '`vector` for `text`, `vectors` for `texts`.',
+  schema: objectOf(
+    {
+      text: { type: 'string' },
+      vector: ROW,
+      vectors: listOf(ROW),
+      dim: { type: 'integer' },
+      dims: { type: 'integer' },
+    },
+    ['dim', 'dims'],
+  ),
+};
+
+function vectorsRoute(context: ApiContext): Route {
+  const { manifest, limits } = context;
+  const fields = {
+    text: optional(TEXT),
+    texts: optional(textList(limits.requestTextsMax)),
+    config: object({
+      task_type: optional(
+        oneOf(['query', 'passage']),
+        'For models with prefixes; a query unless told.',
+      ),
+      pooling_strategy: optional(STRING, 'Taken and ignored: the pooling is part of the model.'),
+      dimensions: dimensionField(manifest),
+    }),
+  };
+  return post(context, '/vectors', {
+    fields,
+    formats: 'vectors',
+    summary: 'Vectors, as Weaviate asks for them',
+    description: 'One `text`, or several in `texts`. Weaviate reads `dims`; others read `dim`.',
+    examples: {
+      one: { text: 'исковая давность', config: { task_type: 'query' } },
+      several: { texts: ['исковая давность', 'рецепт борща'], config: { task_type: 'passage' } },
+    },
+    reply: VECTORS,
+    async answer(call, { text, texts, config }) {
+      const asked = texts ?? (text === undefined ? [] : [text]);
+      if (asked.length === 0) throw invalid('text', 'a string, or texts an array of them', text);
+      if (texts !== undefined && text !== undefined) {
+        throw invalid('texts', 'left out beside text', texts);
+      }
+      const { dimensions: dimension } = config;
+      const result = await encodeTexts(context, call, {
+        texts: asked,
+        heads: headSet(['dense']),
+        inputType: config.task_type ?? 'query',
+        truncate: limits.truncate,
+        fieldOf: (index) => (texts === undefined ? 'text' : `texts[${index}]`),
+      });
+      const rows = shortRows(result.rows ?? [], dimension);
+      return vectorReply(context, call, {
+        result: { ...result, rows },
+        format: call.format,
+        dimension,
+        isSingle: texts === undefined,
+        writeBody: (writer) => writeVectors(writer, { text, rows, dimension }),
+      });
+    },
+  });
+}
+
+function writeVectors(
+  writer: ByteWriter,
+  reply: {
+    /** Undefined where several were sent. */
+    readonly text: string | undefined;
+    readonly rows: readonly Float32Array[];
+    readonly dimension: number;
+  },
+): void {
+  const { text, rows, dimension } = reply;
+  writer.ascii('{');
+  if (text !== undefined) {
+    writer.ascii('"text":');
+    writer.json(text);
+    writer.ascii(',"vector":');
+    writer.floats(rows[0]);
+  } else {
+    writer.ascii('"vectors":[');
+    rows.forEach((row, index) => {
+      if (index > 0) writer.ascii(',');
+      writer.floats(row);
+    });
+    writer.ascii(']');
+  }
+  writer.ascii(`,"dim":${dimension},"dims":${dimension}}`);
+}
+
+/** `{"error": "text"}`, which Weaviate shows, with our fields beside it. */
+const WEAVIATE_ERRORS: ErrorShape = {
+  reply(error, requestId, log) {
+    const { details, headers } = reportError(error, requestId, log);
+    const body = JSON.stringify({ ...details, error: details.message });
+    return new Response(body, { status: error.status, headers });
+  },
+  schema: objectOf({ ...ERROR_FIELDS, error: { type: 'string' } }, ['error', 'code']),
+  statuses: [400, 406, 408, 413, 415, 422, 429, 500, 501, 502, 503, 504],
+};
