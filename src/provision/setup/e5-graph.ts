@@ -10,9 +10,14 @@ import { BLOCK_VALUE_COUNT, type E5Container } from './e5-container.ts';
  * The result is byte for byte the file of the manifest: names and order of nodes are part of it.
  *
  * @param weights borrowed.
+ * @param watched names of float32 tensors inside the graph that are to be outputs too: what a
+ *   calibration looks at.
  * @returns the file's parts in order.
  */
-export function buildE5Model(weights: E5Container): readonly Uint8Array[] {
+export function buildE5Model(
+  weights: E5Container,
+  watched: readonly string[] = [],
+): readonly Uint8Array[] {
   const graph = new OnnxGraph();
   const context: GraphContext = { graph, weights };
   addWordEmbedding(context);
@@ -36,6 +41,11 @@ export function buildE5Model(weights: E5Container): readonly Uint8Array[] {
     outputs: [
       { name: states, type: 'float', dimensions: [...perToken, weights.hiddenSize] },
       { name: 'sentence_embedding', type: 'float', dimensions: ['batch', weights.hiddenSize] },
+      ...watched.map((name) => ({
+        name,
+        type: 'float' as const,
+        dimensions: perToken.concat('size'),
+      })),
     ],
     operatorSets: { '': 21, [ORT_DOMAIN]: 1 },
     metadata: {

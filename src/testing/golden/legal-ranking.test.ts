@@ -69,7 +69,7 @@ test.each([...rows.keys()])('%s finds the passage that answers each question fir
   expect(first).toEqual(LEGAL_PAIRS.map((_, index) => index));
 });
 
-test('int8 rows lie within a cosine of 0.99 of those computed in float32', () => {
+test('int8 rows lie within a cosine of 0.9985 of those computed in float32, 0.9994 on average', () => {
   // `model.onnx` multiplies the same four-bit weights in float32.
   const exact = rows.get('onnx/model.onnx');
   const fast = rows.get('onnx/model-int8.onnx');
@@ -77,5 +77,6 @@ test('int8 rows lie within a cosine of 0.99 of those computed in float32', () =>
     (exact?.[kind] ?? []).map((row, index) => cosine(row, fast?.[kind][index] ?? row)),
   );
   expect(cosines.length).toBe(2 * LEGAL_PAIRS.length);
-  expect(Math.min(...cosines)).toBeGreaterThan(0.99);
+  expect(Math.min(...cosines)).toBeGreaterThan(0.9985);
+  expect(cosines.reduce((sum, one) => sum + one) / cosines.length).toBeGreaterThan(0.9994);
 });
