@@ -115,8 +115,8 @@ async function main(): Promise<void> {
 }
 
 /** As the server chooses: the first that suits this processor. */
-function chosenFile({ files }: ModelManifest): string {
-  const suits = usableModelFile(files);
+function chosenFile({ id, files }: ModelManifest): string {
+  const suits = usableModelFile(resolve(MODELS_DIR, id), files);
   if (suits === undefined) throw new Error('The manifest names no model file.');
   return suits.path;
 }

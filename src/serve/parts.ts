@@ -5,8 +5,8 @@ import { createAdmission } from '../admission/admission.ts';
 import type { Backend } from '../backend/contract.ts';
 import { createFallbackBackend } from '../backend/fallback-backend.ts';
 import { createLocalBackend, type LocalBackend } from '../backend/local/local-backend.ts';
-import { chooseModelFile } from '../backend/local/model-file.ts';
-import { layoutSessions, modelBytesOf } from '../backend/local/session-layout.ts';
+import { chooseModelFile, modelBytesOf } from '../backend/local/model-file.ts';
+import { layoutSessions } from '../backend/local/session-layout.ts';
 import { createTritonBackend } from '../backend/triton/triton-backend.ts';
 import { createTritonCall } from '../backend/triton/triton-call.ts';
 import type { Clock } from '../base/clock.ts';
@@ -240,6 +240,7 @@ function embedded({ config, manifest, clock, log }: BackendParts): LocalBackend 
   }
   const { threadCount, wideThreadCount, ...layout } = layoutSessions({
     modelBytes: modelBytesOf(paths.modelPath),
+    isMapped: paths.mappedPath !== undefined,
     slotCount: config.embeddedSlots,
     threadCount: config.embeddedThreads,
     coreCount: coreCountOf(readContainerLimits()),

@@ -1,8 +1,9 @@
-import { afterAll, beforeEach, expect, test } from 'bun:test';
+import { afterAll, beforeEach, describe, expect, test } from 'bun:test';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { chooseModelFile, mappedPathOf } from './model-file.ts';
+import { FLOAT32_FILE, INT8_FILE, int8RecordPath } from '../../model/int8-record.ts';
+import { chooseModelFile, hasInt8DotProduct, mappedPathOf, modelBytesOf } from './model-file.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'model-file-'));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -73,4 +74,53 @@ test('a file that a setting names is taken as it is, and so is one that nobody l
   expect(choose('own.onnx')).toEqual({ modelPath: own });
   expect(choose(own)).toEqual({ modelPath: own });
   expect(choose('', [CONFIG])).toEqual({ modelPath });
+});
+
+describe('of a model whose files no manifest lists', () => {
+  const DATA = 'cd'.repeat(32);
+
+  /** What an export leaves for a CPU. */
+  function exportGraphs(record: object): string {
+    writeFileSync(join(folder, 'onnx/model.onnx_data'), WEIGHTS);
+    writeFileSync(join(folder, FLOAT32_FILE), 'graph');
+    writeFileSync(join(folder, INT8_FILE), 'graph');
+    writeFileSync(`${join(folder, INT8_FILE)}_data`, WEIGHTS);
+    writeFileSync(int8RecordPath(folder), JSON.stringify(record));
+    return join(folder, INT8_FILE);
+  }
+  const bytes = 'graph'.length + WEIGHTS.length;
+  const graph = { model: SHA256, data: DATA, bytes };
+  const proven = { format: 1, gate: { passed: true }, graph };
+
+  test('int8 serves where it has proved itself and the processor multiplies bytes', () => {
+    const int8Path = exportGraphs(proven);
+    const expected = hasInt8DotProduct() ? int8Path : join(folder, FLOAT32_FILE);
+    expect(choose('', [CONFIG])).toEqual({ modelPath: expected });
+    expect(choose(FLOAT32_FILE, [CONFIG])).toEqual({ modelPath: join(folder, FLOAT32_FILE) });
+  });
+
+  test('its mapped copy goes with it, unless the file is another by now', () => {
+    const int8Path = exportGraphs(proven);
+    const mappedPath = mappedPathOf(int8Path, { sha256: DATA, runtimeVersion: VERSION });
+    mkdirSync(dirname(mappedPath));
+    writeFileSync(mappedPath, 'graph');
+    expect(choose(INT8_FILE, [CONFIG])).toEqual({ modelPath: int8Path, mappedPath });
+    writeFileSync(`${int8Path}_data`, `${WEIGHTS} of another export`);
+    expect(choose(INT8_FILE, [CONFIG])).toEqual({ modelPath: int8Path });
+  });
+
+  test('float32 serves where int8 was refused, or has no record that can be read', () => {
+    const float32 = { modelPath: join(folder, FLOAT32_FILE) };
+    exportGraphs({ format: 1, gate: { passed: false } });
+    expect(choose('', [CONFIG])).toEqual(float32);
+    exportGraphs({ ...proven, format: 99 });
+    expect(choose('', [CONFIG])).toEqual(float32);
+  });
+
+  test('the graph over weights of another counts those', () => {
+    exportGraphs(proven);
+    expect(modelBytesOf(join(folder, FLOAT32_FILE))).toBe(bytes);
+    expect(modelBytesOf(join(folder, INT8_FILE))).toBe(bytes);
+    expect(modelBytesOf(join(folder, 'gone.onnx'))).toBe(0);
+  });
 });

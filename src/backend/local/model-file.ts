@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
-import { join, parse, resolve } from 'node:path';
+import { dirname, join, parse, resolve } from 'node:path';
+import { FLOAT32_FILE, INT8_FILE, readInt8Record } from '../../model/int8-record.ts';
 import { isLargeModel } from './session-layout.ts';
 
 /** What a manifest tells of a file, as far as it matters here. */
@@ -22,9 +23,19 @@ export interface ModelPaths {
   readonly mappedPath?: string;
 }
 
+/** A model file whose content is known by its hash: what a mapped copy is made of. */
+export interface KnownFile {
+  /** Relative to the model's folder. */
+  readonly path: string;
+  /** Of the graph, with weights that lie beside it. */
+  readonly bytes: number;
+  readonly sha256: string;
+}
+
 /**
- * Chooses the file that `named` says, or else the first of the manifest that this processor can use
- * well; and its mapped copy, where it is the manifest's file and the copy is that of this runtime.
+ * Chooses the file that `named` says, or else the first that this processor can use well: of those
+ * that the manifest names or, where it names none, of those that an export left. Its mapped copy
+ * goes with it, where it is the file that is known and the copy is that of this runtime.
  *
  * @param options.folder of the model.
  * @param options.named relative to the folder; empty for none.
@@ -36,23 +47,52 @@ export function chooseModelFile(options: {
   readonly runtimeVersion: string;
 }): ModelPaths {
   const { folder, files, named, runtimeVersion } = options;
-  const modelPath = resolve(folder, named || usableModelFile(files)?.path || 'onnx/model.onnx');
-  const file = files.find(
-    ({ path, role }) => role === 'model' && resolve(folder, path) === modelPath,
-  );
-  if (file === undefined) return { modelPath };
-  // A copy of the manifest's file must not stand in for another one that was put in its place.
-  if (statSync(modelPath, { throwIfNoEntry: false })?.size !== file.bytes) return { modelPath };
-  const mappedPath = mappedPathOf(modelPath, { sha256: file.sha256, runtimeVersion });
-  const modelSha256 = isLargeModel(file.bytes) ? {} : { modelSha256: file.sha256 };
+  const chosen = named || usableModelFile(folder, files)?.path || exportedFloat32(folder);
+  const modelPath = resolve(folder, chosen);
+  const known = knownFiles(folder, files).find(({ path }) => resolve(folder, path) === modelPath);
+  // A copy of the known file must not stand in for another one that was put in its place.
+  if (known === undefined || modelBytesOf(modelPath) !== known.bytes) return { modelPath };
+  const mappedPath = mappedPathOf(modelPath, { sha256: known.sha256, runtimeVersion });
+  // What an export left is hashed by its weights, not by the graph.
+  const isListed = known.path !== INT8_FILE || files.some(({ path }) => path === INT8_FILE);
+  const isChecked = isListed && !isLargeModel(known.bytes);
+  const modelSha256 = isChecked ? { modelSha256: known.sha256 } : {};
   return { modelPath, ...modelSha256, ...(existsSync(mappedPath) ? { mappedPath } : {}) };
 }
 
-/** The first model file that this processor can use well; undefined where none is listed. */
-export function usableModelFile<File extends ListedFile>(files: readonly File[]): File | undefined {
-  return files.find(
-    ({ role, processor }) => role === 'model' && (processor === undefined || hasInt8DotProduct()),
+/** The first known file that this processor can use well; undefined where none is known. */
+export function usableModelFile(
+  folder: string,
+  files: readonly ListedFile[],
+): KnownFile | undefined {
+  return knownFiles(folder, files).find(
+    ({ processor }) => processor === undefined || hasInt8DotProduct(),
   );
+}
+
+/** The model files of the manifest, and the int8 graph of an export that has proved itself. */
+function knownFiles(
+  folder: string,
+  files: readonly ListedFile[],
+): readonly (KnownFile & Pick<ListedFile, 'processor'>)[] {
+  const listed = files.filter(({ role }) => role === 'model');
+  const record = listed.length > 0 ? undefined : readInt8Record(folder);
+  if (record?.graph === undefined || !existsSync(join(folder, INT8_FILE))) return listed;
+  const { bytes, data } = record.graph;
+  return [{ path: INT8_FILE, bytes, sha256: data, processor: 'int8-dot-product' }];
+}
+
+function exportedFloat32(folder: string): string {
+  return existsSync(join(folder, FLOAT32_FILE)) ? FLOAT32_FILE : 'onnx/model.onnx';
+}
+
+/** Bytes of a graph and of its weights; 0 when it is not there. */
+export function modelBytesOf(modelPath: string): number {
+  const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+  // The float32 graph for a CPU is written over the weights of the exported one.
+  const isOver = modelPath.endsWith(FLOAT32_FILE);
+  const dataPath = isOver ? join(dirname(modelPath), 'model.onnx_data') : `${modelPath}_data`;
+  return sizeOf(modelPath) + sizeOf(dataPath);
 }
 
 /**

@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
 import { layoutSessions } from './session-layout.ts';
 
-const MACHINE = { slotCount: 0, threadCount: 1, coreCount: 8 };
+const MACHINE = { slotCount: 0, threadCount: 1, coreCount: 8, isMapped: false };
 const SMALL = 80 * 2 ** 20;
 const LARGE = 2.3e9;
 const MANY = { messageTextsMax: 16, messageTokensMax: 320 };
@@ -19,8 +19,16 @@ test('a large model is loaded once, over all cores', () => {
   expect(layout).toEqual({ slotCount: 1, threadCount: 8, wideThreadCount: 0, ...ONE });
 });
 
+test('a large model whose sessions share its weights is spread like a small one, a text at a time', () => {
+  const mapped = { ...MACHINE, isMapped: true, modelBytes: 0.9e9 };
+  const spread = { slotCount: 8, threadCount: 1, wideThreadCount: 8, ...ONE };
+  expect(layoutSessions(mapped)).toEqual(spread);
+  const told = layoutSessions({ ...mapped, slotCount: 2 });
+  expect(told).toEqual({ slotCount: 2, threadCount: 1, wideThreadCount: 2, ...ONE });
+});
+
 test('what the settings say holds', () => {
-  const told = { slotCount: 2, threadCount: 4, coreCount: 8 };
+  const told = { slotCount: 2, threadCount: 4, coreCount: 8, isMapped: false };
   const large = layoutSessions({ ...told, modelBytes: LARGE });
   expect(large).toEqual({ slotCount: 2, threadCount: 4, wideThreadCount: 0, ...ONE });
   const small = layoutSessions({ ...told, modelBytes: SMALL });

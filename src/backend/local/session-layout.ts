@@ -1,5 +1,3 @@
-import { statSync } from 'node:fs';
-
 /** How many sessions of a local model there are, and on how many threads each. */
 export interface SessionLayout {
   readonly slotCount: number;
@@ -22,46 +20,52 @@ const SMALL_MESSAGE = { messageTextsMax: 16, messageTokensMax: 320 } as const;
 const LARGE_MESSAGE = { messageTextsMax: 1, messageTokensMax: 1 } as const;
 
 /**
- * A model from this size on is loaded once, and its weights are not mapped: BGE-M3's are 2.3 GB,
- * and a copy of them would be as large. The small default has 0.07 to 0.12 GB.
+ * A model from this size on is loaded once, unless its weights are mapped: each session would have
+ * its own. The small default has 0.07 to 0.12 GB, BGE-M3 0.9 GB in int8 and 2.3 GB in float32.
  */
 const LARGE_BYTES = 512 * 2 ** 20;
+
+/** Weights beyond this are not mapped: the copy on the disk would be as large. */
+const MAPPED_BYTES_MAX = 1.5e9;
 
 /**
  * Decides how many sessions there are. Pure.
  *
- * A small model runs in one worker for each core, a text at a time in each, and once more over all
- * cores. A large one runs once, over all cores: fewer texts at the same time, and each one sooner.
+ * A small model, or one whose sessions share their weights, runs in one worker for each core, a
+ * text at a time in each, and once more over all cores. A large one runs once, over all cores:
+ * fewer texts at the same time, and each one sooner.
  *
+ * @param options.isMapped whether sessions share the weights.
  * @param options.slotCount and `options.threadCount` are what the settings say; of 0 slots, this
  * decides.
  */
 export function layoutSessions(options: {
   readonly modelBytes: number;
+  readonly isMapped: boolean;
   readonly slotCount: number;
   readonly threadCount: number;
   readonly coreCount: number;
 }): SessionLayout {
-  const { modelBytes, coreCount, threadCount } = options;
+  const { modelBytes, isMapped, coreCount, threadCount } = options;
   const isLarge = isLargeModel(modelBytes);
-  if (isLarge && options.slotCount === 0) {
+  const isAlone = isLarge && !isMapped;
+  if (isAlone && options.slotCount === 0) {
     const isTold = threadCount > 1;
     const threads = { threadCount: isTold ? threadCount : coreCount, wideThreadCount: 0 };
     return { slotCount: 1, ...threads, ...LARGE_MESSAGE };
   }
   const slotCount = options.slotCount || coreCount;
-  const wideThreadCount = slotCount > 1 && !isLarge ? slotCount * threadCount : 0;
+  const wideThreadCount = slotCount > 1 && !isAlone ? slotCount * threadCount : 0;
   const message = isLarge ? LARGE_MESSAGE : SMALL_MESSAGE;
   return { slotCount, threadCount, wideThreadCount, ...message };
 }
 
-/** Whether a model of so many bytes is loaded once, and not for each core. Pure. */
+/** Whether a model of so many bytes is more than each session could have for itself. Pure. */
 export function isLargeModel(modelBytes: number): boolean {
   return modelBytes >= LARGE_BYTES;
 }
 
-/** Bytes of a graph and of the weights beside it; 0 when it is not there. */
-export function modelBytesOf(modelPath: string): number {
-  const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
-  return sizeOf(modelPath) + sizeOf(`${modelPath}_data`);
+/** Whether a model of so many bytes may have a copy whose weights are mapped. Pure. */
+export function isMappable(modelBytes: number): boolean {
+  return modelBytes < MAPPED_BYTES_MAX;
 }

@@ -11,6 +11,7 @@ import {
 import { readEngineRecord, whyEngineIsStale } from '../../model/engine-record.ts';
 import { loadManifest, type ModelManifest } from '../../model/manifest.ts';
 import { demand } from '../provision-error.ts';
+import { writeCpuGraphs } from './cpu/write-cpu-graphs.ts';
 import { describePlan } from './engine/describe-plan.ts';
 import { checkDocker, findImageId } from './engine/docker.ts';
 import { engineConfig, writeEngineConfig } from './engine/engine-config.ts';
@@ -78,8 +79,9 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
   say('writing the graphs');
   const graphs = await writeGraphs({ manifest, files, folder });
   say(`wrote ${graphs.exact.path} and ${graphs.half.path}: ${graphs.outputs.join(', ')}`);
-  if (limits.tritonModel === undefined) return;
-  if (gpu === undefined) {
+  if (gpu === undefined || limits.tritonModel === undefined) {
+    await writeCpuGraphs({ manifest, exactPath: graphs.exact.path, folder, say });
+    if (limits.tritonModel === undefined) return;
     const why = settings.graphOnly ? 'as asked' : 'no NVIDIA GPU here';
     say(`no engine built (${why}): run ./run.sh export on a machine with one; what lies in`);
     say(`  ${folder} by then is not downloaded again`);

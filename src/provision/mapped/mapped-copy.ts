@@ -1,7 +1,7 @@
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { mappedPathOf, mappedPrefixOf, usableModelFile } from '../../backend/local/model-file.ts';
-import { isLargeModel } from '../../backend/local/session-layout.ts';
+import { isMappable } from '../../backend/local/session-layout.ts';
 import { removeStalePartials, syncFolder } from '../../model/files.ts';
 import type { ModelManifest } from '../../model/manifest.ts';
 import type { Log } from '../provision-error.ts';
@@ -14,7 +14,7 @@ type Writer = typeof import('./write-mapped-copy.ts');
  * is worth depends on the processor too, and only the runtime knows how. Copies of other versions
  * go.
  *
- * A small model alone gets one, and only where the manifest names its file. Without a copy the
+ * A model of float32's size gets none, nor one whose content nobody knows. Without a copy the
  * server takes the plain file; so whatever fails is told, and is no failure.
  *
  * @param options.folder of the model.
@@ -27,8 +27,8 @@ export async function ensureMappedCopy(options: {
   readonly log: Log;
 }): Promise<readonly string[]> {
   const { manifest, folder, log } = options;
-  const file = usableModelFile(manifest.files);
-  if (file === undefined || isLargeModel(file.bytes)) return [];
+  const file = usableModelFile(folder, manifest.files);
+  if (file === undefined || !isMappable(file.bytes)) return [];
   try {
     const writer = await options.importWriter();
     log(`packing the weights of ${file.path} for this processor, to be mapped`);

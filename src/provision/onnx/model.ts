@@ -130,6 +130,8 @@ export interface TensorData {
    * but for the last.
    */
   chunks(): Iterable<Uint8Array>;
+  /** Where the bytes lie in a file as they are; absent for what is made or in memory. */
+  readonly place?: { readonly path: string; readonly start: number };
 }
 
 /** A constant of the graph. */
@@ -156,6 +158,7 @@ export function fileData(options: { path: string; start: number; byteCount: numb
   const { path, start, byteCount } = options;
   return {
     byteCount,
+    place: { path, start },
     *chunks() {
       const descriptor = openSync(path, 'r');
       try {

@@ -1,6 +1,7 @@
 import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs';
 import { basename } from 'node:path';
 import { invariant } from '../../base/errors.ts';
+import { demand } from '../provision-error.ts';
 import type { Attribute, GraphNode, GraphValue, OnnxModel } from './model.ts';
 import { loadData, type Tensor } from './model.ts';
 import { ProtoWriter } from './protobuf.ts';
@@ -37,6 +38,30 @@ export function writeModel(model: OnnxModel, path: string): { model: string; dat
   } finally {
     writer.close();
   }
+  const sha256 = writeGraph(message, path, () => renameSync(`${dataPath}.partial`, dataPath));
+  return { model: sha256, data: writer.sha256() };
+}
+
+/**
+ * Writes a model whose weights all lie in one file beside it already: another graph over the same
+ * numbers, at the cost of the graph.
+ *
+ * @returns sha256 of the graph.
+ * @throws ProvisionError naming a weight that lies elsewhere.
+ */
+export function writeGraphOver(model: OnnxModel, path: string, dataPath: string): string {
+  const location = basename(dataPath);
+  const message = writeModelProto(model, PRODUCER, ({ name, data }) => {
+    if (data.byteCount <= INNER_BYTES_MAX) return undefined;
+    const place = data.place?.path === dataPath ? data.place : undefined;
+    demand(place !== undefined, `${name} does not lie in ${dataPath}.`);
+    return { location, start: place.start, byteCount: data.byteCount };
+  });
+  return writeGraph(message, path);
+}
+
+/** @param beforeRename done when the graph is on the disk, and not yet under its name. */
+function writeGraph(message: ProtoWriter, path: string, beforeRename = () => {}): string {
   const bytes = Buffer.concat(message.parts);
   const descriptor = openSync(`${path}.partial`, 'w');
   try {
@@ -45,12 +70,9 @@ export function writeModel(model: OnnxModel, path: string): { model: string; dat
   } finally {
     closeSync(descriptor);
   }
-  renameSync(`${dataPath}.partial`, dataPath);
+  beforeRename();
   renameSync(`${path}.partial`, path);
-  return {
-    model: new Bun.CryptoHasher('sha256').update(bytes).digest('hex'),
-    data: writer.sha256(),
-  };
+  return new Bun.CryptoHasher('sha256').update(bytes).digest('hex');
 }
 
 /**

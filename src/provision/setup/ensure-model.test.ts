@@ -66,6 +66,7 @@ function ensure(modelsDir: string, name: string, scope: SetupScope, lines: strin
     await Bun.write(join(modelsDir, name, 'tokenizer.json'), TOKENIZER);
     await Bun.write(join(modelsDir, name, 'onnx/model.onnx'), WEIGHTS);
     await Bun.write(join(modelsDir, name, 'onnx/model.onnx_data'), WEIGHTS);
+    await Bun.write(join(modelsDir, name, 'onnx/model-int8.onnx.json'), '{}');
   };
   const log = (line: string) => lines.push(line);
   return ensureModel({ modelsDir, name, scope, log, exportGraphs, adaptToMachine });
@@ -139,7 +140,8 @@ test('a model of a hub is exported once, and its graph is stamped with the rest'
   expect(lines).toEqual(['export']);
   const stamp = stampPathOf({ modelsDir, name: 'third', scope: 'all' });
   const stamped = await Bun.file(stamp).text();
-  for (const path of ['onnx/model.onnx', 'onnx/model.onnx_data']) {
+  const exported = ['onnx/model.onnx', 'onnx/model.onnx_data', 'onnx/model-int8.onnx.json'];
+  for (const path of exported) {
     expect(stamped).toContain(`third/${path}\n`);
     lines.length = 0;
     rmSync(join(modelsDir, 'third', path));

