@@ -142,6 +142,8 @@ export interface BackendLimits {
    * so that what waits is best spread over all slots.
    */
   readonly isOneByOne: boolean;
+  /** Tokens of a text beyond which it takes more memory than there is; absent: none does. */
+  readonly textTokensMax?: number;
 }
 
 /** What a backend can do, and how it likes its batches. */

@@ -70,7 +70,8 @@ export const ERRORS = {
   EMB_TEXT_TOO_LONG: {
     status: 422,
     retryable: false,
-    meaning: 'A text is over a limit, and truncate is false.',
+    meaning:
+      'A text is over a limit, and truncate is false; or it takes more memory than there is.',
   },
   EMB_TEXT_NOT_UNICODE: {
     status: 422,

@@ -1,4 +1,4 @@
-import { networkInterfaces } from 'node:os';
+import { networkInterfaces, totalmem } from 'node:os';
 import { coreCountOf, readContainerLimits } from './container-limits.ts';
 import type { Config } from './settings.ts';
 
@@ -16,6 +16,7 @@ export function fitToMachine(config: Config, environment: Environment): Config {
     model: config.model || (backend === 'triton' ? 'bge-m3' : 'multilingual-e5-small'),
     tokenizerWorkers: config.tokenizerWorkers || planTokenizerWorkers(coreCountOf(limits), config),
     bodiesBytesMax: config.bodiesBytesMax || planBodiesBytes(limits.memoryBytes, config),
+    embeddedMemoryMb: config.embeddedMemoryMb || planMemoryMb(limits.memoryBytes ?? totalmem()),
   };
 }
 
@@ -59,4 +60,14 @@ export function planTokenizerWorkers(
 ): number {
   const share = Math.floor(coreCount / 2 / serverProcesses);
   return Math.min(4, Math.max(serverProcesses === 1 ? 2 : 1, share));
+}
+
+/**
+ * Memory for the texts being computed: half of what there is. The other half is for the weights,
+ * the tokenizer and the requests.
+ *
+ * @param memoryBytes of the machine, or what the container may have.
+ */
+export function planMemoryMb(memoryBytes: number): number {
+  return Math.max(1, Math.floor(memoryBytes / 2 / 1e6));
 }

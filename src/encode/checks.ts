@@ -81,12 +81,25 @@ export function withPrefix(
   return texts.map((text, index) => (index === 0 ? first : prefix) + text);
 }
 
-/** With `truncate: false`, refuses a text over the model's tokens, and names its field. */
+/**
+ * Refuses a text that takes more memory than there is, also one that was cut; and with `truncate:
+ * false` one over the model's tokens. Names its field.
+ */
 export function refuseManyTokens(
-  { manifest }: Parts,
+  { manifest, backend }: Parts,
   request: EncodeRequest,
   tokenized: readonly TokenizedText[],
 ): void {
+  const { textTokensMax: fitting = Number.POSITIVE_INFINITY } = backend.capabilities();
+  const large = tokenized.findIndex(({ tokenIds }) => tokenIds.length > fitting);
+  if (large >= 0) {
+    const [field, value] = [request.fieldOf(large), tokenized[large].tokenIds.length];
+    throw new ServerError(
+      'EMB_TEXT_TOO_LONG',
+      `${field} has ${value} tokens; ${fitting} fit the memory that EMBEDDED_MEMORY_MB allows.`,
+      { field, limit: fitting, value },
+    );
+  }
   if (request.truncate) return;
   const index = tokenized.findIndex((text) => text.isTruncated);
   if (index < 0) return;

@@ -12,7 +12,13 @@ import { createEncode } from './encode.ts';
  * The journey over parts that the test holds in its hands; what it tells the queue is recorded.
  */
 function stand(
-  options: { outcome?: TextOutcome; kept?: number; servedBy?: string; standIn?: string } = {},
+  options: {
+    outcome?: TextOutcome;
+    kept?: number;
+    servedBy?: string;
+    standIn?: string;
+    textTokensMax?: number;
+  } = {},
 ) {
   const { outcome = { dense: new Float32Array(8) }, kept = 5, servedBy, standIn } = options;
   const demands: Demand[] = [];
@@ -23,6 +29,9 @@ function stand(
     tokenized: (count) => void worked.push(count),
     release: () => void releases.push(true),
   };
+  const backend = createFakeBackend();
+  const { textTokensMax = Number.POSITIVE_INFINITY } = options;
+  const capabilities = () => ({ ...backend.capabilities(), textTokensMax });
   const encode = createEncode({
     admission: {
       async enter(demand: Demand) {
@@ -48,7 +57,7 @@ function stand(
         servedBy,
       }),
     },
-    backend: { ...createFakeBackend(), standIn },
+    backend: { ...backend, standIn, capabilities },
     manifest: {
       id: 'm',
       dimension: 8,
@@ -80,6 +89,15 @@ const codeOf = (promise: Promise<unknown>): Promise<string | undefined> =>
     () => undefined,
     (error: ServerError) => error.code,
   );
+
+test('a text that takes more memory than there is is refused by name, also when it may be cut', async () => {
+  const { encode, releases } = stand({ textTokensMax: 4 });
+  const error = await encode(request()).catch((thrown: ServerError) => thrown);
+  expect(error).toMatchObject({ code: 'EMB_TEXT_TOO_LONG', details: { limit: 4, value: 5 } });
+  expect((error as ServerError).message).toContain('EMBEDDED_MEMORY_MB');
+  expect(releases).toEqual([true]);
+  expect(await codeOf(stand({ textTokensMax: 5 }).encode(request()))).toBeUndefined();
+});
 
 test('a long text asks for all of its tokens, and for the work of those that are kept', async () => {
   const { encode, demands } = stand();

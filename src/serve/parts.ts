@@ -5,7 +5,8 @@ import { createAdmission } from '../admission/admission.ts';
 import type { Backend } from '../backend/contract.ts';
 import { createFallbackBackend } from '../backend/fallback-backend.ts';
 import { createLocalBackend, type LocalBackend } from '../backend/local/local-backend.ts';
-import { chooseModelFile, modelBytesOf } from '../backend/local/model-file.ts';
+import { planTextMemory } from '../backend/local/memory-budget.ts';
+import { chooseModelFile, modelBytesOf, storesScores } from '../backend/local/model-file.ts';
 import { layoutSessions } from '../backend/local/session-layout.ts';
 import { createTritonBackend } from '../backend/triton/triton-backend.ts';
 import { createTritonCall } from '../backend/triton/triton-call.ts';
@@ -247,6 +248,8 @@ function embedded({ config, manifest, clock, log }: BackendParts): LocalBackend 
   });
   return createLocalBackend({
     ...layout,
+    textMemory: planTextMemory({ dimension, storesScores: storesScores(paths.modelPath) }),
+    memoryBytesMax: config.embeddedMemoryMb * 1e6,
     workerUrl: INFERENCE_WORKER,
     init: { ...paths, threadCount, wideThreadCount, outputs, dimension },
     onMappedRefusal: (reason) => {

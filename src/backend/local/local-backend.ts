@@ -17,6 +17,7 @@ import {
   type InferenceResponse,
   joinTokenIds,
 } from './inference-protocol.ts';
+import { MemoryBudget, type TextMemory, textBytes, tokensThatFit } from './memory-budget.ts';
 
 /** The local backend, served under the name `embedded`, and the promise of its first start. */
 export interface LocalBackend extends Backend {
@@ -52,6 +53,9 @@ export function createLocalBackend(options: {
   /** Texts that ride in one message to a worker, and tokens of them together. */
   messageTextsMax: number;
   messageTokensMax: number;
+  /** What a text takes, and what all that are computed at one time may take. */
+  textMemory: TextMemory;
+  memoryBytesMax: number;
   workerUrl: URL;
   init: InferenceInit;
   startMsMax: number;
@@ -74,7 +78,9 @@ export function createLocalBackend(options: {
     multiVectorTokensMax: options.messageTokensMax,
     launchTokens: 0,
     isOneByOne: true,
+    textTokensMax: tokensThatFit(options.textMemory, options.memoryBytesMax),
   };
+  const budget = new MemoryBudget(options.memoryBytesMax);
   let nextMessageId = 1;
 
   for (let index = 0; index < options.slotCount; index++) {
@@ -102,7 +108,12 @@ export function createLocalBackend(options: {
     return count;
   }
 
+  /** Texts of a batch are computed one by one: it takes what its longest does. */
   function infer(batch: TokenBatch): Promise<BatchOutput> {
+    return budget.during(textBytes(options.textMemory, batch.paddedLength), () => send(batch));
+  }
+
+  function send(batch: TokenBatch): Promise<BatchOutput> {
     const running = slots.filter((slot) => slot.host.ready !== undefined);
     if (running.length === 0) return Promise.reject(unavailable(slots[0].host.reason));
     const idlest = running.reduce((best, slot) => (slot.open.size < best.open.size ? slot : best));

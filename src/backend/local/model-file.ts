@@ -82,6 +82,11 @@ function knownFiles(
   return [{ path: INT8_FILE, bytes, sha256: data, processor: 'int8-dot-product' }];
 }
 
+/** Whether attention stores a score for each pair of tokens: all but the graphs for a CPU do. */
+export function storesScores(modelPath: string): boolean {
+  return !modelPath.endsWith(INT8_FILE) && !modelPath.endsWith(FLOAT32_FILE);
+}
+
 function exportedFloat32(folder: string): string {
   return existsSync(join(folder, FLOAT32_FILE)) ? FLOAT32_FILE : 'onnx/model.onnx';
 }

@@ -1,6 +1,7 @@
 import { setDefaultTimeout } from 'bun:test';
 import { join } from 'node:path';
 import { createLocalBackend } from '../../backend/local/local-backend.ts';
+import { planTextMemory } from '../../backend/local/memory-budget.ts';
 import { systemClock } from '../../base/clock.ts';
 import { createLog } from '../../base/log.ts';
 import { loadManifest } from '../../model/manifest.ts';
@@ -26,6 +27,8 @@ for (const file of ['onnx/model.onnx', 'onnx/model-int8.onnx']) {
         slotCount: 2,
         messageTextsMax: 16,
         messageTokensMax: 320,
+        textMemory: planTextMemory({ dimension: manifest.dimension, storesScores: true }),
+        memoryBytesMax: 1e9,
         workerUrl: new URL('../../../workers/inference-worker.ts', import.meta.url),
         init: {
           modelPath: join(MODELS, manifest.id, file),

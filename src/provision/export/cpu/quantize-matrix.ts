@@ -20,21 +20,25 @@ export interface MatrixPlan {
 }
 
 /**
- * A matrix as int8 with one scale a column. Nothing is computed until it is written, and nothing is
- * kept: a model of gigabytes takes the memory of one of its matrices.
+ * A matrix as int8 with one scale a column. Nothing is computed until it is written, and kept only
+ * from the reading of one result to that of the other: a model of gigabytes takes the memory of one
+ * of its matrices.
  */
 export function quantizeMatrix(name: string, plan: MatrixPlan): { matrix: Tensor; scales: Tensor } {
   const { dims } = plan.weight;
   const [rows = 0, columns = 0] = dims;
-  const lazy = (byteCount: number, compute: () => ArrayBufferView): TensorData => ({
+  let kept: ReturnType<typeof quantize> | undefined;
+  const lazy = (byteCount: number, part: 'matrix' | 'scales'): TensorData => ({
     byteCount,
     *chunks() {
-      const { buffer, byteOffset, byteLength } = compute();
+      const both = kept ?? quantize(plan);
+      kept = kept === undefined ? both : undefined;
+      const { buffer, byteOffset, byteLength } = both[part];
       yield new Uint8Array(buffer, byteOffset, byteLength);
     },
   });
-  const matrix = lazy(rows * columns, () => quantize(plan).matrix);
-  const scales = lazy(4 * columns, () => quantize(plan).scales);
+  const matrix = lazy(rows * columns, 'matrix');
+  const scales = lazy(4 * columns, 'scales');
   return {
     matrix: { name: `${name}/int8`, dims, elementType: ELEMENT.int8, data: matrix },
     scales: { name: `${name}/scales`, dims: [columns], elementType: ELEMENT.float, data: scales },

@@ -53,8 +53,6 @@ export async function walkLayers(options: {
   const exponents: number[] = [];
   for (const [index, output] of bounds.slice(1).entries()) {
     options.onLayer?.(index, bounds.length - 1);
-    // Matrices of the layer before, which are hundreds of megabytes by now.
-    Bun.gc(true);
     const input = bounds[index];
     const feeds = (states: readonly States[]) =>
       states.map((one, text) => ({ ...inputs[text], [input]: one }));
@@ -78,6 +76,18 @@ export async function walkLayers(options: {
   }
   await heads.close();
   return { divisors, exponents, answers };
+}
+
+function isLong({ input_ids: ids }: Feeds): boolean {
+  return ids instanceof BigInt64Array && ids.length > SAMPLE_TOKENS_MAX;
+}
+
+/**
+ * A long text alone takes hundreds of megabytes: states and matrices that nobody reads any more must
+ * not lie beside it.
+ */
+function freeGarbage(next: Feeds): void {
+  if (isLong(next)) Bun.gc(true);
 }
 
 /** The states before the first layer, between layers, and after the last. */
@@ -119,7 +129,10 @@ async function runAll(
   output: string,
 ): Promise<States[]> {
   const states: States[] = [];
-  for (const one of feeds) states.push((await loaded.run(one, [output]))[output]);
+  for (const one of feeds) {
+    freeGarbage(one);
+    states.push((await loaded.run(one, [output]))[output]);
+  }
   await loaded.close();
   return states;
 }
@@ -142,7 +155,8 @@ async function runExact(options: {
   const samples: { before: Feeds; after: States }[] = [];
   for (const before of feeds) {
     const states = before[input] as States;
-    const isSample = (states.dims[1] ?? 0) <= SAMPLE_TOKENS_MAX;
+    const isSample = !isLong(before);
+    freeGarbage(before);
     const answer = await loaded.run(before, isSample ? [output, ...watched] : [output]);
     after.push(answer[output]);
     if (!isSample) continue;
