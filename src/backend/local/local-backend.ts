@@ -68,9 +68,8 @@ export function createLocalBackend(options: {
   const { init } = options;
   const { dimension } = init;
   const slots: Slot[] = [];
-  const heads = Object.keys(init.outputs) as Head[];
   let capabilities: BackendCapabilities = {
-    heads,
+    heads: Object.keys(init.outputs) as Head[],
     slotCount: 1,
     endpointCount: 1,
     batchTextsMax: options.messageTextsMax,
@@ -109,8 +108,8 @@ export function createLocalBackend(options: {
   }
 
   /** Texts of a batch are computed one by one: it takes what its longest does. */
-  function infer(batch: TokenBatch): Promise<BatchOutput> {
-    return budget.during(textBytes(options.textMemory, batch.paddedLength), () => send(batch));
+  function bytesOf({ paddedLength }: TokenBatch): number {
+    return textBytes(options.textMemory, paddedLength);
   }
 
   function send(batch: TokenBatch): Promise<BatchOutput> {
@@ -166,7 +165,7 @@ export function createLocalBackend(options: {
     state() {
       return runningCount() > 0 ? READY : { isReady: false, reason: slots[0].host.reason };
     },
-    infer,
+    infer: (batch) => budget.during(bytesOf(batch), () => send(batch)),
     // A worker that computes wrongly is like all others: they read the same file.
     doubt: async () => undefined,
     started: Promise.all(slots.map((slot) => slot.host.started)).then(() =>

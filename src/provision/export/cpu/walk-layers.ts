@@ -83,8 +83,8 @@ function isLong({ input_ids: ids }: Feeds): boolean {
 }
 
 /**
- * A long text alone takes hundreds of megabytes: states and matrices that nobody reads any more must
- * not lie beside it.
+ * A long text alone takes hundreds of megabytes: states and matrices that nobody reads any more
+ * must not lie beside it.
  */
 function freeGarbage(next: Feeds): void {
   if (isLong(next)) Bun.gc(true);
