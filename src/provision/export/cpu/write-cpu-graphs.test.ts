@@ -3,9 +3,12 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { loadInferenceEngine } from '../../../backend/local/inference-engine.ts';
+import { joinTokenIds } from '../../../backend/local/inference-protocol.ts';
 import { cosineOf } from '../../../model/fidelity.ts';
 import { INT8_FILE, readInt8Record } from '../../../model/int8-record.ts';
 import { type Golden, loadGolden, SMALL_MODEL_FOLDER } from '../../../testing/golden/xlmr-small.ts';
+import type { Head } from '../../../vectors/head.ts';
 import type { OnnxModel } from '../../onnx/model.ts';
 import { floatTensor, loadFloats } from '../../onnx/model.ts';
 import { createOnnxSession } from '../../onnx/onnx-session.ts';
@@ -75,6 +78,25 @@ test('int8 answers as PyTorch does, as nearly as the gate says', async () => {
   expect(Math.min(...cosines)).toBeGreaterThan(0.995);
   // Not the very same numbers, or float32 is compared with itself.
   expect(Math.min(...cosines)).toBeLessThan(0.999999);
+});
+
+test('a text has the same rows alone and beside others, on one thread and on two', async () => {
+  const { folder } = await write(exact);
+  const init = { modelPath: join(folder, INT8_FILE), outputs, dimension: 32 };
+  const engine = await loadInferenceEngine({ ...init, threadCount: 1, wideThreadCount: 2 });
+  await engine.widen();
+  const heads: Head[] = ['dense', 'sparse', 'multi_vector'];
+  const ids = golden.texts.slice(0, 4).map((text) => text.ids);
+  const run = (texts: readonly (readonly number[])[], isAlone: boolean) =>
+    engine.run({ messageId: 0, ...joinTokenIds(texts), heads, isAlone });
+  const { dense: together } = await run(ids, false);
+  for (const [text, one] of ids.entries()) {
+    const wide = await run([one], true);
+    wide.dense?.forEach((value, index) => {
+      expect(value).toBeCloseTo(together?.[32 * text + index] ?? Number.NaN, 6);
+    });
+  }
+  await engine.release();
 });
 
 test('what channels of other magnitudes would spoil is divided', async () => {
