@@ -68,17 +68,7 @@ export function createLocalBackend(options: {
   const { init } = options;
   const { dimension } = init;
   const slots: Slot[] = [];
-  let capabilities: BackendCapabilities = {
-    heads: Object.keys(init.outputs) as Head[],
-    slotCount: 1,
-    endpointCount: 1,
-    batchTextsMax: options.messageTextsMax,
-    batchTokensMax: options.messageTokensMax,
-    multiVectorTokensMax: options.messageTokensMax,
-    launchTokens: 0,
-    isOneByOne: true,
-    textTokensMax: tokensThatFit(options.textMemory, options.memoryBytesMax),
-  };
+  let capabilities = capabilitiesOf(options);
   const budget = new MemoryBudget(options.memoryBytesMax);
   let nextMessageId = 1;
 
@@ -177,6 +167,21 @@ export function createLocalBackend(options: {
         failAll(slot, unavailable('The server is shutting down.'));
       }
     },
+  };
+}
+
+/** Of the first worker; there is a slot more for each further one. */
+function capabilitiesOf(options: Parameters<typeof createLocalBackend>[0]): BackendCapabilities {
+  return {
+    heads: Object.keys(options.init.outputs) as Head[],
+    slotCount: 1,
+    endpointCount: 1,
+    batchTextsMax: options.messageTextsMax,
+    batchTokensMax: options.messageTokensMax,
+    multiVectorTokensMax: options.messageTokensMax,
+    launchTokens: 0,
+    isOneByOne: true,
+    textTokensMax: tokensThatFit(options.textMemory, options.memoryBytesMax),
   };
 }
 
