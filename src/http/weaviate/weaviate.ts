@@ -1,10 +1,18 @@
 import type { ByteWriter } from '../../reply/byte-writer.ts';
 import { headSet } from '../../vectors/head.ts';
-import { type Api, encodeTexts, get, post, type Route } from '../api.ts';
-import type { ApiContext } from '../context.ts';
+import { type Api, encodeTexts, get, type PostRoute, post, type Route } from '../api.ts';
+import type { ApiContext, Call } from '../context.ts';
 import { ERROR_FIELDS, listOf, objectOf, type ReplyDocument, ROW } from '../document.ts';
 import { type ErrorShape, reportError } from '../error-reply.ts';
-import { invalid, object, oneOf, optional, STRING } from '../fields.ts';
+import {
+  type Field,
+  type FieldTable,
+  invalid,
+  object,
+  oneOf,
+  optional,
+  STRING,
+} from '../fields.ts';
 import { vectorReply } from '../response.ts';
 import { dimensionField, shortRows } from '../short-rows.ts';
 import { TEXT, textList } from '../text-fields.ts';
@@ -56,53 +64,87 @@ const VECTORS: ReplyDocument = {
   ),
 };
 
+/** One text, or several in another call at the same path. */
 function vectorsRoute(context: ApiContext): Route {
-  const { manifest, limits } = context;
-  const fields = {
-    text: optional(TEXT),
-    texts: optional(textList(limits.requestTextsMax)),
-    config: object({
-      task_type: optional(
-        oneOf(['query', 'passage']),
-        'For models with prefixes; a query unless told.',
-      ),
-      pooling_strategy: optional(STRING, 'Taken and ignored: the pooling is part of the model.'),
-      dimensions: dimensionField(manifest),
-    }),
-  };
-  return post(context, '/vectors', {
-    fields,
+  const { limits } = context;
+  const config = configField(context);
+  const about = {
     formats: 'vectors',
     summary: 'Vectors, as Weaviate asks for them',
     description: 'One `text`, or several in `texts`. Weaviate reads `dims`; others read `dim`.',
-    examples: {
-      one: { text: 'исковая давность', config: { task_type: 'query' } },
-      several: { texts: ['исковая давность', 'рецепт борща'], config: { task_type: 'passage' } },
-    },
     reply: VECTORS,
-    async answer(call, { text, texts, config }) {
-      const asked = texts ?? (text === undefined ? [] : [text]);
-      if (asked.length === 0) throw invalid('text', 'a string, or texts an array of them', text);
-      if (texts !== undefined && text !== undefined) {
-        throw invalid('texts', 'left out beside text', texts);
-      }
-      const { dimensions: dimension } = config;
-      const result = await encodeTexts(context, call, {
-        texts: asked,
-        heads: headSet(['dense']),
-        inputType: config.task_type ?? 'query',
-        truncate: limits.truncate,
-        fieldOf: (index) => (texts === undefined ? 'text' : `texts[${index}]`),
-      });
-      const rows = shortRows(result.rows ?? [], dimension);
-      return vectorReply(context, call, {
-        result: { ...result, rows },
-        format: call.format,
-        dimension,
-        isSingle: texts === undefined,
-        writeBody: (writer) => writeVectors(writer, { text, rows, dimension }),
-      });
-    },
+  } as const;
+  const one = {
+    ...about,
+    fields: { text: TEXT, config },
+    examples: { one: { text: 'исковая давность', config: { task_type: 'query' } } },
+    answer: (call: Call, { text, config }: { text: string; config: AskedConfig }) =>
+      answerVectors(context, call, { texts: [text], text, config }),
+  };
+  const several = {
+    ...about,
+    fields: { texts: textList(limits.requestTextsMax), config, text: LEFT_OUT },
+    examples: { several: { texts: ['исковая давность'], config: { task_type: 'passage' } } },
+    answer: (call: Call, asked: { texts: readonly string[]; config: AskedConfig }) =>
+      answerVectors(context, call, { texts: asked.texts, text: undefined, config: asked.config }),
+  };
+  const isAsked = (body: unknown): boolean =>
+    typeof body === 'object' && body !== null && 'texts' in body && body.texts !== null;
+  return post(context, '/vectors', one, { isAsked, route: several as PostRoute<FieldTable> });
+}
+
+function configField({ manifest }: ApiContext) {
+  return object({
+    task_type: optional(
+      oneOf(['query', 'passage']),
+      'For models with prefixes; a query unless told.',
+    ),
+    pooling_strategy: optional(STRING, 'Taken and ignored: the pooling is part of the model.'),
+    dimensions: dimensionField(manifest),
+  });
+}
+
+/** Beside several texts; which of the two is meant would be a guess. */
+const LEFT_OUT: Field<undefined> = {
+  schema: { type: 'string', nullable: true, maxLength: 0 },
+  isRequired: false,
+  read(value, at) {
+    if (value === undefined || value === null || value === '') return undefined;
+    throw invalid(at, 'left out beside texts', value);
+  },
+};
+
+interface AskedConfig {
+  readonly task_type: 'query' | 'passage' | undefined;
+  readonly dimensions: number;
+}
+
+async function answerVectors(
+  context: ApiContext,
+  call: Call,
+  asked: {
+    readonly texts: readonly string[];
+    /** Undefined where several were sent. */
+    readonly text: string | undefined;
+    readonly config: AskedConfig;
+  },
+): Promise<Response> {
+  const { texts, text, config } = asked;
+  const { dimensions: dimension } = config;
+  const result = await encodeTexts(context, call, {
+    texts,
+    heads: headSet(['dense']),
+    inputType: config.task_type ?? 'query',
+    truncate: context.limits.truncate,
+    fieldOf: (index) => (text === undefined ? `texts[${index}]` : 'text'),
+  });
+  const rows = shortRows(result.rows ?? [], dimension);
+  return vectorReply(context, call, {
+    result: { ...result, rows },
+    format: call.format,
+    dimension,
+    isSingle: text !== undefined,
+    writeBody: (writer) => writeVectors(writer, { text, rows, dimension }),
   });
 }
 

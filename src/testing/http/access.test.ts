@@ -103,8 +103,8 @@ describe('keys', () => {
         [Object.keys(body), Object.keys(inside as object)].map((keys) => keys.sort()).join('/'),
       );
     }
-    // Ours, and those of OpenAI, text-embeddings-inference, Ollama and Cohere.
-    expect(shapes.size).toBe(5);
+    // Ours, and those of OpenAI, text-embeddings-inference, Ollama, Cohere and Weaviate.
+    expect(shapes.size).toBe(6);
     expect((await get('/nowhere')).status).toBe(401);
   });
 

@@ -116,7 +116,7 @@ describe('Weaviate', () => {
 
   test.each([
     ['text', {}],
-    ['texts', { text: 'a', texts: ['a'] }],
+    ['text', { text: 'a', texts: ['a'] }],
     ['config.task_type', { text: 'a', config: { task_type: 'nonsense' } }],
     ['config.dimensions', { text: 'a', config: { dimensions: 3 } }],
   ])('%s that is wrong: 422, and words in error', async (field, fields) => {
