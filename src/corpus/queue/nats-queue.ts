@@ -103,6 +103,11 @@ export class NatsQueue {
         }
         const shard = Number(message.string());
         if (await this.#isSpent(job, message, shard)) continue;
+        if ([...held].some((other) => other.shard === shard)) {
+          // A queue that was restarted deals out again what this worker is at.
+          message.nak(this.#options.leaseMs);
+          continue;
+        }
         const hold = new HeldShard(shard, message, this.#options);
         held.add(hold);
         yield {

@@ -38,8 +38,10 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
   let schema: OutputSchema | undefined;
   const guard = guardOf(folder);
   const staging = join(own, `staging-${hostname().replace(/[^\w.-]/g, '-')}`);
+  let stagedCount = 0;
+  // Counted, since a queue may deal one part out twice to one process.
   const stage = async (name: string): Promise<StagedFile> =>
-    StagedFile.create(join(staging, `${name}.${process.pid}.partial`));
+    StagedFile.create(join(staging, `${name}.${stagedCount++}.${process.pid}.partial`));
   const stageText = async (name: string, text: string): Promise<StagedFile> => {
     const file = await stage(name);
     await file.append(Buffer.from(text));

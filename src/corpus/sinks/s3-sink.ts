@@ -25,6 +25,8 @@ export async function createS3Sink(options: {
   const factsKey = (part: number): string => `${folder}_embed/facts/${partName(part)}.json`;
   const last = format.endings.at(-1) ?? '';
   const staging = await mkdtemp(join(tmpdir(), 'embed-s3-'));
+  // Counted, since a queue may deal one part out twice to one process.
+  let stagedCount = 0;
   let schema: OutputSchema | undefined;
   const guard = async <Result>(work: () => Promise<Result>): Promise<Result> => {
     try {
@@ -60,7 +62,7 @@ export async function createS3Sink(options: {
       guard(async () => {
         const files: StagedFile[] = [];
         for (const ending of format.endings) {
-          files.push(await StagedFile.create(join(staging, `${partName(part)}${ending}`)));
+          files.push(await StagedFile.create(join(staging, `${stagedCount++}${ending}`)));
         }
         const encoder = format.open(files, schema as OutputSchema);
         const remove = async (): Promise<void> => {

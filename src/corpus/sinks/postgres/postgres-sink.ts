@@ -23,6 +23,8 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
   const parts = quoteTable(`${toTable}_embed_parts`);
   const manifests = quoteTable(`${toTable}_embed_manifest`);
   const staging = await mkdtemp(join(tmpdir(), 'embed-postgres-'));
+  // Counted, since a queue may deal one part out twice to one process.
+  let stagedCount = 0;
   let schema: OutputSchema | undefined;
   let vectorOid = 0;
   const guard = async <Result>(work: () => Promise<Result>): Promise<Result> => {
@@ -113,9 +115,9 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
         const [row] = await sql.unsafe(`select facts::text from ${parts} where part = $1`, [part]);
         return JSON.parse(row?.facts as string) as PartFacts;
       }),
-    openPart: (part) =>
+    openPart: () =>
       guard(async () => {
-        const file = await StagedFile.create(join(staging, `${part}.copy`));
+        const file = await StagedFile.create(join(staging, `${stagedCount++}.copy`));
         const encoder = createCopyEncoder({ file, schema: schema as OutputSchema, vectorOid });
         return {
           write: (rows) => guard(() => encoder.write(rows)),
