@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import { VirtualClock } from '../testing/virtual-clock.ts';
-import { DrainRate } from './drain-rate.ts';
+import { DrainRate } from './pacing.ts';
 
 /** A rate, and a way to let a batch come back after so many ms. */
 function harness() {
