@@ -76,7 +76,7 @@ function vectorsRoute(context: ApiContext): Route {
   } as const;
   const one = {
     ...about,
-    fields: { text: TEXT, config },
+    fields: { text: TEXT, config, texts: NO_TEXTS },
     examples: { one: { text: 'исковая давность', config: { task_type: 'query' } } },
     answer: (call: Call, { text, config }: { text: string; config: AskedConfig }) =>
       answerVectors(context, call, { texts: [text], text, config }),
@@ -112,6 +112,13 @@ const LEFT_OUT: Field<undefined> = {
     if (value === undefined || value === null || value === '') return undefined;
     throw invalid(at, 'left out beside texts', value);
   },
+};
+
+/** Beside one text; any others are another call. */
+const NO_TEXTS: Field<undefined> = {
+  schema: { nullable: true, enum: [null] },
+  isRequired: false,
+  read: () => undefined,
 };
 
 interface AskedConfig {
