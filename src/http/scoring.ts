@@ -205,6 +205,7 @@ function weightsField(offered: readonly Head[]): Field<GivenWeights> {
       nullable: true,
       properties: Object.fromEntries(offered.map((head) => [head, weight])),
       additionalProperties: false,
+      minProperties: 1,
       description,
     },
     isRequired: false,

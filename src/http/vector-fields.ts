@@ -105,6 +105,12 @@ export function cutFields({ tokenCountMax }: ModelManifest) {
   const limit = `-1, or the model's limit of ${tokenCountMax} tokens or more`;
   const tokens: Field<number> = {
     ...whole,
+    schema: {
+      oneOf: [
+        { type: 'integer', enum: [-1] },
+        { type: 'integer', minimum: tokenCountMax },
+      ],
+    },
     read(value, at) {
       const count = whole.read(value, at);
       if (count === -1 || count >= tokenCountMax) return count;

@@ -154,7 +154,13 @@ const KEEP_ALIVE: Field<unknown> = {
 function maybeTexts(textCountMax: number): Field<Texts | undefined> {
   const field = texts(textCountMax);
   return {
-    schema: { ...field.schema, nullable: true },
+    schema: {
+      oneOf: [
+        { type: 'string' },
+        { type: 'array', items: { type: 'string', minLength: 1 }, maxItems: textCountMax },
+      ],
+      nullable: true,
+    },
     isRequired: false,
     read(value, at) {
       const isNone = value === undefined || value === null || value === '';
