@@ -122,19 +122,20 @@ describe('with STRICT_MODEL', () => {
   });
   afterAll(() => strict?.close());
 
-  test.each(['/api/embed', '/api/embeddings', '/api/show'])(
-    '%s refuses another model',
-    async (path) => {
-      const status = async (model: string) => {
-        const body = JSON.stringify({ model, input: 'a', prompt: 'a' });
-        return (await fetch(strict.url + path, { method: 'POST', body })).status;
-      };
-      const [{ name }] = (await (await fetch(`${strict.url}/api/tags`)).json()).models;
-      const bare = name.replace(':latest', '');
-      expect(await status('llama3')).toBe(404);
-      expect(await status(name)).toBe(200);
-      expect(await status(bare.toUpperCase())).toBe(200);
-      expect(await status(`library/${bare}`)).toBe(200);
-    },
-  );
+  test.each([
+    ['/api/embed', { input: 'a' }],
+    ['/api/embeddings', { prompt: 'a' }],
+    ['/api/show', {}],
+  ])('%s refuses another model', async (path, fields) => {
+    const status = async (model: string) => {
+      const body = JSON.stringify({ model, ...fields });
+      return (await fetch(strict.url + path, { method: 'POST', body })).status;
+    };
+    const [{ name }] = (await (await fetch(`${strict.url}/api/tags`)).json()).models;
+    const bare = name.replace(':latest', '');
+    expect(await status('llama3')).toBe(404);
+    expect(await status(name)).toBe(200);
+    expect(await status(bare.toUpperCase())).toBe(200);
+    expect(await status(`library/${bare}`)).toBe(200);
+  });
 });
