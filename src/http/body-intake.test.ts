@@ -6,8 +6,7 @@ import { createBodyIntake } from './body-intake.ts';
 /**
  * Faults that were planted in the code by hand, and that this suite caught: a body that is counted
  * by what it declares and never given back; a deadline that each byte puts off; the newest given up
- * in place of the oldest; a body given up that had only just begun; a refusal that reads nothing
- * on, that reads on before it tells, or for ever.
+ * in place of the oldest; a body given up that had only just begun.
  */
 
 const TIMEOUT_MS = 5000;

@@ -6,9 +6,6 @@ import { until } from '../until.ts';
 
 /**
  * Bodies that are refused, and bodies that come packed, over a real connection.
- *
- * Faults that were planted by hand, and that this suite caught: a refusal sent without reading on,
- * `Content-Encoding` not looked at, no limit for what comes out.
  */
 
 setDefaultTimeout(60_000);
