@@ -1,6 +1,7 @@
 import type { Demand } from '../admission/admission.ts';
 import { ServerError } from '../base/errors.ts';
 import type { TextOutcome } from '../batcher/micro-batcher.ts';
+import type { ModelManifest } from '../model/manifest.ts';
 import type { TokenizedText } from '../tokenizer/pool/tokenizer-pool.ts';
 import { valuesPerText } from '../vectors/head.ts';
 import { joinTokenWeights, type SparseWeights } from '../vectors/sparse.ts';
@@ -59,11 +60,11 @@ export function demandOf({ manifest }: Parts, request: EncodeRequest): Demand {
   let tokenCount = 0;
   let workTokenCount = 0;
   let byteCount = 0;
-  for (const text of request.texts) {
+  for (const [index, text] of request.texts.entries()) {
     const estimate = 2 + Math.ceil(text.length / CHARACTERS_PER_TOKEN);
     tokenCount += estimate;
     byteCount += BYTES_PER_UNIT * text.length;
-    workTokenCount += Math.min(manifest.tokenCountMax, estimate);
+    workTokenCount += Math.min(tokenLimitOf(manifest, request, index), estimate);
   }
   const { caller, timeoutMs } = request;
   const textCount = request.texts.length;
@@ -81,9 +82,38 @@ export function withPrefix(
   return texts.map((text, index) => (index === 0 ? first : prefix) + text);
 }
 
+/** The most tokens that a text of a request may have: its own limit, or the model's. */
+function tokenLimitOf(manifest: ModelManifest, request: EncodeRequest, index: number): number {
+  const { tokenCountMax, firstTokenCountMax = tokenCountMax } = request;
+  return (index === 0 ? firstTokenCountMax : tokenCountMax) ?? manifest.tokenCountMax;
+}
+
+/**
+ * Cuts texts to the request's own limits, as the tokenizer has cut them to the model's: the opening
+ * and the closing special token stay. The tokenizer's messages carry the texts of many requests, so
+ * they know one limit. Without limits of its own a request has nothing copied.
+ */
+export function cutToRequest(
+  { manifest }: Parts,
+  request: EncodeRequest,
+  tokenized: readonly TokenizedText[],
+): readonly TokenizedText[] {
+  const { tokenCountMax, firstTokenCountMax } = request;
+  if (tokenCountMax === undefined && firstTokenCountMax === undefined) return tokenized;
+  return tokenized.map((text, index) => {
+    const limit = tokenLimitOf(manifest, request, index);
+    const { tokenIds, tokenCount } = text;
+    if (tokenIds.length <= limit) return text;
+    const kept = tokenIds.slice(0, limit);
+    if (request.truncationSide === 'left') kept.set(tokenIds.subarray(1 - limit), 1);
+    else kept[limit - 1] = tokenIds[tokenIds.length - 1];
+    return { tokenIds: kept, tokenCount, isTruncated: true };
+  });
+}
+
 /**
  * Refuses a text that takes more memory than there is, also one that was cut; and with `truncate:
- * false` one over the model's tokens. Names its field.
+ * false` one over its tokens. Names its field.
  */
 export function refuseManyTokens(
   { manifest, backend }: Parts,
@@ -105,10 +135,12 @@ export function refuseManyTokens(
   if (index < 0) return;
   const field = request.fieldOf(index);
   const { tokenCount } = tokenized[index];
+  const limit = tokenLimitOf(manifest, request, index);
+  const ofWhom = limit < manifest.tokenCountMax ? 'of the request' : `of ${manifest.id}`;
   throw new ServerError(
     'EMB_TEXT_TOO_LONG',
-    `${field} has ${tokenCount} tokens, the limit of ${manifest.id} is ${manifest.tokenCountMax}.`,
-    { field, limit: manifest.tokenCountMax, value: tokenCount },
+    `${field} has ${tokenCount} tokens, the limit ${ofWhom} is ${limit}.`,
+    { field, limit, value: tokenCount },
   );
 }
 

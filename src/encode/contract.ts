@@ -23,8 +23,15 @@ export interface EncodeRequest {
   readonly inputType: 'query' | 'passage';
   /** The same for the first text, where it differs: a query that is scored against passages. */
   readonly firstInputType?: 'query' | 'passage';
-  /** Whether a text over the model's tokens is cut; otherwise it is an error. */
+  /** Whether a text over its tokens is cut; otherwise it is an error. */
   readonly truncate: boolean;
+  /**
+   * The most tokens of a text, special tokens included: at least 3. Default and maximum: the
+   * model's.
+   */
+  readonly tokenCountMax?: number | undefined;
+  /** The same for the first text, where it differs. */
+  readonly firstTokenCountMax?: number | undefined;
   /** The most texts of this request in one batch; undefined leaves it to the backend. */
   readonly batchTextsMax: number | undefined;
   /** The most float32 values that the outputs may have. */

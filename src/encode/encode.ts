@@ -1,6 +1,7 @@
 import { createCancellation, Deadlines } from '../base/cancellation.ts';
 import type { JobResult } from '../batcher/micro-batcher.ts';
 import {
+  cutToRequest,
   demandOf,
   joinOutputs,
   refuseLargeReply,
@@ -46,7 +47,8 @@ export function createEncode(parts: Parts): Encode {
       const startMs = clock.now();
       const prefixed = withPrefix(parts, request);
       const tokenizing = tokenizer.tokenize(prefixed, cancellation, truncationSide);
-      const tokenized = await (trace ? traceTokenize(trace, tokenizing, clock) : tokenizing);
+      const whole = await (trace ? traceTokenize(trace, tokenizing, clock) : tokenizing);
+      const tokenized = cutToRequest(parts, request, whole);
       const tokenizeMs = clock.now() - startMs;
       refuseManyTokens(parts, request, tokenized);
       refuseLargeReply(parts, request, tokenized);

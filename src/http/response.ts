@@ -51,7 +51,7 @@ export function vectorReply(
   }
   if (writeBody !== undefined) {
     // The JSON of other APIs has no place for it, and a cut is always told.
-    headers['x-truncated-count'] = String(result.truncated.filter((isCut) => isCut).length);
+    headers['x-truncated-count'] = truncatedCountOf(result);
   }
   if (answer.headers !== undefined) Object.assign(headers, answer.headers);
   if (result.standIn !== undefined) headers[SERVED_BY_HEADER] = result.standIn;
@@ -60,6 +60,11 @@ export function vectorReply(
     headers['server-timing'] = serverTiming({ readMs: call.readMs, ...result.timings, replyMs });
   }
   return new Response(body, { headers });
+}
+
+/** How many texts were cut, for the header `x-truncated-count`. */
+export function truncatedCountOf({ truncated }: Pick<EncodeResult, 'truncated'>): string {
+  return String(truncated.filter((isCut) => isCut).length);
 }
 
 /** A reply of plain values, in JSON or msgpack as the call accepts. */

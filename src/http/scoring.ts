@@ -17,7 +17,10 @@ export type ScoringContext = Pick<
 
 /** A query and what is held against it. */
 export interface ScoringRequest
-  extends Pick<EncodeRequest, 'heads' | 'truncate' | 'truncationSide' | 'inputType'> {
+  extends Pick<
+    EncodeRequest,
+    'heads' | 'truncate' | 'truncationSide' | 'inputType' | 'tokenCountMax' | 'firstTokenCountMax'
+  > {
   /** One for each head. */
   readonly weights: readonly number[];
   readonly query: { readonly text: string; readonly field: string };

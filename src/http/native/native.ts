@@ -8,7 +8,7 @@ import type { ApiContext } from '../context.ts';
 import { listOf, objectOf, ROW, replyDocument, type Schema } from '../document.ts';
 import { NATIVE_ERRORS } from '../error-reply.ts';
 import { BOOLEAN, type Field, integer, oneOf, optional, someOf, withDefault } from '../fields.ts';
-import { valueReply, vectorReply } from '../response.ts';
+import { truncatedCountOf, valueReply, vectorReply } from '../response.ts';
 import { encodeAndScore, headsAndWeights, scoringFields } from '../scoring.ts';
 import { TEXT, textList, textNameOf, texts } from '../text-fields.ts';
 
@@ -157,12 +157,19 @@ function vectorDimRoute({ manifest }: ApiContext): Route {
   return get('/get_vector_dim', document, () => answer);
 }
 
+/** The two special tokens, and one of the text. */
+const SCORED_TOKENS_MIN = 3;
+
 /** `POST /score`: texts against a query by each head, and the weighted mean. */
 function scoreRoute(context: ApiContext): Route {
   const { manifest, limits } = context;
+  const tokens = integer({ min: SCORED_TOKENS_MIN, max: manifest.tokenCountMax });
+  const unlessTold = `special tokens included; ${manifest.tokenCountMax} unless told.`;
   const fields = {
     ...scoringFields(context),
     truncate: truncateField(limits.truncate),
+    max_query_tokens: optional(tokens, `Tokens that the query is cut to, ${unlessTold}`),
+    max_text_tokens: optional(tokens, `Tokens that each text is cut to, ${unlessTold}`),
     query: TEXT,
     texts: textList(limits.requestTextsMax),
   };
@@ -174,7 +181,9 @@ function scoreRoute(context: ApiContext): Route {
       legal: { query: 'расторжение договора', texts: ['прекращение договора', 'рецепт борща'] },
     },
     reply: {
-      description: 'One score a text and head, and their weighted mean.',
+      description:
+        'One score a text and head, and their weighted mean. The header `x-truncated-count` says how ' +
+        'many texts were cut, the query among them.',
       schema: objectOf(
         {
           model: { type: 'string' },
@@ -189,22 +198,26 @@ function scoreRoute(context: ApiContext): Route {
         weights: { dense: 1 },
       },
     },
-    async answer(call, { query, texts, truncate, ...asked }) {
+    async answer(call, { query, texts, truncate, max_query_tokens, max_text_tokens, ...asked }) {
+      const modelMax = max_text_tokens === undefined ? undefined : manifest.tokenCountMax;
       const { heads, weights } = headsAndWeights(asked, context.heads());
-      const { scores } = await encodeAndScore(context, call.request, {
+      const { scores, result } = await encodeAndScore(context, call.request, {
         heads,
         weights,
         truncate,
         query: { text: query, field: 'query' },
         firstInputType: 'query',
+        firstTokenCountMax: max_query_tokens ?? modelMax,
         texts: { texts, field: 'texts' },
         inputType: 'passage',
+        tokenCountMax: max_text_tokens,
       });
-      return valueReply(call, {
+      const reply = {
         model: manifest.id,
         scores: { weighted: scores.weighted, ...Object.fromEntries(scores.byHead) },
         weights: Object.fromEntries(heads.map((head, at) => [head, weights[at]])),
-      });
+      };
+      return valueReply(call, reply, { 'x-truncated-count': truncatedCountOf(result) });
     },
   });
 }

@@ -70,7 +70,59 @@ describe.each(['triton', 'embedded'] as const)('%s', (backend) => {
     expect(one.scores.weighted[0]).toBeCloseTo(pair.sparse, 5);
   });
 
+  /** The middle of a text by its tokens: what stands between the special ones. */
+  async function middleOf(text: string): Promise<number[]> {
+    const body = { inputs: text, add_special_tokens: false };
+    const [tokens] = (await (await harness.post('/tokenize', body)).json()) as { id: number }[][];
+    return tokens.map(({ id }) => id);
+  }
+
+  test('cut to the tokens asked for: the first ones, and the closing special token', async () => {
+    const words = 'договор аренды жилого помещения между сторонами и расторжение договора';
+    const kept = 7;
+    const ids = (await middleOf(words)).slice(0, kept - 2);
+    const decoded = await harness.post('/decode', { ids: [ids] });
+    const [start] = (await decoded.json()) as string[];
+    // The text of the tokens that are kept has those tokens, so it is the cut text itself.
+    expect(await middleOf(start)).toEqual(ids);
+    const other = 'срок договора аренды';
+    const pairs = [
+      { whole: [words, other], cut: [start, other], limits: { max_query_tokens: kept } },
+      { whole: [other, words], cut: [other, start], limits: { max_text_tokens: kept } },
+    ];
+    for (const { whole, cut, limits } of pairs) {
+      const expected = await score({ query: cut[0], texts: [cut[1]] });
+      const body = { query: whole[0], texts: [whole[1]] };
+      const reply = await harness.post('/score', { ...body, ...limits });
+      expect(reply.headers.get('x-truncated-count')).toBe('1');
+      const { scores } = (await reply.json()) as ScoreReply;
+      const uncut = await score(body);
+      for (const name of [...HEADS, 'weighted'] as const) {
+        expect(scores[name][0]).toBeCloseTo(expected.scores[name][0], 5);
+        expect(uncut.scores[name][0]).not.toBeCloseTo(expected.scores[name][0], 3);
+      }
+    }
+  });
+
   test.each([
+    [
+      'a text over its own limit',
+      { query: 'a', texts: ['договор аренды'], max_text_tokens: 3, truncate: false },
+      'EMB_TEXT_TOO_LONG',
+      'texts[0]',
+    ],
+    [
+      'fewer than 3 tokens',
+      { query: 'a', texts: ['a'], max_query_tokens: 2 },
+      'EMB_FIELD_INVALID',
+      'max_query_tokens',
+    ],
+    [
+      "more than the model's tokens",
+      { query: 'a', texts: ['a'], max_text_tokens: 513 },
+      'EMB_FIELD_INVALID',
+      'max_text_tokens',
+    ],
     ['no texts', { query: 'a' }, 'EMB_FIELD_MISSING', 'texts'],
     ['no query', { texts: ['a'] }, 'EMB_FIELD_MISSING', 'query'],
     ['two queries', { query: ['a', 'b'], texts: ['a'] }, 'EMB_FIELD_INVALID', 'query'],
