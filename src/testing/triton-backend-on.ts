@@ -3,6 +3,7 @@ import type { ResolveName } from '../backend/triton/triton-addresses.ts';
 import { createTritonBackend, type TritonBackend } from '../backend/triton/triton-backend.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { createLog } from '../base/log.ts';
+import type { Head } from '../vectors/head.ts';
 
 /** Deadline of a call, where a test is not about deadlines. */
 const TIMEOUT_MS = 10_000;
@@ -10,11 +11,12 @@ const TIMEOUT_MS = 10_000;
 /** How often an endpoint that is down or idle is asked; short, since tests wait for it. */
 const PROBE_MS = 50;
 
-/** A Triton backend on servers that a test has started, with dense rows alone. */
+/** A Triton backend on servers that a test has started, with dense rows alone unless told. */
 export function tritonBackendOn(options: {
   urls: readonly string[];
   model: string;
   dimension: number;
+  heads?: readonly Head[];
   clock?: Clock;
   timeoutMs?: number;
   probeMs?: number;
@@ -23,12 +25,12 @@ export function tritonBackendOn(options: {
   sharedMemory?: SharedMemoryOptions;
 }): TritonBackend {
   const { urls, model, dimension, clock = systemClock } = options;
-  const { timeoutMs = TIMEOUT_MS, probeMs = PROBE_MS, ...names } = options;
+  const { timeoutMs = TIMEOUT_MS, probeMs = PROBE_MS, heads = ['dense'], ...names } = options;
   return createTritonBackend({
     ...names,
     urls,
     modelName: model,
-    expected: { dimension, padId: 1, heads: ['dense'], outputs: {} },
+    expected: { dimension, padId: 1, heads, outputs: {} },
     timeoutMs,
     probeMs,
     batchesInFlight: 2,

@@ -156,11 +156,13 @@ export function decodeInferReply(
   const result: { -readonly [H in Head]?: FloatBlock } = {};
   let offset = headerBytes;
   for (const output of parseOutputs(body.subarray(0, headerBytes))) {
+    const head = batch.heads.find((wanted) => signature.outputs[wanted] === output.name);
     const size = output.parameters?.binary_data_size;
+    // Triton's cache answers with all outputs that it holds: those that nobody asked for as JSON.
+    if (head === undefined && size === undefined) continue;
     if (typeof size !== 'number' || size < 0 || offset + size > body.length) {
       throw invalid(`output ${output.name} claims ${size} bytes of ${body.length - offset}`);
     }
-    const head = batch.heads.find((wanted) => signature.outputs[wanted] === output.name);
     if (head !== undefined) {
       checkOutput(output, size, head, asked);
       result[head] = new FloatBlock(body.subarray(offset, offset + size));

@@ -53,6 +53,8 @@ export interface TritonModelOptions {
    * is one execution.
    */
   readonly queueDelayMicroseconds?: number;
+  /** Triton answers what it has answered before from its cache, where it was started with one. */
+  readonly cachesResponses?: boolean;
   /** For `onnx`, in place of `output`: the graph, and the outputs it has beside the batch. */
   readonly onnx?: {
     readonly path: string;
@@ -135,6 +137,7 @@ function configText(model: TritonModelOptions): string {
       `dynamic_batching { max_queue_delay_microseconds: ${model.queueDelayMicroseconds} }`,
     );
   }
+  if (model.cachesResponses === true) lines.push('response_cache { enable: true }');
   return `${lines.join('\n')}\n`;
 }
 
