@@ -58,7 +58,7 @@ export const SETTINGS = {
     'Whether an engine with recorded rows must reproduce them (cosine 0.9998) before it serves.'),
   embeddedModelFile: text('EMBEDDED_MODEL_FILE', '', 'path',
     'ONNX file below the model\'s folder. Empty: the first in the manifest that suits this processor.'),
-  tritonSharedMemory: choice('TRITON_SHARED_MEMORY', ['auto', 'on', 'off'],
+  tritonSharedMemory: choice('TRITON_SHARED_MEMORY', ['off', 'auto', 'on'],
     'Tensors in memory shared with a Triton on this machine. auto: where it works; otherwise over HTTP.'),
   tritonSharedMemoryBytes: integer('TRITON_SHARED_MEMORY_BYTES', 268_435_456, [65_536, 17_179_869_184], 'bytes',
     'Size of that memory, for each process and endpoint. A batch that does not fit its slot goes over HTTP.'),
