@@ -27,6 +27,8 @@ const LARGE_BYTES = 512 * 2 ** 20;
 
 /** Weights beyond this are not mapped: the copy on the disk would be as large. */
 const MAPPED_BYTES_MAX = 1.5e9;
+/** Below it sessions share next to nothing, and the runtime may end the set-up while it packs. */
+const MAPPED_BYTES_MIN = 8_000_000;
 
 /**
  * Decides how many sessions there are. Pure.
@@ -67,5 +69,5 @@ export function isLargeModel(modelBytes: number): boolean {
 
 /** Whether a model of so many bytes may have a copy whose weights are mapped. Pure. */
 export function isMappable(modelBytes: number): boolean {
-  return modelBytes < MAPPED_BYTES_MAX;
+  return modelBytes >= MAPPED_BYTES_MIN && modelBytes < MAPPED_BYTES_MAX;
 }
