@@ -8,12 +8,13 @@ import { ServerError, toServerError } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
 import type { Head } from '../vectors/head.ts';
 import {
+  DuplicateRows,
   type ExpectedRows,
   faultOfOutput,
   outputsOfTexts,
+  type SharedRow,
   type TextOutput,
 } from '../vectors/output-guard.ts';
-import { DuplicateRows, type SharedRow } from './duplicate-rows.ts';
 import type { Quarantine } from './quarantine.ts';
 
 /** A text that has left the queue. */

@@ -1,17 +1,12 @@
+import type { Demand } from '../admission/admission.ts';
 import { createCancellation, Deadlines } from '../base/cancellation.ts';
-import type { JobResult } from '../batcher/micro-batcher.ts';
-import {
-  cutToRequest,
-  demandOf,
-  joinOutputs,
-  refuseLargeReply,
-  refuseLongTexts,
-  refuseManyTokens,
-  refuseMissingHeads,
-  refuseWhileDown,
-  withPrefix,
-} from './checks.ts';
-import type { Encode, EncodeResult, Parts } from './contract.ts';
+import { ServerError } from '../base/errors.ts';
+import type { JobResult, TextOutcome } from '../batcher/micro-batcher.ts';
+import type { ModelManifest } from '../model/manifest.ts';
+import type { TokenizedText } from '../tokenizer/pool/tokenizer-pool.ts';
+import { valuesPerText } from '../vectors/head.ts';
+import { joinTokenWeights, type SparseWeights } from '../vectors/sparse.ts';
+import type { Encode, EncodeRequest, EncodeResult, Parts } from './contract.ts';
 import { traceBatching, traceTokenize } from './encode-tracing.ts';
 
 /** The rows of all texts are known. */
@@ -77,4 +72,203 @@ export function createEncode(parts: Parts): Encode {
       permit.release();
     }
   };
+}
+
+/** Refuses at once while the backend or the tokenizer is down, not after a wait in the queue. */
+function refuseWhileDown({ backend, tokenizer }: Parts): void {
+  const reason = backend.state().reason || tokenizer.reason;
+  if (reason === '') return;
+  throw new ServerError('EMB_BACKEND_UNAVAILABLE', 'The backend is down or still loading.', {
+    retryAfterMs: 1000,
+    cause: new Error(reason),
+  });
+}
+
+/** Refuses a head that the running model lacks. */
+function refuseMissingHeads({ backend, manifest }: Parts, { heads }: EncodeRequest): void {
+  const available = backend.capabilities().heads;
+  const missing = heads.find((head) => !available.includes(head));
+  if (missing === undefined) return;
+  const known = available.join(', ');
+  throw new ServerError(
+    'EMB_HEAD_UNAVAILABLE',
+    `${manifest.id} on ${backend.name} has no output "${missing}"; it has ${known}.`,
+    { field: 'outputs', limit: known, value: missing },
+  );
+}
+
+/** Refuses a text that is too long to fit, whatever its tokens: before any is tokenized. */
+function refuseLongTexts({ limits }: Parts, request: EncodeRequest): void {
+  if (request.truncate) return;
+  for (let index = 0; index < request.texts.length; index++) {
+    const { length } = request.texts[index];
+    if (length <= limits.textCharactersMax) continue;
+    const field = request.fieldOf(index);
+    throw new ServerError(
+      'EMB_TEXT_TOO_LONG',
+      `${field} has ${length} characters, the limit is ${limits.textCharactersMax} with truncate: false.`,
+      { field, limit: limits.textCharactersMax, value: length },
+    );
+  }
+}
+
+/** Characters a token: fewer than Russian and English prose has, so tokens are over-estimated. */
+const CHARACTERS_PER_TOKEN = 3;
+
+/** What a UTF-16 unit of a text takes in memory; half of it where all are Latin. */
+const BYTES_PER_UNIT = 2;
+
+/**
+ * What a request asks of the admission. Its tokens are not known yet, so they are estimated. A
+ * text that will be cut is held and tokenized whole, so `tokenCount` has all its tokens; the model
+ * sees only `workTokenCount`.
+ */
+function demandOf({ manifest }: Parts, request: EncodeRequest): Demand {
+  let tokenCount = 0;
+  let workTokenCount = 0;
+  let byteCount = 0;
+  for (const [index, text] of request.texts.entries()) {
+    const estimate = 2 + Math.ceil(text.length / CHARACTERS_PER_TOKEN);
+    tokenCount += estimate;
+    byteCount += BYTES_PER_UNIT * text.length;
+    workTokenCount += Math.min(tokenLimitOf(manifest, request, index), estimate);
+  }
+  const { caller, timeoutMs } = request;
+  const textCount = request.texts.length;
+  return { textCount, tokenCount, workTokenCount, byteCount, caller, timeoutMs };
+}
+
+/** The texts with the model's prefixes before them. */
+function withPrefix(
+  { manifest }: Parts,
+  { texts, inputType, firstInputType = inputType }: EncodeRequest,
+): readonly string[] {
+  const prefix = manifest.prefixes[inputType];
+  const first = manifest.prefixes[firstInputType];
+  if (prefix === '' && first === '') return texts;
+  return texts.map((text, index) => (index === 0 ? first : prefix) + text);
+}
+
+/** The most tokens that a text of a request may have: its own limit, or the model's. */
+function tokenLimitOf(manifest: ModelManifest, request: EncodeRequest, index: number): number {
+  const { tokenCountMax, firstTokenCountMax = tokenCountMax } = request;
+  return (index === 0 ? firstTokenCountMax : tokenCountMax) ?? manifest.tokenCountMax;
+}
+
+/**
+ * Cuts texts to the request's own limits, as the tokenizer has cut them to the model's: the opening
+ * and the closing special token stay. The tokenizer's messages carry the texts of many requests, so
+ * they know one limit. Without limits of its own a request has nothing copied.
+ */
+export function cutToRequest(
+  { manifest }: Parts,
+  request: EncodeRequest,
+  tokenized: readonly TokenizedText[],
+): readonly TokenizedText[] {
+  const { tokenCountMax, firstTokenCountMax } = request;
+  if (tokenCountMax === undefined && firstTokenCountMax === undefined) return tokenized;
+  return tokenized.map((text, index) => {
+    const limit = tokenLimitOf(manifest, request, index);
+    const { tokenIds, tokenCount } = text;
+    if (tokenIds.length <= limit) return text;
+    const kept = tokenIds.slice(0, limit);
+    if (request.truncationSide === 'left') kept.set(tokenIds.subarray(1 - limit), 1);
+    else kept[limit - 1] = tokenIds[tokenIds.length - 1];
+    return { tokenIds: kept, tokenCount, isTruncated: true };
+  });
+}
+
+/**
+ * Refuses a text that takes more memory than there is, also one that was cut; and with `truncate:
+ * false` one over its tokens. Names its field.
+ */
+function refuseManyTokens(
+  { manifest, backend }: Parts,
+  request: EncodeRequest,
+  tokenized: readonly TokenizedText[],
+): void {
+  const { textTokensMax: fitting = Number.POSITIVE_INFINITY } = backend.capabilities();
+  const large = tokenized.findIndex(({ tokenIds }) => tokenIds.length > fitting);
+  if (large >= 0) {
+    const [field, value] = [request.fieldOf(large), tokenized[large].tokenIds.length];
+    throw new ServerError(
+      'EMB_TEXT_TOO_LONG',
+      `${field} has ${value} tokens; ${fitting} fit the memory that EMBEDDED_MEMORY_MB allows.`,
+      { field, limit: fitting, value },
+    );
+  }
+  if (request.truncate) return;
+  const index = tokenized.findIndex((text) => text.isTruncated);
+  if (index < 0) return;
+  const field = request.fieldOf(index);
+  const { tokenCount } = tokenized[index];
+  const limit = tokenLimitOf(manifest, request, index);
+  const ofWhom = limit < manifest.tokenCountMax ? 'of the request' : `of ${manifest.id}`;
+  throw new ServerError(
+    'EMB_TEXT_TOO_LONG',
+    `${field} has ${tokenCount} tokens, the limit ${ofWhom} is ${limit}.`,
+    { field, limit, value: tokenCount },
+  );
+}
+
+/**
+ * Refuses a request whose outputs would be over its limit of float32 values. The tokens are known
+ * by then, and nothing is computed yet.
+ */
+function refuseLargeReply(
+  { manifest }: Parts,
+  { heads, valueCountMax }: EncodeRequest,
+  tokenized: readonly TokenizedText[],
+): void {
+  const { dimension } = manifest;
+  let valueCount = 0;
+  for (const { tokenIds } of tokenized) {
+    for (const head of heads)
+      valueCount += valuesPerText(head, { dimension, paddedLength: tokenIds.length });
+  }
+  if (valueCount <= valueCountMax) return;
+  throw new ServerError(
+    'EMB_REPLY_TOO_LARGE',
+    `The outputs would be ${valueCount} numbers, the limit for this reply is ${valueCountMax}. ` +
+      'Send fewer texts at a time, or ask for fewer outputs.',
+    { field: 'outputs', limit: valueCountMax, value: valueCount },
+  );
+}
+
+/**
+ * Joins the outputs of all texts, as the caller asked for them. The batcher has checked each.
+ *
+ * @throws ServerError of the first text that got an error; it names the text's field.
+ */
+function joinOutputs(
+  request: EncodeRequest,
+  work: { tokenized: readonly TokenizedText[]; outcomes: readonly TextOutcome[] },
+): Omit<EncodeResult, 'timings' | 'servedBy'> {
+  const rows: Float32Array[] = [];
+  const sparse: SparseWeights[] = [];
+  const multiVectors: { tokenCount: number; data: Float32Array }[] = [];
+  for (let index = 0; index < work.outcomes.length; index++) {
+    const outcome = work.outcomes[index];
+    if (outcome instanceof ServerError) throw named(outcome, request.fieldOf(index));
+    const { tokenIds } = work.tokenized[index];
+    if (outcome.dense !== undefined) rows.push(outcome.dense);
+    if (outcome.sparse !== undefined) sparse.push(joinTokenWeights(tokenIds, outcome.sparse));
+    if (outcome.multi_vector !== undefined) {
+      multiVectors.push({ tokenCount: tokenIds.length - 1, data: outcome.multi_vector });
+    }
+  }
+  return {
+    ...(request.heads.includes('dense') ? { rows } : {}),
+    ...(request.heads.includes('sparse') ? { sparse } : {}),
+    ...(request.heads.includes('multi_vector') ? { multiVectors } : {}),
+    tokenCounts: work.tokenized.map((text) => text.tokenCount),
+    truncated: work.tokenized.map((text) => text.isTruncated),
+  };
+}
+
+/** An error that a text is to blame for names its field. */
+function named(error: ServerError, field: string): ServerError {
+  if (error.blames === undefined) return error;
+  const { details, cause } = error;
+  return new ServerError(error.code, `${field}: ${error.message}`, { ...details, field, cause });
 }

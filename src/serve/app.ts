@@ -6,6 +6,14 @@ import type { Parts } from '../encode/contract.ts';
 import { createEncode } from '../encode/encode.ts';
 import { addAccess } from '../http/access.ts';
 import type { Api } from '../http/api.ts';
+import {
+  addApi,
+  addPathCheck,
+  noSuchRoute,
+  pathOptions,
+  unansweredReply,
+  withoutRepeatedSlashes,
+} from '../http/api.ts';
 import { createBodyIntake } from '../http/body-intake.ts';
 import { cohereApi } from '../http/cohere/cohere.ts';
 import type { ApiContext, Ending } from '../http/context.ts';
@@ -15,14 +23,6 @@ import { ollamaApi } from '../http/ollama/ollama.ts';
 import { openaiApi } from '../http/openai/openai.ts';
 import { faultsOf, type Operations, operationsApi } from '../http/ops/operations.ts';
 import { addSwagger } from '../http/ops/swagger.ts';
-import {
-  addApi,
-  addPathCheck,
-  noSuchRoute,
-  pathOptions,
-  unansweredReply,
-  withoutRepeatedSlashes,
-} from '../http/router.ts';
 import { createScoringBudget } from '../http/scoring-budget.ts';
 import { teiApi } from '../http/tei/tei.ts';
 import { weaviateApi } from '../http/weaviate/weaviate.ts';

@@ -15,7 +15,7 @@ import {
   type InferOptions,
   type TokenBatch,
 } from '../contract.ts';
-import { type CostShape, meanCost } from './batch-cost.ts';
+import { type CostShape, meanCost } from './endpoint-history.ts';
 import type { SharedMemoryOptions } from './shared-memory.ts';
 import { followAddresses, type ResolveName, type TritonAddress } from './triton-addresses.ts';
 import { createTritonCall, type TritonCall, unavailable } from './triton-call.ts';

@@ -2,9 +2,8 @@ import type { Clock } from '../../base/clock.ts';
 import { describeError, type Log } from '../../base/log.ts';
 import type { SelfCheck } from '../../model/engine-record.ts';
 import type { BatchOutput, TokenBatch } from '../contract.ts';
-import { BatchCost, type CostShape } from './batch-cost.ts';
 import { createBatchTransport, type SendOptions } from './batch-transport.ts';
-import { EndpointHealth } from './endpoint-health.ts';
+import { BatchCost, type CostShape, EndpointHealth } from './endpoint-history.ts';
 import {
   createSharedMemory,
   type SharedMemory,

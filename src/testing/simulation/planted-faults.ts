@@ -116,7 +116,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   },
   {
     name: 'a row that stands in a batch twice is believed',
-    file: 'batcher/duplicate-rows.ts',
+    file: 'vectors/output-guard.ts',
     from: 'if (!isShared) continue;',
     to: 'continue;',
   },

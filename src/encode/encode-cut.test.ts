@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
-import { cutToRequest } from './checks.ts';
 import type { EncodeRequest, Parts } from './contract.ts';
+import { cutToRequest } from './encode.ts';
 
 const parts = { manifest: { tokenCountMax: 8 } } as Parts;
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { type SeededRandom, seededRandom } from '../../testing/seeded-random.ts';
-import { BatchCost } from './batch-cost.ts';
+import { BatchCost } from './endpoint-history.ts';
 
 /**
  * Faults that were planted by hand, and that this suite caught: absolute errors, in which a page
