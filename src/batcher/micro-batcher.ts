@@ -4,12 +4,19 @@ import type { Clock } from '../base/clock.ts';
 import { invariant, ServerError } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
 import type { Head } from '../vectors/head.ts';
-import type { ExpectedRows, TextOutput } from '../vectors/output-guard.ts';
+import type { ExpectedRows } from '../vectors/output-guard.ts';
 import { createBisection, type RunningBatch } from './bisection.ts';
-import { BackendGrace, DispatchPacing, type DrainEstimate, DrainRate } from './pacing.ts';
+import {
+  BackendGrace,
+  DispatchPacing,
+  type DrainEstimate,
+  DrainRate,
+  VirtualDeadlines,
+} from './pacing.ts';
+import { type JobResult, PendingRequest, type TextOutcome } from './pending-request.ts';
 import { paddedLengthOf, textCostOf } from './plan.ts';
 import { Quarantine } from './quarantine.ts';
-import { BatchQueue, type QueuedRequest, type QueuedText, VirtualDeadlines } from './queue.ts';
+import { BatchQueue, type QueuedText } from './queue.ts';
 
 /** The texts of one request, tokenized. */
 export interface BatchJob {
@@ -322,69 +329,4 @@ function unavailable(why: string): ServerError {
 
 function shuttingDown(): ServerError {
   return new ServerError('EMB_SHUTTING_DOWN', 'The server is shutting down.');
-}
-
-/** What one text got, or why it got nothing. */
-export type TextOutcome = TextOutput | ServerError;
-
-/** What became of a job. */
-export interface JobResult {
-  /** One for each text, in order. */
-  readonly outcomes: readonly TextOutcome[];
-  /** The longest wait of any of its texts, and the longest batch that one rode in. */
-  readonly queueMs: number;
-  readonly inferMs: number;
-  /** Who ran its last batch: an endpoint's address, `embedded`. */
-  readonly servedBy: string | undefined;
-}
-
-/**
- * A request whose texts are queued or run. It is settled once: by its last text, or when its
- * caller stops waiting.
- */
-export class PendingRequest implements QueuedRequest, JobResult {
-  readonly batchTextsMax: number;
-  readonly trace: RequestTrace | undefined;
-  readonly outcomes: TextOutcome[];
-  readonly #resolve: (result: JobResult) => void;
-  readonly #reject: (reason: ServerError) => void;
-  #openCount: number;
-  waitingCount = 0;
-  isSettled = false;
-  queueMs = 0;
-  inferMs = 0;
-  servedBy: string | undefined;
-
-  constructor(options: {
-    textCount: number;
-    batchTextsMax: number;
-    trace: RequestTrace | undefined;
-    resolve: (result: JobResult) => void;
-    reject: (reason: ServerError) => void;
-  }) {
-    this.batchTextsMax = options.batchTextsMax;
-    this.trace = options.trace;
-    this.outcomes = new Array(options.textCount);
-    this.#openCount = options.textCount;
-    this.#resolve = options.resolve;
-    this.#reject = options.reject;
-  }
-
-  /** Takes what the text at `index` got; the last one settles the request. */
-  put(index: number, outcome: TextOutcome, servedBy: string | undefined): void {
-    this.outcomes[index] = outcome;
-    this.servedBy = servedBy ?? this.servedBy;
-    this.#openCount--;
-    if (this.#openCount > 0 || this.isSettled) return;
-    this.isSettled = true;
-    this.#resolve(this);
-  }
-
-  /** Nobody waits any more. @returns whether somebody did until now. */
-  abandon(reason: ServerError): boolean {
-    if (this.isSettled) return false;
-    this.isSettled = true;
-    this.#reject(reason);
-    return true;
-  }
 }

@@ -242,3 +242,53 @@ export class DrainRate implements DrainEstimate {
     this.#spanMs = 0;
   }
 }
+
+/**
+ * The number of bulk requests that run before a single query has to queue, about. It is the share
+ * of the backend that a request is promised: one part in sixteen.
+ */
+const PATIENCE = 16;
+
+/** Padded tokens a ms before any measurement: a middling GPU. It sets only the first deadlines. */
+const COST_RATE_GUESS = 100;
+
+/**
+ * Weight of the newest batch in the measured rate: it settles, and forgets a stall, in ten
+ * batches.
+ */
+const RATE_WEIGHT = 0.2;
+
+/** What a batch counts as having taken at least, in ms: less is the clock's grain, not a rate. */
+const INFER_MS_MIN = 0.1;
+
+/**
+ * Gives each text its virtual deadline; the queue serves the earliest first.
+ *
+ * This is weighted fair queueing (Demers, Keshav and Shenker, 1989; Parekh and Gallager, 1993):
+ * earliest virtual finish first. A request is a flow, and its texts are the packets:
+ *
+ *     finish(i) = finish(i - 1) + PATIENCE × cost(i) / rate,   finish(-1) = arrival
+ *
+ * Each flow is promised a fixed share of the rate, so virtual time is the clock itself and no
+ * flows are counted (as in Zhang's Virtual Clock, 1990). So a short query passes a long document,
+ * a request of thousands of texts is interleaved with the rest, and no text starves: deadlines of
+ * later arrivals lie ever later.
+ */
+export class VirtualDeadlines {
+  #tokensPerMs = COST_RATE_GUESS;
+
+  /**
+   * What a text adds to the deadline before it, in ms.
+   *
+   * @param cost in tokens of a short text, as `textCostOf` gives it.
+   */
+  patienceMs(cost: number): number {
+    return (PATIENCE * cost) / this.#tokensPerMs;
+  }
+
+  /** Learns from a batch that came back right: its cost, and how long it took. */
+  learn(cost: number, inferMs: number): void {
+    const seen = cost / Math.max(inferMs, INFER_MS_MIN);
+    this.#tokensPerMs += RATE_WEIGHT * (seen - this.#tokensPerMs);
+  }
+}

@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test';
-import { VirtualDeadlines } from './queue.ts';
+import { VirtualDeadlines } from './pacing.ts';
 
 test('patience is in proportion to the tokens', () => {
   const times = new VirtualDeadlines();

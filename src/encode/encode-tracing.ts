@@ -1,7 +1,7 @@
 import type { Backend } from '../backend/contract.ts';
 import type { TritonCall } from '../backend/triton/triton-call.ts';
 import type { Clock } from '../base/clock.ts';
-import type { JobResult } from '../batcher/micro-batcher.ts';
+import type { JobResult } from '../batcher/pending-request.ts';
 import type { RequestTrace, Tracing } from '../observe/tracing.ts';
 
 /**

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import type { Demand, Permit } from '../admission/admission.ts';
 import { ServerError } from '../base/errors.ts';
-import type { TextOutcome } from '../batcher/micro-batcher.ts';
+import type { TextOutcome } from '../batcher/pending-request.ts';
 import { createFakeBackend } from '../testing/fake-backend.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
 import { headSet } from '../vectors/head.ts';

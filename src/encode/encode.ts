@@ -1,7 +1,7 @@
 import type { Demand } from '../admission/admission.ts';
 import { createCancellation, Deadlines } from '../base/cancellation.ts';
 import { ServerError } from '../base/errors.ts';
-import type { JobResult, TextOutcome } from '../batcher/micro-batcher.ts';
+import type { JobResult, TextOutcome } from '../batcher/pending-request.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import type { TokenizedText } from '../tokenizer/pool/tokenizer-pool.ts';
 import { valuesPerText } from '../vectors/head.ts';

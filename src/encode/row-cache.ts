@@ -1,5 +1,5 @@
 import { ServerError } from '../base/errors.ts';
-import type { JobResult, TextOutcome } from '../batcher/micro-batcher.ts';
+import type { JobResult, TextOutcome } from '../batcher/pending-request.ts';
 import { HEADS, type Head } from '../vectors/head.ts';
 import type { TextOutput } from '../vectors/output-guard.ts';
 

@@ -1,7 +1,7 @@
 import { createCancellation } from '../base/cancellation.ts';
 import { ServerError } from '../base/errors.ts';
-import type { TextOutcome } from '../batcher/micro-batcher.ts';
 import { createMicroBatcher, type MicroBatcher } from '../batcher/micro-batcher.ts';
+import type { TextOutcome } from '../batcher/pending-request.ts';
 import { headSet } from '../vectors/head.ts';
 import { type FakeBackend, fakeRow } from './fake-backend.ts';
 import type { VirtualClock } from './virtual-clock.ts';
