@@ -4,6 +4,7 @@ import { ClientCalls } from './client-calls.ts';
 import {
   type APIEncoderOptions,
   type CallOptions,
+  checkQuantized,
   type EncodeHeadsOptions,
   type EncodeOptions,
   headsOf,
@@ -14,7 +15,7 @@ import {
   sourceOf,
   type TextSource,
 } from './client-options.ts';
-import { type EncodeCall, encodeArray, encodeRows, encodeStream } from './encode-call.ts';
+import { type EncodeCall, encodeArray, encodeMatrix, encodeStream } from './encode-call.ts';
 import {
   fieldOfJson,
   joinScores,
@@ -27,7 +28,13 @@ import {
   type TextToken,
   type TokenizeOptions,
 } from './json-calls.ts';
-import { type EncodedText, type Head, textsOfReply } from './read-encode-reply.ts';
+import {
+  type EncodedText,
+  type Head,
+  type QuantizedRow,
+  type QuantizedType,
+  textsOfReply,
+} from './read-encode-reply.ts';
 import { checkText } from './split-texts.ts';
 
 export type { APIEncoderErrorCode, ClientErrorCode } from './api-encoder-error.ts';
@@ -43,7 +50,14 @@ export type {
   TimeoutOptions,
 } from './client-options.ts';
 export type { ScoreOptions, TextScores, TextToken, TokenizeOptions } from './json-calls.ts';
-export type { EncodedText, Head, MultiVector, SparseRow } from './read-encode-reply.ts';
+export type {
+  EncodedText,
+  Head,
+  MultiVector,
+  QuantizedRow,
+  QuantizedType,
+  SparseRow,
+} from './read-encode-reply.ts';
 export type { Fetch } from './transport.ts';
 // The class of what is thrown belongs to the published file: callers ask `instanceof` of it.
 export { APIEncoderError };
@@ -114,7 +128,38 @@ export class APIEncoder {
       const isSingle = typeof texts === 'string';
       const list = listOf(texts);
       const call = this.#encodeCall(cancellation, resolved, { ...options, heads: DENSE, isSingle });
-      const rows = await encodeRows(call, list);
+      const rows = (await encodeMatrix(call, list)).rows();
+      return isSingle ? rows[0] : rows;
+    });
+  }
+
+  /**
+   * Encodes one text to a dense row in fewer bytes: whole numbers (`int8`, `uint8`), or a bit a
+   * dimension (`binary`, `ubinary`).
+   */
+  encodeQuantized<Type extends QuantizedType>(
+    text: string,
+    type: Type,
+    options?: EncodeOptions,
+  ): Promise<QuantizedRow<Type>>;
+  /** Encodes any number of texts to such rows, in order; they are views of one matrix. */
+  encodeQuantized<Type extends QuantizedType>(
+    texts: readonly string[],
+    type: Type,
+    options?: EncodeOptions,
+  ): Promise<QuantizedRow<Type>[]>;
+  encodeQuantized<Type extends QuantizedType>(
+    texts: string | readonly string[],
+    type: Type,
+    options: EncodeOptions = {},
+  ): Promise<QuantizedRow<Type> | QuantizedRow<Type>[]> {
+    return this.#calls.run(options, async (cancellation, resolved) => {
+      const isSingle = typeof texts === 'string';
+      const list = listOf(texts);
+      const given = { ...options, heads: DENSE, isSingle };
+      const call = this.#encodeCall(cancellation, resolved, given);
+      const matrix = await encodeMatrix({ ...call, quantized: checkQuantized(type) }, list);
+      const rows = matrix.quantizedRows(type);
       return isSingle ? rows[0] : rows;
     });
   }

@@ -1,6 +1,6 @@
 import { APIEncoderError } from './api-encoder-error.ts';
 import { type ClientClock, portableClock } from './cancellation.ts';
-import type { Head } from './read-encode-reply.ts';
+import { type Head, QUANTIZED_TYPES, type QuantizedType } from './read-encode-reply.ts';
 import { ServerSpread } from './server-spread.ts';
 import { checkText, type SplitLimits } from './split-texts.ts';
 import type { Fetch, TransportOptions } from './transport.ts';
@@ -278,4 +278,10 @@ export function headsOf(outputs: readonly Head[]): readonly Head[] {
   if (isKnown) return outputs;
   const message = `outputs must name one or more of ${ALL_HEADS.join(', ')}.`;
   throw new APIEncoderError('CLIENT_ARGUMENT_INVALID', message, { field: 'outputs' });
+}
+
+/** @throws APIEncoderError CLIENT_ARGUMENT_INVALID unless it is a type that there is. */
+export function checkQuantized(type: QuantizedType): QuantizedType {
+  if (QUANTIZED_TYPES.includes(type)) return type;
+  throw invalid('type', `must be one of ${QUANTIZED_TYPES.join(', ')}, not ${String(type)}`);
 }

@@ -6,6 +6,7 @@ import {
   createSameModelCheck,
   type EncodeReply,
   type Head,
+  type QuantizedType,
   RowMatrix,
   readEncodeReply,
 } from './read-encode-reply.ts';
@@ -17,6 +18,8 @@ export interface EncodeCall {
   readonly options: ResolvedOptions;
   readonly texts: TextOptions;
   readonly heads: readonly Head[];
+  /** The type of dense rows; float32 unless told. */
+  readonly quantized?: QuantizedType | undefined;
   /** The caller gave one text and not an array; errors call it `text`. */
   readonly isSingle: boolean;
   readonly onProgress: ((progress: EncodeProgress) => void) | undefined;
@@ -58,14 +61,11 @@ export async function encodeArray(
   for await (const _ of done);
 }
 
-/** Encodes an array of texts into one matrix. The rows are views of it. */
-export async function encodeRows(
-  call: EncodeCall,
-  texts: readonly string[],
-): Promise<Float32Array[]> {
+/** Encodes an array of texts into one matrix, whose rows are views of it. */
+export async function encodeMatrix(call: EncodeCall, texts: readonly string[]): Promise<RowMatrix> {
   const matrix = new RowMatrix(texts.length);
   await encodeArray(call, texts, (start, reply) => matrix.place(start, reply));
-  return matrix.rows();
+  return matrix;
 }
 
 /**
@@ -110,7 +110,7 @@ async function encodeChunk(
   chunk: TextChunk,
   cancellation: Cancellation,
 ): Promise<EncodeReply> {
-  const { options, texts, heads } = call;
+  const { options, texts, heads, quantized } = call;
   const isDenseOnly = heads.length === 1 && heads[0] === 'dense';
   const request: HttpRequest = {
     method: 'POST',
@@ -118,7 +118,7 @@ async function encodeChunk(
     headers: {
       ...options.headers,
       'content-type': 'application/json',
-      accept: 'application/msgpack',
+      accept: `application/msgpack${quantized === undefined ? '' : `; dtype=${quantized}`}`,
     },
     // The request is JSON: texts are no smaller in msgpack, and every engine writes and reads JSON
     // natively. The reply is msgpack, for its vectors.
@@ -132,7 +132,7 @@ async function encodeChunk(
   };
   try {
     const body = await call.send(request, cancellation);
-    return readEncodeReply(body, { textCount: chunk.texts.length, heads });
+    return readEncodeReply(body, { textCount: chunk.texts.length, heads, quantized });
   } catch (error) {
     throw withCallersField(error, { field: 'query', start: chunk.start, isSingle: call.isSingle });
   }

@@ -22,6 +22,28 @@ export interface MultiVector {
   readonly data: Float32Array;
 }
 
+/** Types of dense rows in fewer bytes. The server's README defines them. */
+export const QUANTIZED_TYPES = ['int8', 'uint8', 'binary', 'ubinary'] as const;
+
+/** One of them: whole numbers, or a bit a dimension. */
+export type QuantizedType = (typeof QUANTIZED_TYPES)[number];
+
+/** A row of such a type. */
+export type QuantizedRow<Type extends QuantizedType = QuantizedType> = Type extends
+  | 'int8'
+  | 'binary'
+  ? Int8Array
+  : Uint8Array;
+
+/** How the server spells the type of rows, and how many dimensions a value holds. */
+const ROW_TYPES = {
+  float32: { dtype: '<f4', dimensionsPerValue: 1, view: Float32Array },
+  int8: { dtype: '|i1', dimensionsPerValue: 1, view: Int8Array },
+  uint8: { dtype: '|u1', dimensionsPerValue: 1, view: Uint8Array },
+  binary: { dtype: '|i1', dimensionsPerValue: 8, view: Int8Array },
+  ubinary: { dtype: '|u1', dimensionsPerValue: 8, view: Uint8Array },
+} as const;
+
 /** A reply of `/encode`, checked. The arrays have one element a text. */
 export interface EncodeReply {
   readonly model: string;
@@ -29,7 +51,8 @@ export interface EncodeReply {
   readonly tokenCounts: readonly number[];
   readonly truncated: readonly boolean[];
   /**
-   * Row-major `[textCount, dimension]` float32, as bytes at any alignment; borrowed from the body.
+   * Row-major `[textCount, dimension]` float32, or what was asked for in its place, as bytes at any
+   * alignment; borrowed from the body.
    */
   readonly dense: Uint8Array | undefined;
   readonly sparse: readonly SparseRow[] | undefined;
@@ -47,9 +70,10 @@ const unpackr = new Unpackr({ useRecords: false });
  */
 export function readEncodeReply(
   body: Uint8Array,
-  asked: { textCount: number; heads: readonly Head[] },
+  asked: { textCount: number; heads: readonly Head[]; quantized?: QuantizedType | undefined },
 ): EncodeReply {
   const { textCount, heads } = asked;
+  const { dtype, dimensionsPerValue } = ROW_TYPES[asked.quantized ?? 'float32'];
   const fields = unpackMap(body);
   const { model, dim, tokens, truncated } = fields;
   const isDimension = typeof dim === 'number' && Number.isInteger(dim) && dim > 0;
@@ -66,7 +90,10 @@ export function readEncodeReply(
     tokenCounts: each(tokens, 'token counts').map(countOf),
     truncated: each(truncated, 'truncated flags').map((flag) => flag === true),
     dense: has('dense')
-      ? bytesOf(fields.embeddings, { dtype: '<f4', shape: [textCount, dim] })
+      ? bytesOf(fields.embeddings, {
+          dtype,
+          shape: [textCount, Math.ceil(dim / dimensionsPerValue)],
+        })
       : undefined,
     sparse: has('sparse') ? each(fields.sparse, 'sparse rows').map(readSparse) : undefined,
     multiVectors: has('multi_vector')
@@ -122,10 +149,11 @@ function countOf(value: unknown): number {
 /** The bytes of an array that must have this type and shape. */
 function bytesOf(
   block: unknown,
-  expected: { dtype: '<f4' | '<i4'; shape: readonly number[] },
+  expected: { dtype: '<f4' | '<i4' | '|i1' | '|u1'; shape: readonly number[] },
 ): Uint8Array {
   const { dtype, shape, data } = mapOf(block);
-  const byteCount = expected.shape.reduce((product, length) => product * length, 4);
+  const valueBytes = Number(expected.dtype.at(-1));
+  const byteCount = expected.shape.reduce((product, length) => product * length, valueBytes);
   const isShape = Array.isArray(shape) && String(shape) === String(expected.shape);
   if (dtype === expected.dtype && isShape && data instanceof Uint8Array) {
     if (data.byteLength === byteCount) return data;
@@ -166,7 +194,7 @@ export interface EncodedText {
 /** The dense rows of a call, all in one block of memory. */
 export class RowMatrix {
   readonly #textCount: number;
-  #dimension = 0;
+  #rowBytes = 0;
   #bytes = new Uint8Array();
 
   constructor(textCount: number) {
@@ -177,22 +205,30 @@ export class RowMatrix {
    * Copies a reply's rows to their place, which also aligns them. The first reply gives the length
    * of rows.
    */
-  place(start: number, { dense, dimension }: EncodeReply): void {
+  place(start: number, { dense, tokenCounts }: EncodeReply): void {
     if (dense === undefined) return;
-    if (this.#dimension === 0) {
-      this.#dimension = dimension;
-      this.#bytes = new Uint8Array(this.#textCount * dimension * 4);
+    if (this.#rowBytes === 0) {
+      this.#rowBytes = dense.byteLength / tokenCounts.length;
+      this.#bytes = new Uint8Array(this.#textCount * this.#rowBytes);
     }
-    this.#bytes.set(dense, start * dimension * 4);
+    this.#bytes.set(dense, start * this.#rowBytes);
   }
 
   /** One view of the matrix for each text. The matrix lives as long as any of them. */
   rows(): Float32Array[] {
-    const dimension = this.#dimension;
+    return this.#views((buffer, at) => new Float32Array(buffer, at, this.#rowBytes / 4));
+  }
+
+  /** The same for rows of another type. */
+  quantizedRows<Type extends QuantizedType>(type: Type): QuantizedRow<Type>[] {
+    const { view } = ROW_TYPES[type];
+    return this.#views((buffer, at) => new view(buffer, at, this.#rowBytes) as QuantizedRow<Type>);
+  }
+
+  #views<Row>(viewOf: (buffer: ArrayBuffer, at: number) => Row): Row[] {
     const { buffer } = this.#bytes;
-    return Array.from(
-      { length: this.#textCount },
-      (_, index) => new Float32Array(buffer, index * dimension * 4, dimension),
+    return Array.from({ length: this.#textCount }, (_, index) =>
+      viewOf(buffer, index * this.#rowBytes),
     );
   }
 }

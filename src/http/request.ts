@@ -17,6 +17,20 @@ export function pathOf({ url }: Request): string {
   return end < 0 ? url.slice(start) : url.slice(start, end);
 }
 
+/** The segments of a path, decoded. What is no UTF-8 stays as it came. */
+export function segmentsOf(request: Request): readonly string[] {
+  return pathOf(request)
+    .slice(1)
+    .split('/')
+    .map((segment) => {
+      try {
+        return decodeURIComponent(segment);
+      } catch {
+        return segment;
+      }
+    });
+}
+
 /** Ids that callers may choose: printable, short, nothing that could break a log line. */
 const REQUEST_ID = /^[\w.:/+=-]{1,128}$/;
 

@@ -1,7 +1,7 @@
 import type { ByteWriter } from '../reply/byte-writer.ts';
 import { FLOAT32_JSON_BYTES_MAX } from '../reply/float32-json.ts';
 import { JSON_BASE64_FORMAT, JSON_FORMAT, type ReplyFormat } from '../reply/reply-format.ts';
-import { QUANTIZED, type Quantized, quantizeRow } from '../vectors/quantize.ts';
+import { isQuantized, QUANTIZED, type Quantized, quantizeRow } from '../vectors/quantize.ts';
 import type { Schema } from './document.ts';
 import { type Field, invalid, oneOf, optional, someOf } from './fields.ts';
 
@@ -85,8 +85,7 @@ export interface RowFormat {
 /**
  * `Accept` chooses a binary format; among the forms of JSON the fields do.
  *
- * @throws ServerError EMB_FIELD_INVALID for two fields that disagree, and for integer rows in a
- * binary format, which has float32 and float16.
+ * @throws ServerError EMB_FIELD_INVALID for two fields that disagree.
  */
 export function rowFormatOf(accepted: ReplyFormat, asked: AskedForm): RowFormat {
   const { encoding_format: encoding, output_dtype, embedding_type, encoding_type } = asked;
@@ -95,23 +94,19 @@ export function rowFormatOf(accepted: ReplyFormat, asked: AskedForm): RowFormat 
     if (word === undefined) continue;
     if (form !== undefined && form !== word) throw invalid(at, `"${form}", as asked before`, word);
     form = word;
-    if (isInteger(word) && accepted.kind !== 'json') {
-      throw invalid(at, '"float" unless application/json is accepted', word);
-    }
   }
-  if (accepted.kind !== 'json') return { format: accepted, form: 'float', isBase64: false };
+  if (accepted.kind !== 'json') {
+    const format = isQuantized(form) ? { ...accepted, dtype: form } : accepted;
+    return { format, form: 'float', isBase64: false };
+  }
   // Jina's integers are numbers always: OpenAI's clients ask for base64 unseen, and would read
   // their bytes as float32. Voyage's client means the bytes.
-  if (isInteger(form) && output_dtype === undefined) {
+  if (isQuantized(form) && output_dtype === undefined) {
     return { format: JSON_FORMAT, form, isBase64: false };
   }
   const isBase64 = encoding === undefined ? isBase64Told(form, accepted) : encoding === 'base64';
   const format = isBase64 ? JSON_BASE64_FORMAT : JSON_FORMAT;
-  return { format, form: isInteger(form) ? form : 'float', isBase64 };
-}
-
-function isInteger(form: RowForm | undefined): form is Quantized {
-  return form !== undefined && form !== 'float' && form !== 'base64';
+  return { format, form: isQuantized(form) ? form : 'float', isBase64 };
 }
 
 function isBase64Told(form: RowForm | undefined, accepted: ReplyFormat): boolean {

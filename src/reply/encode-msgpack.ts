@@ -1,7 +1,15 @@
 import { invariant } from '../base/errors.ts';
 import type { EncodedReply, EncodeReply, MultiVector, SparseRow } from './reply-content.ts';
 import type { ReplyDtype } from './reply-format.ts';
-import { blockOf, bytesOfBlock, copyBlock, lendReplyBytes, type NumberBlock } from './row-bytes.ts';
+import {
+  blockOf,
+  bytesOfBlock,
+  copyBlock,
+  lendReplyBytes,
+  type NumberArray,
+  type NumberBlock,
+  numpyTypeOf,
+} from './row-bytes.ts';
 
 /** How an array of numbers looks inside the msgpack. */
 export interface MsgpackShape {
@@ -20,7 +28,7 @@ const FRAME = new Uint8Array(4096);
 /**
  * `/encode`'s reply as msgpack: the keys of the JSON reply, as strings, and each matrix as one
  * binary block. A float16 reply has its dense and multi-vector blocks in float16; sparse weights
- * stay float32.
+ * stay float32. Integer and binary types are for dense rows alone.
  */
 export function encodeMsgpackReply(reply: EncodeReply, shape: MsgpackShape): EncodedReply {
   const writer = new MsgpackWriter(FRAME);
@@ -29,8 +37,9 @@ export function encodeMsgpackReply(reply: EncodeReply, shape: MsgpackShape): Enc
   writer.mapHeader(4 + optional);
   if (rows !== undefined) {
     writer.text(reply.single ? 'embedding' : 'embeddings');
-    const lengths = reply.single ? [reply.dimension] : [rows.length, reply.dimension];
-    writeArray(writer, shape, { lengths, block: blockOf(rows, shape.dtype) });
+    const block = blockOf(rows, shape.dtype);
+    const [{ length }] = block.arrays;
+    writeArray(writer, shape, { lengths: reply.single ? [length] : [rows.length, length], block });
   }
   writeFacts(writer, reply);
   if (sparse !== undefined) {
@@ -92,17 +101,17 @@ function writeMultiVector(
 ): void {
   writeArray(writer, shape, {
     lengths: [vectors.tokenCount, dimension],
-    block: blockOf([vectors.data], shape.dtype),
+    block: blockOf([vectors.data], shape.dtype === 'float16' ? 'float16' : 'float32'),
   });
 }
 
-interface NumberArray {
+interface ShapedBlock {
   /** The length of each axis. */
   readonly lengths: readonly number[];
   readonly block: NumberBlock;
 }
 
-function writeArray(writer: MsgpackWriter, { layout }: MsgpackShape, array: NumberArray): void {
+function writeArray(writer: MsgpackWriter, { layout }: MsgpackShape, array: ShapedBlock): void {
   if (layout === 'plain') {
     writer.mapHeader(3);
     writer.text('dtype');
@@ -130,10 +139,27 @@ function writeLengths(writer: MsgpackWriter, lengths: readonly number[]): void {
   for (const length of lengths) writer.unsigned(length);
 }
 
-/** The type as numpy spells it; `<` is little-endian. */
 function dtypeOf({ arrays, asFloat16 }: NumberBlock): string {
-  if (asFloat16) return '<f2';
-  return arrays[0] instanceof Int32Array ? '<i4' : '<f4';
+  return asFloat16 ? '<f2' : numpyTypeOf(arrays[0]);
+}
+
+/**
+ * An array in the layout `numpy`, for a reply that msgpackr packs: a map, since an object's keys
+ * would be strings. The numbers are borrowed until then.
+ */
+export function numpyArray(
+  values: NumberArray,
+  shape: readonly number[],
+): ReadonlyMap<Uint8Array, unknown> {
+  const key = (name: string): Uint8Array => encoder.encode(name);
+  const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  return new Map<Uint8Array, unknown>([
+    [key('nd'), true],
+    [key('type'), numpyTypeOf(values)],
+    [key('kind'), key('')],
+    [key('shape'), shape],
+    [key('data'), data],
+  ]);
 }
 
 /**

@@ -101,7 +101,7 @@ export function encodeRawReply(reply: EncodeReply, dtype: ReplyDtype): EncodedRe
   const body = lendReplyBytes(bytesOfBlock(block), 0);
   copyBlock(body, 0, block);
   const headers: Record<string, string> = {
-    'x-embedding-shape': `${reply.rows.length},${reply.dimension}`,
+    'x-embedding-shape': `${reply.rows.length},${block.arrays[0].length}`,
     'x-embedding-dtype': dtype,
     'x-model': headerTextOf(reply.model),
   };

@@ -1,7 +1,11 @@
 import { ServerError } from '../base/errors.ts';
+import { QUANTIZED } from '../vectors/quantize.ts';
 
-/** How a vector's components are sent in a binary reply. */
-export type ReplyDtype = 'float32' | 'float16';
+/** How the components of dense rows may be sent in a binary reply. */
+const DTYPES = ['float32', 'float16', ...QUANTIZED] as const;
+
+/** One of them. */
+export type ReplyDtype = (typeof DTYPES)[number];
 
 /**
  * The form of a reply, as negotiated. `encoding` says how JSON carries the vectors: as numbers, or
@@ -27,7 +31,7 @@ const OWN_FORMATS = [JSON_FORMAT, MSGPACK_FORMAT, RAW_FORMAT];
 
 const KNOWN =
   'application/json (encoding=base64), application/msgpack (layout=numpy, dtype=float16) and ' +
-  'application/octet-stream (dtype=float16)';
+  `application/octet-stream (dtype=float16); dtype may also be ${QUANTIZED.join(', ')}`;
 
 /**
  * The message shows no more of a strange header than this; the longest header that we know has 135
@@ -127,7 +131,7 @@ function jsonFormat(encoding = 'float'): ReplyFormat | undefined {
 }
 
 function parseDtype(dtype = 'float32'): ReplyDtype | undefined {
-  return dtype === 'float32' || dtype === 'float16' ? dtype : undefined;
+  return DTYPES.find((known) => known === dtype);
 }
 
 function lastOf(ranges: readonly MediaRange[], type: string): MediaRange | undefined {

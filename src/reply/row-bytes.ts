@@ -1,4 +1,5 @@
 import { invariant } from '../base/errors.ts';
+import { isQuantized, quantizeRow } from '../vectors/quantize.ts';
 import type { ReplyDtype } from './reply-format.ts';
 
 // Float32Array and Int32Array have the machine's byte order, and every format here is
@@ -8,16 +9,30 @@ invariant(
   'The codecs are written for a little-endian machine.',
 );
 
+/** Numbers as a binary reply may hold them. */
+export type NumberArray = Float32Array | Float16Array | Int32Array | Int8Array | Uint8Array;
+
 /** Numbers that go into a binary reply as one block. All arrays of a block have one type. */
 export interface NumberBlock {
-  readonly arrays: readonly Float32Array[] | readonly Int32Array[];
+  readonly arrays: readonly Float32Array[] | readonly Int32Array[] | readonly Bytes[];
   /** Halves the bytes of float32 arrays. */
   readonly asFloat16: boolean;
 }
 
-/** A block of rows in the type that was negotiated. */
+type Bytes = Int8Array | Uint8Array;
+
+/** A block of rows in the type that was negotiated. Integer rows are new arrays. */
 export function blockOf(arrays: readonly Float32Array[], dtype: ReplyDtype): NumberBlock {
-  return { arrays, asFloat16: dtype === 'float16' };
+  if (!isQuantized(dtype)) return { arrays, asFloat16: dtype === 'float16' };
+  return { arrays: arrays.map((row) => quantizeRow(row, dtype)), asFloat16: false };
+}
+
+/** The type of numbers as numpy spells it; `<` is little-endian. */
+export function numpyTypeOf(values: NumberArray): string {
+  if (values instanceof Float16Array) return '<f2';
+  if (values instanceof Int32Array) return '<i4';
+  if (values instanceof Int8Array) return '|i1';
+  return values instanceof Uint8Array ? '|u1' : '<f4';
 }
 
 /** How many bytes a block takes. */
@@ -42,7 +57,8 @@ export function copyBlock(
   const { arrays, asFloat16 } = block;
   const bytes = bytesOfBlock(block);
   const start = target.byteOffset + offset;
-  if (start % 4 !== 0) return copyUnaligned(target, offset, block);
+  const isBytes = arrays[0]?.BYTES_PER_ELEMENT === 1;
+  if (isBytes || start % 4 !== 0) return copyUnaligned(target, offset, block);
   let at = 0;
   if (asFloat16) {
     const halves = new Float16Array(target.buffer, start, bytes / 2);

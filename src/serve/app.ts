@@ -24,6 +24,7 @@ import { openaiApi } from '../http/openai/openai.ts';
 import { faultsOf, type Operations, operationsApi } from '../http/ops/operations.ts';
 import { addSwagger } from '../http/ops/swagger.ts';
 import { createScoringBudget } from '../http/scoring-budget.ts';
+import { sieApi } from '../http/sie/sie.ts';
 import { teiApi } from '../http/tei/tei.ts';
 import { weaviateApi } from '../http/weaviate/weaviate.ts';
 import type { Metrics } from '../observe/metrics.ts';
@@ -111,6 +112,7 @@ function apisOf(context: ApiContext, shown: Operations): readonly Api[] {
     teiApi(context),
     ollamaApi(context, shown.version),
     cohereApi(context),
+    sieApi(context),
     operationsApi(shown),
     weaviateApi(context, () => faultsOf(shown).length === 0),
   ];

@@ -4,6 +4,11 @@ export const QUANTIZED = ['int8', 'uint8', 'binary', 'ubinary'] as const;
 /** One of them. */
 export type Quantized = (typeof QUANTIZED)[number];
 
+/** Whether a name of a type of numbers is one of them. */
+export function isQuantized(name: string | undefined): name is Quantized {
+  return QUANTIZED.some((form) => form === name);
+}
+
 /**
  * A dense row in fewer bytes, by the definitions that stores and other servers use:
  *

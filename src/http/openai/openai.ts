@@ -16,7 +16,7 @@ import {
 import { type ErrorShape, REQUEST_ID_HEADER, reportError } from '../error-reply.ts';
 import { optional } from '../fields.ts';
 import { modelField, refuseForeignModel } from '../model-field.ts';
-import { pathOf } from '../request.ts';
+import { segmentsOf } from '../request.ts';
 import { usedTokenCount, vectorReply } from '../response.ts';
 import { FORM_FIELDS, type RowForm, reserveRows, rowFormatOf, writeRow } from '../row-forms.ts';
 import { askedDimension, dimensionField, shortRows } from '../short-rows.ts';
@@ -155,6 +155,15 @@ const EMBEDDINGS_REPLY = objectOf(
 
 function modelRoutes({ manifest }: ApiContext): readonly Route[] {
   const model = shownModel(manifest);
+  // What SIE's SDK reads of the same reply.
+  const forSie = {
+    name: manifest.id,
+    loaded: true,
+    inputs: ['text'],
+    outputs: manifest.heads.map((head) => (head === 'multi_vector' ? 'multivector' : head)),
+    dims: { dense: manifest.dimension },
+    max_sequence_length: manifest.tokenCountMax,
+  };
   const json = (value: unknown, requestId: string): Response =>
     Response.json(value, { headers: { [REQUEST_ID_HEADER]: requestId } });
   const list = {
@@ -182,25 +191,13 @@ function modelRoutes({ manifest }: ApiContext): readonly Route[] {
     return json(model, id);
   };
   return [
-    get(['/v1/models', '/models'], list, (_, id) => json({ object: 'list', data: [model] }, id)),
+    get(['/v1/models', '/models'], list, (_, id) =>
+      json({ object: 'list', data: [model], models: [forSie] }, id),
+    ),
     get('/v1/models/:model', one, answerOne),
     // A name on a hub, its slash as it is: OpenAI's clients encode it, others do not.
     get('/v1/models/:model/:name', undefined, answerOne),
   ];
-}
-
-/** Decoded. What is no UTF-8 stays as it came. */
-function segmentsOf(request: Request): readonly string[] {
-  return pathOf(request)
-    .slice(1)
-    .split('/')
-    .map((segment) => {
-      try {
-        return decodeURIComponent(segment);
-      } catch {
-        return segment;
-      }
-    });
 }
 
 function shownModel({ id, source, tokenCountMax }: ModelManifest) {
