@@ -71,7 +71,7 @@ afterEach(() => memory?.close());
 
 function memoryOn(server: Server, mode: 'auto' | 'on' = 'on'): SharedMemory {
   memory = createSharedMemory({
-    ...{ mode, bytes: 1 << 16, slotCount: 2, timeoutMs: 1000, call: server.call },
+    ...{ mode, bytes: 1 << 23, slotCount: 2, timeoutMs: 1000, call: server.call },
     ...{ url: 'http://triton', modelUrl: 'http://triton/v2/models/m' },
     log: createLog({ level: 'error', write: () => undefined }),
   });
@@ -79,10 +79,10 @@ function memoryOn(server: Server, mode: 'auto' | 'on' = 'on'): SharedMemory {
 }
 
 /** A slot, once there is a free one. */
-async function slotOf(shared: SharedMemory): Promise<SharedSlot> {
+async function slotOf(shared: SharedMemory, bytes = LAYOUT.bytes): Promise<SharedSlot> {
   let slot: SharedSlot | undefined;
   await until('a slot is free', () => {
-    slot = shared.take(LAYOUT.bytes);
+    slot = shared.take(bytes);
     return slot !== undefined;
   });
   if (slot === undefined) throw new Error('a slot is free');
@@ -159,4 +159,28 @@ test.each([
   await shared.connect(MODEL);
   expect(shared.reason).toContain('is not the one over HTTP');
   expect(shared.take(LAYOUT.bytes)).toBeUndefined();
+});
+
+/** Caught, planted: a slot of the first size given back after larger ones were wanted. */
+test('slots are small until a larger batch comes, and all of them grow then', async () => {
+  const server = new Server();
+  const shared = memoryOn(server);
+  await shared.connect(MODEL);
+  const [small, other] = [await slotOf(shared), await slotOf(shared)];
+  expect([small.memory.length, other.memory.length]).toEqual([1 << 20, 1 << 20]);
+  other.free();
+
+  expect(shared.take(3 << 20)).toBeUndefined();
+  const large = await slotOf(shared, 3 << 20);
+  expect(large.memory.length).toBe(1 << 22);
+  small.free();
+  const next = await slotOf(shared, 3 << 20);
+  expect(next.memory.length).toBe(1 << 22);
+
+  for (const gone of [small, other]) expect(existsSync(join('/dev/shm', gone.name))).toBe(false);
+  await until('Triton forgot the small ones', () => server.regions.size === 2);
+  expect(shared.take(5 << 20)).toBeUndefined();
+  large.free();
+  expect(shared.take(5 << 20)).toBeUndefined();
+  expect(shared.take(LAYOUT.bytes)?.name).toBe(large.name);
 });

@@ -43,7 +43,10 @@ export interface SharedMemory {
   connect(model: TritonModel): Promise<void>;
   /** The server is down or forgot its regions: those there are are of no use any more. */
   disconnect(): void;
-  /** A slot for a batch of so many bytes; undefined when none is free or large enough. */
+  /**
+   * A slot for a batch of so many bytes. Undefined when none is free or large enough: the batch goes
+   * over HTTP, and slots that it would fit are made for those after it, within the bound.
+   */
   take(bytes: number): SharedSlot | undefined;
   /** Removes all regions, here and at the server. */
   close(): Promise<void>;
@@ -51,6 +54,13 @@ export interface SharedMemory {
 
 /** More regions that Triton may still write to are not left behind; then HTTP has to do. */
 const ABANDONED_MAX = 8;
+
+/**
+ * Of a slot at first: a batch of dense and sparse rows fits. The runtime counts mapped bytes as
+ * used heap, whether they were touched or not, and lets as much garbage stand before it collects.
+ * So a slot is as small as the batches that were seen, not as large as they may become.
+ */
+const FIRST_SLOT_BYTES = 1 << 20;
 
 /** How long a server may take to forget a region when we end, in ms. */
 const FAREWELL_MS = 1000;
@@ -80,7 +90,8 @@ export function createSharedMemory(
   },
 ): SharedMemory {
   const { url, modelUrl, slotCount, timeoutMs, call, log } = options;
-  const slotBytes = Math.floor(options.bytes / slotCount / 4096) * 4096;
+  const slotBytesMax = Math.floor(options.bytes / slotCount / 4096) * 4096;
+  let slotBytes = Math.min(FIRST_SLOT_BYTES, slotBytesMax);
   const free: SharedFile[] = [];
   const busy = new Set<SharedFile>();
   /** Names that Triton may still know although nobody here does. */
@@ -212,7 +223,8 @@ export function createSharedMemory(
   }
 
   function take(bytes: number): SharedSlot | undefined {
-    if (model === undefined || bytes > slotBytes) return undefined;
+    if (model === undefined || bytes > slotBytesMax) return undefined;
+    if (bytes > slotBytes) grow(bytes);
     if (free.length + busy.size < slotCount) refill(model);
     const slot = free.pop();
     if (slot === undefined) return undefined;
@@ -222,7 +234,7 @@ export function createSharedMemory(
       ...slot,
       free() {
         busy.delete(slot);
-        if (generation === takenIn) free.push(slot);
+        if (generation === takenIn && slot.memory.length >= slotBytes) free.push(slot);
         else forget(slot);
       },
       abandon() {
@@ -232,7 +244,14 @@ export function createSharedMemory(
     };
   }
 
-  /** Replaces slots that were abandoned, one at a time and beside the batches. */
+  /** Lets larger slots take the place of those there are; batches go over HTTP meanwhile. */
+  function grow(bytes: number): void {
+    slotBytes = Math.min(slotBytesMax, 2 ** Math.ceil(Math.log2(bytes)));
+    for (const slot of free.splice(0)) forget(slot);
+    log.info('triton-shared-memory', { url, slots: slotCount, bytes: slotCount * slotBytes });
+  }
+
+  /** Makes the slots that are missing, one at a time and beside the batches. */
   function refill(found: TritonModel): void {
     if (refilling !== undefined) return;
     const replace = async (): Promise<void> => {
@@ -240,7 +259,7 @@ export function createSharedMemory(
       if (abandoned.size > ABANDONED_MAX) return;
       const begunIn = generation;
       const slot = await openSlot(found);
-      if (generation === begunIn) free.push(slot);
+      if (generation === begunIn && slot.memory.length >= slotBytes) free.push(slot);
       else forget(slot);
     };
     refilling = replace()
