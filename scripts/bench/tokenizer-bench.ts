@@ -13,8 +13,8 @@ import { createReferenceTokenizer } from '../../src/testing/reference-tokenizer.
 import { compareTokenizers } from '../../src/testing/tokenizer-comparison.ts';
 import { compileTokenizer } from '../../src/tokenizer/compiler/compile-tokenizer.ts';
 import { openCompiledTokenizer } from '../../src/tokenizer/compiler/tokenizer-file.ts';
-import { createTokenIds } from '../../src/tokenizer/xlmr/alignment.ts';
 import { createCompiledTokenizer } from '../../src/tokenizer/xlmr/compiled-tokenizer.ts';
+import { createTokenIds } from '../../src/tokenizer/xlmr/unigram-search.ts';
 import { verdict } from './run-script.ts';
 import {
   createOurs,

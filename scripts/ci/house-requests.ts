@@ -17,7 +17,13 @@ test('requests are answered', async () => {
   const shape = { datatype: 'INT64', dimension: 1024, batchTextsMax: 8 };
   const fake = await startFakeTriton({ model: 'bge_model', ...shape });
   const server = await startServer({
-    ...{ BACKEND: 'triton', MODEL: 'bge-m3', TRITON_URL: fake.url, SELF_CHECK: 'off' },
+    ...{
+      BACKEND: 'triton',
+      MODEL: 'bge-m3',
+      TRITON_URL: fake.url,
+      SELF_CHECK: 'off',
+      LOG_LEVEL: 'info',
+    },
     // The main thread does what a worker would: coverage does not see inside workers.
     ...{ TOKENIZER_INLINE_UNITS: '65536', TOKENIZER_WORKERS: '1' },
   });

@@ -1,4 +1,4 @@
-import { type DocumentDecoration, type Elysia, NotFoundError } from 'elysia';
+import { type Context, type DocumentDecoration, type Elysia, NotFoundError } from 'elysia';
 import { ServerError, toServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { EncodeRequest, EncodeResult } from '../encode/contract.ts';
@@ -195,13 +195,15 @@ interface AddedTo {
 /** Adds all routes of an API. */
 export function addApi(app: Elysia, api: Api, { access, bodyIntake, ending, log }: AddedTo): void {
   for (const route of api.routes) {
-    const handler = async ({ request }: { request: Request }): Promise<unknown> => {
+    const handler = async ({ request, set }: Pick<Context, 'request' | 'set'>) => {
       const requestId = requestIdOf(request);
       try {
         return await route.answer(request, requestId);
       } catch (error) {
         const known = toldOf(toServerError(error), ending);
         return bodyIntake.refuse(request, api.errors.reply(known, requestId, log));
+      } finally {
+        if (ending.isAnnounced) set.headers.connection = 'close';
       }
     };
     for (const path of route.paths) {

@@ -22,11 +22,15 @@ export function modelField({ manifest, limits }: ApiContext): Field<string> {
 export function refuseForeignModel(manifest: ModelManifest, name: string): void {
   const names = modelNamesOf(manifest);
   if (names.includes(name)) return;
-  const said = `"${name.slice(0, 100)}"`;
-  const message = `model must be ${names.map((one) => `"${one}"`).join(' or ')}, not ${said}.`;
-  throw new ServerError('EMB_MODEL_UNKNOWN', message, {
+  const known = names.map((one) => `"${one}"`).join(' or ');
+  throw modelUnknown(manifest, name, `model must be ${known}, not "${name.slice(0, 100)}".`);
+}
+
+/** EMB_MODEL_UNKNOWN, in the words of an API. */
+export function modelUnknown(manifest: ModelManifest, name: string, message: string): ServerError {
+  return new ServerError('EMB_MODEL_UNKNOWN', message, {
     field: 'model',
-    limit: names.join(' or '),
-    value: said,
+    limit: modelNamesOf(manifest).join(' or '),
+    value: name.slice(0, 100),
   });
 }

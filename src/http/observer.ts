@@ -38,16 +38,15 @@ const NO_ROUTE = 'none';
  * Counts and times requests.
  *
  * @param options.tracing undefined leaves it off.
- * @param options.accessLog whether each reply is logged at `info` instead of `debug`.
+ * @param options.writeAccess logs each reply; undefined where no one reads it.
  */
 export function createObserver(options: {
   metrics: Metrics;
   clock: Clock;
-  log: Log;
-  accessLog: boolean;
+  writeAccess: Log['info'] | undefined;
   tracing: Tracing | undefined;
 }): Observer {
-  const { metrics, clock, tracing } = options;
+  const { metrics, clock, tracing, writeAccess } = options;
   const observedOf = new WeakMap<Request, Observed>();
   /** In the order in which they came: the first is the oldest. */
   const encoding = new Set<{ readonly startMs: number }>();
@@ -66,7 +65,6 @@ export function createObserver(options: {
       return 0;
     },
   );
-  const writeAccess = options.accessLog ? options.log.info : options.log.debug;
 
   function begin(request: Request): void {
     const startMs = clock.now();
@@ -88,7 +86,7 @@ export function createObserver(options: {
     if (code !== null) metrics.error(code);
     if (observed.timings !== undefined) tellStages(observed, request, response, nowMs);
     observed.trace?.end({ route, status, code: code ?? undefined, endMs: nowMs });
-    writeAccess('request', {
+    writeAccess?.('request', {
       method: request.method,
       route,
       status,

@@ -57,14 +57,12 @@ export function createApp(options: {
   const { ending = { isAnnounced: false, isCut: false } } = options;
   const { metrics, clock } = parts;
   const apis: Api[] = [];
-  const observer = createObserver({ ...parts, log, accessLog: config.accessLog });
+  const writeAccess = accessLogOf(config, log);
+  const observer = createObserver({ ...parts, writeAccess });
   const isTls = config.tlsCert !== '';
   const bodyIntake = createBodyIntake({ clock, ...config });
   const app = new Elysia({ handler: pathOptions({ isTls }) });
   observer.addTo(app);
-  app.onAfterHandle(({ set }) => {
-    if (ending.isAnnounced) set.headers.connection = 'close';
-  });
   app.onError(({ code, error, request, set }) => {
     const isUnknown = code === 'NOT_FOUND';
     const meant = isUnknown ? withoutRepeatedSlashes(request) : undefined;
@@ -102,6 +100,12 @@ export function createApp(options: {
   for (const api of apis) addApi(app, api, { access, bodyIntake, ending, log });
   addSwagger(app, { version, isKeyNeeded: access.needsKey('POST', '/') });
   return app;
+}
+
+/** The access log is at `debug` unless it was asked for; undefined where nobody would read it. */
+function accessLogOf({ accessLog, logLevel }: Config, log: Log): Log['info'] | undefined {
+  if (accessLog) return log.info;
+  return logLevel === 'debug' ? log.debug : undefined;
 }
 
 /** Where two have the same path, errors outside of a route have the shape of the first. */

@@ -28,12 +28,12 @@ export interface RunningServer {
  * Assembles the server as `main.ts` does and listens. Resolves once its workers have started;
  * whether its backend is ready is for the test to await.
  *
- * @param environment settings as their variables; what is not given has its default.
+ * @param environment settings as their variables. What is not given has its default; all is logged.
  */
 export async function startServer(environment: Record<string, string>): Promise<RunningServer> {
-  const config = readConfig({ MODELS_DIR: MODELS, ...environment });
+  const config = readConfig({ MODELS_DIR: MODELS, LOG_LEVEL: 'debug', ...environment });
   const logLines: string[] = [];
-  const log = createLog({ level: 'debug', write: (line) => logLines.push(line) });
+  const log = createLog({ level: config.logLevel, write: (line) => logLines.push(line) });
   const manifest = await loadManifest({ modelsDir: config.modelsDir, name: config.model });
   const parts = await createParts({ config, manifest, clock: systemClock, log });
   const app = createApp({ parts, config, version: '0.0.0-test', log });

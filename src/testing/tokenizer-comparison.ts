@@ -1,5 +1,5 @@
-import { createTokenIds } from '../tokenizer/xlmr/alignment.ts';
 import type { CompiledTokenizer } from '../tokenizer/xlmr/compiled-tokenizer.ts';
+import { createTokenIds } from '../tokenizer/xlmr/unigram-search.ts';
 import type { ReferenceOptions, ReferenceTokenizer } from './reference-tokenizer.ts';
 
 /** More than any test text has. */

@@ -1,6 +1,6 @@
 import { createLog } from '../../../src/base/log.ts';
 import { openTokenizer } from '../../../src/tokenizer/open-tokenizer.ts';
-import { createTokenIds } from '../../../src/tokenizer/xlmr/alignment.ts';
+import { createTokenIds } from '../../../src/tokenizer/xlmr/unigram-search.ts';
 import { benchTexts, type TextLength } from '../bench-texts.ts';
 import type { MicroGroup, MicroTask } from './micro-task.ts';
 

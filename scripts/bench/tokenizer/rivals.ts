@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { Tokenizer } from '@anush008/tokenizers';
 import { PreTrainedTokenizer } from '@huggingface/transformers';
 import { openCompiledTokenizer } from '../../../src/tokenizer/compiler/tokenizer-file.ts';
-import { createTokenIds } from '../../../src/tokenizer/xlmr/alignment.ts';
 import {
   type CompiledTokenizer,
   createCompiledTokenizer,
 } from '../../../src/tokenizer/xlmr/compiled-tokenizer.ts';
+import { createTokenIds } from '../../../src/tokenizer/xlmr/unigram-search.ts';
 import { createSentencePieceModel } from './sentencepiece-model.ts';
 
 /** A tokenizer that is timed. */

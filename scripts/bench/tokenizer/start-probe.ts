@@ -1,6 +1,6 @@
 import { openCompiledTokenizer } from '../../../src/tokenizer/compiler/tokenizer-file.ts';
-import { createTokenIds } from '../../../src/tokenizer/xlmr/alignment.ts';
 import { createCompiledTokenizer } from '../../../src/tokenizer/xlmr/compiled-tokenizer.ts';
+import { createTokenIds } from '../../../src/tokenizer/xlmr/unigram-search.ts';
 
 /**
  * Opens the compiled tokenizer and encodes one text in a process that has done neither before, and

@@ -1,4 +1,4 @@
-import { ServerError } from '../../base/errors.ts';
+import type { ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { type ModelManifest, modelNamesOf } from '../../model/manifest.ts';
 import type { ByteWriter } from '../../reply/byte-writer.ts';
@@ -9,6 +9,7 @@ import type { ApiContext, Call } from '../context.ts';
 import { listOf, objectOf, ROW, replyDocument } from '../document.ts';
 import { type ErrorShape, REQUEST_ID_HEADER, reportError } from '../error-reply.ts';
 import { BOOLEAN, type Field, invalid, mapOf, optional, STRING, withDefault } from '../fields.ts';
+import { modelUnknown } from '../model-field.ts';
 import { usedTokenCount, valueReply, vectorReply } from '../response.ts';
 import { dimensionField, shortRows } from '../short-rows.ts';
 import { type Texts, textNameOf, texts } from '../text-fields.ts';
@@ -194,22 +195,17 @@ function modelField({ manifest, limits }: ApiContext): Field<string | undefined>
     ...field,
     read(value, at) {
       const name = field.read(value, at);
-      if (name !== undefined && limits.strictModel) refuseForeignModel(manifest, name);
-      return name;
+      if (name === undefined || !limits.strictModel || isServed(manifest, name)) return name;
+      throw modelUnknown(manifest, name, `model '${name.slice(0, 100)}' not found`);
     },
   };
 }
 
-function refuseForeignModel(manifest: ModelManifest, name: string): void {
+/** Without the tag, in any case, and with any name of a hub before it. */
+function isServed(manifest: ModelManifest, name: string): boolean {
   const asked = withoutTag(name).toLowerCase();
   const names = modelNamesOf(manifest).map((known) => known.toLowerCase());
-  if (names.some((known) => asked === known || asked.endsWith(`/${known}`))) return;
-  const shown = name.slice(0, 100);
-  throw new ServerError('EMB_MODEL_UNKNOWN', `model '${shown}' not found`, {
-    field: 'model',
-    limit: modelNamesOf(manifest).join(' or '),
-    value: shown,
-  });
+  return names.some((known) => asked === known || asked.endsWith(`/${known}`));
 }
 
 /** `bge-m3` of `bge-m3:latest`: in Ollama both are one model. */

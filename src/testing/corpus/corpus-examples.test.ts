@@ -4,7 +4,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import zlib from 'node:zlib';
 import { helpText } from '../../corpus/flags.ts';
-import { createTokenIds } from '../../tokenizer/xlmr/alignment.ts';
+import { createTokenIds } from '../../tokenizer/xlmr/unigram-search.ts';
 import { legalProse } from '../legal-prose.ts';
 import { openRealTokenizers } from '../real-tokenizer.ts';
 import { type CorpusStand, ENTRY, startCorpusStand } from './corpus-stand.ts';

@@ -4,9 +4,9 @@ import {
   TokenizerInvalidError,
   TokenizerUnsupportedError,
 } from '../../tokenizer/tokenizer-error.ts';
-import { createTokenIds } from '../../tokenizer/xlmr/alignment.ts';
 import { readCompiledTokenizer } from '../../tokenizer/xlmr/compiled-format.ts';
 import { createCompiledTokenizer } from '../../tokenizer/xlmr/compiled-tokenizer.ts';
+import { createTokenIds } from '../../tokenizer/xlmr/unigram-search.ts';
 import { createSmallTokenizer } from '../small-tokenizer.ts';
 import { createRandom, randomText } from '../tokenizer-texts.ts';
 

@@ -2,10 +2,10 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { PreTrainedTokenizer } from '@huggingface/transformers';
-import { createTokenIds } from '../xlmr/alignment.ts';
 import { readCompiledTokenizer } from '../xlmr/compiled-format.ts';
 import { createCompiledTokenizer } from '../xlmr/compiled-tokenizer.ts';
 import { type ShownTokens, showTokens } from '../xlmr/shown-tokens.ts';
+import { createTokenIds } from '../xlmr/unigram-search.ts';
 import type {
   EncodedTexts,
   TokenizerInit,

@@ -3,9 +3,9 @@ import { createSmallTokenizer } from '../../testing/small-tokenizer.ts';
 import { createRandom } from '../../testing/tokenizer-texts.ts';
 import { compileTokenizer } from '../compiler/compile-tokenizer.ts';
 import { CompiledTokenizerError } from '../tokenizer-error.ts';
-import { createTokenIds } from './alignment.ts';
 import { readCompiledTokenizer } from './compiled-format.ts';
 import { createCompiledTokenizer } from './compiled-tokenizer.ts';
+import { createTokenIds } from './unigram-search.ts';
 
 const file = compileTokenizer(createSmallTokenizer().bytes());
 

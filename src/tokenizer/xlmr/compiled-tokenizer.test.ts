@@ -5,7 +5,7 @@ import { legalProse, legalQueries } from '../../testing/legal-prose.ts';
 import { openRealTokenizers } from '../../testing/real-tokenizer.ts';
 import { compareTokenizers } from '../../testing/tokenizer-comparison.ts';
 import { randomText } from '../../testing/tokenizer-texts.ts';
-import { createTokenIds } from './alignment.ts';
+import { createTokenIds } from './unigram-search.ts';
 
 /**
  * Against the reference, on the real vocabulary. Faults that these have caught when planted: a

@@ -1,8 +1,9 @@
 import { invariant } from '../../base/errors.ts';
-import { createTokenIds, reserveTokenIds, type TokenIds, type TokenOffsets } from './alignment.ts';
+import type { TokenOffsets } from './alignment.ts';
 import type { AddedToken, TokenizerTables } from './compiled-format.ts';
 import { createPieceDecoder } from './piece-text.ts';
 import { createSegmentEncoder } from './segment-encoder.ts';
+import { createTokenIds, reserveTokenIds, type TokenIds } from './unigram-search.ts';
 
 /** How a text becomes ids. */
 export interface EncodeOptions {

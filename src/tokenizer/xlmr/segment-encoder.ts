@@ -1,4 +1,3 @@
-import type { TokenIds } from './alignment.ts';
 import { createAlignment, type TokenOffsets } from './alignment.ts';
 import {
   countCharacters,
@@ -8,7 +7,7 @@ import {
 } from './character-lookup.ts';
 import type { TokenizerTables } from './compiled-format.ts';
 import { findPair, ROUTE, SPECIAL } from './route.ts';
-import { createUnigramSearch } from './unigram-search.ts';
+import { createUnigramSearch, type TokenIds } from './unigram-search.ts';
 
 /** How the current word began. A word that began by itself exists only once it has a code. */
 const OPENED = { byItself: 0, bySpace: 1, byMark: 2 } as const;

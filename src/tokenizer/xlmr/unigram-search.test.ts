@@ -1,7 +1,6 @@
 import { expect, test } from 'bun:test';
 import { createRandom } from '../../testing/tokenizer-texts.ts';
-import { createTokenIds, reserveTokenIds } from './alignment.ts';
-import { createWordCache } from './unigram-search.ts';
+import { createTokenIds, createWordCache, reserveTokenIds } from './unigram-search.ts';
 
 test('what it remembers is what it was told, beside a model that forgets nothing', () => {
   const random = createRandom(3);
