@@ -14,7 +14,7 @@ import { joinTokenIds } from '../../src/backend/local/inference-protocol.ts';
 import { chooseModelFile } from '../../src/backend/local/model-file.ts';
 import { systemClock } from '../../src/base/clock.ts';
 import { loadManifest } from '../../src/model/manifest.ts';
-import type { Head } from '../../src/vectors/head.ts';
+import type { Head } from '../../src/vectors/output.ts';
 import { medianOf } from './load/latencies.ts';
 import { short, textTable } from './report/text-table.ts';
 

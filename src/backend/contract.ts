@@ -1,6 +1,6 @@
 import type { ProfileShape } from '../model/engine-profiles.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
-import type { FloatBlock, Head } from '../vectors/head.ts';
+import type { FloatBlock, Head } from '../vectors/output.ts';
 
 /**
  * What the batcher and the journey know of a backend: five methods. Every backend, and every fake,

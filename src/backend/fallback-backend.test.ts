@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
 import { ServerError } from '../base/errors.ts';
 import { createLog } from '../base/log.ts';
-import { headSet } from '../vectors/head.ts';
+import { headSet } from '../vectors/output.ts';
 import type { Backend } from './contract.ts';
 import { createFallbackBackend } from './fallback-backend.ts';
 

@@ -1,3 +1,5 @@
+import { ServerError } from './errors.ts';
+
 /**
  * Time, as an argument. Nothing else in `src` calls `setTimeout`, `setImmediate` or
  * `performance.now`, so that a test can put a virtual clock in its place.
@@ -57,4 +59,143 @@ export function sleep(clock: Clock, delayMs: number): Promise<void> {
   return new Promise((resolve) => {
     clock.schedule(delayMs, resolve);
   });
+}
+
+/**
+ * Ends the work of a request when nobody waits for it any more: past its deadline, or once its
+ * caller has hung up.
+ *
+ * One cancellation follows a request through the tokenizer, the queue and the batch. Each stage
+ * asks whether the request has ended before it does work, and may be told the moment it ends.
+ */
+export interface Cancellation {
+  /** Why nobody waits any more; undefined while somebody does. */
+  readonly ended: ServerError | undefined;
+  /**
+   * Calls `action` once when the request ends; at once if it has. Only the last action given is
+   * kept.
+   */
+  whenEnded(action: (reason: ServerError) => void): void;
+  /** The request was answered: timer and listener go, and nothing is called. */
+  release(): void;
+}
+
+/**
+ * @param options.timeoutMs the request's whole budget.
+ * @param options.signal fires when the caller hangs up.
+ */
+export function createCancellation(options: {
+  clock: Pick<Clock, 'schedule'>;
+  timeoutMs: number;
+  signal?: AbortSignal | undefined;
+}): Cancellation {
+  const { clock, timeoutMs, signal } = options;
+  let ended: ServerError | undefined;
+  let action: ((reason: ServerError) => void) | undefined;
+
+  const release = (): void => {
+    cancelTimer();
+    signal?.removeEventListener('abort', onAbort);
+    action = undefined;
+  };
+  const end = (reason: ServerError): void => {
+    if (ended !== undefined) return;
+    ended = reason;
+    const last = action;
+    release();
+    last?.(reason);
+  };
+  const onAbort = (): void =>
+    end(new ServerError('EMB_REQUEST_ABORTED', 'The caller hung up before the reply.'));
+  const cancelTimer = clock.schedule(timeoutMs, () =>
+    end(
+      new ServerError('EMB_DEADLINE_EXCEEDED', `The request took longer than ${timeoutMs} ms.`, {
+        limit: timeoutMs,
+      }),
+    ),
+  );
+  if (signal?.aborted) onAbort();
+  else signal?.addEventListener('abort', onAbort);
+
+  return {
+    get ended() {
+      return ended;
+    },
+    whenEnded(next) {
+      if (ended !== undefined) next(ended);
+      else action = next;
+    },
+    release,
+  };
+}
+
+interface Wait {
+  readonly dueMs: number;
+  readonly action: () => void;
+}
+
+/** The waits of one length, in the order in which they began, which is that of their ends. */
+interface Group {
+  readonly waits: Set<Wait>;
+  cancelTimer: () => void;
+}
+
+/**
+ * Schedules as a clock does, with one timer for all waits of equal length. Nearly all requests
+ * have the same deadline and are answered long before it. A timer set and cleared for each costs 2
+ * µs, a place in a list a tenth of that.
+ */
+export class Deadlines implements Pick<Clock, 'schedule'> {
+  readonly #clock: Clock;
+  readonly #groups = new Map<number, Group>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  schedule(delayMs: number, action: () => void): () => void {
+    const wait = { dueMs: this.#clock.now() + delayMs, action };
+    const group = this.#groups.get(delayMs) ?? this.#begin(delayMs);
+    group.waits.add(wait);
+    if (group.waits.size === 1) this.#arm(delayMs, group);
+    return () => {
+      if (!group.waits.delete(wait) || group.waits.size > 0) return;
+      group.cancelTimer();
+      this.#end(delayMs, group);
+    };
+  }
+
+  #begin(delayMs: number): Group {
+    const group = { waits: new Set<Wait>(), cancelTimer: () => undefined };
+    this.#groups.set(delayMs, group);
+    return group;
+  }
+
+  /** Forgets a group that is empty. An action may have begun another of the same length since. */
+  #end(delayMs: number, group: Group): void {
+    if (this.#groups.get(delayMs) === group) this.#groups.delete(delayMs);
+  }
+
+  /**
+   * Sets the timer for the oldest wait; those that were cancelled since only make it come early.
+   */
+  #arm(delayMs: number, group: Group): void {
+    for (const { dueMs } of group.waits) {
+      group.cancelTimer = this.#clock.schedule(dueMs - this.#clock.now(), () =>
+        this.#onTime(delayMs, group),
+      );
+      return;
+    }
+    this.#end(delayMs, group);
+  }
+
+  #onTime(delayMs: number, group: Group): void {
+    const nowMs = this.#clock.now();
+    for (const wait of group.waits) {
+      if (wait.dueMs > nowMs) break;
+      group.waits.delete(wait);
+      wait.action();
+    }
+    this.#arm(delayMs, group);
+  }
 }

@@ -6,15 +6,15 @@ import {
 } from '../backend/contract.ts';
 import { ServerError, toServerError } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
-import type { Head } from '../vectors/head.ts';
 import {
   DuplicateRows,
   type ExpectedRows,
   faultOfOutput,
+  type Head,
   outputsOfTexts,
   type SharedRow,
   type TextOutput,
-} from '../vectors/output-guard.ts';
+} from '../vectors/output.ts';
 import type { Quarantine } from './quarantine.ts';
 
 /** A text that has left the queue. */

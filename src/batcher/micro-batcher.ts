@@ -1,10 +1,8 @@
 import type { Backend, BackendLimits } from '../backend/contract.ts';
-import type { Cancellation } from '../base/cancellation.ts';
-import type { Clock } from '../base/clock.ts';
+import type { Cancellation, Clock } from '../base/clock.ts';
 import { invariant, ServerError } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
-import type { Head } from '../vectors/head.ts';
-import type { ExpectedRows } from '../vectors/output-guard.ts';
+import type { ExpectedRows, Head } from '../vectors/output.ts';
 import { createBisection, type RunningBatch } from './bisection.ts';
 import {
   BackendGrace,

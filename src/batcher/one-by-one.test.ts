@@ -9,7 +9,7 @@ import {
 } from '../testing/batcher-harness.ts';
 import { createFakeBackend, type FakeBackend } from '../testing/fake-backend.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
-import { headSet } from '../vectors/head.ts';
+import { headSet } from '../vectors/output.ts';
 import { reportOf } from './micro-batcher.ts';
 import { BatchQueue, type QueuedText } from './queue.ts';
 

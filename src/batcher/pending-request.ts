@@ -1,6 +1,6 @@
 import type { ServerError } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
-import type { TextOutput } from '../vectors/output-guard.ts';
+import type { TextOutput } from '../vectors/output.ts';
 import type { QueuedRequest } from './queue.ts';
 
 /** What one text got, or why it got nothing. */

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test';
 import { type SeededRandom, seededRandom } from '../testing/seeded-random.ts';
 import { clairvoyantSchedule } from '../testing/simulation/clairvoyant.ts';
 import { checkPlans, randomBuckets, randomLimits } from '../testing/simulation/plan-check.ts';
-import { headSet } from '../vectors/head.ts';
+import { headSet } from '../vectors/output.ts';
 import { type BucketView, type PlanLimits, paddedLengthOf, planBatch, textCostOf } from './plan.ts';
 
 /**

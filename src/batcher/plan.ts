@@ -1,5 +1,5 @@
 import { type ProfileShape, textsOfLength } from '../model/engine-profiles.ts';
-import type { Head } from '../vectors/head.ts';
+import type { Head } from '../vectors/output.ts';
 
 /** What a plan may not exceed; a part of `BackendLimits`. */
 export interface PlanLimits {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { seededRandom } from '../testing/seeded-random.ts';
-import { headSet } from '../vectors/head.ts';
+import { headSet } from '../vectors/output.ts';
 import { type Due, LengthBucket } from './queue.ts';
 
 /** A heap held against a sorted array: what comes out, in which order, and what is left. */

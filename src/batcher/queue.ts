@@ -1,4 +1,4 @@
-import type { Head } from '../vectors/head.ts';
+import type { Head } from '../vectors/output.ts';
 import { type PlanLimits, planBatch, tokensMaxOf } from './plan.ts';
 
 /** What the queue orders by. */

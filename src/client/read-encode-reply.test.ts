@@ -3,7 +3,7 @@ import { Packr } from 'msgpackr';
 import { encodeReply } from '../reply/encode-reply.ts';
 import type * as Server from '../reply/reply-content.ts';
 import { seededRandom } from '../testing/seeded-random.ts';
-import { HEADS, type Head as ServerHead } from '../vectors/head.ts';
+import { HEADS, type Head as ServerHead } from '../vectors/output.ts';
 import { APIEncoderError } from './api-encoder-error.ts';
 import {
   type Head,

@@ -1,13 +1,12 @@
 import type { Admission } from '../admission/admission.ts';
 import type { Backend } from '../backend/contract.ts';
-import type { Cancellation } from '../base/cancellation.ts';
-import type { Clock } from '../base/clock.ts';
+import type { Cancellation, Clock } from '../base/clock.ts';
 import type { MicroBatcher } from '../batcher/micro-batcher.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
 import type { TokenizerPool } from '../tokenizer/pool/tokenizer-pool.ts';
 import type { CompiledTokenizer } from '../tokenizer/xlmr/compiled-tokenizer.ts';
-import type { Head } from '../vectors/head.ts';
+import type { Head } from '../vectors/output.ts';
 import type { SparseWeights } from '../vectors/sparse.ts';
 import type { RowCache } from './row-cache.ts';
 

@@ -4,7 +4,7 @@ import { ServerError } from '../base/errors.ts';
 import type { TextOutcome } from '../batcher/pending-request.ts';
 import { createFakeBackend } from '../testing/fake-backend.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
-import { headSet } from '../vectors/head.ts';
+import { headSet } from '../vectors/output.ts';
 import type { EncodeRequest, EncodeResult, Parts } from './contract.ts';
 import { createEncode } from './encode.ts';
 

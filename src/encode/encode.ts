@@ -1,10 +1,10 @@
 import type { Demand } from '../admission/admission.ts';
-import { createCancellation, Deadlines } from '../base/cancellation.ts';
+import { createCancellation, Deadlines } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 import type { JobResult, TextOutcome } from '../batcher/pending-request.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import type { TokenizedText } from '../tokenizer/pool/tokenizer-pool.ts';
-import { valuesPerText } from '../vectors/head.ts';
+import { valuesPerText } from '../vectors/output.ts';
 import { joinTokenWeights, type SparseWeights } from '../vectors/sparse.ts';
 import type { Encode, EncodeRequest, EncodeResult, Parts } from './contract.ts';
 import { traceBatching, traceTokenize } from './encode-tracing.ts';

@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test';
 import { ServerError } from '../base/errors.ts';
 import { seededRandom } from '../testing/seeded-random.ts';
 import { deterministicEmbedding } from '../testing/triton/deterministic-embedding.ts';
-import { headSet } from '../vectors/head.ts';
+import { headSet } from '../vectors/output.ts';
 import { RowCache } from './row-cache.ts';
 
 const DENSE = headSet(['dense']);

@@ -1,7 +1,6 @@
 import { ServerError } from '../base/errors.ts';
 import type { JobResult, TextOutcome } from '../batcher/pending-request.ts';
-import { HEADS, type Head } from '../vectors/head.ts';
-import type { TextOutput } from '../vectors/output-guard.ts';
+import { HEADS, type Head, type TextOutput } from '../vectors/output.ts';
 
 /** What is kept of a text: all that decides its rows, and the rows. */
 interface Entry {

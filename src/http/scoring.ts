@@ -1,8 +1,7 @@
-import type { Cancellation } from '../base/cancellation.ts';
-import type { Clock } from '../base/clock.ts';
+import type { Cancellation, Clock } from '../base/clock.ts';
 import { invariant, ServerError } from '../base/errors.ts';
 import type { EncodeRequest, EncodeResult } from '../encode/contract.ts';
-import { HEADS, type Head, headSet, valuesPerText } from '../vectors/head.ts';
+import { HEADS, type Head, headSet, valuesPerText } from '../vectors/output.ts';
 import { denseScore, multiVectorScore, sparseScore, weightedScore } from '../vectors/score.ts';
 import type { ApiContext } from './context.ts';
 import { type Field, mapOf, optional, someOf } from './fields.ts';

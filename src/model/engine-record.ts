@@ -1,8 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Log } from '../base/log.ts';
-import type { Fidelity } from './fidelity.ts';
-import { COSINE_MIN, cosineOf } from './fidelity.ts';
+import { COSINE_MIN, cosineOf, type Fidelity } from './fidelity.ts';
 import type { ModelManifest } from './manifest.ts';
 
 /**

@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { HEADS, type Head } from '../vectors/head.ts';
+import { HEADS, type Head } from '../vectors/output.ts';
 
 /** How token states become one vector: their mean, or the state of the first token. */
 export type Pooling = 'mean' | 'cls';

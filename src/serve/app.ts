@@ -5,8 +5,8 @@ import type { Config } from '../config/settings.ts';
 import type { Parts } from '../encode/contract.ts';
 import { createEncode } from '../encode/encode.ts';
 import { addAccess } from '../http/access.ts';
-import type { Api } from '../http/api.ts';
 import {
+  type Api,
   addApi,
   addPathCheck,
   noSuchRoute,

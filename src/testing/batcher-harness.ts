@@ -1,8 +1,8 @@
-import { createCancellation } from '../base/cancellation.ts';
+import { createCancellation } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 import { createMicroBatcher, type MicroBatcher } from '../batcher/micro-batcher.ts';
 import type { TextOutcome } from '../batcher/pending-request.ts';
-import { headSet } from '../vectors/head.ts';
+import { headSet } from '../vectors/output.ts';
 import { type FakeBackend, fakeRow } from './fake-backend.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 

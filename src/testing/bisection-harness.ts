@@ -9,8 +9,7 @@ import {
 import { ServerError } from '../base/errors.ts';
 import { createBisection, type RunningText } from '../batcher/bisection.ts';
 import { Quarantine } from '../batcher/quarantine.ts';
-import { FloatBlock, headSet } from '../vectors/head.ts';
-import type { TextOutput } from '../vectors/output-guard.ts';
+import { FloatBlock, headSet, type TextOutput } from '../vectors/output.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 const DENSE = headSet(['dense']);

@@ -6,7 +6,7 @@ import type {
   TokenBatch,
 } from '../backend/contract.ts';
 import type { ServerError } from '../base/errors.ts';
-import { FloatBlock } from '../vectors/head.ts';
+import { FloatBlock } from '../vectors/output.ts';
 import { deterministicEmbedding } from './triton/deterministic-embedding.ts';
 
 /** A batch that the fake was given; it runs until the test ends it. */

@@ -3,7 +3,7 @@ import type { ResolveName } from '../backend/triton/triton-addresses.ts';
 import { createTritonBackend, type TritonBackend } from '../backend/triton/triton-backend.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { createLog } from '../base/log.ts';
-import type { Head } from '../vectors/head.ts';
+import type { Head } from '../vectors/output.ts';
 
 /** Deadline of a call, where a test is not about deadlines. */
 const TIMEOUT_MS = 10_000;

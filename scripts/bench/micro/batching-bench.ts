@@ -1,7 +1,7 @@
 import { paddedLengthOf, planBatch } from '../../../src/batcher/plan.ts';
 import { BatchQueue, type QueuedText } from '../../../src/batcher/queue.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
-import { headSet } from '../../../src/vectors/head.ts';
+import { headSet } from '../../../src/vectors/output.ts';
 import type { MicroGroup } from './micro-task.ts';
 
 /** The defaults of the Triton backend. */

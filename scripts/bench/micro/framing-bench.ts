@@ -4,7 +4,7 @@ import {
   encodeInferRequest,
   type TritonSignature,
 } from '../../../src/backend/triton/triton-wire.ts';
-import { headSet } from '../../../src/vectors/head.ts';
+import { headSet } from '../../../src/vectors/output.ts';
 import type { MicroGroup, MicroTask } from './micro-task.ts';
 
 const DIMENSION = 1024;

@@ -1,5 +1,4 @@
-import type { Cancellation } from '../../../src/base/cancellation.ts';
-import { systemClock } from '../../../src/base/clock.ts';
+import { type Cancellation, systemClock } from '../../../src/base/clock.ts';
 import { createLog } from '../../../src/base/log.ts';
 import { openTokenizer } from '../../../src/tokenizer/open-tokenizer.ts';
 import { createTokenizerPool } from '../../../src/tokenizer/pool/tokenizer-pool.ts';

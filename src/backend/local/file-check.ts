@@ -1,7 +1,7 @@
 import { closeSync, existsSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { cosineOf } from '../../model/fidelity.ts';
-import type { Head } from '../../vectors/head.ts';
+import type { Head } from '../../vectors/output.ts';
 import { type InferenceOutputs, joinTokenIds } from './inference-protocol.ts';
 
 /**

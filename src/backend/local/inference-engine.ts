@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { describeError } from '../../base/log.ts';
-import { type Head, headSet, valuesPerText } from '../../vectors/head.ts';
+import { type Head, headSet, valuesPerText } from '../../vectors/output.ts';
 import {
   checkedText,
   checkSha256,

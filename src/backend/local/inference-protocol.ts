@@ -1,4 +1,4 @@
-import type { Head } from '../../vectors/head.ts';
+import type { Head } from '../../vectors/output.ts';
 
 /**
  * Every message between the main thread and an inference worker: Init in, Ready out, then Requests

@@ -2,7 +2,7 @@ import type { Clock } from '../../base/clock.ts';
 import { invariant, ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { createWorkerHost, type WorkerHost } from '../../base/worker-host.ts';
-import { FloatBlock, type Head, valuesPerText } from '../../vectors/head.ts';
+import { FloatBlock, type Head, valuesPerText } from '../../vectors/output.ts';
 import {
   type Backend,
   type BackendCapabilities,

@@ -4,15 +4,13 @@ import type { SharedMemory } from './shared-memory.ts';
 import {
   decodeSharedReply,
   encodeSharedRequest,
-  isUnknownRegion,
-  layoutOf,
-  sharedCallOf,
-} from './shared-wire.ts';
-import {
   inferCallOf,
   inferOutputOf,
+  isUnknownRegion,
+  layoutOf,
   type OpenCall,
   refusalOf,
+  sharedCallOf,
   type TritonCall,
   type TritonReply,
 } from './triton-call.ts';

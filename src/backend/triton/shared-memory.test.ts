@@ -3,10 +3,15 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { createLog } from '../../base/log.ts';
 import { until } from '../../testing/until.ts';
-import { headSet } from '../../vectors/head.ts';
+import { headSet } from '../../vectors/output.ts';
 import { createSharedMemory, type SharedMemory, type SharedSlot } from './shared-memory.ts';
-import { decodeSharedReply, encodeSharedRequest, layoutOf } from './shared-wire.ts';
-import type { TritonReply, TritonRequest } from './triton-call.ts';
+import {
+  decodeSharedReply,
+  encodeSharedRequest,
+  layoutOf,
+  type TritonReply,
+  type TritonRequest,
+} from './triton-call.ts';
 import type { TritonModel } from './triton-model.ts';
 
 const DIMENSION = 4;

@@ -1,16 +1,23 @@
 import { ServerError } from '../../base/errors.ts';
 import { describeError, type Log } from '../../base/log.ts';
-import { headSet } from '../../vectors/head.ts';
+import { headSet } from '../../vectors/output.ts';
 import {
   createSharedFile,
   isLeftBehind,
   removeLeftBehind,
   type SharedFile,
 } from './shared-files.ts';
-import { decodeSharedReply, encodeSharedRequest, layoutOf, sharedCallOf } from './shared-wire.ts';
-import { inferCallOf, inferOutputOf, type TritonReply, type TritonRequest } from './triton-call.ts';
-import type { TritonModel } from './triton-model.ts';
-import { PROBE_IDS } from './triton-model.ts';
+import {
+  decodeSharedReply,
+  encodeSharedRequest,
+  inferCallOf,
+  inferOutputOf,
+  layoutOf,
+  sharedCallOf,
+  type TritonReply,
+  type TritonRequest,
+} from './triton-call.ts';
+import { PROBE_IDS, type TritonModel } from './triton-model.ts';
 import { encodeInferRequest } from './triton-wire.ts';
 
 /** TRITON_SHARED_MEMORY and its size. */

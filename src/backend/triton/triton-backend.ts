@@ -4,7 +4,7 @@ import { ServerError } from '../../base/errors.ts';
 import { describeError, type Log } from '../../base/log.ts';
 import { commonProfiles, type ProfileShape } from '../../model/engine-profiles.ts';
 import type { SelfCheck } from '../../model/engine-record.ts';
-import type { Head } from '../../vectors/head.ts';
+import type { Head } from '../../vectors/output.ts';
 import {
   type Backend,
   type BackendCapabilities,

@@ -1,8 +1,7 @@
 import { type ProfileShape, parseProfiles } from '../../model/engine-profiles.ts';
 import type { SelfCheck } from '../../model/engine-record.ts';
 import { cosineOf } from '../../model/fidelity.ts';
-import { type Head, headSet } from '../../vectors/head.ts';
-import { faultOfRow } from '../../vectors/output-guard.ts';
+import { faultOfRow, type Head, headSet } from '../../vectors/output.ts';
 import type { BatchOutput } from '../contract.ts';
 import {
   inferCallOf,

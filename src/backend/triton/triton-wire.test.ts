@@ -3,7 +3,7 @@ import { InvariantError } from '../../base/errors.ts';
 import { readInferRequest, rightReply, writeReply } from '../../testing/fake-triton-wire.ts';
 import { seededRandom } from '../../testing/seeded-random.ts';
 import { deterministicEmbedding } from '../../testing/triton/deterministic-embedding.ts';
-import { headSet, valuesPerText } from '../../vectors/head.ts';
+import { headSet, valuesPerText } from '../../vectors/output.ts';
 import type { TokenBatch } from '../contract.ts';
 import {
   decodeInferReply,

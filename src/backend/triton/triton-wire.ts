@@ -1,5 +1,5 @@
 import { invariant, ServerError } from '../../base/errors.ts';
-import { FloatBlock, type Head, valuesPerText } from '../../vectors/head.ts';
+import { FloatBlock, type Head, valuesPerText } from '../../vectors/output.ts';
 import type { BatchOutput, TokenBatch } from '../contract.ts';
 
 /**

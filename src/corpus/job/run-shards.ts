@@ -1,5 +1,4 @@
-import type { ClientClock } from '../../client/cancellation.ts';
-import { createCancellation } from '../../client/cancellation.ts';
+import { type ClientClock, createCancellation } from '../../client/cancellation.ts';
 import { mapInOrder } from '../../client/map-in-order.ts';
 import { CorpusError } from '../corpus-error.ts';
 import type { Lease } from '../queue/shard-queue.ts';

@@ -3,7 +3,7 @@ import type { Log } from '../../base/log.ts';
 import type { EncodeResult } from '../../encode/contract.ts';
 import type { ModelManifest } from '../../model/manifest.ts';
 import type { ByteWriter } from '../../reply/byte-writer.ts';
-import { headSet } from '../../vectors/head.ts';
+import { headSet } from '../../vectors/output.ts';
 import { type Api, encodeTexts, post, type Route } from '../api.ts';
 import type { ApiContext } from '../context.ts';
 import { listOf, objectOf, ROW } from '../document.ts';

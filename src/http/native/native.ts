@@ -1,7 +1,7 @@
 import { ServerError } from '../../base/errors.ts';
 import { checkFormatCarries } from '../../reply/encode-reply.ts';
 import type { SparseRow } from '../../reply/reply-content.ts';
-import { HEADS, headSet } from '../../vectors/head.ts';
+import { HEADS, headSet } from '../../vectors/output.ts';
 import type { SparseWeights } from '../../vectors/sparse.ts';
 import { type Api, encodeTexts, get, post, type Route } from '../api.ts';
 import type { ApiContext } from '../context.ts';

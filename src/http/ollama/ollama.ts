@@ -3,7 +3,7 @@ import type { Log } from '../../base/log.ts';
 import { type ModelManifest, modelNamesOf } from '../../model/manifest.ts';
 import type { ByteWriter } from '../../reply/byte-writer.ts';
 import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';
-import { headSet } from '../../vectors/head.ts';
+import { headSet } from '../../vectors/output.ts';
 import { type Api, encodeTexts, get, post, type Route } from '../api.ts';
 import type { ApiContext, Call } from '../context.ts';
 import { listOf, objectOf, ROW, replyDocument } from '../document.ts';

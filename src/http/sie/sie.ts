@@ -3,7 +3,7 @@ import type { Log } from '../../base/log.ts';
 import type { EncodeResult } from '../../encode/contract.ts';
 import { numpyArray } from '../../reply/encode-msgpack.ts';
 import { float16Of, type NumberArray } from '../../reply/row-bytes.ts';
-import { type Head, headSet } from '../../vectors/head.ts';
+import { type Head, headSet } from '../../vectors/output.ts';
 import { isQuantized, QUANTIZED, type Quantized, quantizeRow } from '../../vectors/quantize.ts';
 import { type Api, encodeTexts, post, type Route } from '../api.ts';
 import type { ApiContext, Call } from '../context.ts';

@@ -1,4 +1,4 @@
-import { headSet } from '../../vectors/head.ts';
+import { headSet } from '../../vectors/output.ts';
 import { type PostRoute, post, type Route } from '../api.ts';
 import { rerankCall } from '../cohere/rerank.ts';
 import type { ApiContext } from '../context.ts';

@@ -1,4 +1,4 @@
-import { type Cancellation, createCancellation } from '../../base/cancellation.ts';
+import { type Cancellation, createCancellation } from '../../base/clock.ts';
 import { ServerError } from '../../base/errors.ts';
 import type { CompiledTokenizer } from '../../tokenizer/xlmr/compiled-tokenizer.ts';
 import { post, type Route } from '../api.ts';

@@ -5,7 +5,7 @@ import type { ByteWriter } from '../../reply/byte-writer.ts';
 import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';
 import type { MultiVector, SparseRow } from '../../reply/reply-content.ts';
 import type { ReplyFormat } from '../../reply/reply-format.ts';
-import { type Head, headSet } from '../../vectors/head.ts';
+import { type Head, headSet } from '../../vectors/output.ts';
 import { type Api, encodeTexts, type OtherCall, type PostRoute, post, type Route } from '../api.ts';
 import type { ApiContext } from '../context.ts';
 import {

@@ -1,5 +1,5 @@
 import type { ByteWriter } from '../../reply/byte-writer.ts';
-import { headSet } from '../../vectors/head.ts';
+import { headSet } from '../../vectors/output.ts';
 import { type Api, encodeTexts, get, type PostRoute, post, type Route } from '../api.ts';
 import type { ApiContext, Call } from '../context.ts';
 import { ERROR_FIELDS, listOf, objectOf, type ReplyDocument, ROW } from '../document.ts';

@@ -4,7 +4,7 @@ import { env } from 'onnxruntime-node';
 import { checkedText, writeRecord } from '../../backend/local/file-check.ts';
 import { loadInferenceEngine, openSession } from '../../backend/local/inference-engine.ts';
 import type { InferenceOutputs } from '../../backend/local/inference-protocol.ts';
-import type { Head } from '../../vectors/head.ts';
+import type { Head } from '../../vectors/output.ts';
 
 /** A model as a manifest describes its outputs. */
 export interface MappedModel {

@@ -1,5 +1,12 @@
-import type { Attribute, GraphNode, GraphValue, OnnxModel } from './model.ts';
-import { ELEMENT, memoryData, type Tensor } from './model.ts';
+import {
+  type Attribute,
+  ELEMENT,
+  type GraphNode,
+  type GraphValue,
+  memoryData,
+  type OnnxModel,
+  type Tensor,
+} from './model.ts';
 import { modelParts } from './write-model.ts';
 
 /** An element type by name. */

@@ -3,7 +3,6 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Golden, loadGolden, SMALL_MODEL_FOLDER } from '../../testing/golden/xlmr-small.ts';
-import type { OnnxModel } from './model.ts';
 import {
   bfloat16Data,
   ELEMENT,
@@ -12,6 +11,7 @@ import {
   halfData,
   loadData,
   memoryData,
+  type OnnxModel,
 } from './model.ts';
 import { createOnnxSession } from './onnx-session.ts';
 import { createMemorySource, ProtoWriter, protoFields, readVarints } from './protobuf.ts';

@@ -2,8 +2,14 @@ import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs';
 import { basename } from 'node:path';
 import { invariant } from '../../base/errors.ts';
 import { demand } from '../provision-error.ts';
-import type { Attribute, GraphNode, GraphValue, OnnxModel } from './model.ts';
-import { loadData, type Tensor } from './model.ts';
+import {
+  type Attribute,
+  type GraphNode,
+  type GraphValue,
+  loadData,
+  type OnnxModel,
+  type Tensor,
+} from './model.ts';
 import { ProtoWriter } from './protobuf.ts';
 
 /**

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Head } from '../../vectors/head.ts';
+import type { Head } from '../../vectors/output.ts';
 import { SMALL_MODEL, writeModelsFolder } from '../golden/small-heads-harness.ts';
 import { type RunningServer, startServer } from '../start-server.ts';
 import { until } from '../until.ts';

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import type { Backend, BatchOutput, TokenBatch } from '../../backend/contract.ts';
 import { ServerError } from '../../base/errors.ts';
-import { headSet } from '../../vectors/head.ts';
+import { headSet } from '../../vectors/output.ts';
 import { seededRandom } from '../seeded-random.ts';
 import { until } from '../until.ts';
 

@@ -1,14 +1,16 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Attribute, GraphNode, OnnxModel } from '../../provision/onnx/model.ts';
 import {
+  type Attribute,
   createNode,
   ELEMENT,
   elementCountOf,
   floatTensor,
+  type GraphNode,
   generatedData,
   intTensor,
   memoryData,
+  type OnnxModel,
   type Tensor,
 } from '../../provision/onnx/model.ts';
 import { writeModel } from '../../provision/onnx/write-model.ts';

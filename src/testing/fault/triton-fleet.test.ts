@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import type { TritonBackend } from '../../backend/triton/triton-backend.ts';
 import { ServerError } from '../../base/errors.ts';
-import { headSet } from '../../vectors/head.ts';
+import { headSet } from '../../vectors/output.ts';
 import { type FakeTriton, startFakeTriton } from '../fake-triton.ts';
 import type { FakeReply } from '../fake-triton-wire.ts';
 import { tritonBackendOn } from '../triton-backend-on.ts';

@@ -14,7 +14,7 @@ import { createSharedFile, removeLeftBehind } from '../../backend/triton/shared-
 import type { TritonBackend } from '../../backend/triton/triton-backend.ts';
 import { systemClock } from '../../base/clock.ts';
 import { ServerError } from '../../base/errors.ts';
-import { headSet } from '../../vectors/head.ts';
+import { headSet } from '../../vectors/output.ts';
 import { deterministicEmbedding } from '../triton/deterministic-embedding.ts';
 import { type RunningTriton, startTriton } from '../triton/start-triton.ts';
 import { writeRepository } from '../triton/write-repository.ts';

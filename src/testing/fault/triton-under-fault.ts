@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect } from 'bun:test';
 import type { Backend } from '../../backend/contract.ts';
 import { sleep, systemClock } from '../../base/clock.ts';
 import { ServerError } from '../../base/errors.ts';
-import { headSet } from '../../vectors/head.ts';
+import { headSet } from '../../vectors/output.ts';
 import { type FakeInference, type FakeTriton, startFakeTriton } from '../fake-triton.ts';
 import { deterministicEmbedding } from '../triton/deterministic-embedding.ts';
 import { tritonBackendOn } from '../triton-backend-on.ts';

@@ -1,6 +1,6 @@
 import { decodeInferReply } from '../../backend/triton/triton-wire.ts';
 import { ServerError } from '../../base/errors.ts';
-import { headSet } from '../../vectors/head.ts';
+import { headSet } from '../../vectors/output.ts';
 import { rightReply, writeReply } from '../fake-triton-wire.ts';
 import { seededRandom } from '../seeded-random.ts';
 import { mutate } from './mutate.ts';

@@ -10,7 +10,7 @@ import { loadManifest } from '../../model/manifest.ts';
 import { createMetrics } from '../../observe/metrics.ts';
 import { createApp } from '../../serve/app.ts';
 import type { TokenizerPool } from '../../tokenizer/pool/tokenizer-pool.ts';
-import { FloatBlock } from '../../vectors/head.ts';
+import { FloatBlock } from '../../vectors/output.ts';
 import { type SeededRandom, seededRandom } from '../seeded-random.ts';
 import { misfit, mutate } from './mutate.ts';
 

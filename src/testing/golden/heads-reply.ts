@@ -1,5 +1,5 @@
 import { unpack } from 'msgpackr';
-import type { Head } from '../../vectors/head.ts';
+import type { Head } from '../../vectors/output.ts';
 
 /** What one text got, read by code that the server does not use. */
 export interface ReadHeads {

@@ -6,7 +6,7 @@
  * padding.
  */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { type Head, headSet } from '../../vectors/head.ts';
+import { type Head, headSet } from '../../vectors/output.ts';
 import { keysOf, type ReadHeads, readHeads } from './heads-reply.ts';
 import { smallHeadsHarness } from './small-heads-harness.ts';
 import type { GoldenText } from './xlmr-small.ts';

@@ -6,7 +6,7 @@
  */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { unpack } from 'msgpackr';
-import type { Head } from '../../vectors/head.ts';
+import type { Head } from '../../vectors/output.ts';
 import { smallHeadsHarness } from './small-heads-harness.ts';
 
 setDefaultTimeout(60_000);

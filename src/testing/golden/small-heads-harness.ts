@@ -2,7 +2,7 @@ import { afterAll, beforeAll } from 'bun:test';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Head } from '../../vectors/head.ts';
+import type { Head } from '../../vectors/output.ts';
 import { type RunningServer, startServer } from '../start-server.ts';
 import { type RunningTriton, startTriton } from '../triton/start-triton.ts';
 import { writeRepository } from '../triton/write-repository.ts';

@@ -6,7 +6,7 @@ import {
   textCostOf,
 } from '../../batcher/plan.ts';
 import { type ProfileShape, planProfiles, textsOfLength } from '../../model/engine-profiles.ts';
-import { headSet } from '../../vectors/head.ts';
+import { headSet } from '../../vectors/output.ts';
 import { type SeededRandom, seededRandom } from '../seeded-random.ts';
 
 /**

@@ -44,7 +44,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   },
   {
     name: 'rows are handed out one place further',
-    file: 'vectors/output-guard.ts',
+    file: 'vectors/output.ts',
     from: "if (head === 'dense') return block.values(index * stride, stride);",
     to: "if (head === 'dense') return block.values(((index + 1) % batch.texts.length) * stride, stride);",
   },
@@ -116,7 +116,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   },
   {
     name: 'a row that stands in a batch twice is believed',
-    file: 'vectors/output-guard.ts',
+    file: 'vectors/output.ts',
     from: 'if (!isShared) continue;',
     to: 'continue;',
   },
@@ -134,7 +134,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   },
   {
     name: 'a cancellation leaves its timer behind',
-    file: 'base/cancellation.ts',
+    file: 'base/clock.ts',
     from: '    cancelTimer();\n',
     to: '',
   },

@@ -6,7 +6,7 @@ import { createMicroBatcher } from '../../batcher/micro-batcher.ts';
 import type { EncodeResult, Parts } from '../../encode/contract.ts';
 import { createEncode } from '../../encode/encode.ts';
 import type { TokenizedText, TokenizerPool } from '../../tokenizer/pool/tokenizer-pool.ts';
-import { headSet } from '../../vectors/head.ts';
+import { headSet } from '../../vectors/output.ts';
 import { seededRandom } from '../seeded-random.ts';
 import { VirtualClock } from '../virtual-clock.ts';
 import { createServiceModel, type ServiceModel } from './service-model.ts';

@@ -10,7 +10,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TritonBackend } from '../../backend/triton/triton-backend.ts';
-import { HEADS, type Head, headSet } from '../../vectors/head.ts';
+import { HEADS, type Head, headSet } from '../../vectors/output.ts';
 import { SMALL_MODEL_OUTPUTS, writeSmallModel } from '../golden/write-small-model.ts';
 import { type Golden, loadGolden } from '../golden/xlmr-small.ts';
 import { tritonBackendOn } from '../triton-backend-on.ts';

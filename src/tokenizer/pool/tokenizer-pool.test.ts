@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
-import { type Cancellation, createCancellation } from '../../base/cancellation.ts';
+import { type Cancellation, createCancellation } from '../../base/clock.ts';
 import type { ServerError } from '../../base/errors.ts';
 import { createLog } from '../../base/log.ts';
 import { seededRandom } from '../../testing/seeded-random.ts';

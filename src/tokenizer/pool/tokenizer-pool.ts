@@ -1,5 +1,4 @@
-import type { Cancellation } from '../../base/cancellation.ts';
-import type { Clock } from '../../base/clock.ts';
+import type { Cancellation, Clock } from '../../base/clock.ts';
 import { invariant, type ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { ShownTokens } from '../xlmr/shown-tokens.ts';

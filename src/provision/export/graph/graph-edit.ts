@@ -1,6 +1,13 @@
 import { invariant } from '../../../base/errors.ts';
-import type { Graph, GraphNode, GraphValue, OnnxModel } from '../../onnx/model.ts';
-import { floatTensor, intTensor, type Tensor } from '../../onnx/model.ts';
+import {
+  floatTensor,
+  type Graph,
+  type GraphNode,
+  type GraphValue,
+  intTensor,
+  type OnnxModel,
+  type Tensor,
+} from '../../onnx/model.ts';
 
 /** Which node makes each tensor, and which nodes read it. */
 export interface Wiring {

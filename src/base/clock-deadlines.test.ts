@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from 'bun:test';
 import { VirtualClock } from '../testing/virtual-clock.ts';
-import { Deadlines } from './cancellation.ts';
+import { Deadlines } from './clock.ts';
 
 let clock: VirtualClock;
 let deadlines: Deadlines;

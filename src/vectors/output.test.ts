@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { faultOfRow, faultOfRows, faultOfWeights } from './output-guard.ts';
+import { faultOfRow, faultOfRows, faultOfWeights } from './output.ts';
 
 const DIMENSION = 4;
 const EXPECTED = { dimension: DIMENSION, isNormalized: true };

@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from 'bun:test';
 import { VirtualClock } from '../testing/virtual-clock.ts';
-import { createCancellation } from './cancellation.ts';
+import { createCancellation } from './clock.ts';
 import { ServerError } from './errors.ts';
 
 let clock: VirtualClock;
