@@ -39,10 +39,11 @@ export type BenchTritonModel =
  *
  * @param options.joins Triton joins single texts of equal shape itself; for a front that sends them
  * one by one.
+ * @param options.hasMultiVectors of a trivial model.
  */
 export async function startBenchTriton(
   model: BenchTritonModel,
-  options: { maxBatch: number; joins?: boolean },
+  options: { maxBatch: number; joins?: boolean; hasMultiVectors?: boolean },
 ): Promise<BenchTriton> {
   setUpTritonVenv();
   const dir = mkdtempSync(join(tmpdir(), 'bench-triton-'));
@@ -59,6 +60,7 @@ export async function startBenchTriton(
           maxBatch: options.maxBatch,
           ...(model.kind === 'timed' ? { timing: model, profiles: model.profiles } : {}),
           ...(options.joins === true ? { queueDelayMicroseconds: 0 } : {}),
+          ...(options.hasMultiVectors === true ? { multiVectorOutput: 'colbert_vecs' } : {}),
         },
       ],
     });

@@ -48,6 +48,8 @@ export interface TritonModelOptions {
   readonly inputs?: { readonly ids: string; readonly mask: string };
   /** `sentence_embedding` by default. */
   readonly output?: string;
+  /** For `trivial`: an output of multi-vectors, which it lacks unless it has a name here. */
+  readonly multiVectorOutput?: string;
   /**
    * Present: Triton joins requests of equal shape, waiting this long for more. Absent: each request
    * is one execution.
@@ -118,6 +120,9 @@ function configText(model: TritonModelOptions): string {
     `{ name: ${JSON.stringify(name)} data_type: TYPE_${datatype} dims: [ ${dims} ] }`;
   const outputs = model.onnx?.outputs ?? {
     [model.output ?? 'sentence_embedding']: [model.dimension],
+    ...(model.multiVectorOutput === undefined
+      ? {}
+      : { [model.multiVectorOutput]: [-1, model.dimension] }),
   };
   const lines = [
     `name: ${JSON.stringify(model.name)}`,

@@ -1,0 +1,177 @@
+/**
+ * Multi-vectors over Triton, this checkout against another one:
+ * `bun scripts/bench/multi-vector-bench.ts --with FOLDER`. The same Triton, the same texts, in
+ * turns; ratios come from medians. The replies of both are compared before, value by value.
+ */
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { unpack } from 'msgpackr';
+import { seededRandom } from '../../src/testing/seeded-random.ts';
+import { BenchUsageError, wholeNumber } from './bench-options.ts';
+import { medianOf } from './load/latencies.ts';
+import { saveRun } from './report/save-run.ts';
+import { short, textTable } from './report/text-table.ts';
+import { runScript, say } from './run-script.ts';
+import { startBenchTriton } from './target/bench-triton.ts';
+import { processTree, usageOf } from './target/process-usage.ts';
+import { ROOT, type ServerProcess, startServerProcess } from './target/server-process.ts';
+
+const HELP = `bun scripts/bench/multi-vector-bench.ts --with FOLDER [FLAGS]
+
+  --with FOLDER     another checkout of this repository, set up: its server is the baseline
+  --connections N   connections that send one text of 512 tokens after the other (8)
+  --heads WORDS     heads asked for, by commas (multi_vector)
+  --set NAME=VALUE  a setting of this checkout's server alone; may stand several times
+  --rounds N        turns of each server; medians come of them (5)
+  --seconds N       seconds for each turn (3)`;
+
+/** Texts that each turn goes through. */
+const TEXT_COUNT = 32;
+/** Each of WORDS is one token; two more frame a text. */
+const WORDS_PER_TEXT = 510;
+const WORDS = ['договор', 'время', 'суд', 'иск', 'статья', 'закон', 'право', 'срок'];
+const FORMAT = 'application/msgpack; dtype=float16';
+
+interface Turn {
+  readonly textsPerSecond: number;
+  readonly serverUsPerText: number;
+  readonly tritonUsPerText: number;
+  /** The most that was resident. */
+  readonly mostMb: number;
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      with: { type: 'string' },
+      connections: { type: 'string', default: '8' },
+      heads: { type: 'string', default: 'multi_vector' },
+      set: { type: 'string', multiple: true, default: [] },
+      rounds: { type: 'string', default: '5' },
+      seconds: { type: 'string', default: '3' },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) {
+    console.log(HELP);
+    return;
+  }
+  if (values.with === undefined) throw new BenchUsageError('--with FOLDER is missing');
+  const connections = wholeNumber('--connections', values.connections, [1, 64]);
+  const rounds = wholeNumber('--rounds', values.rounds, [1, 100]);
+  const seconds = wholeNumber('--seconds', values.seconds, [1, 60]);
+  const heads = values.heads.split(',');
+  const settings = Object.fromEntries(values.set.map((pair) => pair.split('=', 2)));
+  const triton = await startBenchTriton(
+    { kind: 'trivial' },
+    { maxBatch: 32, hasMultiVectors: true },
+  );
+  const stops = [triton.stop];
+  try {
+    const servers: ServerProcess[] = [];
+    for (const root of [resolve(values.with), ROOT]) {
+      const server = await startServer(root, triton.url, root === ROOT ? settings : {});
+      servers.push(server);
+      stops.unshift(server.stop);
+    }
+    const bodies = textsOf(TEXT_COUNT).map((query) => JSON.stringify({ query, outputs: heads }));
+    for (const body of bodies) await refuseDifferent(servers, body);
+    const turns: Turn[][] = [[], []];
+    for (let round = 1; round <= rounds; round++) {
+      for (const [side, server] of servers.entries()) {
+        const load = { bodies, connections, triton: triton.pid, ms: 1000 * seconds };
+        const turn = await takeTurn(server, load);
+        turns[side].push(turn);
+        say(
+          `round ${round}, ${side === 0 ? 'baseline' : 'this'}: ${short(turn.textsPerSecond)} texts/s`,
+        );
+      }
+    }
+    console.log(report(turns));
+    await saveRun('multi-vector-bench', { connections, rounds, seconds, heads, settings }, turns);
+  } finally {
+    for (const stop of stops) await stop();
+  }
+}
+
+async function startServer(
+  root: string,
+  tritonUrl: string,
+  settings: Readonly<Record<string, string>>,
+): Promise<ServerProcess> {
+  say(`starting the server of ${root}`);
+  const own = { BACKEND: 'triton', TRITON_URL: tritonUrl, LOG_LEVEL: 'warn', SERVER_TIMING: 'off' };
+  return await startServerProcess({ root, environment: { ...own, ...settings } });
+}
+
+/** Sends texts for a while. */
+async function takeTurn(
+  server: ServerProcess,
+  load: { bodies: readonly string[]; connections: number; triton: number; ms: number },
+): Promise<Turn> {
+  const { bodies, connections, ms } = load;
+  const pids = processTree(server.pid);
+  const tritonPids = processTree(load.triton);
+  const before = [usageOf(pids).cpuMs, usageOf(tritonPids).cpuMs];
+  const begun = performance.now();
+  let sent = 0;
+  let residentBytes = 0;
+  const connection = async (): Promise<void> => {
+    while (performance.now() - begun < ms) {
+      await replyTo(server, bodies[sent++ % bodies.length]);
+      residentBytes = Math.max(residentBytes, usageOf(pids).residentBytes);
+    }
+  };
+  await Promise.all(Array.from({ length: connections }, connection));
+  return {
+    textsPerSecond: (1000 * sent) / (performance.now() - begun),
+    serverUsPerText: (1000 * (usageOf(pids).cpuMs - before[0])) / sent,
+    tritonUsPerText: (1000 * (usageOf(tritonPids).cpuMs - before[1])) / sent,
+    mostMb: residentBytes / 1e6,
+  };
+}
+
+async function replyTo({ url }: ServerProcess, body: string): Promise<Uint8Array> {
+  const headers = { 'Content-Type': 'application/json', Accept: FORMAT };
+  const reply = await fetch(`${url}/encode`, { method: 'POST', headers, body });
+  const bytes = new Uint8Array(await reply.arrayBuffer());
+  if (reply.status === 200) return bytes;
+  throw new Error(`status ${reply.status}: ${new TextDecoder().decode(bytes.subarray(0, 300))}`);
+}
+
+/** @throws Error when two servers give other values for one request. */
+async function refuseDifferent(servers: readonly ServerProcess[], body: string): Promise<void> {
+  const replies = await Promise.all(servers.map((server) => replyTo(server, body)));
+  const [theirs, ours] = replies.map((bytes) => unpack(bytes));
+  if (!Bun.deepEquals(theirs, ours)) throw new Error('the checkouts give other values');
+}
+
+/** Texts of the same words in other orders. */
+function textsOf(count: number): readonly string[] {
+  const random = seededRandom(1);
+  const word = (): string => WORDS[random.below(WORDS.length)];
+  return Array.from({ length: count }, () =>
+    Array.from({ length: WORDS_PER_TEXT }, word).join(' '),
+  );
+}
+
+const FIGURES: readonly (readonly [heading: string, of: (turn: Turn) => number])[] = [
+  ['texts/s', ({ textsPerSecond }) => textsPerSecond],
+  ['server µs/text', ({ serverUsPerText }) => serverUsPerText],
+  ['Triton µs/text', ({ tritonUsPerText }) => tritonUsPerText],
+  ['most memory MB', ({ mostMb }) => mostMb],
+];
+
+function report(turns: readonly (readonly Turn[])[]): string {
+  const [baseline, ours] = turns.map((side) => FIGURES.map(([, of]) => medianOf(side.map(of))));
+  return textTable(
+    ['medians', ...FIGURES.map(([heading]) => heading)],
+    [
+      ['baseline', ...baseline.map(short)],
+      ['this', ...ours.map(short)],
+      ['  ratio', ...ours.map((value, at) => `${short(value / baseline[at])} ×`)],
+    ],
+  );
+}
+
+await runScript('multi-vector-bench', main);
