@@ -65,7 +65,7 @@ export const ERRORS = {
   EMB_TEXT_EMPTY: {
     status: 422,
     retryable: false,
-    meaning: 'A text, or the array of texts, is empty.',
+    meaning: 'The array of texts is empty; or a text is, and EMPTY_TEXTS is refuse.',
   },
   EMB_TEXT_TOO_LONG: {
     status: 422,

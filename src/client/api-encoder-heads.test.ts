@@ -53,6 +53,7 @@ describe('encodeHeads', () => {
         model: 'scripted',
         tokenCount: text.length,
         truncated: text === 'ccc',
+        empty: false,
         dense: scriptedRow(text),
         sparse: sparse[index],
         multiVector: multiVectors[index],

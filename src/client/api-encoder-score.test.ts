@@ -41,8 +41,8 @@ describe('score', () => {
   test('what is no text is refused before anything is sent', async () => {
     await using scripted = startScriptedClient([answerScores]);
     const { encoder, server } = scripted;
-    expect(await errorOf(encoder.score('', ['a']))).toMatchObject({ field: 'query' });
-    expect(await errorOf(encoder.score('a', ['a', '']))).toMatchObject({ field: 'texts[1]' });
+    expect(await errorOf(encoder.score('\ud800', ['a']))).toMatchObject({ field: 'query' });
+    expect(await errorOf(encoder.score('a', ['a', '\ud800']))).toMatchObject({ field: 'texts[1]' });
     expect(await errorOf(encoder.score('a', []))).toMatchObject({ field: 'texts' });
     const outputs = ['colbert'] as unknown as ['dense'];
     expect(await errorOf(encoder.score('a', ['a'], { outputs }))).toMatchObject({

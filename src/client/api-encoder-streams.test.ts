@@ -61,9 +61,12 @@ describe('streams', () => {
     await using scripted = startScriptedClient([answerRows], { requestTextsMax: 2 });
     const { encoder } = scripted;
     const consume = async (): Promise<void> => {
-      for await (const _ of encoder.encodeStream(['a', 'b', 'c', '']));
+      for await (const _ of encoder.encodeStream(['a', 'b', 'c', 'd\ud800']));
     };
-    await expect(consume()).rejects.toMatchObject({ code: 'EMB_TEXT_EMPTY', field: 'texts[3]' });
+    await expect(consume()).rejects.toMatchObject({
+      code: 'EMB_TEXT_NOT_UNICODE',
+      field: 'texts[3]',
+    });
   });
 
   test('a string is no stream of texts', async () => {

@@ -109,8 +109,6 @@ describe('encode', () => {
     });
     const { server, encoder } = scripted;
     const calls: [unknown, string, string][] = [
-      [['a', 'b', ''], 'EMB_TEXT_EMPTY', 'texts[2]'],
-      ['', 'EMB_TEXT_EMPTY', 'text'],
       [['a', 'b\udc00'], 'EMB_TEXT_NOT_UNICODE', 'texts[1]'],
       [['a', 7], 'CLIENT_ARGUMENT_INVALID', 'texts[1]'],
       [undefined, 'CLIENT_ARGUMENT_INVALID', 'text'],

@@ -77,7 +77,7 @@ describe('readEncodeReply', () => {
     const [first, second] = textsOfReply(readEncodeReply(body, { textCount: 2, heads: ['dense'] }));
     expect(first.dense?.buffer).toBe(second.dense?.buffer as ArrayBuffer);
     expect(new Float32Array(first.dense?.buffer as ArrayBuffer).length).toBe(4);
-    expect(Object.keys(first)).toEqual(['model', 'tokenCount', 'truncated', 'dense']);
+    expect(Object.keys(first)).toEqual(['model', 'tokenCount', 'truncated', 'empty', 'dense']);
   });
 
   test('takes heads without the dense one', () => {

@@ -50,6 +50,7 @@ export interface EncodeReply {
   readonly dimension: number;
   readonly tokenCounts: readonly number[];
   readonly truncated: readonly boolean[];
+  readonly empty: readonly boolean[];
   /**
    * Row-major `[textCount, dimension]` float32, or what was asked for in its place, as bytes at any
    * alignment; borrowed from the body.
@@ -75,7 +76,7 @@ export function readEncodeReply(
   const { textCount, heads } = asked;
   const { dtype, dimensionsPerValue } = ROW_TYPES[asked.quantized ?? 'float32'];
   const fields = unpackMap(body);
-  const { model, dim, tokens, truncated } = fields;
+  const { model, dim, tokens, truncated, empty } = fields;
   const isDimension = typeof dim === 'number' && Number.isInteger(dim) && dim > 0;
   if (typeof model !== 'string' || !isDimension)
     throw replyInvalid('it names no model or dimension');
@@ -89,6 +90,11 @@ export function readEncodeReply(
     dimension: dim,
     tokenCounts: each(tokens, 'token counts').map(countOf),
     truncated: each(truncated, 'truncated flags').map((flag) => flag === true),
+    // Told when there is one.
+    empty:
+      empty === undefined
+        ? new Array<boolean>(textCount).fill(false)
+        : each(empty, 'empty flags').map((flag) => flag === true),
     dense: has('dense')
       ? bytesOf(fields.embeddings, {
           dtype,
@@ -185,6 +191,11 @@ export interface EncodedText {
   readonly tokenCount: number;
   /** Whether the model saw only the beginning of the text. */
   readonly truncated: boolean;
+  /**
+   * Whether nothing of the text was left to encode: it was blank. Its vector is then the same as that
+   * of every blank text, or zeros where the server has EMPTY_TEXTS=null.
+   */
+  readonly empty: boolean;
   /** `[dimension]` float32; present when it was asked for. */
   readonly dense?: Float32Array;
   readonly sparse?: SparseRow;
@@ -235,7 +246,7 @@ export class RowMatrix {
 
 /** The texts of one reply; their dense rows are views of one matrix. */
 export function textsOfReply(reply: EncodeReply): EncodedText[] {
-  const { model, tokenCounts, truncated, sparse, multiVectors } = reply;
+  const { model, tokenCounts, truncated, empty, sparse, multiVectors } = reply;
   const matrix = new RowMatrix(tokenCounts.length);
   matrix.place(0, reply);
   const rows = reply.dense === undefined ? undefined : matrix.rows();
@@ -243,6 +254,7 @@ export function textsOfReply(reply: EncodeReply): EncodedText[] {
     model,
     tokenCount,
     truncated: truncated[index],
+    empty: empty[index],
     ...(rows === undefined ? {} : { dense: rows[index] }),
     ...(sparse === undefined ? {} : { sparse: sparse[index] }),
     ...(multiVectors === undefined ? {} : { multiVector: multiVectors[index] }),

@@ -78,7 +78,6 @@ describe('splitTexts', () => {
 
 describe('checkText', () => {
   test.each<[unknown, string, string]>([
-    ['', 'EMB_TEXT_EMPTY', 'texts[2] is an empty string.'],
     [5, 'CLIENT_ARGUMENT_INVALID', 'texts[2] must be a string, not number.'],
     [null, 'CLIENT_ARGUMENT_INVALID', 'texts[2] must be a string, not null.'],
     [

@@ -50,15 +50,12 @@ export async function* splitTexts(
  * text of a hundred thousand must not fail the call after the others have been computed.
  *
  * @param field what the caller knows the text as.
- * @throws APIEncoderError CLIENT_ARGUMENT_INVALID, EMB_TEXT_EMPTY or EMB_TEXT_NOT_UNICODE.
+ * @throws APIEncoderError CLIENT_ARGUMENT_INVALID or EMB_TEXT_NOT_UNICODE.
  */
 export function checkText(text: unknown, field: string): asserts text is string {
   if (typeof text !== 'string') {
     const message = `${field} must be a string, not ${text === null ? 'null' : typeof text}.`;
     throw new APIEncoderError('CLIENT_ARGUMENT_INVALID', message, { field });
-  }
-  if (text === '') {
-    throw new APIEncoderError('EMB_TEXT_EMPTY', `${field} is an empty string.`, { field });
   }
   if (!text.isWellFormed()) {
     const message = `${field} has half of a surrogate pair; it is no Unicode text.`;

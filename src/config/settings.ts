@@ -122,6 +122,8 @@ export const SETTINGS = {
     'Length of a text with truncate: false. 0: 250 for each token the model takes.'),
   truncate: onOff('TRUNCATE', true,
     'Whether over-long texts are cut when a request does not say. Replies report each cut.'),
+  emptyTexts: choice('EMPTY_TEXTS', ['encode', 'refuse', 'null'],
+    'What becomes of a text of which the model sees nothing: encoded, refused (422), or null. Each is told.'),
   allowTokenIds: onOff('ALLOW_TOKEN_IDS', false,
     'Whether texts may come as token ids of this model; they are decoded. off: ids are refused.'),
   allowUnknownFields: onOff('ALLOW_UNKNOWN_FIELDS', false,

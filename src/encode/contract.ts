@@ -12,7 +12,7 @@ import type { RowCache } from './row-cache.ts';
 
 /** What an API asks of the journey. */
 export interface EncodeRequest {
-  /** At least one; none empty, all well-formed Unicode. */
+  /** At least one, all well-formed Unicode. */
   readonly texts: readonly string[];
   /** The side of an over-long text that is cut off. Default: right. */
   readonly truncationSide?: 'left' | 'right';
@@ -31,6 +31,8 @@ export interface EncodeRequest {
   readonly tokenCountMax?: number | undefined;
   /** The same for the first text, where it differs. */
   readonly firstTokenCountMax?: number | undefined;
+  /** Encodes empty texts where EMPTY_TEXTS says null: a score needs a row. Default: false. */
+  readonly needsEveryRow?: boolean;
   /** The most texts of this request in one batch; undefined leaves it to the backend. */
   readonly batchTextsMax: number | undefined;
   /** The most float32 values that the outputs may have. */
@@ -61,7 +63,10 @@ export interface FollowUp {
 
 /** What the journey answers: one entry a text, in order, for each head that was asked for. */
 export interface EncodeResult {
-  /** `[dimension]` float32 each, normalised; views that stay valid. */
+  /**
+   * `[dimension]` float32 each, normalised; views that stay valid. One of length 0 stands for an
+   * empty text with EMPTY_TEXTS=null.
+   */
   readonly rows?: readonly Float32Array[];
   readonly sparse?: readonly SparseWeights[];
   /** `[tokenCount, dimension]` float32 each: the kept tokens of a text but the first. */
@@ -69,6 +74,8 @@ export interface EncodeResult {
   /** Tokens of each text before truncation, prefix and special tokens included. */
   readonly tokenCounts: readonly number[];
   readonly truncated: readonly boolean[];
+  /** Of which texts nothing was left to encode; undefined when of all something was. */
+  readonly empty?: readonly boolean[] | undefined;
   /** Who ran the request's last batch: an endpoint's address, or `embedded`. */
   readonly servedBy: string | undefined;
   /**
@@ -101,7 +108,12 @@ export interface Parts {
   readonly cache?: RowCache | undefined;
   readonly manifest: ModelManifest;
   readonly clock: Clock;
-  readonly limits: { readonly requestTimeoutMs: number; readonly textCharactersMax: number };
+  readonly limits: {
+    readonly requestTimeoutMs: number;
+    readonly textCharactersMax: number;
+    /** EMPTY_TEXTS. Each such text is told, whatever is done with it. */
+    readonly emptyTexts: 'encode' | 'refuse' | 'null';
+  };
 }
 
 /** The journey of one request: from texts to checked rows. */

@@ -8,6 +8,8 @@ import { headSet } from '../vectors/output.ts';
 import type { EncodeRequest, EncodeResult, Parts } from './contract.ts';
 import { createEncode } from './encode.ts';
 
+const EMPTY = { tokenIds: Int32Array.of(0, 2), tokenCount: 2, isTruncated: false };
+
 /**
  * The journey over parts that the test holds in its hands; what it tells the queue is recorded.
  */
@@ -42,8 +44,11 @@ function stand(
     tokenizer: {
       reason: '',
       async tokenize(texts: readonly string[]) {
+        // What empty texts look like is learned once; the test's own texts are none.
+        if (texts[0] === 'q: ') return texts.map(() => EMPTY);
         prefixed.push(texts);
         return texts.map((text) => {
+          if (text.endsWith(': ')) return EMPTY;
           const isTruncated = text.length > kept;
           return { tokenIds: new Int32Array(kept).fill(5), tokenCount: text.length, isTruncated };
         });
@@ -65,7 +70,7 @@ function stand(
       prefixes: { query: 'q: ', passage: 'p: ' },
     },
     clock: new VirtualClock(),
-    limits: { requestTimeoutMs: 1000, textCharactersMax: 1e6 },
+    limits: { requestTimeoutMs: 1000, emptyTexts: 'encode', textCharactersMax: 1e6 },
   } as unknown as Parts);
   return { encode, demands, releases, worked, prefixed };
 }

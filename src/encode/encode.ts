@@ -7,6 +7,7 @@ import type { TokenizedText } from '../tokenizer/pool/tokenizer-pool.ts';
 import { valuesPerText } from '../vectors/output.ts';
 import { joinTokenWeights, type SparseWeights } from '../vectors/sparse.ts';
 import type { Encode, EncodeRequest, EncodeResult, Parts } from './contract.ts';
+import { EmptyTexts, type FoundEmpty, NO_ROW } from './empty-texts.ts';
 import { traceBatching, traceTokenize } from './encode-tracing.ts';
 
 /** The rows of all texts are known. */
@@ -20,13 +21,14 @@ const NOTHING_TO_DO: Promise<JobResult> = Promise.resolve({
 /**
  * Makes the journey out of its parts.
  *
- * It throws ServerError: EMB_HEAD_UNAVAILABLE, EMB_TEXT_TOO_LONG, EMB_REPLY_TOO_LARGE,
- * EMB_QUEUE_FULL, EMB_SHUTTING_DOWN, EMB_TOKENIZER_FAILED, EMB_BACKEND_*, EMB_OUTPUT_INVALID,
- * EMB_DEADLINE_EXCEEDED or EMB_REQUEST_ABORTED; and what a follow-up throws.
+ * It throws ServerError: EMB_HEAD_UNAVAILABLE, EMB_TEXT_TOO_LONG, EMB_TEXT_EMPTY,
+ * EMB_REPLY_TOO_LARGE, EMB_QUEUE_FULL, EMB_SHUTTING_DOWN, EMB_TOKENIZER_FAILED, EMB_BACKEND_*,
+ * EMB_OUTPUT_INVALID, EMB_DEADLINE_EXCEEDED or EMB_REQUEST_ABORTED; and what a follow-up throws.
  */
 export function createEncode(parts: Parts): Encode {
   const { admission, tokenizer, batcher, clock, limits } = parts;
   const deadlines = new Deadlines(clock);
+  const emptyTexts = new EmptyTexts(parts);
   return async function encode(request) {
     refuseWhileDown(parts);
     refuseMissingHeads(parts, request);
@@ -43,11 +45,13 @@ export function createEncode(parts: Parts): Encode {
       const prefixed = withPrefix(parts, request);
       const tokenizing = tokenizer.tokenize(prefixed, cancellation, truncationSide);
       const whole = await (trace ? traceTokenize(trace, tokenizing, clock) : tokenizing);
+      if (!emptyTexts.isLearned) await emptyTexts.learn(cancellation);
+      const empty = emptyTexts.find(request, whole);
       const tokenized = cutToRequest(parts, request, whole);
       const tokenizeMs = clock.now() - startMs;
       refuseManyTokens(parts, request, tokenized);
       refuseLargeReply(parts, request, tokenized);
-      const tokenIds = tokenized.map((text) => text.tokenIds);
+      const tokenIds = idsToCompute(tokenized, empty);
       const bypasses = request.bypassesCache === true;
       const modelStarts = parts.backend.modelStarts ?? 0;
       const lookup = bypasses ? undefined : parts.cache?.look(tokenIds, heads, modelStarts);
@@ -61,7 +65,7 @@ export function createEncode(parts: Parts): Encode {
       const { queueMs, inferMs, servedBy } = job;
       const standIn = servedBy === parts.backend.standIn ? servedBy : undefined;
       const outcomes = lookup?.join(job, standIn === undefined) ?? job.outcomes;
-      const outputs = joinOutputs(request, { tokenized, outcomes });
+      const outputs = joinOutputs(request, { tokenized, outcomes, empty });
       const cachedTextCount = lookup?.hitCount;
       const timings = { tokenizeMs, queueMs, inferMs, cachedTextCount };
       const result: EncodeResult = { ...outputs, servedBy, standIn, timings };
@@ -235,6 +239,16 @@ function refuseLargeReply(
   );
 }
 
+/** The token ids of all texts but those that have no row. */
+function idsToCompute(
+  tokenized: readonly TokenizedText[],
+  empty: FoundEmpty | undefined,
+): readonly Int32Array[] {
+  const isSkipped = empty?.areSkipped === true;
+  const kept = isSkipped ? tokenized.filter((_, index) => !empty.flags[index]) : tokenized;
+  return kept.map((text) => text.tokenIds);
+}
+
 /**
  * Joins the outputs of all texts, as the caller asked for them. The batcher has checked each.
  *
@@ -242,13 +256,26 @@ function refuseLargeReply(
  */
 function joinOutputs(
   request: EncodeRequest,
-  work: { tokenized: readonly TokenizedText[]; outcomes: readonly TextOutcome[] },
+  work: {
+    tokenized: readonly TokenizedText[];
+    /** Of the texts that were computed, in order. */
+    outcomes: readonly TextOutcome[];
+    empty: FoundEmpty | undefined;
+  },
 ): Omit<EncodeResult, 'timings' | 'servedBy'> {
   const rows: Float32Array[] = [];
   const sparse: SparseWeights[] = [];
   const multiVectors: { tokenCount: number; data: Float32Array }[] = [];
-  for (let index = 0; index < work.outcomes.length; index++) {
-    const outcome = work.outcomes[index];
+  const isSkipped = work.empty?.areSkipped === true;
+  let computed = 0;
+  for (let index = 0; index < work.tokenized.length; index++) {
+    if (isSkipped && work.empty?.flags[index]) {
+      rows.push(NO_ROW);
+      sparse.push({ indices: new Int32Array(0), values: NO_ROW });
+      multiVectors.push({ tokenCount: 0, data: NO_ROW });
+      continue;
+    }
+    const outcome = work.outcomes[computed++];
     if (outcome instanceof ServerError) throw named(outcome, request.fieldOf(index));
     const { tokenIds } = work.tokenized[index];
     if (outcome.dense !== undefined) rows.push(outcome.dense);
@@ -263,6 +290,7 @@ function joinOutputs(
     ...(request.heads.includes('multi_vector') ? { multiVectors } : {}),
     tokenCounts: work.tokenized.map((text) => text.tokenCount),
     truncated: work.tokenized.map((text) => text.isTruncated),
+    empty: work.empty?.flags,
   };
 }
 

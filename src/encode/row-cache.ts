@@ -154,7 +154,8 @@ function hashOf(ids: Int32Array, heads: readonly Head[]): number {
   return Bun.hash.xxHash32(new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength), seed);
 }
 
-function areEqual(a: Int32Array, b: Int32Array): boolean {
+/** Whether two texts have the same token ids. */
+export function areEqual(a: Int32Array, b: Int32Array): boolean {
   if (a.length !== b.length) return false;
   for (let index = 0; index < a.length; index++) if (a[index] !== b[index]) return false;
   return true;

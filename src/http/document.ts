@@ -32,8 +32,14 @@ export function objectOf(properties: Record<string, Schema>, required: string[])
 /** Numbers of a row. */
 export const ROW: Schema = listOf({ type: 'number' });
 
-/** A row as numbers, or as base64 of little-endian float32. */
-export const ROW_OR_BASE64: Schema = { oneOf: [ROW, { type: 'string', format: 'byte' }] };
+/** The row of a text; null for an empty one with EMPTY_TEXTS=null. */
+export const TEXT_ROW: Schema = { ...ROW, nullable: true };
+
+/** The same as numbers, or as base64 of little-endian float32. */
+export const ROW_OR_BASE64: Schema = {
+  oneOf: [ROW, { type: 'string', format: 'byte' }],
+  nullable: true,
+};
 
 const BINARY = { schema: { type: 'string', format: 'binary' } } as const;
 

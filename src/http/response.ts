@@ -50,8 +50,7 @@ export function vectorReply(
     headers['content-type'] = reply.contentType;
   }
   if (writeBody !== undefined) {
-    // The JSON of other APIs has no place for it, and a cut is always told.
-    headers['x-truncated-count'] = truncatedCountOf(result);
+    Object.assign(headers, toldHeaders(result));
   }
   if (answer.headers !== undefined) Object.assign(headers, answer.headers);
   if (result.standIn !== undefined) headers[SERVED_BY_HEADER] = result.standIn;
@@ -62,9 +61,16 @@ export function vectorReply(
   return new Response(body, { headers });
 }
 
-/** How many texts were cut, for the header `x-truncated-count`. */
-export function truncatedCountOf({ truncated }: Pick<EncodeResult, 'truncated'>): string {
-  return String(truncated.filter((isCut) => isCut).length);
+/**
+ * How many texts were cut, and of how many nothing was left to encode: the replies of other APIs
+ * have no place for it, and both are always told.
+ */
+export function toldHeaders({
+  truncated,
+  empty = [],
+}: Pick<EncodeResult, 'truncated' | 'empty'>): Record<string, string> {
+  const count = (flags: readonly boolean[]): string => String(flags.filter(Boolean).length);
+  return { 'x-truncated-count': count(truncated), 'x-empty-count': count(empty) };
 }
 
 /** A reply of plain values, in JSON or msgpack as the call accepts. */

@@ -16,14 +16,19 @@ export type RowForm = (typeof ROW_FORMS)[number];
 /** Bytes of a quantized row as JSON has them, at most: `-128,`. */
 const INTEGER_JSON_BYTES_MAX = 5;
 
-/** Writes one row. The row is borrowed. @param isBase64 integers as base64 of their bytes. */
+/**
+ * Writes one row, null where the text has none. The row is borrowed.
+ *
+ * @param isBase64 integers as base64 of their bytes.
+ */
 export function writeRow(
   writer: ByteWriter,
   row: Float32Array,
   { form, isBase64 = false }: { readonly form: RowForm; readonly isBase64?: boolean },
 ): void {
-  if (form === 'float' && !isBase64) writer.floats(row);
-  else if (form === 'float' || form === 'base64') writer.base64(row);
+  if (form === 'float' && !isBase64) writer.row(row);
+  else if (form === 'float' || form === 'base64') writer.row(row, 'base64');
+  else if (row.length === 0) writer.row(row);
   else if (isBase64) {
     const { buffer, byteOffset, byteLength } = quantizeRow(row, form);
     writer.ascii(`"${Buffer.from(buffer, byteOffset, byteLength).toString('base64')}"`);

@@ -54,6 +54,7 @@ export async function encodeAndScore(
       ...common,
       texts: [query.text, ...texts.texts],
       batchTextsMax: undefined,
+      needsEveryRow: true,
       valueCountMax: Math.floor(limits.replyBytesMax / 4),
       timeoutMs,
       signal: request.signal,

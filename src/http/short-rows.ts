@@ -50,7 +50,7 @@ export function askedDimension(
 
 /**
  * Rows cut to their first values and scaled to unit norm again; the same rows when there is nothing
- * to cut.
+ * to cut. A text without a row stays without.
  *
  * @param rows borrowed.
  */
@@ -60,6 +60,7 @@ export function shortRows(
 ): readonly Float32Array[] {
   if (rows.every((row) => row.length === dimension)) return rows;
   return rows.map((row) => {
+    if (row.length === 0) return row;
     const cut = row.subarray(0, dimension);
     const norm = Math.hypot(...cut);
     return norm === 0 ? cut : cut.map((value) => value / norm);

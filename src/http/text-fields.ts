@@ -19,9 +19,9 @@ export function textNameOf(field: string, { isSingle }: Texts): (index: number) 
   return (index) => (isSingle ? field : `${field}[${index}]`);
 }
 
-const TEXT_SCHEMA: Schema = { type: 'string', minLength: 1 };
+const TEXT_SCHEMA: Schema = { type: 'string' };
 
-/** One text: not empty, and well-formed Unicode. */
+/** One text, of well-formed Unicode. What becomes of an empty one the journey decides. */
 export const TEXT: Field<string> = {
   schema: TEXT_SCHEMA,
   isRequired: true,
@@ -91,10 +91,6 @@ function readTexts(value: unknown, at: string, textCountMax: number): Texts {
 }
 
 function checkText(text: string, field: string): void {
-  if (text.length === 0) {
-    const message = `${field} is an empty string; send at least one character.`;
-    throw new ServerError('EMB_TEXT_EMPTY', message, { field, limit: 1, value: 0 });
-  }
   if (!text.isWellFormed()) {
     const at = text.search(LONE_SURROGATE);
     throw new ServerError(

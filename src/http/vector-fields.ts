@@ -142,10 +142,18 @@ const MORE_QUERY = ['text_matching', 'separation', 'semantic_similarity', 'quest
 const PASSAGE = ['passage', 'document', 'search_document', 'retrieval_passage'];
 const MORE_PASSAGE = ['retrieval_document'];
 
+/** The words as each of the servers spells them. More spellings are taken. */
+const SPELLED = [...QUERY, ...MORE_QUERY, ...PASSAGE, ...MORE_PASSAGE].flatMap((word) => [
+  word,
+  ...(word.includes('_') ? [word.replaceAll('_', '.'), word.replaceAll('_', '-')] : []),
+  word.toUpperCase(),
+]);
+
 /** The words are those of Cohere, NIM, Jina, Voyage and Google, in either case. */
 const INPUT_TYPE: Field<'query' | 'passage'> = {
   schema: {
     type: 'string',
+    enum: SPELLED,
     description:
       'For models with prefixes: query or passage, in the words of Cohere, NIM, Jina, Voyage or ' +
       'Google: search_document, retrieval.passage, RETRIEVAL_QUERY.',

@@ -70,6 +70,13 @@ export class ByteWriter {
     this.#bytes[this.#length++] = 0x5d;
   }
 
+  /** The row of a text in either encoding; null where the text has none. */
+  row(row: Float32Array, encoding: 'float' | 'base64' = 'float'): void {
+    if (row.length === 0) this.ascii('null');
+    else if (encoding === 'base64') this.base64(row);
+    else this.floats(row);
+  }
+
   /** A row's numbers with commas between them, without brackets: of a row of one, the number. */
   numbers(row: Float32Array): void {
     this.reserve(row.length * FLOAT32_JSON_BYTES_MAX);

@@ -32,8 +32,8 @@ const FRAME = new Uint8Array(4096);
  */
 export function encodeMsgpackReply(reply: EncodeReply, shape: MsgpackShape): EncodedReply {
   const writer = new MsgpackWriter(FRAME);
-  const { rows, sparse, multiVectors } = reply;
-  const optional = [rows, sparse, multiVectors].filter((head) => head !== undefined).length;
+  const { rows, sparse, multiVectors, empty } = reply;
+  const optional = [rows, sparse, multiVectors, empty].filter((part) => part !== undefined).length;
   writer.mapHeader(4 + optional);
   if (rows !== undefined) {
     writer.text(reply.single ? 'embedding' : 'embeddings');
@@ -64,6 +64,9 @@ function writeFacts(writer: MsgpackWriter, reply: EncodeReply): void {
   writeEach(writer, reply, reply.tokenCounts, (count) => writer.unsigned(count));
   writer.text('truncated');
   writeEach(writer, reply, reply.truncated, (flag) => writer.boolean(flag));
+  if (reply.empty === undefined) return;
+  writer.text('empty');
+  writeEach(writer, reply, reply.empty, (flag) => writer.boolean(flag));
 }
 
 /** The only element, or all of them as an array. */

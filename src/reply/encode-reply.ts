@@ -26,10 +26,18 @@ export function encodeReply(reply: EncodeReply, format: ReplyFormat): EncodedRep
     case 'json':
       return encodeJsonReply(reply, format.encoding);
     case 'msgpack':
-      return encodeMsgpackReply(reply, format);
+      return encodeMsgpackReply(filled(reply), format);
     case 'raw':
-      return encodeRawReply(reply, format.dtype);
+      return encodeRawReply(filled(reply), format.dtype);
   }
+}
+
+/** A block has a row for each text: where there is none, zeros, which no row of unit norm is. */
+function filled(reply: EncodeReply): EncodeReply {
+  const { rows, empty, dimension } = reply;
+  if (empty === undefined || rows === undefined) return reply;
+  const zeros = new Float32Array(dimension);
+  return { ...reply, rows: rows.map((row) => (row.length === 0 ? zeros : row)) };
 }
 
 /**
@@ -63,8 +71,9 @@ function checkReply(reply: EncodeReply): void {
   invariant(truncated.length === textCount, 'Each text has a truncated flag.');
   if (rows !== undefined) {
     invariant(rows.length === textCount, 'Each text has a row.');
-    for (const row of rows) {
-      invariant(row.length === dimension, 'A row is as long as the dimension.');
+    for (const [index, { length }] of rows.entries()) {
+      const isRight = length === dimension || (length === 0 && reply.empty?.[index] === true);
+      invariant(isRight, 'A row is as long as the dimension.');
     }
   }
   if (sparse !== undefined) {
@@ -92,8 +101,8 @@ const LISTED_TEXTS_MAX = 512;
 /**
  * The dense rows alone, little-endian, row after row; what describes them is in headers:
  * `x-embedding-shape: texts,dimension`, `x-embedding-dtype`, `x-model`, and, for up to 512 texts,
- * `x-tokens: 7,12` and `x-truncated: 0,1` with one element a text. For more texts both lists are
- * left out, never cut.
+ * `x-tokens: 7,12` and `x-truncated: 0,1` with one element a text, and `x-empty` where a text is.
+ * For more texts the lists are left out, never cut.
  */
 export function encodeRawReply(reply: EncodeReply, dtype: ReplyDtype): EncodedReply {
   invariant(reply.rows !== undefined, 'A raw reply needs dense rows.');
@@ -107,9 +116,14 @@ export function encodeRawReply(reply: EncodeReply, dtype: ReplyDtype): EncodedRe
   };
   if (reply.rows.length <= LISTED_TEXTS_MAX) {
     headers['x-tokens'] = reply.tokenCounts.join(',');
-    headers['x-truncated'] = reply.truncated.map((flag) => (flag ? '1' : '0')).join(',');
+    headers['x-truncated'] = listed(reply.truncated);
+    if (reply.empty !== undefined) headers['x-empty'] = listed(reply.empty);
   }
   return { body, contentType: 'application/octet-stream', headers };
+}
+
+function listed(flags: readonly boolean[]): string {
+  return flags.map((flag) => (flag ? '1' : '0')).join(',');
 }
 
 /**
@@ -138,7 +152,7 @@ export function encodeJsonReply(reply: EncodeReply, encoding: Encoding): Encoded
     writer.ascii('{');
     if (reply.rows !== undefined) {
       writer.ascii(reply.single ? '"embedding":' : '"embeddings":');
-      writeEach(writer, reply, reply.rows, (row) => writeVector(writer, row, encoding));
+      writeEach(writer, reply, reply.rows, (row) => writer.row(row, encoding));
       writer.ascii(',');
     }
     writeFacts(writer, reply);
@@ -163,6 +177,8 @@ function writeFacts(writer: ByteWriter, reply: EncodeReply): void {
   const tokens = reply.single ? reply.tokenCounts[0] : `[${reply.tokenCounts.join(',')}]`;
   const truncated = reply.single ? reply.truncated[0] : `[${reply.truncated.join(',')}]`;
   writer.ascii(`,"dim":${reply.dimension},"tokens":${tokens},"truncated":${truncated}`);
+  if (reply.empty === undefined) return;
+  writer.ascii(`,"empty":${reply.single ? reply.empty[0] : `[${reply.empty.join(',')}]`}`);
 }
 
 /** The only element, or all of them in brackets. */
@@ -180,11 +196,6 @@ function writeEach<Item>(
     write(item);
   }
   if (!single) writer.ascii(']');
-}
-
-function writeVector(writer: ByteWriter, row: Float32Array, encoding: Encoding): void {
-  if (encoding === 'base64') writer.base64(row);
-  else writer.floats(row);
 }
 
 function writeSparse(writer: ByteWriter, { indices, values, tokens }: SparseRow): void {

@@ -28,13 +28,15 @@ export interface EncodeReply {
   readonly single: boolean;
   /**
    * The dense head, checked by the output guard: every value is finite. Absent when it was not
-   * asked for.
+   * asked for. A row of length 0 is null in JSON, and zeros in a block.
    */
   readonly rows?: readonly Float32Array[];
   /** Tokens of each text before truncation, special tokens included. */
   readonly tokenCounts: readonly number[];
   /** Whether each text was cut. */
   readonly truncated: readonly boolean[];
+  /** Of which texts nothing was left to encode; told when there is one. */
+  readonly empty?: readonly boolean[] | undefined;
   readonly sparse?: readonly SparseRow[];
   readonly multiVectors?: readonly MultiVector[];
 }

@@ -107,6 +107,7 @@ export async function createParts(options: {
     clock,
     limits: {
       requestTimeoutMs: config.requestTimeoutMs,
+      emptyTexts: config.emptyTexts,
       textCharactersMax: config.textCharactersMax || tokenCountMax * CHARACTERS_PER_TOKEN_MAX,
     },
     started: Promise.all([started, tokenizer.started]).then(

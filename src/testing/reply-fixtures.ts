@@ -37,7 +37,10 @@ export function denseOf(textCount: number, dimension: number): EncodeReply {
  * The same with three heads; the text at an index has as many sparse weights, and as many token
  * vectors.
  */
-export function replyOf(textCount: number, dimension: number): Required<EncodeReply> {
+export function replyOf(
+  textCount: number,
+  dimension: number,
+): Required<Omit<EncodeReply, 'empty'>> {
   const dense = denseOf(textCount, dimension);
   return {
     ...dense,

@@ -7,6 +7,12 @@ import type { EncodedRow } from '../sinks/sink.ts';
 export type TextResult = EncodedRow | string;
 
 /**
+ * A blank text. All have one vector, which a search would find for whatever is short: a corpus
+ * keeps none of them, whatever EMPTY_TEXTS says on its servers. Its bytes do not depend on that.
+ */
+const EMPTY = 'EMB_TEXT_EMPTY: the text is blank';
+
+/**
  * Encodes the texts of one request, each by itself: when they are refused, the request is halved
  * until the text that is to blame stands alone. Its words come from a request of its own, so they
  * are the same whatever it travelled with first. A request that takes its server too long is halved
@@ -22,12 +28,15 @@ export async function encodeTexts(options: {
     const encoded = await fleet.encode(texts);
     return encoded.map((text) => {
       checkModel(text, expected.model);
+      if (text.empty) return EMPTY;
       return guarded(text, expected.dtype);
     });
   } catch (error) {
     const isRefused = error instanceof TextsRefused;
     if (!isRefused && !(error instanceof RequestTooSlow)) throw error;
-    if (isRefused && texts.length === 1) return [`${error.code}: ${error.message}`];
+    if (isRefused && texts.length === 1) {
+      return [error.code === 'EMB_TEXT_EMPTY' ? EMPTY : `${error.code}: ${error.message}`];
+    }
     const middle = texts.length >> 1;
     return [
       ...(await encodeTexts({ ...options, texts: texts.slice(0, middle) })),

@@ -6,7 +6,7 @@ import type { ByteWriter } from '../../reply/byte-writer.ts';
 import { headSet } from '../../vectors/output.ts';
 import { type Api, encodeTexts, post, type Route } from '../api.ts';
 import type { ApiContext } from '../context.ts';
-import { listOf, objectOf, ROW } from '../document.ts';
+import { listOf, objectOf, TEXT_ROW } from '../document.ts';
 import { type ErrorShape, reportError } from '../error-reply.ts';
 import { type Field, integer, invalid, oneOf, optional, someOf, withDefault } from '../fields.ts';
 import { modelField } from '../model-field.ts';
@@ -64,7 +64,7 @@ function embedRoute(context: ApiContext, version: 'v1' | 'v2'): Route {
         {
           id: { type: 'string' },
           response_type: { type: 'string', enum: ['embeddings_floats', 'embeddings_by_type'] },
-          embeddings: { oneOf: [{ type: 'object' }, listOf(ROW)] },
+          embeddings: { oneOf: [{ type: 'object' }, listOf(TEXT_ROW)] },
           texts: listOf({ type: 'string' }),
           meta: { type: 'object' },
         },

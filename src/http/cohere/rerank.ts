@@ -3,7 +3,7 @@ import type { ApiContext } from '../context.ts';
 import { listOf, objectOf } from '../document.ts';
 import { BOOLEAN, type Field, integer, invalid, mapOf, missing, optional } from '../fields.ts';
 import { modelField } from '../model-field.ts';
-import { usedTokenCount, valueReply } from '../response.ts';
+import { toldHeaders, usedTokenCount, valueReply } from '../response.ts';
 import { encodeAndScore, headsAndWeights, scoringFields } from '../scoring.ts';
 import { TEXT, textList } from '../text-fields.ts';
 
@@ -92,7 +92,7 @@ export function rerankCall(context: ApiContext) {
       const tokenCount = usedTokenCount(result.tokenCounts, manifest.tokenCountMax);
       // Voyage's clients alone send one of these, and read `data`. Infinity's want `rerank`.
       const isVoyage = truncation !== undefined || top_k !== undefined;
-      return valueReply(asked, {
+      const reply = {
         id: asked.requestId,
         object: isVoyage ? 'list' : 'rerank',
         model: manifest.id,
@@ -103,7 +103,8 @@ export function rerankCall(context: ApiContext) {
           api_version: { version: '2' },
           billed_units: { search_units: 1, input_tokens: tokenCount },
         },
-      });
+      };
+      return valueReply(asked, reply, toldHeaders(result));
     },
   };
   return call;

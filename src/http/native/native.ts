@@ -5,10 +5,10 @@ import { HEADS, headSet } from '../../vectors/output.ts';
 import type { SparseWeights } from '../../vectors/sparse.ts';
 import { type Api, encodeTexts, get, post, type Route } from '../api.ts';
 import type { ApiContext } from '../context.ts';
-import { listOf, objectOf, ROW, replyDocument, type Schema } from '../document.ts';
+import { listOf, objectOf, ROW, replyDocument, type Schema, TEXT_ROW } from '../document.ts';
 import { NATIVE_ERRORS } from '../error-reply.ts';
 import { BOOLEAN, type Field, integer, oneOf, optional, someOf, withDefault } from '../fields.ts';
-import { truncatedCountOf, valueReply, vectorReply } from '../response.ts';
+import { toldHeaders, valueReply, vectorReply } from '../response.ts';
 import { encodeAndScore, headsAndWeights, scoringFields } from '../scoring.ts';
 import { TEXT, textList, textNameOf, texts } from '../text-fields.ts';
 
@@ -52,7 +52,7 @@ function encodeRoute(context: ApiContext): Route {
       'A string answers `embedding`, an array `embeddings`. `Accept: application/msgpack` answers ' +
       'msgpack with the float32 rows as one binary block; `; layout=numpy` the form of ' +
       'msgpack-numpy; `application/octet-stream` the rows alone. Header `x-timeout-ms` says how ' +
-      'long the caller waits.',
+      'long the caller waits. `empty` is there when of a text nothing was left to encode.',
     examples: {
       one: { query: 'тест', batch_size: 1 },
       several: { query: ['расторжение договора аренды', 'рецепт борща'] },
@@ -129,12 +129,13 @@ const oneOrMore = (items: Schema): Schema => ({ oneOf: [items, listOf(items)] })
 
 const ENCODE_REPLY: Schema = objectOf(
   {
-    embedding: ROW,
-    embeddings: listOf(ROW),
+    embedding: TEXT_ROW,
+    embeddings: listOf(TEXT_ROW),
     model: { type: 'string' },
     dim: { type: 'integer' },
     tokens: oneOrMore({ type: 'integer' }),
     truncated: oneOrMore({ type: 'boolean' }),
+    empty: oneOrMore({ type: 'boolean' }),
     sparse: oneOrMore(
       objectOf(
         { indices: listOf({ type: 'integer' }), values: ROW, tokens: listOf({ type: 'string' }) },
@@ -183,7 +184,7 @@ function scoreRoute(context: ApiContext): Route {
     reply: {
       description:
         'One score a text and head, and their weighted mean. The header `x-truncated-count` says how ' +
-        'many texts were cut, the query among them.',
+        'many texts were cut, the query among them, and `x-empty-count` of how many nothing was left.',
       schema: objectOf(
         {
           model: { type: 'string' },
@@ -217,7 +218,7 @@ function scoreRoute(context: ApiContext): Route {
         scores: { weighted: scores.weighted, ...Object.fromEntries(scores.byHead) },
         weights: Object.fromEntries(heads.map((head, at) => [head, weights[at]])),
       };
-      return valueReply(call, reply, { 'x-truncated-count': truncatedCountOf(result) });
+      return valueReply(call, reply, toldHeaders(result));
     },
   });
 }

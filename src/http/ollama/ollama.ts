@@ -6,7 +6,7 @@ import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';
 import { headSet } from '../../vectors/output.ts';
 import { type Api, encodeTexts, get, post, type Route } from '../api.ts';
 import type { ApiContext, Call } from '../context.ts';
-import { listOf, objectOf, ROW, replyDocument } from '../document.ts';
+import { listOf, objectOf, replyDocument, TEXT_ROW } from '../document.ts';
 import { type ErrorShape, REQUEST_ID_HEADER, reportError } from '../error-reply.ts';
 import { BOOLEAN, type Field, invalid, mapOf, optional, STRING, withDefault } from '../fields.ts';
 import { modelUnknown } from '../model-field.ts';
@@ -51,7 +51,7 @@ function embedRoute(context: ApiContext): Route {
       schema: objectOf(
         {
           model: { type: 'string' },
-          embeddings: listOf(ROW),
+          embeddings: listOf(TEXT_ROW),
           total_duration: { type: 'integer' },
           prompt_eval_count: { type: 'integer' },
         },
@@ -100,7 +100,7 @@ function embeddingsRoute(context: ApiContext): Route {
     examples: { one: { model: manifest.id, prompt: 'исковая давность' } },
     reply: {
       description: 'The embedding; empty for an empty prompt.',
-      schema: objectOf({ embedding: ROW }, ['embedding']),
+      schema: objectOf({ embedding: TEXT_ROW }, ['embedding']),
       example: { embedding: [0.0123, -0.0456] },
     },
     statuses: [404],
@@ -158,7 +158,7 @@ function maybeTexts(textCountMax: number): Field<Texts | undefined> {
     schema: {
       oneOf: [
         { type: 'string' },
-        { type: 'array', items: { type: 'string', minLength: 1 }, maxItems: textCountMax },
+        { type: 'array', items: { type: 'string' }, maxItems: textCountMax },
       ],
       nullable: true,
     },
@@ -217,7 +217,7 @@ function writeRows(writer: ByteWriter, rows: readonly Float32Array[]): void {
   writer.reserve(rows.length * ((rows[0]?.length ?? 0) * FLOAT32_JSON_BYTES_MAX + 16));
   for (let index = 0; index < rows.length; index++) {
     if (index > 0) writer.ascii(',');
-    writer.floats(rows[index]);
+    writer.row(rows[index]);
   }
 }
 

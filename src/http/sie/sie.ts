@@ -23,7 +23,7 @@ import {
 } from '../fields.ts';
 import { refuseForeignModel } from '../model-field.ts';
 import { segmentsOf } from '../request.ts';
-import { truncatedCountOf, valueReply } from '../response.ts';
+import { toldHeaders, valueReply } from '../response.ts';
 import { textList } from '../text-fields.ts';
 
 /**
@@ -97,9 +97,13 @@ function encodeRoute(context: ApiContext): Route {
         truncate: limits.truncate,
         fieldOf: (index) => `items[${index}]`,
       });
-      const shown = shownItems(result, { ids: items.ids, dtype: output_dtype ?? 'float32', asked });
-      const headers = { 'x-truncated-count': truncatedCountOf(result) };
-      return valueReply(asked, { model: manifest.id, items: shown }, headers);
+      const shown = shownItems(result, {
+        ids: items.ids,
+        dtype: output_dtype ?? 'float32',
+        dimension: manifest.dimension,
+        asked,
+      });
+      return valueReply(asked, { model: manifest.id, items: shown }, toldHeaders(result));
     },
   });
 }
@@ -108,8 +112,14 @@ type Dtype = 'float32' | 'float16' | Quantized;
 
 function shownItems(
   { rows, sparse, multiVectors, tokenCounts }: EncodeResult,
-  { ids, dtype, asked }: { ids: readonly (string | undefined)[]; dtype: Dtype; asked: Call },
+  shown: {
+    readonly ids: readonly (string | undefined)[];
+    readonly dtype: Dtype;
+    readonly dimension: number;
+    readonly asked: Call;
+  },
 ): readonly object[] {
+  const { ids, dtype, dimension: dims, asked } = shown;
   const isMsgpack = asked.format.kind === 'msgpack';
   const array = (values: NumberArray, shape: readonly number[]): unknown =>
     isMsgpack ? numpyArray(values, shape) : nested([...values], shape);
@@ -121,7 +131,9 @@ function shownItems(
     if (rows !== undefined) {
       const row = rows[index];
       const values = isQuantized(dtype) ? quantizeRow(row, STORED[dtype]) : floats(row);
-      item.dense = { dims: row.length, dtype, values: array(values, [values.length]) };
+      const dense = { dims, dtype, values: array(values, [values.length]) };
+      // An empty text with EMPTY_TEXTS=null has none.
+      item.dense = row.length === 0 ? null : dense;
     }
     if (sparse !== undefined) {
       const { indices, values } = sparse[index];
@@ -134,7 +146,6 @@ function shownItems(
     }
     if (multiVectors !== undefined) {
       const { data, tokenCount } = multiVectors[index];
-      const dims = data.length / tokenCount;
       const values = array(floats(data), [tokenCount, dims]);
       const type = dtype === 'float16' ? dtype : 'float32';
       item.multivector = { token_dims: dims, num_tokens: tokenCount, dtype: type, values };
@@ -162,7 +173,7 @@ const MEDIA = ['images', 'audio', 'video', 'document', 'multivector'] as const;
 function itemList(textCountMax: number): Field<Items> {
   const list = textList(textCountMax);
   const id = optional(STRING, 'Echoed beside its vectors.');
-  const item = objectOf({ text: { type: 'string', minLength: 1 }, id: id.schema }, ['text']);
+  const item = objectOf({ text: { type: 'string' }, id: id.schema }, ['text']);
   return {
     schema: { type: 'array', items: item, minItems: 1, maxItems: textCountMax },
     isRequired: true,

@@ -1,7 +1,7 @@
 import type { EncodeResult } from '../../encode/contract.ts';
 import type { ApiContext, Call } from '../context.ts';
 import { BOOLEAN, type Field, oneOf, withDefault } from '../fields.ts';
-import { usedTokenCount } from '../response.ts';
+import { toldHeaders, usedTokenCount } from '../response.ts';
 
 /** What the routes of text-embeddings-inference have in common: fields and headers. */
 
@@ -35,7 +35,7 @@ export const PROMPT_NAME: Field<'query' | 'passage'> = {
 
 /**
  * The headers in which text-embeddings-inference tells what a request cost: whole ms, tokens and
- * characters.
+ * characters; and ours for what became of its texts.
  */
 export function computeHeaders(
   { clock, computeType, manifest }: ApiContext,
@@ -54,6 +54,7 @@ export function computeHeaders(
     'x-tokenization-time': String(Math.round(timings.tokenizeMs)),
     'x-queue-time': String(Math.round(timings.queueMs)),
     'x-inference-time': String(Math.round(timings.inferMs)),
+    ...toldHeaders(work.result),
   };
 }
 

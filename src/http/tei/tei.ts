@@ -176,8 +176,7 @@ function writeList<Item>(
 }
 
 function writeVector(writer: ByteWriter, row: Float32Array, format: ReplyFormat): void {
-  if (format.kind === 'json' && format.encoding === 'base64') writer.base64(row);
-  else writer.floats(row);
+  writer.row(row, format.kind === 'json' ? format.encoding : 'float');
 }
 
 function writeWeights({ indices, values }: SparseRow, writer: ByteWriter): void {

@@ -2,7 +2,7 @@ import type { ByteWriter } from '../../reply/byte-writer.ts';
 import { headSet } from '../../vectors/output.ts';
 import { type Api, encodeTexts, get, type PostRoute, post, type Route } from '../api.ts';
 import type { ApiContext, Call } from '../context.ts';
-import { ERROR_FIELDS, listOf, objectOf, type ReplyDocument, ROW } from '../document.ts';
+import { ERROR_FIELDS, listOf, objectOf, type ReplyDocument, TEXT_ROW } from '../document.ts';
 import { type ErrorShape, reportError } from '../error-reply.ts';
 import {
   type Field,
@@ -55,8 +55,8 @@ const VECTORS: ReplyDocument = {
   schema: objectOf(
     {
       text: { type: 'string' },
-      vector: ROW,
-      vectors: listOf(ROW),
+      vector: TEXT_ROW,
+      vectors: listOf(TEXT_ROW),
       dim: { type: 'integer' },
       dims: { type: 'integer' },
     },
@@ -170,12 +170,12 @@ function writeVectors(
     writer.ascii('"text":');
     writer.json(text);
     writer.ascii(',"vector":');
-    writer.floats(rows[0]);
+    writer.row(rows[0]);
   } else {
     writer.ascii('"vectors":[');
     rows.forEach((row, index) => {
       if (index > 0) writer.ascii(',');
-      writer.floats(row);
+      writer.row(row);
     });
     writer.ascii(']');
   }

@@ -34,7 +34,13 @@ export const BAD_FIELDS: readonly BadRow[] = [
     ['an array'],
     postJson({ query: [[SECRET]] }),
   ],
-  ['an empty text', 'EMB_TEXT_EMPTY', 'query', ['query', 'empty', 'one'], postJson({ query: '' })],
+  [
+    'an empty text',
+    'EMB_TEXT_EMPTY',
+    'query',
+    ['query', 'empty', 'EMPTY_TEXTS'],
+    postJson({ query: '' }),
+  ],
   [
     'an empty text among others',
     'EMB_TEXT_EMPTY',

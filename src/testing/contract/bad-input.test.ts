@@ -30,6 +30,7 @@ beforeAll(async () => {
     REQUEST_TEXTS_MAX: String(LIMITS.texts),
     BODY_BYTES_MAX: String(LIMITS.bodyBytes),
     TEXT_CHARACTERS_MAX: String(LIMITS.characters),
+    EMPTY_TEXTS: 'refuse',
   });
   await until('ready', async () => (await fetch(`${server.url}/ready`)).ok);
   const ids = await loadReferenceIds('bge-m3')('тест');

@@ -32,6 +32,8 @@ const TEXTS = Array.from(
 );
 const SMALL_PARTS = ['--part-texts', '64', '--request-texts', '8'];
 
+const isBlank = (text: string): boolean => text.trim() === '';
+
 function words(source: string, to: string, ...more: string[]): string[] {
   return [source, '--to', to, '--id', 'id', '--format', 'jsonl', ...SMALL_PARTS, ...more];
 }
@@ -121,6 +123,33 @@ describe('a bad text costs itself', () => {
       'EMB_BODY_MALFORMED',
     ]);
     expect(rows[4]?.embedding).toEqual([...scriptedRow('б')]);
+  });
+
+  test.each<[string, (texts: readonly string[]) => Response | undefined]>([
+    ['encode', (texts) => scriptedReply(texts, { empty: texts.map(isBlank) })],
+    [
+      'null',
+      (texts) => {
+        const rows = texts.map((text) => (isBlank(text) ? new Float32Array() : scriptedRow(text)));
+        return scriptedReply(texts, { rows, empty: texts.map(isBlank) });
+      },
+    ],
+    [
+      'refuse',
+      (texts) => (texts.some(isBlank) ? refusal(422, 'EMB_TEXT_EMPTY') : scriptedReply(texts)),
+    ],
+  ])('a blank text has no row and one error, with EMPTY_TEXTS=%s', async (_policy, answer) => {
+    const source = await stand.write('laws.jsonl', jsonLines(['а', '\u00a0\n', 'б']));
+    stand.answer = (_, sent) => answer(sent);
+    const report = await stand.embed(words(source, stand.path('out')));
+    expect(report).toMatchObject({ texts: 3, failed: 1 });
+    const rows = await rowsOfJsonLines(stand.path('out'));
+    const error = 'EMB_TEXT_EMPTY: the text is blank';
+    expect(rows.map((row) => [row.error, row.embedding])).toEqual([
+      [undefined, [...scriptedRow('а')]],
+      [error, undefined],
+      [undefined, [...scriptedRow('б')]],
+    ]);
   });
 
   test('also when its vector is not finite', async () => {

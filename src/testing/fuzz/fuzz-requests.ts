@@ -60,7 +60,7 @@ export async function createRequestFuzzer(): Promise<FuzzRequest> {
     backend,
     manifest: { ...manifest, dimension: DIMENSION },
     clock,
-    limits: { requestTimeoutMs: 60_000, textCharactersMax: 100_000 },
+    limits: { requestTimeoutMs: 60_000, emptyTexts: 'encode', textCharactersMax: 100_000 },
     metrics: createMetrics(),
     tracing: undefined,
   } as unknown as Parameters<typeof createApp>[0]['parts'];

@@ -46,7 +46,7 @@ describe('Azure', () => {
   });
 
   test('errors are OpenAI’s, and a foreign deployment is refused where names count', async () => {
-    expect((await ask(path, { input: '' })).body.error.param).toBe('input');
+    expect((await ask(path, { input: [] })).body.error.param).toBe('input');
     const other = '/openai/deployments/BAAI%2Fother/embeddings';
     const { status, body } = await ask(other, { input: 'a' }, key, strict);
     expect([status, body.error.code]).toEqual([404, 'EMB_MODEL_UNKNOWN']);

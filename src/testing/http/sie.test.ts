@@ -69,7 +69,7 @@ describe('refused by name, in words and codes that its SDK reads', () => {
   test.each([
     ['items', {}],
     ['items', { items: [] }],
-    ['items[1]', { items: [{ text: 'a' }, { text: '' }] }],
+    ['items[1]', { items: [{ text: 'a' }, { text: 5 }] }],
     ['items[0].images', { items: [{ images: ['a'] }] }],
     ['items[0].id', { items: [{ text: 'a', id: 1 }] }],
     ['params.output_types[0]', { items: ITEMS, params: { output_types: ['colbert'] } }],

@@ -102,7 +102,7 @@ function createService(load: SimulatedLoad, clock: VirtualClock) {
     backend,
     manifest,
     clock,
-    limits: { requestTimeoutMs: REQUEST_TIMEOUT_MS, textCharactersMax: 1e6 },
+    limits: { requestTimeoutMs: REQUEST_TIMEOUT_MS, emptyTexts: 'encode', textCharactersMax: 1e6 },
   } as unknown as Parts);
   return { network, backend, batcher, admission, encode };
 }
