@@ -2,11 +2,10 @@
  * Queries that repeat, with the row cache and without: `bun scripts/bench/cache-bench.ts`. Texts
  * are drawn by Zipf's law (exponent 1) from 100,000; Triton takes the time of a GPU.
  */
-import { parseArgs } from 'node:util';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
 import { deterministicEmbedding } from '../../src/testing/triton/deterministic-embedding.ts';
-import { wholeNumber } from './bench-options.ts';
+import { count, ROUNDS, readFlags, SEED, secondsFlag } from './bench-flags.ts';
 import { benchTexts } from './bench-texts.ts';
 import { type Contender, medianOfTurns, type Turns, takeTurns, turnName } from './contenders.ts';
 import type { PlannedRequest } from './load/load-plan.ts';
@@ -20,12 +19,12 @@ import { type BenchTriton, startBenchTriton, TRITON_DIMENSION } from './target/b
 import { processTree } from './target/process-usage.ts';
 import { startServerProcess } from './target/server-process.ts';
 
-const HELP = `bun scripts/bench/cache-bench.ts [FLAGS]
-
-  --rounds N     turns of each server; medians come of them (5)
-  --seconds N    seconds for each turn (4)
-  --draws N      requests that are drawn; the load picks among them (12000)
-  --seed N       texts and their order (1)`;
+const FLAGS = {
+  rounds: ROUNDS,
+  seconds: secondsFlag(4),
+  draws: count(12_000, [100, 1_000_000], 'requests that are drawn; the load picks among them'),
+  seed: SEED,
+};
 
 const TEXT_COUNT = 100_000;
 const CONNECTIONS = 64;
@@ -36,23 +35,8 @@ const PLANNERS = 64;
 const RATIO_WANTED = 2;
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '4' },
-      draws: { type: 'string', default: '12000' },
-      seed: { type: 'string', default: '1' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return;
-  }
-  const rounds = wholeNumber('--rounds', values.rounds, [1, 100]);
-  const measureMs = 1000 * wholeNumber('--seconds', values.seconds, [1, 600]);
-  const draws = wholeNumber('--draws', values.draws, [100, 1_000_000]);
-  const seed = wholeNumber('--seed', values.seed, [0, 1_000_000_000]);
+  const { rounds, seconds, draws, seed } = readFlags(import.meta.path, FLAGS);
+  const measureMs = 1000 * seconds;
   const triton = await startBenchTriton(TIMED_MODEL, { maxBatch: 64 });
   const stops = [triton.stop];
   try {

@@ -3,10 +3,9 @@
  * scripts/bench/client-bench.ts`. In turns; the client streams from an iterator, its rows are
  * checked, and its memory is looked at on the way.
  */
-import { parseArgs } from 'node:util';
 import { APIEncoder } from '../../src/client/api-encoder.ts';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
-import { wholeNumber } from './bench-options.ts';
+import { count, ROUNDS, readFlags, SEED, secondsFlag } from './bench-flags.ts';
 import { medianOf } from './load/latencies.ts';
 import type { PlannedRequest } from './load/load-plan.ts';
 import { planRequests } from './load/plan-requests.ts';
@@ -19,12 +18,12 @@ import { runScript, say, verdict } from './run-script.ts';
 import { SCENARIOS, textGroupsOf } from './scenario.ts';
 import { type BenchTarget, startTarget } from './target/bench-target.ts';
 
-const HELP = `bun scripts/bench/client-bench.ts [FLAGS]
-
-  --rounds N     turns of each; medians come of them (5)
-  --texts N      texts that the client encodes in a turn (100000)
-  --seconds N    seconds of the load in a turn (5)
-  --seed N       texts and their order (1)`;
+const FLAGS = {
+  rounds: ROUNDS,
+  texts: count(100_000, [1000, 100_000_000], 'texts that the client encodes in a turn'),
+  seconds: secondsFlag(5),
+  seed: SEED,
+};
 
 /** Part of the load's texts a second that the client has to reach. */
 const SHARE_WANTED = 0.9;
@@ -47,23 +46,8 @@ interface ClientTurn {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: 'string', default: '5' },
-      texts: { type: 'string', default: '100000' },
-      seconds: { type: 'string', default: '5' },
-      seed: { type: 'string', default: '1' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return;
-  }
-  const rounds = wholeNumber('--rounds', values.rounds, [1, 100]);
-  const textCount = wholeNumber('--texts', values.texts, [1000, 100_000_000]);
-  const measureMs = 1000 * wholeNumber('--seconds', values.seconds, [1, 600]);
-  const seed = wholeNumber('--seed', values.seed, [0, 1_000_000_000]);
+  const { rounds, texts: textCount, seconds, seed } = readFlags(import.meta.path, FLAGS);
+  const measureMs = 1000 * seconds;
   const scenario = SCENARIOS.find(({ name }) => name === 'trivial-corpus-msgpack');
   if (scenario === undefined) throw new Error('the scenario of a corpus has another name');
   const target = await startTarget('trivial', {

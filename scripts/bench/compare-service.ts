@@ -2,8 +2,7 @@
  * Our server against the kind of service that it replaces: `bun scripts/bench/compare-service.ts`.
  * The same Triton, the same texts, the same load, in turns; ratios come from medians.
  */
-import { parseArgs } from 'node:util';
-import { wholeNumber } from './bench-options.ts';
+import { ROUNDS, readFlags, SEED, secondsFlag } from './bench-flags.ts';
 import { createContender, medianOfTurns, type Turns, takeTurns, turnName } from './contenders.ts';
 import type { MeasureTimes } from './measure.ts';
 import { cpuUsPerRequest, type LoadPoint, requestsPerSecond } from './report/bench-report.ts';
@@ -14,13 +13,13 @@ import { startBenchTriton } from './target/bench-triton.ts';
 import { startReplacedService } from './target/replaced-process.ts';
 import { startServerProcess } from './target/server-process.ts';
 
-const HELP = `bun scripts/bench/compare-service.ts [FLAGS]
+const FLAGS = {
+  rounds: ROUNDS,
+  seconds: secondsFlag(5),
+  seed: SEED,
+};
 
-  --rounds N     turns of each service under each load; medians come of them (5)
-  --seconds N    seconds for each turn (5)
-  --seed N       texts and their order (1)
-
-The replaced kind of service stands in scripts/bench/replaced-service: FastAPI and uvicorn with their defaults, the Hugging
+const MORE = `The replaced kind of service stands in scripts/bench/replaced-service: FastAPI and uvicorn with their defaults, the Hugging
 Face tokenizer padding to 512, aiohttp with JSON to Triton. Triton joins its single texts. Its Python packages are
 installed to .tools/bench-venv the first time.`;
 
@@ -39,21 +38,8 @@ const RATIO_WANTED = { json: 25, msgpack: 45 } as const;
 const LATENCY_SHARE_WANTED = 0.5;
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '5' },
-      seed: { type: 'string', default: '1' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return;
-  }
-  const rounds = wholeNumber('--rounds', values.rounds, [1, 100]);
-  const measureMs = 1000 * wholeNumber('--seconds', values.seconds, [1, 600]);
-  const seed = wholeNumber('--seed', values.seed, [0, 1_000_000_000]);
+  const { rounds, seconds, seed } = readFlags(import.meta.path, FLAGS, MORE);
+  const measureMs = 1000 * seconds;
   const times: MeasureTimes = { warmUpMs: 2000, measureMs, seed };
   const triton = await startBenchTriton({ kind: 'trivial' }, { maxBatch: 64, joins: true });
   const stops = [triton.stop];

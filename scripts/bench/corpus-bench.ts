@@ -6,11 +6,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { startCommand } from '../../src/testing/corpus/kill-run.ts';
 import { legalTexts } from '../../src/testing/legal-texts.ts';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
-import { wholeNumber } from './bench-options.ts';
+import { count, oneOf, ROUNDS, readFlags, SEED, secondsFlag } from './bench-flags.ts';
 import { medianOf } from './load/latencies.ts';
 import type { PlannedRequest } from './load/load-plan.ts';
 import { planRequests } from './load/plan-requests.ts';
@@ -23,14 +22,14 @@ import { runScript, say, verdict } from './run-script.ts';
 import { type BenchTarget, startTarget } from './target/bench-target.ts';
 import { usageOf } from './target/process-usage.ts';
 
-const HELP = `bun scripts/bench/corpus-bench.ts [FLAGS]
-
-  --rounds N     turns of each; medians come of them (3)
-  --texts N      texts of the corpus (200000)
-  --seconds N    seconds of the bare requests in a turn (5)
-  --target NAME  trivial: a model that costs nothing; timed: one with the time of a GPU (trivial)
-  --format NAME  parquet, jsonl or npy (parquet)
-  --seed N       texts (1)`;
+const FLAGS = {
+  rounds: count(3, [1, 100], ROUNDS.meaning),
+  texts: count(200_000, [12_800, 100_000_000], 'texts of the corpus'),
+  seconds: secondsFlag(5),
+  target: oneOf(['trivial', 'timed'], 'a model that costs nothing, or takes the time of a GPU'),
+  format: oneOf(['parquet', 'jsonl', 'npy'], 'files that are written'),
+  seed: SEED,
+};
 
 /** Part of the bare requests' texts a second that the command has to reach. */
 const SHARE_WANTED = 0.9;
@@ -54,27 +53,17 @@ interface CommandTurn {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: 'string', default: '3' },
-      texts: { type: 'string', default: '200000' },
-      seconds: { type: 'string', default: '5' },
-      target: { type: 'string', default: 'trivial' },
-      format: { type: 'string', default: 'parquet' },
-      seed: { type: 'string', default: '1' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return;
-  }
-  const rounds = wholeNumber('--rounds', values.rounds, [1, 100]);
-  const textCount = wholeNumber('--texts', values.texts, [12_800, 100_000_000]);
-  const measureMs = 1000 * wholeNumber('--seconds', values.seconds, [1, 600]);
-  const seed = wholeNumber('--seed', values.seed, [0, 1_000_000_000]);
+  const {
+    rounds,
+    texts: textCount,
+    seconds,
+    target: targetName,
+    format,
+    seed,
+  } = readFlags(import.meta.path, FLAGS);
+  const measureMs = 1000 * seconds;
   const folder = mkdtempSync(join(tmpdir(), 'corpus-bench-'));
-  const target = await startTarget(values.target === 'timed' ? 'timed' : 'trivial', {
+  const target = await startTarget(targetName, {
     modelsDir: MODELS_DIR,
     settings: { SERVER_TIMING: 'off' },
   });
@@ -94,7 +83,7 @@ async function main(): Promise<void> {
       loads.push(textsPerSecond(point));
       const to = join(folder, 'vectors');
       const words = [source, '--to', to, '--id', 'id', '--url', target.url];
-      const turn = await commandTurn([...words, '--format', values.format], textCount);
+      const turn = await commandTurn([...words, '--format', format], textCount);
       turns.push(turn);
       rmSync(to, { recursive: true });
       say(

@@ -4,38 +4,27 @@
  * nothing, as if each worker had a model of its own elsewhere; so what the dealing out costs shows.
  */
 import { rmSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { sleep, systemClock } from '../../src/base/clock.ts';
 import { jsonLines, startCorpusStand } from '../../src/testing/corpus/corpus-stand.ts';
 import { startCommand } from '../../src/testing/corpus/kill-run.ts';
 import { startNats } from '../../src/testing/corpus/start-nats.ts';
+import { count, readFlags, text } from './bench-flags.ts';
 import { wholeNumber } from './bench-options.ts';
 import { short, textTable } from './report/text-table.ts';
 import { runScript } from './run-script.ts';
 
-const HELP = `bun scripts/bench/corpus-workers-bench.ts [FLAGS]
-
-  --workers LIST   how many at a time (1,2,4,8)
-  --texts N        texts of a job (64000)`;
+const FLAGS = {
+  workers: text('LIST', '1,2,4,8', 'how many at a time'),
+  texts: count(64_000, [1000, 10_000_000], 'texts of a job'),
+};
 
 /** A request of 64 texts on one middling GPU, texts of 130 tokens. */
 const REQUEST_MS = 70;
 const PART_TEXTS = 256;
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      workers: { type: 'string', default: '1,2,4,8' },
-      texts: { type: 'string', default: '64000' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return;
-  }
-  const textCount = wholeNumber('--texts', values.texts, [1000, 10_000_000]);
-  const counts = values.workers.split(',').map((word) => wholeNumber('--workers', word, [1, 64]));
+  const { workers, texts: textCount } = readFlags(import.meta.path, FLAGS);
+  const counts = workers.split(',').map((word) => wholeNumber('--workers', word, [1, 64]));
   const stand = startCorpusStand();
   const nats = await startNats();
   try {

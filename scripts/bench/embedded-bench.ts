@@ -5,13 +5,12 @@
  */
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import packageJson from '../../package.json';
 import { chooseModelFile, usableModelFile } from '../../src/backend/local/model-file.ts';
 import { loadManifest, type ModelManifest } from '../../src/model/manifest.ts';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
 import { type BarePlan, runBare } from './bare/run-bare.ts';
-import { wholeNumber } from './bench-options.ts';
+import { ROUNDS, readFlags, SEED, secondsFlag, text } from './bench-flags.ts';
 import { benchTexts, type TextLength } from './bench-texts.ts';
 import { medianOf } from './load/latencies.ts';
 import type { PlannedRequest } from './load/load-plan.ts';
@@ -24,15 +23,15 @@ import { MODELS_DIR } from './run-scenario.ts';
 import { runScript, say, verdict } from './run-script.ts';
 import { type BenchTarget, startTarget } from './target/bench-target.ts';
 
-const HELP = `bun scripts/bench/embedded-bench.ts [FLAGS]
+const FLAGS = {
+  rounds: ROUNDS,
+  seconds: secondsFlag(8),
+  seed: SEED,
+  file: text('PATH', '', 'ONNX file below the model’s folder; unless told, as the server chooses'),
+  only: text('WORDS', 'short,middle,long', 'sets, comma-separated'),
+};
 
-  --rounds N     turns of each; medians come of them (5)
-  --seconds N    seconds for each turn (8)
-  --seed N       texts and their order (1)
-  --file PATH    ONNX file below the model's folder (the one that the server would choose on this processor)
-  --only WORDS   sets: short, middle, long; comma-separated
-
-Bare: one-thread sessions side by side on every core, and one session on all cores; the better of the two is the measure.`;
+const MORE = `Bare: one-thread sessions side by side on every core, and one session on all cores; the better of the two is the measure.`;
 
 /**
  * What is asked for: texts a second as a share of the bare run's; ms over the bare run's for a lone
@@ -80,26 +79,11 @@ interface TextSet {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '8' },
-      seed: { type: 'string', default: '1' },
-      file: { type: 'string' },
-      only: { type: 'string', default: Object.keys(TEXT_COUNTS).join(',') },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return;
-  }
-  const rounds = wholeNumber('--rounds', values.rounds, [1, 100]);
-  const measureMs = 1000 * wholeNumber('--seconds', values.seconds, [1, 600]);
-  const seed = wholeNumber('--seed', values.seed, [0, 1_000_000_000]);
-  const names = values.only.split(',').filter((name): name is SetName => name in TEXT_COUNTS);
+  const { rounds, seconds, seed, ...chosen } = readFlags(import.meta.path, FLAGS, MORE);
+  const measureMs = 1000 * seconds;
+  const names = chosen.only.split(',').filter((name): name is SetName => name in TEXT_COUNTS);
   const manifest = await loadManifest({ modelsDir: MODELS_DIR, name: 'multilingual-e5-small' });
-  const file = values.file ?? chosenFile(manifest);
+  const file = chosen.file || chosenFile(manifest);
   const settings = { EMBEDDED_MODEL_FILE: file, SERVER_TIMING: 'off' };
   const target = await startTarget('embedded', { modelsDir: MODELS_DIR, settings });
   const times: MeasureTimes = { warmUpMs: 3000, measureMs, seed };

@@ -3,9 +3,8 @@
  * in a closed load over a model that costs nothing, with 1 and N processes in turns, so that what
  * the machine does beside falls on both.
  */
-import { parseArgs } from 'node:util';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
-import { wholeNumber } from './bench-options.ts';
+import { count, oneOf, ROUNDS, readFlags, SEED, secondsFlag } from './bench-flags.ts';
 import { medianOf } from './load/latencies.ts';
 import { planRequests } from './load/plan-requests.ts';
 import { type MeasureTimes, measureLoad } from './measure.ts';
@@ -17,14 +16,14 @@ import { runScript, say } from './run-script.ts';
 import { textGroupsOf } from './scenario.ts';
 import { startTarget } from './target/bench-target.ts';
 
-const HELP = `bun scripts/bench/processes-bench.ts [FLAGS]
-
-  --processes N     compared with 1 (2)
-  --connections N   (128)
-  --rounds N        of 1 and N processes (3)
-  --seconds N       for each load (8)
-  --format NAME     json or msgpack (json)
-  --seed N          texts and their order (1)`;
+const FLAGS = {
+  processes: count(2, [2, 64], 'compared with 1'),
+  connections: count(128, [1, 4096], 'requests in flight'),
+  rounds: count(3, [1, 100], ROUNDS.meaning),
+  seconds: secondsFlag(8),
+  format: oneOf(['json', 'msgpack'], 'replies'),
+  seed: SEED,
+};
 
 /** The first seconds are the compiler's. */
 const WARM_UP_MS = 4000;
@@ -41,30 +40,16 @@ interface Measured {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      processes: { type: 'string', default: '2' },
-      connections: { type: 'string', default: '128' },
-      rounds: { type: 'string', default: '3' },
-      seconds: { type: 'string', default: '8' },
-      format: { type: 'string', default: 'json' },
-      seed: { type: 'string', default: '1' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return;
-  }
-  const processCount = wholeNumber('--processes', values.processes, [2, 64]);
-  const roundCount = wholeNumber('--rounds', values.rounds, [1, 100]);
+  const flags = readFlags(import.meta.path, FLAGS);
+  const processCount = flags.processes;
+  const roundCount = flags.rounds;
   const run: Run = {
-    connectionCount: wholeNumber('--connections', values.connections, [1, 4096]),
-    replyKind: values.format === 'msgpack' ? 'msgpack' : 'json',
+    connectionCount: flags.connections,
+    replyKind: flags.format,
     times: {
       warmUpMs: WARM_UP_MS,
-      measureMs: 1000 * wholeNumber('--seconds', values.seconds, [1, 600]),
-      seed: wholeNumber('--seed', values.seed, [0, 1_000_000_000]),
+      measureMs: 1000 * flags.seconds,
+      seed: flags.seed,
     },
   };
   const found: Measured[] = [];

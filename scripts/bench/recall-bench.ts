@@ -3,21 +3,20 @@
  * model: `bun scripts/bench/recall-bench.ts`. The texts are this project's own: twenty passages
  * among pages of prose, and questions to both.
  */
-import { parseArgs } from 'node:util';
 import { LEGAL_PAIRS } from '../../src/testing/legal-pairs.ts';
 import { legalProse, legalQueries } from '../../src/testing/legal-prose.ts';
 import { startServer } from '../../src/testing/start-server.ts';
 import { until } from '../../src/testing/until.ts';
 import { quantizeRow } from '../../src/vectors/quantize.ts';
-import { wholeNumber } from './bench-options.ts';
+import { count, readFlags, SEED } from './bench-flags.ts';
 import { textTable } from './report/text-table.ts';
 import { runScript } from './run-script.ts';
 
-const HELP = `bun scripts/bench/recall-bench.ts [FLAGS]
-
-  --texts N      texts that are searched (1000)
-  --queries N    queries beside those of the twenty passages (180)
-  --seed N       texts and queries (1)`;
+const FLAGS = {
+  texts: count(1000, [100, 100_000], 'texts that are searched'),
+  queries: count(180, [0, 10_000], 'queries beside those of the twenty passages'),
+  seed: SEED,
+};
 
 const NEAREST_COUNT = 10;
 const TEXTS_PER_REQUEST = 50;
@@ -69,21 +68,7 @@ const FORMS: readonly Form[] = [
 ];
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      texts: { type: 'string', default: '1000' },
-      queries: { type: 'string', default: '180' },
-      seed: { type: 'string', default: '1' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return;
-  }
-  const textCount = wholeNumber('--texts', values.texts, [100, 100_000]);
-  const queryCount = wholeNumber('--queries', values.queries, [0, 10_000]);
-  const seed = wholeNumber('--seed', values.seed, [0, 1_000_000_000]);
+  const { texts: textCount, queries: queryCount, seed } = readFlags(import.meta.path, FLAGS);
   const prose = {
     language: 'russian' as const,
     lengthMin: TEXT_CHARS_MIN,

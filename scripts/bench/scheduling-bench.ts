@@ -3,7 +3,6 @@
  * whose model takes the time of a GPU; the same cost model gives the schedule of one who knows
  * every text beforehand.
  */
-import { parseArgs } from 'node:util';
 import { parseProfiles } from '../../src/model/engine-profiles.ts';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
 import {
@@ -12,7 +11,7 @@ import {
   type Schedule,
   type ScheduleModel,
 } from '../../src/testing/simulation/clairvoyant.ts';
-import { wholeNumber } from './bench-options.ts';
+import { count, ROUNDS, readFlags, SEED, secondsFlag } from './bench-flags.ts';
 import { medianOf } from './load/latencies.ts';
 import type { PlannedRequest } from './load/load-plan.ts';
 import { planRequests } from './load/plan-requests.ts';
@@ -25,14 +24,14 @@ import { runScript, say, verdict } from './run-script.ts';
 import { type MixPart, textGroupsOf } from './scenario.ts';
 import { type BenchTarget, startTarget, TIMED_MODEL } from './target/bench-target.ts';
 
-const HELP = `bun scripts/bench/scheduling-bench.ts [FLAGS]
+const FLAGS = {
+  rounds: ROUNDS,
+  seconds: secondsFlag(20),
+  seed: SEED,
+  connections: count(512, [1, 4096], 'texts in the server at saturation'),
+};
 
-  --rounds N     runs of each load; medians come of them (5)
-  --seconds N    seconds for each run (20)
-  --seed N       texts, their order and Poisson's gaps (1)
-  --connections N  texts in the server at saturation (512)
-
-Saturation: queries, paragraphs, pages and documents, one text a request. Half load: 95 % queries, 5 % documents of 8,000
+const MORE = `Saturation: queries, paragraphs, pages and documents, one text a request. Half load: 95 % queries, 5 % documents of 8,000
 tokens, Poisson at half the rate of the clairvoyant schedule. A batch takes ${TIMED_MODEL.launchMs} ms of launch and its
 tokens at ${TIMED_MODEL.tokensPerSecond} a second, twice as long at ${TIMED_MODEL.lengthTokens} tokens; a full one has 32 texts of 512.`;
 
@@ -62,23 +61,13 @@ const HALF_LOAD: readonly MixPart[] = [
 const SCHEDULE_TEXTS = 4000;
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '20' },
-      seed: { type: 'string', default: '1' },
-      connections: { type: 'string', default: '512' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return;
-  }
-  const rounds = wholeNumber('--rounds', values.rounds, [1, 100]);
-  const measureMs = 1000 * wholeNumber('--seconds', values.seconds, [1, 600]);
-  const seed = wholeNumber('--seed', values.seed, [0, 1_000_000_000]);
-  const connectionCount = wholeNumber('--connections', values.connections, [1, 4096]);
+  const {
+    rounds,
+    seconds,
+    seed,
+    connections: connectionCount,
+  } = readFlags(import.meta.path, FLAGS, MORE);
+  const measureMs = 1000 * seconds;
   const times: MeasureTimes = { warmUpMs: 4000, measureMs, seed };
   const target = await startTarget('timed', { modelsDir: MODELS_DIR });
   try {

@@ -6,7 +6,6 @@
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { JSONL_FORMAT } from '../../src/corpus/sinks/jsonl-format.ts';
 import { NPY_FORMAT } from '../../src/corpus/sinks/npy-format.ts';
 import { PARQUET_FORMAT } from '../../src/corpus/sinks/parquet/parquet-format.ts';
@@ -15,16 +14,16 @@ import { createCopyEncoder } from '../../src/corpus/sinks/postgres/copy-encoder.
 import type { OutputRow, OutputSchema } from '../../src/corpus/sinks/sink.ts';
 import { StagedFile } from '../../src/corpus/sinks/staged-file.ts';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
-import { wholeNumber } from './bench-options.ts';
+import { count, ROUNDS, readFlags } from './bench-flags.ts';
 import { medianOf } from './load/latencies.ts';
 import { saveRun } from './report/save-run.ts';
 import { short, textTable } from './report/text-table.ts';
 import { runScript } from './run-script.ts';
 
-const HELP = `bun scripts/bench/sinks-bench.ts [FLAGS]
-
-  --rows N     rows of a file (10000)
-  --rounds N   files of each format; medians come of them (5)`;
+const FLAGS = {
+  rows: count(10_000, [100, 1_000_000], 'rows of a file'),
+  rounds: ROUNDS,
+};
 
 const DIMENSION = 1024;
 /** As a reply brings them. */
@@ -39,19 +38,7 @@ const COPY_FORMAT: Pick<PartFormat, 'endings' | 'open'> & { readonly name: strin
 const FORMATS = [PARQUET_FORMAT, NPY_FORMAT, JSONL_FORMAT, COPY_FORMAT];
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      rows: { type: 'string', default: '10000' },
-      rounds: { type: 'string', default: '5' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return;
-  }
-  const rowCount = wholeNumber('--rows', values.rows, [100, 1_000_000]);
-  const rounds = wholeNumber('--rounds', values.rounds, [1, 100]);
+  const { rows: rowCount, rounds } = readFlags(import.meta.path, FLAGS);
   const folder = mkdtempSync(join(tmpdir(), 'sinks-bench-'));
   try {
     const rows = randomRows(rowCount);

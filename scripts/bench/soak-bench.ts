@@ -2,9 +2,8 @@
  * A million requests, and what is left of them: `bun scripts/bench/soak-bench.ts`. Resident memory
  * over the run, then threads, sockets and queues once it is quiet again.
  */
-import { parseArgs } from 'node:util';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
-import { wholeNumber } from './bench-options.ts';
+import { count, oneOf, readFlags, SEED } from './bench-flags.ts';
 import type { LoadPlan } from './load/load-plan.ts';
 import { applyLoad } from './load/load-process.ts';
 import { planRequests } from './load/plan-requests.ts';
@@ -17,13 +16,13 @@ import { textGroupsOf } from './scenario.ts';
 import { type BenchTarget, startTarget } from './target/bench-target.ts';
 import { holdingsOf, type ProcessHoldings, usageOf } from './target/process-usage.ts';
 
-const HELP = `bun scripts/bench/soak-bench.ts [FLAGS]
-
-  --requests N      replies to wait for (1000000)
-  --connections N   (32)
-  --format NAME     json or msgpack (json)
-  --minutes N       gives up after so long (60)
-  --seed N          texts and their order (1)`;
+const FLAGS = {
+  requests: count(1_000_000, [100, 1_000_000_000], 'replies to wait for'),
+  connections: count(32, [1, 4096], 'requests in flight'),
+  format: oneOf(['json', 'msgpack'], 'replies'),
+  minutes: count(60, [1, 1440], 'gives up after so long'),
+  seed: SEED,
+};
 
 /**
  * The first fifth is warm-up: the compiler's code, pools and the heap's own size are still growing.
@@ -49,26 +48,13 @@ interface Sample {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      requests: { type: 'string', default: '1000000' },
-      connections: { type: 'string', default: '32' },
-      format: { type: 'string', default: 'json' },
-      minutes: { type: 'string', default: '60' },
-      seed: { type: 'string', default: '1' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return;
-  }
+  const flags = readFlags(import.meta.path, FLAGS);
   const run = {
-    requestCount: wholeNumber('--requests', values.requests, [100, 1_000_000_000]),
-    connectionCount: wholeNumber('--connections', values.connections, [1, 4096]),
-    replyKind: values.format === 'msgpack' ? ('msgpack' as const) : ('json' as const),
-    msMax: 60_000 * wholeNumber('--minutes', values.minutes, [1, 1440]),
-    seed: wholeNumber('--seed', values.seed, [0, 1_000_000_000]),
+    requestCount: flags.requests,
+    connectionCount: flags.connections,
+    replyKind: flags.format,
+    msMax: 60_000 * flags.minutes,
+    seed: flags.seed,
   };
   const settings = { SERVER_TIMING: 'off' };
   const target = await startTarget('trivial', { modelsDir: MODELS_DIR, settings });
