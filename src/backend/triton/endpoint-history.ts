@@ -119,36 +119,36 @@ type Vector = readonly [number, number, number];
  * batches of its own, so that a load of one length leaves no factor undetermined.
  */
 export class BatchCost {
-  /** Sums of products of the features, upper triangle by rows, and of features and times. */
+  /** Sums of products of the features, row by row, and of features and times. */
   readonly #products = new Float64Array(9);
   readonly #times = new Float64Array(3);
-  #factors: Vector = [1, 1, 1];
+  /** By which the three parts of the guess are multiplied; undefined once a batch has told more. */
+  #factors: Vector | undefined;
 
   /** Time that a batch is expected to take, in ms. */
   expectedMs({ textCount, paddedLength }: Omit<TimedBatch, 'ms'>): number {
-    return dot(this.#factors, featuresOf(textCount, paddedLength));
+    return dot(this.#known(), featuresOf(textCount, paddedLength));
   }
 
-  learn(batch: TimedBatch): void {
-    if (!(batch.ms > 0)) return;
+  learn({ textCount, paddedLength, ms }: TimedBatch): void {
+    if (!(ms > 0)) return;
     // Relative errors: a millisecond more is much for a query and nothing for a page, and a stall,
     // whose features become small, weighs little.
-    const features = featuresOf(batch.textCount, batch.paddedLength).map(
-      (value) => value / batch.ms,
-    );
+    const features = featuresOf(textCount, paddedLength);
     for (let row = 0; row < 3; row++) {
-      this.#times[row] = MEMORY * this.#times[row] + features[row];
+      const feature = features[row] / ms;
+      this.#times[row] = MEMORY * this.#times[row] + feature;
       for (let column = 0; column < 3; column++) {
         const at = row * 3 + column;
-        this.#products[at] = MEMORY * this.#products[at] + features[row] * features[column];
+        this.#products[at] = MEMORY * this.#products[at] + (feature * features[column]) / ms;
       }
     }
-    this.#factors = this.#solve();
+    this.#factors = undefined;
   }
 
   /** Within bounds, whatever was measured. */
   get shape(): CostShape {
-    const [launch, token, square] = this.#factors;
+    const [launch, token, square] = this.#known();
     const tokenMs = token * GUESS.tokenMs;
     const squareMs = (square * GUESS.tokenMs) / GUESS.lengthTokens;
     return {
@@ -157,39 +157,47 @@ export class BatchCost {
     };
   }
 
-  /** The factors by which the guess is multiplied, none of them near zero or below. */
-  #solve(): Vector {
-    const scale = this.#scale();
-    const [launch, token, square] = this.#solveEquations(scale);
-    const bounded = (factor: number): number => Math.max(factor, FACTOR_MIN * scale);
-    return [bounded(launch), bounded(token), bounded(square)];
+  #known(): Vector {
+    this.#factors ??= solve(this.#products, this.#times);
+    return this.#factors;
   }
+}
 
-  /** How many times slower than the guess the endpoint is, all in all. */
-  #scale(): number {
-    const total = this.#times.reduce((sum, value) => sum + value, 0);
-    const products = this.#products.reduce((sum, value) => sum + value, 0);
-    return products > 0 ? total / products : 1;
+/** Room for the equations: this runs once a batch. */
+const EQUATIONS = new Float64Array(12);
+
+/**
+ * The factors by which the guess is multiplied, none of them near zero or below: the normal
+ * equations by elimination. The guess, at the endpoint's own scale, keeps them regular.
+ */
+function solve(products: Float64Array, times: Float64Array): Vector {
+  const scale = scaleOf(products, times);
+  const guess = GUESS_WEIGHT / 9 / scale ** 2;
+  for (let row = 0; row < 3; row++) {
+    for (let at = 0; at < 3; at++) EQUATIONS[row * 4 + at] = products[row * 3 + at];
+    EQUATIONS[row * 5] += guess;
+    EQUATIONS[row * 4 + 3] = times[row] + guess * scale;
   }
-
-  /** Solves the normal equations by elimination; the guess, at this scale, keeps them regular. */
-  #solveEquations(scale: number): Vector {
-    const guess = GUESS_WEIGHT / 9 / scale ** 2;
-    const rows = [0, 1, 2].map((row) =>
-      [0, 1, 2]
-        .map((at) => this.#products[row * 3 + at] + (at === row ? guess : 0))
-        .concat(this.#times[row] + guess * scale),
-    );
-    for (let pivot = 0; pivot < 3; pivot++) {
-      for (let row = 0; row < 3; row++) {
-        if (row === pivot) continue;
-        const factor = rows[row][pivot] / rows[pivot][pivot];
-        rows[row] = rows[row].map((value, at) => value - factor * rows[pivot][at]);
+  for (let pivot = 0; pivot < 3; pivot++) {
+    for (let row = 0; row < 3; row++) {
+      if (row === pivot) continue;
+      const factor = EQUATIONS[row * 4 + pivot] / EQUATIONS[pivot * 5];
+      for (let at = pivot; at < 4; at++) {
+        EQUATIONS[row * 4 + at] -= factor * EQUATIONS[pivot * 4 + at];
       }
     }
-    const solved = (at: number): number => rows[at][3] / rows[at][at];
-    return [solved(0), solved(1), solved(2)];
   }
+  const solved = (at: number): number =>
+    Math.max(EQUATIONS[at * 4 + 3] / EQUATIONS[at * 5], FACTOR_MIN * scale);
+  return [solved(0), solved(1), solved(2)];
+}
+
+/** How many times slower than the guess the endpoint is, all in all; 1 before any batch. */
+function scaleOf(products: Float64Array, times: Float64Array): number {
+  let [total, sum] = [0, 0];
+  for (let at = 0; at < 3; at++) total += times[at];
+  for (let at = 0; at < 9; at++) sum += products[at];
+  return sum > 0 ? total / sum : 1;
 }
 
 /** The cost on any of several endpoints; the guess when there is none. */
@@ -197,12 +205,12 @@ export function meanCost(costs: readonly CostShape[]): CostShape {
   if (costs.length === 0) {
     return { launchTokens: GUESS.launchMs / GUESS.tokenMs, lengthTokens: GUESS.lengthTokens };
   }
-  const mean = (of: (cost: CostShape) => number): number =>
-    costs.reduce((sum, cost) => sum + of(cost), 0) / costs.length;
-  return {
-    launchTokens: mean(({ launchTokens }) => launchTokens),
-    lengthTokens: mean(({ lengthTokens }) => lengthTokens),
-  };
+  let [launchTokens, lengthTokens] = [0, 0];
+  for (const cost of costs) {
+    launchTokens += cost.launchTokens / costs.length;
+    lengthTokens += cost.lengthTokens / costs.length;
+  }
+  return { launchTokens, lengthTokens };
 }
 
 /** No part of the cost is less than this share of the guess. */

@@ -65,7 +65,7 @@ export function createTritonBackend(options: {
   /** Unless told, batches travel over HTTP. */
   sharedMemory?: SharedMemoryOptions | undefined;
 }): TritonBackend {
-  const { clock, log, batchesInFlight, call = createTritonCall(clock) } = options;
+  const { urls, clock, log, batchesInFlight, call = createTritonCall(clock) } = options;
   const identity = new ModelIdentity();
   let modelStarts = 0;
   const onUp = (): void => {
@@ -74,29 +74,26 @@ export function createTritonBackend(options: {
   const endpoint = { ...options, onUp, identity, call, batchesInFlightMax: batchesInFlight };
   const fleet = createTritonFleet({ expectedHeads: options.expected.heads, endpoint });
   const endFollowing = followAddresses({
-    urls: options.urls,
+    ...{ urls, clock, log },
     resolve: options.resolve ?? lookUp,
     resolveMs: options.resolveMs ?? 0,
-    clock,
-    log,
     onChange: fleet.follow,
   });
   let summary: FleetSummary | undefined;
+  let cost: CostShape | undefined;
   let capabilities: BackendCapabilities;
 
-  /** Asked for each batch; the cost of batches is learnt with each one that returns. */
+  /** Asked for several times a request, so made anew only for each batch that comes back. */
   function currentCapabilities(): BackendCapabilities {
-    if (summary === fleet.summary) return { ...capabilities, ...fleet.cost };
+    if (summary === fleet.summary && cost === fleet.cost) return capabilities;
     summary = fleet.summary;
+    cost = fleet.cost;
+    const { heads, slotCount, endpointCount, profiles } = summary;
     capabilities = {
-      heads: summary.heads,
-      slotCount: summary.slotCount,
-      endpointCount: summary.endpointCount,
+      ...{ heads, slotCount, endpointCount, profiles, ...cost },
       batchTextsMax: Math.min(options.batchTextsMax, summary.batchTextsMax),
       batchTokensMax: options.batchTokensMax,
       multiVectorTokensMax: options.multiVectorTokensMax,
-      profiles: summary.profiles,
-      ...fleet.cost,
       isOneByOne: false,
     };
     return capabilities;
@@ -204,7 +201,7 @@ interface FleetSummary {
 interface TritonFleet {
   /** Made anew on change, asked for each request. */
   readonly summary: FleetSummary;
-  /** What a batch costs on the endpoints that are up, on average. */
+  /** What a batch costs on the endpoints that are up, on average. Made anew once one has told. */
   readonly cost: CostShape;
   /** What operators see and do. */
   readonly control: EndpointControl;
@@ -229,15 +226,21 @@ interface TritonFleet {
 /** Makes the fleet of some servers; each is probed from the start, in the background. */
 function createTritonFleet(options: {
   expectedHeads: readonly Head[];
-  endpoint: Omit<EndpointOptions, 'url' | 'host' | 'onChange'>;
+  endpoint: Omit<EndpointOptions, 'url' | 'host' | 'onChange' | 'onCost'>;
 }): TritonFleet {
   let endpoints: readonly TritonEndpoint[] = [];
   /** Whose addresses are gone, until their last batch is back. */
   const retiring = new Set<TritonEndpoint>();
   let summary = summarize();
+  let cost: CostShape | undefined;
 
   function onChange(): void {
     summary = summarize();
+    cost = undefined;
+  }
+
+  function onCost(): void {
+    cost = undefined;
   }
 
   function summarize(): FleetSummary {
@@ -280,7 +283,7 @@ function createTritonFleet(options: {
     endpoints = [
       ...endpoints,
       ...added.map((address) =>
-        createTritonEndpoint({ ...options.endpoint, ...address, onChange }),
+        createTritonEndpoint({ ...options.endpoint, ...address, onChange, onCost }),
       ),
     ];
     onChange();
@@ -319,7 +322,8 @@ function createTritonFleet(options: {
       return summary;
     },
     get cost() {
-      return meanCost(endpoints.filter(isUsable).map((endpoint) => endpoint.cost));
+      cost ??= meanCost(endpoints.filter(isUsable).map((endpoint) => endpoint.cost));
+      return cost;
     },
     control,
     at,

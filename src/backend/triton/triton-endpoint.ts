@@ -82,6 +82,8 @@ export interface EndpointOptions {
   readonly onUp?: () => void;
   /** Called each time the endpoint has come up, gone down, or can take more or less. */
   readonly onChange: () => void;
+  /** Called each time that a batch has told what batches cost. */
+  readonly onCost: () => void;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -218,6 +220,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
       returnedMs = clock.now();
       const { paddedLength } = batch;
       cost.learn({ textCount: batch.texts.length, paddedLength, ms: returnedMs - startMs });
+      options.onCost();
       if (health.succeeded()) options.onChange();
       return output;
     } finally {
