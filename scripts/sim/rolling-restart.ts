@@ -5,12 +5,14 @@
  *
  * usage: bun scripts/sim/rolling-restart.ts [--requests 20000] [--rate 200] [--restarts 3]
  *          [--retries 0] [--delay-ms 2000] [--fault restart|kill|stop|model]
- *          [--through balancer|client]
+ *          [--through balancer|client] [--write]
  *
  * `kill` ends a server with SIGKILL in place of SIGTERM; `stop` stops it for 5 s and lets it go on;
  * `model` replaces it for 3 s by one that serves another model. Through `client`, APIEncoder
  * spreads the requests itself, with no balancer in front and as many tries as it has by default.
- * The exit status says whether no request failed and none was computed twice.
+ * `--write` puts what came out into its row of the table in scripts/deploy/README.md. The exit
+ * status says whether no request failed, none was computed twice, and the p99 stayed within
+ * 1.5 times that of quiet.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -31,6 +33,7 @@ const { values } = parseArgs({
     'delay-ms': { type: 'string', default: '2000' },
     fault: { type: 'string', default: 'restart' },
     through: { type: 'string', default: 'balancer' },
+    write: { type: 'boolean', default: false },
   },
 });
 const requestCount = Number(values.requests);
@@ -45,6 +48,11 @@ const STOP_MS = 5000;
 const OTHER_MODEL_MS = 3000;
 /** What callers wait for. */
 const TIMEOUT_MS = 10_000;
+/** How many times the p99 of quiet a rollout's may be. */
+const SLOWER_MAX = 1.5;
+/** What became of a request whose row came from another model. */
+const OTHER_ROW = 'row of another model';
+const README = join(import.meta.dir, '../deploy/README.md');
 
 interface Outcome {
   readonly dueMs: number;
@@ -81,7 +89,7 @@ for (let round = 0; round < restartCount; round++) {
 }
 const rolledMs = performance.now() - startMs;
 await load;
-const isGood = report();
+const isGood = await report();
 await encoder.close();
 await balancer.stop();
 for (const server of servers) server.signal('SIGKILL');
@@ -116,6 +124,8 @@ async function replace(index: number): Promise<void> {
   } else {
     server.signal(values.fault === 'kill' ? 'SIGKILL' : 'SIGTERM');
     await server.exited;
+    // The new pod is there after the balancer has seen the old one die.
+    if (values.fault === 'kill') await balancer.untilServer(index, 'DOWN');
     if (values.fault === 'model') {
       const other = await start(port, true);
       await Bun.sleep(OTHER_MODEL_MS);
@@ -157,15 +167,15 @@ async function askByBalancer(text: string): Promise<number | string> {
     signal: AbortSignal.timeout(TIMEOUT_MS),
   });
   const body = await reply.text();
-  return reply.ok && !body.includes('"model":"bge-m3"') ? 'row of another model' : reply.status;
+  return reply.ok && !body.includes('"model":"bge-m3"') ? OTHER_ROW : reply.status;
 }
 
 async function askByClient(text: string): Promise<number | string> {
   const row = await encoder.encode(text);
-  return row.length === 1024 ? 200 : 'row of another model';
+  return row.length === 1024 ? 200 : OTHER_ROW;
 }
 
-function report(): boolean {
+async function report(): Promise<boolean> {
   const failed = outcomes.filter(({ status }) => status !== 200);
   const byStatus = new Map<number | string, number>();
   for (const { status } of outcomes) byStatus.set(status, (byStatus.get(status) ?? 0) + 1);
@@ -191,9 +201,32 @@ function report(): boolean {
   console.log(`fault ${values.fault}, through the ${values.through}${retries}`);
   console.log(`failed        ${failed.length} of ${outcomes.length} (${statuses})`);
   console.log(`computed twice ${twice} of ${timesOfText.size} texts`);
-  console.log(`p99           ${quiet.toFixed(1)} ms quiet, ${rolled.toFixed(1)} ms in the rollout`);
+  const slower = rolled / quiet;
+  const p99 = `${quiet.toFixed(1)} ms quiet, ${rolled.toFixed(1)} ms`;
+  console.log(`p99           ${p99} in the rollout: ${slower.toFixed(2)} times`);
   console.log(`rollout       ${SERVERS * restartCount} ends in ${rolledSeconds} s`);
-  return failed.length === 0 && twice === 0;
+  if (values.write) {
+    const cells = [
+      `${values.fault}, ${values.through}`,
+      `${failed.length} of ${outcomes.length}`,
+      `${byStatus.get(OTHER_ROW) ?? 0}`,
+      `${twice}`,
+      `${p99} (${slower.toFixed(2)} times)`,
+    ];
+    await writeRow(cells);
+  }
+  return failed.length === 0 && twice === 0 && slower <= SLOWER_MAX;
+}
+
+/** Puts a row in place of the one that begins with the same cell. */
+async function writeRow(cells: readonly string[]): Promise<void> {
+  const text = await Bun.file(README).text();
+  const [head = '', table = '', tail = ''] = text.split(/<!-- \/?rollouts -->/);
+  const lines = table.trim().split('\n');
+  const at = lines.findIndex((line) => line.startsWith(`| ${cells[0]} |`));
+  lines[at === -1 ? lines.length : at] = `| ${cells.join(' | ')} |`;
+  const written = `${head}<!-- rollouts -->\n\n${lines.join('\n')}\n\n<!-- /rollouts -->${tail}`;
+  await Bun.write(README, written);
 }
 
 function quantile(numbers: number[], share: number): number {
