@@ -163,7 +163,7 @@ export function encodeTexts(
   { request, format }: Call,
   work: Pick<
     EncodeRequest,
-    'texts' | 'heads' | 'truncate' | 'truncationSide' | 'inputType' | 'fieldOf'
+    'texts' | 'heads' | 'truncate' | 'truncationSide' | 'tokenCountMax' | 'inputType' | 'fieldOf'
   > & { readonly batchTextsMax?: number | undefined; readonly format?: ReplyFormat },
 ): Promise<EncodeResult> {
   // Named one by one: this is the hot path, and a spread costs more.
@@ -172,6 +172,7 @@ export function encodeTexts(
     heads: work.heads,
     truncate: work.truncate,
     truncationSide: work.truncationSide ?? 'right',
+    tokenCountMax: work.tokenCountMax,
     inputType: work.inputType,
     fieldOf: work.fieldOf,
     batchTextsMax: work.batchTextsMax,

@@ -11,6 +11,8 @@ import type { Schema } from './document.ts';
 export interface Field<Value> {
   readonly schema: Schema;
   readonly isRequired: boolean;
+  /** The fields of an object. */
+  readonly table?: FieldTable;
   /**
    * @param value what the body holds; undefined where it holds nothing.
    * @param at the name of the field in errors: `query`, `parameters.truncate`.
@@ -89,7 +91,7 @@ export function object<Table extends FieldTable>(table: Table): Field<ValuesOf<T
   const schema = { ...schemaOf(table), ...(isRequired ? {} : { nullable: true }) } as Schema;
   const read = (value: unknown, at: string): ValuesOf<Table> =>
     valuesOf<Table>(entries, mapOf(value ?? {}, at), `${at}.`);
-  return { schema, isRequired, read };
+  return { schema, isRequired, read, table };
 }
 
 /** A field that may be absent or null, and is undefined then. */

@@ -1,14 +1,7 @@
 import { ServerError } from '../base/errors.ts';
+import type { EncodeRequest } from '../encode/contract.ts';
 import type { ModelManifest } from '../model/manifest.ts';
-import {
-  type Field,
-  type FieldTable,
-  integer,
-  invalid,
-  invalidWord,
-  oneOf,
-  optional,
-} from './fields.ts';
+import { type Field, type FieldTable, integer, invalidWord, oneOf, optional } from './fields.ts';
 
 /**
  * Fields by which other servers change vectors. Where one has a meaning here it is obeyed; where it
@@ -30,49 +23,127 @@ const PREFIX: Changing = {
   harmless: only(''),
   does: "the model's own prefixes are set by input_type",
 };
+/** Without prefixes it changes nothing which of them is meant. */
+const PREFIX_CHOICE: Changing = {
+  harmless: (_, { prefixes }) => prefixes.query === prefixes.passage,
+  does: 'the route decides what is a query and what is a passage',
+};
+const DIMENSION: Changing = {
+  harmless: (value, { dimension }) => value === dimension || value === 0,
+  does: "rows have the model's own dimension",
+};
+const TOKENS: Changing = {
+  harmless: (value, { tokenCountMax }) => value === -1 || Number(value) >= tokenCountMax,
+  does: "texts are cut at the model's limit of tokens",
+};
 const NORM: Changing = { harmless: only(true), does: 'rows have unit norm' };
 const FLOATS: Changing = { harmless: only('float', 'float32'), does: 'values are float32' };
 
-/** By the name that a request uses. Who adds a field to a route takes it out of here by that. */
+/**
+ * By the name that a request uses. It holds on every route that takes a body, for the body and for
+ * the objects in it; a field that a route has in its own table is checked by that alone.
+ */
 const CHANGING: Readonly<Record<string, Changing>> = {
   truncate: { harmless: only(true, 'end', 'right'), does: 'texts are cut at their end' },
-  truncate_prompt_tokens: {
-    harmless: (value, { tokenCountMax }) => value === -1 || Number(value) >= tokenCountMax,
-    does: "texts are cut at the model's limit of tokens",
-  },
+  truncate_prompt_tokens: TOKENS,
+  max_tokens: TOKENS,
+  max_length: TOKENS,
+  max_tokens_per_doc: TOKENS,
+  max_query_tokens: TOKENS,
+  max_text_tokens: TOKENS,
+  num_ctx: TOKENS,
+  max_chunks_per_doc: { harmless: only(1), does: 'each text is scored as a whole' },
   truncation_side: { harmless: only('right', 'end'), does: 'texts are cut at their end' },
   truncation_direction: { harmless: only('right', 'end'), does: 'texts are cut at their end' },
   add_special_tokens: { harmless: only(true), does: 'special tokens are part of the model' },
   normalize: NORM,
   normalized: NORM,
   embd_normalize: { harmless: only(2, true), does: 'rows have unit norm' },
+  input_type: PREFIX_CHOICE,
+  task: PREFIX_CHOICE,
+  task_type: PREFIX_CHOICE,
+  prompt_name: PREFIX_CHOICE,
+  prompt_type: PREFIX_CHOICE,
   prompt: PREFIX,
   instruction: PREFIX,
   late_chunking: { harmless: only(false), does: 'each text is encoded by itself' },
   output_dtype: FLOATS,
   embedding_type: FLOATS,
   encoding_type: FLOATS,
-  output_dimension: {
-    harmless: (value, { dimension }) => value === dimension || value === 0,
-    does: "rows have the model's own dimension",
-  },
+  output_dimension: DIMENSION,
+  dimensions: DIMENSION,
 };
+
+/** Their names, for a test that sends each to every route. */
+export const CHANGING_NAMES: readonly string[] = Object.keys(CHANGING);
 
 /**
  * Refuses what a route would ignore although it changes vectors.
  *
  * @param table the route's own fields.
+ * @param within what an object in the body is called: `config.`.
  * @throws ServerError EMB_FIELD_INVALID with the field's name.
  */
-export function refuseChanging(body: unknown, table: FieldTable, manifest: ModelManifest): void {
+export function refuseChanging(
+  body: unknown,
+  table: FieldTable,
+  manifest: ModelManifest,
+  within = '',
+): void {
   if (typeof body !== 'object' || body === null) return;
   for (const [name, value] of Object.entries(body)) {
-    if (!Object.hasOwn(CHANGING, name) || Object.hasOwn(table, name)) continue;
+    if (value === null || value === undefined) continue;
+    if (Object.hasOwn(table, name)) {
+      const inner = table[name].table;
+      if (inner !== undefined) refuseChanging(value, inner, manifest, `${within}${name}.`);
+      continue;
+    }
+    if (!Object.hasOwn(CHANGING, name)) continue;
     const { harmless, does } = CHANGING[name];
-    if (value === null || value === undefined || harmless(value, manifest)) continue;
-    const message = `${name} would change the vectors, and has one value here: ${does}. Leave it out.`;
-    throw new ServerError('EMB_FIELD_INVALID', message, { field: name, limit: does });
+    if (harmless(value, manifest)) continue;
+    const field = within + name;
+    const message = `${field} would change the vectors, and has one value here: ${does}. Leave it out.`;
+    throw new ServerError('EMB_FIELD_INVALID', message, { field, limit: does });
   }
+}
+
+/** The opening and the closing special token, and one of the text. */
+const KEPT_TOKENS_MIN = 3;
+
+/** A limit of tokens as other servers have it: beyond the model's own it is that. */
+export function tokenLimit({ tokenCountMax }: ModelManifest, description: string): Field<number> {
+  const whole = integer({ min: KEPT_TOKENS_MIN, max: Number.MAX_SAFE_INTEGER });
+  return {
+    ...whole,
+    schema: { ...whole.schema, description } as Field<number>['schema'],
+    read: (value, at) => Math.min(whole.read(value, at), tokenCountMax),
+  };
+}
+
+/** The limits of a query and of the texts that are scored against it. */
+export function scoredTokensFields({ tokenCountMax }: ModelManifest) {
+  const tokens = integer({ min: KEPT_TOKENS_MIN, max: tokenCountMax });
+  const unlessTold = `special tokens included; ${tokenCountMax} unless told.`;
+  return {
+    max_query_tokens: optional(tokens, `Tokens that the query is cut to, ${unlessTold}`),
+    max_text_tokens: optional(tokens, `Tokens that each text is cut to, ${unlessTold}`),
+  };
+}
+
+/** What they ask of the journey, in which the query is the first text. */
+export function scoredTokensOf(
+  asked: {
+    readonly max_query_tokens: number | undefined;
+    readonly max_text_tokens: number | undefined;
+  },
+  manifest: ModelManifest,
+): {
+  readonly firstTokenCountMax?: number | undefined;
+  readonly tokenCountMax?: number | undefined;
+} {
+  const { max_query_tokens: query, max_text_tokens: texts } = asked;
+  const unlessTold = texts === undefined ? undefined : manifest.tokenCountMax;
+  return { firstTokenCountMax: query ?? unlessTold, tokenCountMax: texts };
 }
 
 /** How over-long texts are cut, in the words of OpenAI-like servers. */
@@ -100,27 +171,25 @@ const TRUNCATE: Field<'left' | 'right' | 'none'> = {
 };
 
 /** vLLM's and NIM's fields for the cut. */
-export function cutFields({ tokenCountMax }: ModelManifest) {
-  const whole = integer({ min: -1, max: Number.MAX_SAFE_INTEGER });
-  const limit = `-1, or the model's limit of ${tokenCountMax} tokens or more`;
+export function cutFields(manifest: ModelManifest) {
+  const limit = tokenLimit(manifest, '');
   const tokens: Field<number> = {
-    ...whole,
+    ...limit,
     schema: {
       oneOf: [
         { type: 'integer', enum: [-1] },
-        { type: 'integer', minimum: tokenCountMax },
+        { type: 'integer', minimum: KEPT_TOKENS_MIN },
       ],
     },
-    read(value, at) {
-      const count = whole.read(value, at);
-      if (count === -1 || count >= tokenCountMax) return count;
-      throw invalid(at, limit, value);
-    },
+    read: (value, at) => (value === -1 ? manifest.tokenCountMax : limit.read(value, at)),
   };
   return {
     truncate: optional(TRUNCATE),
     truncation_side: optional(oneOf(['left', 'right']), 'The side that is cut; right unless told.'),
-    truncate_prompt_tokens: optional(tokens, `Cuts texts at ${limit}; a shorter cut is refused.`),
+    truncate_prompt_tokens: optional(
+      tokens,
+      `Tokens that texts are cut to, special tokens included; -1 and more than ${manifest.tokenCountMax} are the model's limit.`,
+    ),
   };
 }
 
@@ -128,12 +197,13 @@ export function cutFields({ tokenCountMax }: ModelManifest) {
 export function cutOf(
   { truncate, truncation_side, truncate_prompt_tokens }: Cut,
   isDefault: boolean,
-): { readonly truncate: boolean; readonly truncationSide: 'left' | 'right' } {
+): Pick<EncodeRequest, 'truncate' | 'truncationSide' | 'tokenCountMax'> {
   const isAsked = truncate_prompt_tokens !== undefined || isDefault;
   const isLeft = truncate === 'left' || truncation_side === 'left';
   return {
     truncate: truncate === undefined ? isAsked : truncate !== 'none',
     truncationSide: isLeft ? 'left' : 'right',
+    tokenCountMax: truncate_prompt_tokens,
   };
 }
 
@@ -173,3 +243,12 @@ export const TASK_FIELDS = {
   task: optional(INPUT_TYPE, 'As input_type.'),
   task_type: optional(INPUT_TYPE, 'As input_type.'),
 };
+
+/** The prefix that they ask for; that of a query unless told. */
+export function inputTypeOf(
+  asked: {
+    readonly [Name in keyof typeof TASK_FIELDS]: 'query' | 'passage' | undefined;
+  },
+): 'query' | 'passage' {
+  return asked.input_type ?? asked.task ?? asked.task_type ?? 'query';
+}

@@ -1,19 +1,18 @@
 import type { ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
-import type { EncodeResult } from '../../encode/contract.ts';
-import type { ModelManifest } from '../../model/manifest.ts';
 import type { ByteWriter } from '../../reply/byte-writer.ts';
 import { headSet } from '../../vectors/output.ts';
 import { type Api, encodeTexts, post, type Route } from '../api.ts';
 import type { ApiContext } from '../context.ts';
 import { listOf, objectOf, TEXT_ROW } from '../document.ts';
 import { type ErrorShape, reportError } from '../error-reply.ts';
-import { type Field, integer, invalid, oneOf, optional, someOf, withDefault } from '../fields.ts';
+import { type Field, invalid, oneOf, optional, someOf, withDefault } from '../fields.ts';
 import { modelField } from '../model-field.ts';
 import { usedTokenCount, vectorReply } from '../response.ts';
 import { ROW_FORMS, type RowForm, reserveRows, writeRow } from '../row-forms.ts';
 import { dimensionField, shortRows } from '../short-rows.ts';
 import { textList } from '../text-fields.ts';
+import { tokenLimit } from '../vector-fields.ts';
 import { rerankCall } from './rerank.ts';
 
 /**
@@ -43,7 +42,12 @@ function embedRoute(context: ApiContext, version: 'v1' | 'v2'): Route {
       'The side that is cut; NONE refuses a text over the limit of tokens.',
     ),
     output_dimension: dimensionField(manifest),
-    max_tokens: maxTokens(manifest),
+    max_tokens: optional(
+      tokenLimit(
+        manifest,
+        `Tokens that texts are cut to; ${manifest.tokenCountMax} unless told, as for more.`,
+      ),
+    ),
     images: refused('texts: this model embeds no images'),
     inputs: refused('texts: this server takes no mixed inputs'),
   };
@@ -72,23 +76,26 @@ function embedRoute(context: ApiContext, version: 'v1' | 'v2'): Route {
       ),
     },
     statuses: limits.strictModel ? [404] : [],
-    async answer(call, { texts, input_type, embedding_types, truncate, output_dimension }) {
+    async answer(call, asked) {
+      const { texts, input_type, embedding_types, truncate, output_dimension, max_tokens } = asked;
       const result = await encodeTexts(context, call, {
         texts,
         heads: headSet(['dense']),
         inputType: input_type,
         truncate: truncate !== 'NONE',
         truncationSide: truncate === 'START' ? 'left' : 'right',
+        tokenCountMax: max_tokens,
         fieldOf: (index) => `texts[${index}]`,
       });
       const rows = shortRows(result.rows ?? [], output_dimension);
+      const tokenCount = usedTokenCount(result.tokenCounts, max_tokens ?? manifest.tokenCountMax);
       const types = embedding_types ?? (version === 'v1' ? undefined : ['float' as const]);
       return vectorReply(context, call, {
         result: { ...result, rows },
         format: call.format,
         dimension: output_dimension,
         isSingle: false,
-        writeBody: (writer) => writeReply(writer, { rows, types, texts, call, result, manifest }),
+        writeBody: (writer) => writeReply(writer, { rows, types, texts, call, tokenCount }),
       });
     },
   });
@@ -107,14 +114,6 @@ const INPUT_TYPE: Field<'query' | 'passage'> = (() => {
     read: (value, at) => (field.read(value, at) === 'search_document' ? 'passage' : 'query'),
   };
 })();
-
-/** A cut below the model's own limit is not offered here: it would change vectors unseen. */
-function maxTokens({ tokenCountMax }: ModelManifest): Field<number | undefined> {
-  return optional(
-    integer({ min: tokenCountMax, max: Number.MAX_SAFE_INTEGER }),
-    `The model's own limit of ${tokenCountMax} or more; a shorter cut is refused.`,
-  );
-}
 
 /** A field of Cohere's that would change what is embedded. */
 function refused(instead: string): Field<undefined> {
@@ -137,11 +136,10 @@ function writeReply(
     readonly types: readonly RowForm[] | undefined;
     readonly texts: readonly string[];
     readonly call: { readonly requestId: string };
-    readonly result: EncodeResult;
-    readonly manifest: ModelManifest;
+    readonly tokenCount: number;
   },
 ): void {
-  const { rows, types, texts, call, result, manifest } = reply;
+  const { rows, types, texts, call, tokenCount } = reply;
   writer.ascii('{"id":');
   writer.json(call.requestId);
   if (types === undefined) {
@@ -157,7 +155,6 @@ function writeReply(
   }
   writer.ascii(',"texts":');
   writer.json(texts);
-  const tokenCount = usedTokenCount(result.tokenCounts, manifest.tokenCountMax);
   const units = { billed_units: { input_tokens: tokenCount }, api_version: { version: '2' } };
   writer.ascii(',"meta":');
   writer.json(units);

@@ -6,6 +6,7 @@ import { modelField } from '../model-field.ts';
 import { toldHeaders, usedTokenCount, valueReply } from '../response.ts';
 import { encodeAndScore, headsAndWeights, scoringFields } from '../scoring.ts';
 import { TEXT, textList } from '../text-fields.ts';
+import { scoredTokensFields, scoredTokensOf, tokenLimit } from '../vector-fields.ts';
 
 /**
  * The call that Cohere, Jina, vLLM, Infinity and Voyage name rerank: `documents` by their score
@@ -17,22 +18,7 @@ import { TEXT, textList } from '../text-fields.ts';
  */
 export function rerankCall(context: ApiContext) {
   const { manifest, limits } = context;
-  const topCount = optional(
-    integer({ min: 0, max: Number.MAX_SAFE_INTEGER }),
-    'How many of the best are answered; all unless told, and for 0.',
-  );
-  const fields = {
-    model: optional(modelField(context)),
-    query: QUERY,
-    documents: documents(limits.requestTextsMax),
-    top_n: topCount,
-    top_k: topCount,
-    return_documents: optional(BOOLEAN),
-    // Cut texts are cut at the model's own limit; Voyage's word for a refusal instead is false.
-    truncation: optional(BOOLEAN),
-    raw_scores: optional(BOOLEAN, 'The score as it is, not held within [0, 1].'),
-    ...scoringFields(context),
-  };
+  const fields = rerankFields(context);
   const call: PostRoute<typeof fields> = {
     fields,
     formats: 'values',
@@ -69,6 +55,8 @@ export function rerankCall(context: ApiContext) {
     statuses: limits.strictModel ? [404] : [],
     async answer(asked, body) {
       const { query, documents: texts, top_n, top_k, return_documents, truncation } = body;
+      const max_text_tokens = body.max_text_tokens ?? body.max_tokens_per_doc;
+      const tokenLimits = scoredTokensOf({ ...body, max_text_tokens }, manifest);
       const { heads, weights } = headsAndWeights(body, context.heads());
       const { scores, result } = await encodeAndScore(context, asked.request, {
         heads,
@@ -79,6 +67,7 @@ export function rerankCall(context: ApiContext) {
         firstInputType: 'query',
         texts: { texts, field: 'documents' },
         inputType: 'passage',
+        ...tokenLimits,
       });
       const results = scores.weighted
         .map((score, index) => ({ index, score }))
@@ -89,7 +78,11 @@ export function rerankCall(context: ApiContext) {
           relevance_score: body.raw_scores ? score : Math.min(1, Math.max(0, score)),
           ...(return_documents ? { document: { text: texts[index] } } : {}),
         }));
-      const tokenCount = usedTokenCount(result.tokenCounts, manifest.tokenCountMax);
+      const { firstTokenCountMax = manifest.tokenCountMax } = tokenLimits;
+      const [queryTokens, ...textTokens] = result.tokenCounts;
+      const tokenCount =
+        usedTokenCount([queryTokens], firstTokenCountMax) +
+        usedTokenCount(textTokens, max_text_tokens ?? manifest.tokenCountMax);
       // Voyage's clients alone send one of these, and read `data`. Infinity's want `rerank`.
       const isVoyage = truncation !== undefined || top_k !== undefined;
       const reply = {
@@ -108,6 +101,33 @@ export function rerankCall(context: ApiContext) {
     },
   };
   return call;
+}
+
+function rerankFields(context: ApiContext) {
+  const { manifest, limits } = context;
+  const topCount = optional(
+    integer({ min: 0, max: Number.MAX_SAFE_INTEGER }),
+    'How many of the best are answered; all unless told, and for 0.',
+  );
+  return {
+    model: optional(modelField(context)),
+    query: QUERY,
+    documents: documents(limits.requestTextsMax),
+    top_n: topCount,
+    top_k: topCount,
+    return_documents: optional(BOOLEAN),
+    // Cut texts are cut at the model's own limit; Voyage's word for a refusal instead is false.
+    truncation: optional(BOOLEAN),
+    raw_scores: optional(BOOLEAN, 'The score as it is, not held within [0, 1].'),
+    ...scoredTokensFields(manifest),
+    max_tokens_per_doc: optional(
+      tokenLimit(
+        manifest,
+        `Cohere's word for max_text_tokens; ${manifest.tokenCountMax} unless told, as for more.`,
+      ),
+    ),
+    ...scoringFields(context),
+  };
 }
 
 /** A string, or Jina's `{"text"}`. */

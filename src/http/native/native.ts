@@ -11,6 +11,7 @@ import { BOOLEAN, type Field, integer, oneOf, optional, someOf, withDefault } fr
 import { toldHeaders, valueReply, vectorReply } from '../response.ts';
 import { encodeAndScore, headsAndWeights, scoringFields } from '../scoring.ts';
 import { TEXT, textList, textNameOf, texts } from '../text-fields.ts';
+import { scoredTokensFields, scoredTokensOf } from '../vector-fields.ts';
 
 /** Our own API: `POST /encode`, `GET /get_vector_dim` and `POST /score`. */
 export function nativeApi(context: ApiContext): Api {
@@ -158,19 +159,13 @@ function vectorDimRoute({ manifest }: ApiContext): Route {
   return get('/get_vector_dim', document, () => answer);
 }
 
-/** The two special tokens, and one of the text. */
-const SCORED_TOKENS_MIN = 3;
-
 /** `POST /score`: texts against a query by each head, and the weighted mean. */
 function scoreRoute(context: ApiContext): Route {
   const { manifest, limits } = context;
-  const tokens = integer({ min: SCORED_TOKENS_MIN, max: manifest.tokenCountMax });
-  const unlessTold = `special tokens included; ${manifest.tokenCountMax} unless told.`;
   const fields = {
     ...scoringFields(context),
     truncate: truncateField(limits.truncate),
-    max_query_tokens: optional(tokens, `Tokens that the query is cut to, ${unlessTold}`),
-    max_text_tokens: optional(tokens, `Tokens that each text is cut to, ${unlessTold}`),
+    ...scoredTokensFields(manifest),
     query: TEXT,
     texts: textList(limits.requestTextsMax),
   };
@@ -199,8 +194,7 @@ function scoreRoute(context: ApiContext): Route {
         weights: { dense: 1 },
       },
     },
-    async answer(call, { query, texts, truncate, max_query_tokens, max_text_tokens, ...asked }) {
-      const modelMax = max_text_tokens === undefined ? undefined : manifest.tokenCountMax;
+    async answer(call, { query, texts, truncate, ...asked }) {
       const { heads, weights } = headsAndWeights(asked, context.heads());
       const { scores, result } = await encodeAndScore(context, call.request, {
         heads,
@@ -208,10 +202,9 @@ function scoreRoute(context: ApiContext): Route {
         truncate,
         query: { text: query, field: 'query' },
         firstInputType: 'query',
-        firstTokenCountMax: max_query_tokens ?? modelMax,
         texts: { texts, field: 'texts' },
         inputType: 'passage',
-        tokenCountMax: max_text_tokens,
+        ...scoredTokensOf(asked, manifest),
       });
       const reply = {
         model: manifest.id,

@@ -8,11 +8,12 @@ import { type Api, encodeTexts, get, post, type Route } from '../api.ts';
 import type { ApiContext, Call } from '../context.ts';
 import { listOf, objectOf, replyDocument, TEXT_ROW } from '../document.ts';
 import { type ErrorShape, REQUEST_ID_HEADER, reportError } from '../error-reply.ts';
-import { BOOLEAN, type Field, invalid, mapOf, optional, STRING, withDefault } from '../fields.ts';
+import { BOOLEAN, type Field, invalid, object, optional, STRING, withDefault } from '../fields.ts';
 import { modelUnknown } from '../model-field.ts';
 import { usedTokenCount, valueReply, vectorReply } from '../response.ts';
 import { dimensionField, shortRows } from '../short-rows.ts';
 import { type Texts, textNameOf, texts } from '../text-fields.ts';
+import { inputTypeOf, TASK_FIELDS, tokenLimit } from '../vector-fields.ts';
 
 /**
  * Ollama's API for embeddings: `POST /api/embed`, the older `POST /api/embeddings`, and what its
@@ -41,7 +42,8 @@ function embedRoute(context: ApiContext): Route {
     fields,
     formats: 'vectors',
     summary: 'Embeddings, in the shape of Ollama',
-    description: 'An empty `input` answers no embeddings. `options` and `keep_alive` do nothing.',
+    description:
+      'An empty `input` answers no embeddings. Of `options`, num_ctx cuts texts; `keep_alive` does nothing.',
     examples: {
       one: { model: manifest.id, input: 'исковая давность' },
       several: { model: manifest.id, input: ['исковая давность', 'рецепт борща'] },
@@ -60,17 +62,19 @@ function embedRoute(context: ApiContext): Route {
       example: { model: manifest.id, embeddings: [[0.0123, -0.0456]], prompt_eval_count: 4 },
     },
     statuses: [404],
-    async answer(call, { model = manifest.id, input, truncate, dimensions }) {
+    async answer(call, { model = manifest.id, input, truncate, dimensions, options, ...asked }) {
       if (input === undefined) return valueReply(call, { model, embeddings: [] });
       const result = await encodeTexts(context, call, {
         texts: input.texts,
         heads: headSet(['dense']),
-        inputType: 'query',
+        inputType: inputTypeOf(asked),
         truncate,
+        tokenCountMax: options.num_ctx,
         fieldOf: textNameOf('input', input),
       });
       const rows = shortRows(result.rows ?? [], dimensions);
-      const tokenCount = usedTokenCount(result.tokenCounts, manifest.tokenCountMax);
+      const tokenCountMax = options.num_ctx ?? manifest.tokenCountMax;
+      const tokenCount = usedTokenCount(result.tokenCounts, tokenCountMax);
       return vectorReply(context, call, {
         result: { ...result, rows },
         format: call.format,
@@ -104,13 +108,14 @@ function embeddingsRoute(context: ApiContext): Route {
       example: { embedding: [0.0123, -0.0456] },
     },
     statuses: [404],
-    async answer(call, { prompt }) {
+    async answer(call, { prompt, options, ...asked }) {
       if (prompt === undefined) return valueReply(call, { embedding: [] });
       const result = await encodeTexts(context, call, {
         texts: prompt.texts,
         heads: headSet(['dense']),
-        inputType: 'query',
+        inputType: inputTypeOf(asked),
         truncate: true,
+        tokenCountMax: options.num_ctx,
         fieldOf: () => 'prompt',
       });
       return vectorReply(context, call, {
@@ -130,15 +135,22 @@ function embeddingsRoute(context: ApiContext): Route {
 
 /** What every call of Ollama may say, and what of it has a meaning here. */
 function commonFields(context: ApiContext) {
-  return { model: modelField(context), options: OPTIONS, keep_alive: KEEP_ALIVE };
+  return {
+    model: modelField(context),
+    options: optionsField(context.manifest),
+    keep_alive: KEEP_ALIVE,
+    ...TASK_FIELDS,
+  };
 }
 
-/** Free-form in Ollama: clients send a dozen options of generation, most of them null. */
-const OPTIONS: Field<unknown> = {
-  schema: { type: 'object', nullable: true },
-  isRequired: false,
-  read: (value, at) => (value === undefined || value === null ? undefined : mapOf(value, at)),
-};
+/**
+ * Free-form in Ollama: clients send a dozen options of generation, most of them null. One of them
+ * cuts texts.
+ */
+function optionsField(manifest: ModelManifest) {
+  const tokens = `Tokens that texts are cut to; ${manifest.tokenCountMax} unless told, as for more.`;
+  return object({ num_ctx: optional(tokenLimit(manifest, tokens)) });
+}
 
 /** The model is always loaded, so that any time that Ollama takes is kept. */
 const KEEP_ALIVE: Field<unknown> = {

@@ -21,7 +21,7 @@ import { usedTokenCount, vectorReply } from '../response.ts';
 import { FORM_FIELDS, type RowForm, reserveRows, rowFormatOf, writeRow } from '../row-forms.ts';
 import { askedDimension, dimensionField, shortRows } from '../short-rows.ts';
 import { inputs, textNameOf } from '../text-fields.ts';
-import { cutFields, cutOf, TASK_FIELDS } from '../vector-fields.ts';
+import { cutFields, cutOf, inputTypeOf, TASK_FIELDS } from '../vector-fields.ts';
 
 /**
  * OpenAI's API: `POST /v1/embeddings` (also at `/embeddings` and at Azure's path), `GET /v1/models`
@@ -86,13 +86,16 @@ function embeddingsRoute(context: ApiContext): Route {
       const encoded = await encodeTexts(context, call, {
         texts: input.texts,
         heads: headSet(['dense']),
-        inputType: asked.input_type ?? asked.task ?? asked.task_type ?? 'query',
+        inputType: inputTypeOf(asked),
         ...cutOf(asked, limits.truncate),
         format,
         fieldOf: textNameOf('input', input),
       });
       const rows = shortRows(encoded.rows ?? [], dimension);
-      const tokenCount = usedTokenCount(encoded.tokenCounts, manifest.tokenCountMax);
+      const tokenCount = usedTokenCount(
+        encoded.tokenCounts,
+        asked.truncate_prompt_tokens ?? manifest.tokenCountMax,
+      );
       return vectorReply(context, call, {
         result: { ...encoded, rows },
         format,

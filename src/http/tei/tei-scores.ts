@@ -7,6 +7,7 @@ import { BOOLEAN, object, optional, withDefault } from '../fields.ts';
 import { valueReply } from '../response.ts';
 import { encodeAndScore, headsAndWeights, scoringFields } from '../scoring.ts';
 import { TEXT, textList } from '../text-fields.ts';
+import { scoredTokensFields, scoredTokensOf } from '../vector-fields.ts';
 import { computeHeaders, PROMPT_NAME, truncationFields, truncationOf } from './tei-request.ts';
 
 /** The routes of text-embeddings-inference that score: `POST /similarity` and `POST /rerank`. */
@@ -54,13 +55,14 @@ export function similarityCall(context: ApiContext) {
  * already, so `raw_scores` changes nothing.
  */
 function rerankRoute(context: ApiContext): Route {
-  const { limits } = context;
+  const { limits, manifest } = context;
   const fields = {
     query: TEXT,
     texts: textList(limits.requestTextsMax),
     raw_scores: optional(BOOLEAN),
     return_text: withDefault(BOOLEAN, false),
     ...scoringFields(context),
+    ...scoredTokensFields(manifest),
     ...truncationFields(context),
   };
   const call: PostRoute<typeof fields> = {
@@ -81,12 +83,13 @@ function rerankRoute(context: ApiContext): Route {
       ),
       example: [{ index: 0, score: 0.81 }],
     },
-    async answer(call, { query, texts, return_text, outputs, weights: given, ...truncation }) {
-      const { heads, weights } = headsAndWeights({ outputs, weights: given }, context.heads());
+    async answer(call, { query, texts, return_text, ...asked }) {
+      const { heads, weights } = headsAndWeights(asked, context.heads());
       const { scores, result } = await encodeAndScore(context, call.request, {
         heads,
         weights,
-        ...truncationOf(truncation),
+        ...truncationOf(asked),
+        ...scoredTokensOf(asked, manifest),
         query: { text: query, field: 'query' },
         firstInputType: 'query',
         texts: { texts, field: 'texts' },

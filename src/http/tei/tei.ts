@@ -18,7 +18,6 @@ import {
   type Schema,
 } from '../document.ts';
 import { type ErrorShape, reportError } from '../error-reply.ts';
-import { BOOLEAN, optional } from '../fields.ts';
 import { vectorReply } from '../response.ts';
 import { dimensionField, shortRows } from '../short-rows.ts';
 import { inputs, textNameOf } from '../text-fields.ts';
@@ -30,9 +29,9 @@ import { tokenRoutes } from './tei-tokens.ts';
  * The API of text-embeddings-inference: `POST /embed` (also `POST /`), `/embed_all`,
  * `/embed_sparse`, `/similarity`, `/rerank`, `/tokenize` and `/decode`.
  *
- * Vectors always have unit norm: `normalize` is read and changes nothing, since the engine gives
- * normalised rows. `/embed_all` answers the multi-vector head, one row for each token but the
- * first; the original answers raw token states, which nobody should compare.
+ * Vectors always have unit norm, since the engine gives no others: `normalize: false` is refused.
+ * `/embed_all` answers the multi-vector head, one row for each token but the first; the original
+ * answers raw token states, which nobody should compare.
  */
 export function teiApi(context: ApiContext): Api {
   const routes = [
@@ -60,7 +59,7 @@ const DENSE: TeiHead = {
   head: 'dense',
   formats: 'vectors',
   summary: 'Dense vectors, one for each input',
-  description: 'Rows have unit norm whatever `normalize` says: the engine gives no others.',
+  description: 'Rows have unit norm: `normalize: false` is refused.',
   reply: {
     description: 'One row for each input, in order.',
     schema: listOf(ROW_OR_BASE64),
@@ -124,7 +123,7 @@ function vectorRoute(
   };
   const isDense = head === 'dense';
   // The fields of dense rows are ignored where there are none, as unknown fields are.
-  const dense = { dimensions: dimensionField(manifest), normalize: optional(BOOLEAN) };
+  const dense = { dimensions: dimensionField(manifest) };
   const fields: typeof common & Partial<typeof dense> = isDense ? { ...dense, ...common } : common;
   const route: PostRoute<typeof fields> = {
     fields,

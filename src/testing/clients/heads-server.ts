@@ -18,12 +18,14 @@ export async function startHeadsServer(
   environment: Readonly<Record<string, string>> = {},
   options: {
     readonly heads?: readonly Head[];
+    /** Fields of the manifest in place of its own. */
+    readonly manifest?: Readonly<Record<string, unknown>>;
     readonly fetch?: (url: string) => Promise<Response>;
   } = {},
 ): Promise<RunningServer> {
-  const { heads, fetch: ask = fetch } = options;
+  const { heads, manifest, fetch: ask = fetch } = options;
   const modelsDir = mkdtempSync(join(tmpdir(), 'heads-server-'));
-  await writeModelsFolder(modelsDir, heads);
+  await writeModelsFolder(modelsDir, heads, manifest);
   const server = await startServer({
     BACKEND: 'embedded',
     MODEL: SMALL_MODEL,

@@ -100,16 +100,18 @@ export function smallHeadsHarness(options: {
 /**
  * Writes the manifest, the graph and the tokenizer of the small model.
  *
+ * @param changes fields of the manifest in place of its own.
  * @returns path of the graph.
  */
 export async function writeModelsFolder(
   modelsDir: string,
   heads?: readonly Head[],
+  changes: Readonly<Record<string, unknown>> = {},
 ): Promise<string> {
   const folder = join(modelsDir, SMALL_MODEL);
   mkdirSync(join(folder, 'onnx'), { recursive: true });
   const manifest = JSON.parse(readFileSync(join(MODELS, 'bge-m3.json'), 'utf8'));
-  Object.assign(manifest, { id: SMALL_MODEL, dimension: 32, tokenCountMax: 512 });
+  Object.assign(manifest, { id: SMALL_MODEL, dimension: 32, tokenCountMax: 512 }, changes);
   if (heads !== undefined) {
     manifest.heads = heads;
     manifest.outputs = Object.fromEntries(heads.map((head) => [head, manifest.outputs[head]]));

@@ -214,7 +214,7 @@ describe('POST /v1/embeddings', () => {
   test.each([
     { truncate: 'MIDDLE' },
     { truncate: 1 },
-    { truncate_prompt_tokens: 16 },
+    { truncate_prompt_tokens: 2 },
     { truncate_prompt_tokens: 0 },
     { truncation_side: 'middle' },
     { truncation_direction: 'Left' },

@@ -35,7 +35,7 @@ describe('vectors', () => {
   test('/embed and POST / answer an array of rows, for one text too', async () => {
     const { embeddings } = await ask('/encode', { query: TEXTS });
     expect(await ask('/embed', { inputs: TEXTS })).toEqual(embeddings);
-    expect(await ask('/', { inputs: TEXTS, truncate: true, normalize: false })).toEqual(embeddings);
+    expect(await ask('/', { inputs: TEXTS, truncate: true, normalize: true })).toEqual(embeddings);
     expect(await ask('/embed', { inputs: TEXTS[0] })).toEqual([embeddings[0]]);
   });
 
