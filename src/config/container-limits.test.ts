@@ -30,9 +30,9 @@ const MIB = 2 ** 20;
 test.each([
   [undefined, 256 * MIB],
   [8192 * MIB, 256 * MIB],
-  [1024 * MIB, 128 * MIB],
+  [512 * MIB, 128 * MIB],
   // One body of BODY_BYTES_MAX must fit.
-  [128 * MIB, 32 * MIB],
+  [64 * MIB, 32 * MIB],
 ])('of %p bytes of memory bodies take %d', (memoryBytes, bytes) => {
   expect(planBodiesBytes(memoryBytes, { bodyBytesMax: 32 * MIB })).toBe(bytes);
 });

@@ -24,14 +24,14 @@ export function fitToMachine(config: Config, environment: Environment): Config {
 const BODIES_BYTES = 268_435_456;
 
 /**
- * An eighth of a container's memory: while it is decoded, a body of text takes some four times its
- * bytes. One body must fit all the same.
+ * A quarter of a container's memory: a body counts as what decoding it takes. One body must fit all
+ * the same.
  */
 export function planBodiesBytes(
   memoryBytes: number | undefined,
   { bodyBytesMax }: Pick<Config, 'bodyBytesMax'>,
 ): number {
-  const share = Math.floor((memoryBytes ?? Number.POSITIVE_INFINITY) / 8);
+  const share = Math.floor((memoryBytes ?? Number.POSITIVE_INFINITY) / 4);
   return Math.max(bodyBytesMax, Math.min(BODIES_BYTES, share));
 }
 

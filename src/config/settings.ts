@@ -111,7 +111,7 @@ export const SETTINGS = {
   bodyBytesMax: integer('BODY_BYTES_MAX', 33_554_432, [64, 1_073_741_824], 'bytes',
     'Size of a request body.'),
   bodiesBytesMax: integer('BODIES_BYTES_MAX', 0, [0, 17_179_869_184], 'bytes',
-    'Size of all bodies being received or decoded. Beyond it, 429. 0: an eighth of the container\'s memory, at most 256 MB.'),
+    'Memory for bodies being received or decoded; large ones wait unread for QUEUE_HOLD_MS, then 429. 0: a quarter of the container\'s, at most 256 MB.'),
   bodyTimeoutMs: integer('BODY_TIMEOUT_MS', 30_000, [10, 250_000], 'ms',
     'How long a body may take to arrive. Beyond it, 408.'),
   replyBytesMax: integer('REPLY_BYTES_MAX', 268_435_456, [4096, 2_147_483_647], 'bytes',

@@ -6,14 +6,18 @@ import { createBodyIntake } from './body-intake.ts';
 /**
  * Faults that were planted in the code by hand, and that this suite caught: a body that is counted
  * by what it declares and never given back; a deadline that each byte puts off; the newest given up
- * in place of the oldest; a body given up that had only just begun.
+ * in place of the oldest; a body given up that had only just begun; a large body that is read
+ * before there is room for it; one that waits behind a sender who falls silent; no collection.
  */
 
 const TIMEOUT_MS = 5000;
 
 function stand(bodiesBytesMax = 1_000_000) {
   const clock = new VirtualClock();
-  return { clock, intake: createBodyIntake({ clock, bodiesBytesMax, bodyTimeoutMs: TIMEOUT_MS }) };
+  const seen = { collections: 0 };
+  const collectGarbage = (): void => void seen.collections++;
+  const limits = { bodiesBytesMax, bodyTimeoutMs: TIMEOUT_MS };
+  return { clock, seen, intake: createBodyIntake({ clock, ...limits, collectGarbage }) };
 }
 
 /** A request whose body comes when it is told to. */
@@ -40,8 +44,11 @@ function slowRequest(declared?: number) {
   };
 }
 
-/** What a decoder gets. */
-const same = (body: Uint8Array): Uint8Array => body;
+/** A copy of what a decoder gets: it may not keep the bytes. */
+const same = { decode: (body: Uint8Array) => new Uint8Array(body), costPerByte: 4 };
+
+/** Limits of a body; its caller waits for a second. */
+const upTo = (bodyBytesMax: number) => ({ bodyBytesMax, waitMs: () => 1000 });
 
 const outcomeOf = (body: Promise<Uint8Array>): Promise<string | number> =>
   body.then(
@@ -54,7 +61,7 @@ test('a body is read whole, and takes nothing once it is', async () => {
   for (const size of [0, 1, 70_000]) {
     const request = new Request('http://localhost/', { method: 'POST', body: 'a'.repeat(size) });
     request.headers.set('content-length', String(size));
-    expect((await intake.read(request, 100_000, same)).length).toBe(size);
+    expect((await intake.read(request, upTo(100_000), same)).length).toBe(size);
   }
   expect([intake.byteCount, intake.bodyCount]).toEqual([0, 0]);
 });
@@ -62,7 +69,7 @@ test('a body is read whole, and takes nothing once it is', async () => {
 describe('too large', () => {
   test('by what it declares, unread', async () => {
     const { intake } = stand();
-    expect(await outcomeOf(intake.read(slowRequest(101).request, 100, same))).toBe(
+    expect(await outcomeOf(intake.read(slowRequest(101).request, upTo(100), same))).toBe(
       'EMB_BODY_TOO_LARGE',
     );
   });
@@ -70,7 +77,7 @@ describe('too large', () => {
   test('by what comes, whatever it declares', async () => {
     const { intake } = stand();
     const slow = slowRequest();
-    const outcome = outcomeOf(intake.read(slow.request, 100, same));
+    const outcome = outcomeOf(intake.read(slow.request, upTo(100), same));
     slow.send(60);
     slow.send(60);
     expect(await outcome).toBe('EMB_BODY_TOO_LARGE');
@@ -84,7 +91,7 @@ describe('too slow', () => {
     async (declared) => {
       const { clock, intake } = stand();
       const slow = slowRequest(declared);
-      const outcome = outcomeOf(intake.read(slow.request, 100_000, same));
+      const outcome = outcomeOf(intake.read(slow.request, upTo(100_000), same));
       for (let second = 0; second < 7; second++) {
         if (!slow.isCancelled) slow.send(1);
         await clock.advance(1000);
@@ -101,11 +108,13 @@ describe('too many', () => {
   test('the oldest gives way to one that comes at once', async () => {
     const { clock, intake } = stand(100_000);
     const slow = Array.from({ length: 10 }, () => slowRequest(10_000));
-    const outcomes = slow.map(({ request }) => outcomeOf(intake.read(request, 100_000, same)));
+    const outcomes = slow.map(({ request }) =>
+      outcomeOf(intake.read(request, upTo(100_000), same)),
+    );
     await clock.advance(1500);
     const request = new Request('http://localhost/', { method: 'POST', body: 'a'.repeat(15_000) });
     request.headers.set('content-length', '15000');
-    expect((await intake.read(request, 100_000, same)).length).toBe(15_000);
+    expect((await intake.read(request, upTo(100_000), same)).length).toBe(15_000);
     expect(await Promise.all(outcomes.slice(0, 2))).toEqual(['EMB_QUEUE_FULL', 'EMB_QUEUE_FULL']);
     expect(intake.bodyCount).toBe(8);
     expect(intake.byteCount).toBe(80_000);
@@ -114,12 +123,148 @@ describe('too many', () => {
   test('not to one when all have only just begun: that one is told to come back', async () => {
     const { intake } = stand(100_000);
     const slow = Array.from({ length: 10 }, () => slowRequest(10_000));
-    for (const { request } of slow) void outcomeOf(intake.read(request, 100_000, same));
-    const late = intake.read(slowRequest(10_000).request, 100_000, same);
+    for (const { request } of slow) void outcomeOf(intake.read(request, upTo(100_000), same));
+    const late = intake.read(slowRequest(10_000).request, upTo(100_000), same);
     const error = await late.catch((reason: ServerError) => reason);
     expect(error).toBeInstanceOf(ServerError);
     expect(error).toMatchObject({ code: 'EMB_QUEUE_FULL', details: { retryAfterMs: 1000 } });
     expect(intake.byteCount).toBe(100_000);
+  });
+});
+
+const MB = 1_000_000;
+
+/** A large body that comes when it is told to, and what becomes of it. */
+function large({ intake }: ReturnType<typeof stand>, declared: number | undefined, waitMs = 1000) {
+  const slow = slowRequest(declared);
+  const limits = { bodyBytesMax: 10 * MB, waitMs: () => waitMs };
+  const outcome = outcomeOf(intake.read(slow.request, limits, same));
+  return Object.assign(slow, { outcome, isRead: () => slow.request.body?.locked === true });
+}
+
+describe('large', () => {
+  test('it counts as what decoding it takes, and the next waits unread until there is room', async () => {
+    const rig = stand(48 * MB);
+    const [first, second, third] = [large(rig, 10 * MB), large(rig, 10 * MB), large(rig, 2 * MB)];
+    await rig.clock.advance(0);
+    expect(rig.intake.byteCount).toBe(40 * MB);
+    // The third would fit beside neither; they enter in the order in which they came.
+    expect([first, second, third].map(({ isRead }) => isRead())).toEqual([true, false, false]);
+    first.send(10 * MB);
+    first.end();
+    expect(await first.outcome).toBe(10 * MB);
+    await rig.clock.advance(0);
+    expect([second, third].map(({ isRead }) => isRead())).toEqual([true, false]);
+    second.send(10 * MB);
+    second.end();
+    expect(await second.outcome).toBe(10 * MB);
+    third.send(2 * MB);
+    third.end();
+    expect(await third.outcome).toBe(2 * MB);
+    expect([rig.intake.byteCount, rig.intake.bodyCount]).toEqual([0, 0]);
+  });
+
+  test('small ones find room beside it, and need not wait behind those that do', async () => {
+    const rig = stand(48 * MB);
+    const two = [large(rig, 10 * MB), large(rig, 10 * MB)];
+    const request = new Request('http://localhost/', { method: 'POST', body: 'a'.repeat(60_000) });
+    request.headers.set('content-length', '60000');
+    expect(await outcomeOf(rig.intake.read(request, upTo(100_000), same))).toBe(60_000);
+    expect(two.map(({ isRead }) => isRead())).toEqual([true, false]);
+  });
+
+  test.each([
+    ['after the wait that the caller allows', 500, 500],
+    ['at once when the caller does not wait', 0, 0],
+  ])('without room it is refused %s', async (_when, waitMs, advancedMs) => {
+    const rig = stand(48 * MB);
+    large(rig, 10 * MB);
+    const late = large(rig, 10 * MB, waitMs);
+    await rig.clock.advance(advancedMs);
+    expect(await late.outcome).toBe('EMB_QUEUE_FULL');
+    expect([late.isRead(), rig.intake.bodyCount]).toEqual([false, 1]);
+  });
+
+  test('at most a quarter of the budget is taken by those that wait', async () => {
+    const rig = stand(48 * MB);
+    const all = Array.from({ length: 14 }, () => large(rig, 10 * MB));
+    expect(await all[12].outcome).toBe('EMB_QUEUE_FULL');
+    expect(await all[13].outcome).toBe('EMB_QUEUE_FULL');
+    expect(rig.intake.bodyCount).toBe(12);
+  });
+
+  test('a sender who falls silent loses the room, and then the body, to the next', async () => {
+    const rig = stand(48 * MB);
+    const silent = large(rig, 10 * MB);
+    silent.send(3 * MB);
+    const next = large(rig, 10 * MB, TIMEOUT_MS);
+    // 3 of 10 MB are enough for 1.5 s of 5.
+    await rig.clock.advance(1000);
+    expect(next.isRead()).toBe(false);
+    await rig.clock.advance(1000);
+    expect(next.isRead()).toBe(true);
+    next.send(10 * MB);
+    next.end();
+    expect(await next.outcome).toBe(10 * MB);
+  });
+
+  test('a caller that hangs up while it waits leaves its place', async () => {
+    const rig = stand(48 * MB);
+    const first = large(rig, 10 * MB);
+    const leaving = new AbortController();
+    const slow = slowRequest(10 * MB);
+    const request = new Request(slow.request, { signal: leaving.signal });
+    request.headers.set('content-length', String(10 * MB));
+    const left = outcomeOf(rig.intake.read(request, upTo(10 * MB), same));
+    const next = large(rig, 10 * MB, TIMEOUT_MS);
+    leaving.abort();
+    expect(await left).toBe('EMB_REQUEST_ABORTED');
+    first.send(10 * MB);
+    first.end();
+    expect(await first.outcome).toBe(10 * MB);
+    await rig.clock.advance(0);
+    expect(next.isRead()).toBe(true);
+  });
+
+  test.each([
+    ['of unknown length', {}],
+    ['packed', { 'content-encoding': 'gzip', 'content-length': '9000' }],
+  ])('%s it waits once it is known to be large', async (_what, headers) => {
+    const rig = stand(48 * MB);
+    const first = large(rig, 10 * MB);
+    const plain = new Uint8Array(5 * MB).fill(97);
+    const bodyOf = () =>
+      'content-encoding' in headers ? Bun.gzipSync(plain) : new Blob([plain]).stream();
+    const request = () =>
+      new Request('http://localhost/', { method: 'POST', body: bodyOf(), headers });
+    const outcome = outcomeOf(rig.intake.read(request(), upTo(10 * MB), same));
+    let isSettled = false;
+    void outcome.then(() => {
+      isSettled = true;
+    });
+    // As long as the same takes where there is room, several times over.
+    for (let turn = 0; turn < 5; turn++) {
+      await stand(48 * MB).intake.read(request(), upTo(10 * MB), same);
+    }
+    expect(isSettled).toBe(false);
+    first.send(10 * MB);
+    first.end();
+    expect(await outcome).toBe(5 * MB);
+    expect([rig.intake.byteCount, rig.intake.bodyCount]).toEqual([0, 0]);
+  });
+
+  test('what decoding leaves is collected, and once more when the requests are done', async () => {
+    const rig = stand(48 * MB);
+    for (let index = 0; index < 4; index++) {
+      const body = large(rig, 5 * MB);
+      body.send(5 * MB);
+      body.end();
+      expect(await body.outcome).toBe(5 * MB);
+    }
+    expect(rig.seen.collections).toBe(1);
+    await rig.clock.advance(10_000);
+    expect(rig.seen.collections).toBe(2);
+    expect(rig.clock.plannedCount).toBe(0);
   });
 });
 

@@ -1,22 +1,23 @@
-import { promisify } from 'node:util';
-import { brotliDecompress, gunzip, inflate, inflateRaw, zstdDecompress } from 'node:zlib';
 import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
+import { type BodyAccount, createBodyBudget, type Patience } from './body-budget.ts';
+import { type ContentEncoding, encodingOf, unpack } from './content-encoding.ts';
 
 /** Takes request bodies in, within bounds that hold for all of them together. */
 export interface BodyIntake {
   /**
    * Reads a body whole, unpacks it as its Content-Encoding says, and decodes it. It counts until
-   * it is decoded.
+   * it is decoded. A large one may have to wait for room before its first byte is read.
    *
-   * @param bodyBytesMax holds for what came, and for what it unpacks to.
+   * @param limits.bodyBytesMax holds for what came, and for what it unpacks to.
+   * @param limits.waitMs how long the caller would wait for room, in ms; asked when there is none.
    * @throws ServerError EMB_BODY_TOO_LARGE, EMB_BODY_TIMEOUT, EMB_BODY_MALFORMED,
-   * EMB_CONTENT_ENCODING_UNSUPPORTED, EMB_QUEUE_FULL or EMB_REQUEST_ABORTED, or as `decode`.
+   * EMB_CONTENT_ENCODING_UNSUPPORTED, EMB_QUEUE_FULL or EMB_REQUEST_ABORTED, or as the decoder.
    */
   read<Value>(
     request: Request,
-    bodyBytesMax: number,
-    decode: (body: Uint8Array) => Value,
+    limits: { readonly bodyBytesMax: number; waitMs(): number },
+    decoder: BodyDecoder<Value>,
   ): Promise<Value>;
   /**
    * Makes a refusal arrive although its request's body is still on its way: a connection that is
@@ -25,24 +26,34 @@ export interface BodyIntake {
    * beside the reply, which then ends the connection.
    */
   refuse(request: Request, reply: Response): Promise<Response>;
-  /** Bytes of the bodies that are being received: those that have come, or a small body's all. */
+  /** What the bodies that are being received count as. */
   readonly byteCount: number;
   readonly bodyCount: number;
 }
 
-/** A body on its way. */
-interface Arrival {
-  readonly startedMs: number;
-  byteCount: number;
-  /** Gives it up; its reader rejects. */
-  giveUp(reason: ServerError): void;
+/** What a body is decoded by. */
+export interface BodyDecoder<Value> {
+  /** @param body borrowed: what is made of it shows nothing of it later. */
+  decode(body: Uint8Array): Value;
+  /** The most memory that decoding takes for each byte of a body of texts, the body included. */
+  readonly costPerByte: number;
 }
 
 /** Up to here a body of declared length is left to the runtime, which reads it without a copy. */
 const SMALL_BYTES = 65_536;
 
-/** A body younger than this is never given up for another, in ms: it may be complete soon. */
-const YOUNG_MS = 1000;
+/** From here a body counts as what decoding it takes, and may have to wait for room. */
+const LARGE_BYTES = 1_048_576;
+
+/**
+ * After so many bytes that decoding large bodies took, what is left of them is collected. Left to
+ * itself the runtime kept up to a gigabyte of eight bodies. A collection holds the main thread for
+ * 10 to 45 ms, decoding so much for 80 to 180.
+ */
+const GARBAGE_BYTES = 67_108_864;
+
+/** Some time after that, in ms, what their requests have left is collected as well. */
+const COLLECT_AGAIN_MS = 5000;
 
 /** How long a refusal waits for the rest of its body, in ms: most are whole by then. */
 const REFUSAL_MS = 100;
@@ -50,59 +61,57 @@ const REFUSAL_MS = 100;
 /** How long nothing may come of a refused body, in ms: nginx' `lingering_timeout`. */
 const SILENCE_MS = 5000;
 
-/** How often bodies are checked against the timeout, in ms; only while there are any. */
-const SWEEP_MS = 1000;
-
-/**
- * Two limits hold: BODY_TIMEOUT_MS for each body, and BODIES_BYTES_MAX for all of them together. At
- * the second, the oldest body is given up: who has been slow for longest will likely stay so. So
- * thousands of clients that send a byte a second cannot crowd out one that sends its body at once.
- */
+/** @param options.collectGarbage runs a full collection, now. */
 export function createBodyIntake(options: {
   clock: Clock;
   bodiesBytesMax: number;
   bodyTimeoutMs: number;
+  collectGarbage?: () => void;
 }): BodyIntake {
   const { clock, bodiesBytesMax, bodyTimeoutMs } = options;
-  /** In order of their beginning. */
-  const arrivals = new Set<Arrival>();
-  let byteCount = 0;
-  let isSweeping = false;
+  const { collectGarbage = () => Bun.gc(true) } = options;
+  const budget = createBodyBudget(options);
+  let garbageBytes = 0;
+  let isCollectingAgain = false;
 
   async function read<Value>(
     request: Request,
-    bodyBytesMax: number,
-    decode: (body: Uint8Array) => Value,
+    limits: { readonly bodyBytesMax: number; waitMs(): number },
+    decoder: BodyDecoder<Value>,
   ): Promise<Value> {
+    const { bodyBytesMax } = limits;
     const encoding = encodingOf(request);
     const declared = Number(request.headers.get('content-length') ?? Number.NaN);
     if (declared > bodyBytesMax) throw tooLarge(bodyBytesMax, declared);
-    const arrival: Arrival = { startedMs: clock.now(), byteCount: 0, giveUp: () => undefined };
-    arrivals.add(arrival);
-    sweepLater();
+    const account = budget.open();
     try {
-      const body =
-        declared <= SMALL_BYTES
-          ? await readWhole(request, declared, arrival)
-          : await readChunks(request, { declared, bodyBytesMax }, arrival);
-      if (encoding === undefined) return decode(body);
-      const unpacked = await unpack(body, encoding, bodyBytesMax);
-      take(arrival, unpacked.length);
-      return decode(unpacked);
+      if (declared <= SMALL_BYTES && encoding === undefined) {
+        return decoder.decode(await readWhole(request, declared, account));
+      }
+      const { costPerByte } = decoder;
+      const patience = { signal: request.signal, waitMs: limits.waitMs };
+      const room = new LargeRoom(account, { bodyBytesMax, costPerByte, patience });
+      const body = await readChunks(request, { declared, bodyBytesMax, encoding }, account, room);
+      const plain = encoding === undefined ? body : await unpackWithin(body, encoding, room);
+      if (plain !== body) account.take(plain.length);
+      return decodeAndFree(plain, decoder);
     } catch (cause) {
       if (cause instanceof ServerError) throw cause;
       const message = 'The caller hung up before its body was whole.';
       throw new ServerError('EMB_REQUEST_ABORTED', message, { cause });
     } finally {
-      arrivals.delete(arrival);
-      byteCount -= arrival.byteCount;
+      account.close();
     }
   }
 
-  function readWhole(request: Request, declared: number, arrival: Arrival): Promise<Uint8Array> {
-    take(arrival, declared);
+  function readWhole(
+    request: Request,
+    declared: number,
+    account: BodyAccount,
+  ): Promise<Uint8Array> {
+    account.take(declared);
     return new Promise((resolve, reject) => {
-      arrival.giveUp = reject;
+      account.giveUp = reject;
       request.arrayBuffer().then((body) => resolve(new Uint8Array(body)), reject);
     });
   }
@@ -110,14 +119,19 @@ export function createBodyIntake(options: {
   /** Counts each chunk before the next is asked for. */
   async function readChunks(
     { body }: Request,
-    { declared, bodyBytesMax }: { declared: number; bodyBytesMax: number },
-    arrival: Arrival,
+    size: { declared: number; bodyBytesMax: number; encoding: ContentEncoding | undefined },
+    account: BodyAccount,
+    room: LargeRoom,
   ): Promise<Uint8Array> {
+    const { declared, bodyBytesMax, encoding } = size;
     if (body === null) return new Uint8Array();
+    // What it unpacks to is not known.
+    if (declared > LARGE_BYTES) await room.reserve(encoding === undefined ? declared : undefined);
+    const gathered = new ByteGathering();
+    if (declared >= 0) gathered.expect(declared);
     const reader: ReadableStreamDefaultReader<Uint8Array> = body.getReader();
-    const gathered = new ByteGathering(declared);
     let reason: ServerError | undefined;
-    arrival.giveUp = (why) => {
+    account.giveUp = (why) => {
       reason = why;
       // Its pending read rejects; `refuse` reads on.
       reader.releaseLock();
@@ -127,14 +141,59 @@ export function createBodyIntake(options: {
         const { done, value } = await reader.read();
         if (reason !== undefined) throw reason;
         if (done) return gathered.whole();
-        take(arrival, value.length);
-        if (arrival.byteCount > bodyBytesMax) throw tooLarge(bodyBytesMax, arrival.byteCount);
+        account.take(value.length);
         gathered.add(value);
+        if (gathered.byteCount > bodyBytesMax) throw tooLarge(bodyBytesMax, gathered.byteCount);
+        if (gathered.byteCount <= LARGE_BYTES || room.isReserved) continue;
+        await room.reserve(undefined);
+        gathered.expect(bodyBytesMax);
       }
     } catch (error) {
       reader.releaseLock();
       throw reason ?? error;
     }
+  }
+
+  /** Most bodies unpack to little; for another there must be room first. */
+  async function unpackWithin(
+    body: Uint8Array,
+    encoding: ContentEncoding,
+    room: LargeRoom,
+  ): Promise<Uint8Array> {
+    const { bodyBytesMax } = room;
+    const bytesMax = room.isReserved ? bodyBytesMax : Math.min(LARGE_BYTES, bodyBytesMax);
+    let plain = await unpack(body, encoding, bytesMax);
+    if (plain === undefined && bytesMax < bodyBytesMax) {
+      await room.reserve(undefined);
+      plain = await unpack(body, encoding, bodyBytesMax);
+    }
+    free(body);
+    if (plain !== undefined) return plain;
+    const message = `The body unpacks to more than ${bodyBytesMax} bytes, the limit.`;
+    throw new ServerError('EMB_BODY_TOO_LARGE', message, { field: 'body', limit: bodyBytesMax });
+  }
+
+  /** Memory of a large body goes back now, not when the runtime next looks. */
+  function decodeAndFree<Value>(body: Uint8Array, decoder: BodyDecoder<Value>): Value {
+    const { length } = body;
+    try {
+      return decoder.decode(body);
+    } finally {
+      free(body);
+      if (length > LARGE_BYTES) garbageBytes += length * decoder.costPerByte;
+      if (garbageBytes >= GARBAGE_BYTES) collect();
+    }
+  }
+
+  function collect(): void {
+    garbageBytes = 0;
+    collectGarbage();
+    if (isCollectingAgain) return;
+    isCollectingAgain = true;
+    clock.schedule(COLLECT_AGAIN_MS, () => {
+      isCollectingAgain = false;
+      collectGarbage();
+    });
   }
 
   async function refuse({ body }: Request, reply: Response): Promise<Response> {
@@ -175,6 +234,7 @@ export function createBodyIntake(options: {
         const { done, value } = await reader.read().finally(cancel);
         if (done) return 'read';
         left -= value.length;
+        freeChunk(value);
       }
     } catch {
       // The caller has hung up, or says nothing.
@@ -184,46 +244,14 @@ export function createBodyIntake(options: {
     return 'read';
   }
 
-  /** Counts bytes to a body. Beyond the limit older bodies are given up, or else this one. */
-  function take(arrival: Arrival, bytes: number): void {
-    arrival.byteCount += bytes;
-    byteCount += bytes;
-    for (const other of arrivals) {
-      if (byteCount <= bodiesBytesMax) return;
-      if (other === arrival || clock.now() - other.startedMs < YOUNG_MS) break;
-      drop(other, tooMany(bodiesBytesMax));
-    }
-    if (byteCount > bodiesBytesMax) throw tooMany(bodiesBytesMax);
-  }
-
-  function drop(arrival: Arrival, reason: ServerError): void {
-    arrivals.delete(arrival);
-    byteCount -= arrival.byteCount;
-    arrival.byteCount = 0;
-    arrival.giveUp(reason);
-  }
-
-  function sweepLater(): void {
-    if (isSweeping) return;
-    isSweeping = true;
-    clock.schedule(Math.min(SWEEP_MS, bodyTimeoutMs), () => {
-      isSweeping = false;
-      for (const arrival of arrivals) {
-        if (clock.now() - arrival.startedMs < bodyTimeoutMs) break;
-        drop(arrival, tooSlow(bodyTimeoutMs));
-      }
-      if (arrivals.size > 0) sweepLater();
-    });
-  }
-
   return {
     read,
     refuse,
     get byteCount() {
-      return byteCount;
+      return budget.byteCount;
     },
     get bodyCount() {
-      return arrivals.size;
+      return budget.bodyCount;
     },
   };
 }
@@ -233,110 +261,80 @@ function tooLarge(limit: number, value: number): ServerError {
   return new ServerError('EMB_BODY_TOO_LARGE', message, { field: 'body', limit, value });
 }
 
+/** Room for one large body: as much as it declares, or as the largest takes. */
+class LargeRoom {
+  readonly bodyBytesMax: number;
+  readonly #account: BodyAccount;
+  readonly #costPerByte: number;
+  readonly #patience: Patience;
+  #isReserved = false;
+
+  constructor(
+    account: BodyAccount,
+    options: { bodyBytesMax: number; costPerByte: number; patience: Patience },
+  ) {
+    this.#account = account;
+    this.bodyBytesMax = options.bodyBytesMax;
+    this.#costPerByte = options.costPerByte;
+    this.#patience = options.patience;
+  }
+
+  get isReserved(): boolean {
+    return this.#isReserved;
+  }
+
+  /** @param bytes undefined when nobody knows. @throws ServerError as `BodyAccount`. */
+  async reserve(bytes: number = this.bodyBytesMax): Promise<void> {
+    const costBytes = bytes * this.#costPerByte;
+    await this.#account.reserve({ bytes, costBytes }, this.#patience);
+    this.#isReserved = true;
+  }
+}
+
 /**
- * The bytes of a body as they come: in one buffer where their number is known, which holds no
- * memory until it is written. Chunks that are joined at the end take twice their size.
+ * The bytes of a body as they come, in one buffer, which holds no memory until it is written.
+ * Chunks that are joined at the end take twice their size.
  */
 class ByteGathering {
   readonly #chunks: Uint8Array[] = [];
-  readonly #buffer: Uint8Array | undefined;
-  #byteCount = 0;
+  #buffer: Uint8Array | undefined;
+  byteCount = 0;
 
-  /** @param declared NaN when it is not known. */
-  constructor(declared: number) {
-    if (declared >= 0) this.#buffer = new Uint8Array(declared);
+  /** @param bytes that it will have at most. */
+  expect(bytes: number): void {
+    const buffer = new Uint8Array(bytes);
+    let at = 0;
+    for (const chunk of this.#chunks.splice(0)) {
+      buffer.set(chunk, at);
+      at += chunk.length;
+      freeChunk(chunk);
+    }
+    this.#buffer = buffer;
   }
 
   add(chunk: Uint8Array): void {
-    if (this.#buffer === undefined) this.#chunks.push(chunk);
-    else this.#buffer.set(chunk, this.#byteCount);
-    this.#byteCount += chunk.length;
+    const at = this.byteCount;
+    this.byteCount += chunk.length;
+    if (this.#buffer === undefined) {
+      this.#chunks.push(chunk);
+    } else if (this.byteCount <= this.#buffer.length) {
+      this.#buffer.set(chunk, at);
+      freeChunk(chunk);
+    }
   }
 
   whole(): Uint8Array {
-    return (
-      this.#buffer?.subarray(0, this.#byteCount) ?? Buffer.concat(this.#chunks, this.#byteCount)
-    );
+    return this.#buffer?.subarray(0, this.byteCount) ?? Buffer.concat(this.#chunks, this.byteCount);
   }
 }
 
-function tooSlow(limit: number): ServerError {
-  const message = `The body was not whole after ${limit} ms.`;
-  return new ServerError('EMB_BODY_TIMEOUT', message, { field: 'body', limit });
+/** As `free`, for a chunk of the runtime's, unless it may share its memory with others. */
+function freeChunk(chunk: Uint8Array): void {
+  if (chunk.length === chunk.buffer.byteLength) free(chunk);
 }
 
-function tooMany(limit: number): ServerError {
-  const message = `Bodies of more than ${limit} bytes are being received. Come back in 1000 ms.`;
-  return new ServerError('EMB_QUEUE_FULL', message, { field: 'body', limit, retryAfterMs: 1000 });
-}
-
-/** Bodies that come packed: `Content-Encoding`. */
-
-type Unpack = (body: Uint8Array, limits: { maxOutputLength: number }) => Promise<Uint8Array>;
-
-/** Off the main thread, each. */
-const UNPACKERS = {
-  gzip: promisify(gunzip) as Unpack,
-  deflate: inflateEither,
-  br: promisify(brotliDecompress) as Unpack,
-  zstd: promisify(zstdDecompress) as Unpack,
-} as const satisfies Record<string, Unpack>;
-
-/** An encoding that is taken. */
-export type ContentEncoding = keyof typeof UNPACKERS;
-
-const KNOWN = Object.keys(UNPACKERS).join(', ');
-
-/**
- * How a body is packed; undefined when it is not.
- *
- * @throws ServerError EMB_CONTENT_ENCODING_UNSUPPORTED.
- */
-export function encodingOf({ headers }: Request): ContentEncoding | undefined {
-  const said = headers.get('content-encoding');
-  if (said === null) return undefined;
-  const word = said
-    .trim()
-    .toLowerCase()
-    .replace(/^x-gzip$/, 'gzip');
-  if (word === '' || word === 'identity') return undefined;
-  if (Object.hasOwn(UNPACKERS, word)) return word as ContentEncoding;
-  const value = said.slice(0, 100);
-  throw new ServerError(
-    'EMB_CONTENT_ENCODING_UNSUPPORTED',
-    `Content-Encoding "${value}" is not taken; send one of ${KNOWN}, or none.`,
-    { field: 'content-encoding', limit: KNOWN, value, acceptEncoding: KNOWN },
-  );
-}
-
-/**
- * Unpacks a body.
- *
- * @param body borrowed.
- * @param bytesMax of what comes out; no more is ever made.
- * @throws ServerError EMB_BODY_TOO_LARGE or EMB_BODY_MALFORMED.
- */
-export async function unpack(
-  body: Uint8Array,
-  encoding: ContentEncoding,
-  bytesMax: number,
-): Promise<Uint8Array> {
-  try {
-    return await UNPACKERS[encoding](body, { maxOutputLength: bytesMax });
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
-      const message = `The body unpacks to more than ${bytesMax} bytes, the limit.`;
-      const details = { field: 'body', limit: bytesMax, cause };
-      throw new ServerError('EMB_BODY_TOO_LARGE', message, details);
-    }
-    const message = `The body is no ${encoding}, which its Content-Encoding says, or ends too soon.`;
-    const details = { field: 'content-encoding', value: encoding, cause };
-    throw new ServerError('EMB_BODY_MALFORMED', message, details);
-  }
-}
-
-/** The standard says zlib (RFC 9110); some clients have always sent it without zlib's header. */
-async function inflateEither(body: Uint8Array, limits: { maxOutputLength: number }) {
-  const isZlib = (body[0] & 0x0f) === 8 && ((body[0] << 8) | body[1]) % 31 === 0;
-  return await promisify(isZlib ? inflate : inflateRaw)(body, limits);
+/** Gives back the memory that bytes are a view of; nobody reads it again. */
+function free({ buffer }: Uint8Array): void {
+  // Small ones may lie in a pool, and are not worth it.
+  if (buffer.byteLength >= SMALL_BYTES / 4 && buffer instanceof ArrayBuffer) buffer.transfer(0);
 }

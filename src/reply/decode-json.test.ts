@@ -1,7 +1,13 @@
 import { describe, expect, test } from 'bun:test';
 import { ServerError } from '../base/errors.ts';
 import { seededRandom } from '../testing/seeded-random.ts';
-import { decodeJsonBody, findDepthFault, findJsonFault, JSON_DEPTH_MAX } from './decode-json.ts';
+import {
+  BODY_VALUES_MAX,
+  decodeJsonBody,
+  findBoundFault,
+  findJsonFault,
+  JSON_DEPTH_MAX,
+} from './decode-json.ts';
 
 const encoder = new TextEncoder();
 
@@ -137,10 +143,10 @@ function parses(source: string): boolean {
 /**
  * Faults that were planted in the code by hand, and that these caught: brackets counted inside
  * strings; a quote behind an even number of backslashes that is skipped; a level that is closed and
- * still counted.
+ * still counted; values that are not counted.
  */
 
-const depthFaultOf = (json: string): number => findDepthFault(Buffer.from(json));
+const depthFaultOf = (json: string): number | 'values' => findBoundFault(Buffer.from(json));
 
 const nested = (depth: number): string => '['.repeat(depth) + ']'.repeat(depth);
 
@@ -162,6 +168,15 @@ describe('nesting', () => {
     );
     expect(depthFaultOf(`["\\\\",${nested(JSON_DEPTH_MAX)}]`)).toBe(6 + JSON_DEPTH_MAX - 1);
     expect(depthFaultOf('"never closed [[[')).toBe(-1);
+  });
+
+  test('values are counted by commas and brackets, in strings they are text', () => {
+    const list = (count: number): string => `[${'0,'.repeat(count - 1)}0]`;
+    expect(findBoundFault(Buffer.from(list(BODY_VALUES_MAX)))).toBe(-1);
+    expect(findBoundFault(Buffer.from(list(BODY_VALUES_MAX + 1)))).toBe('values');
+    expect(findBoundFault(Buffer.from(`["${','.repeat(BODY_VALUES_MAX + 1)}"]`))).toBe(-1);
+    const objects = Buffer.from(`{"query":[${'{},'.repeat(10_000_000)}0]}`);
+    expect(() => decodeJsonBody(objects)).toThrow('more than 2097152 values');
   });
 
   test('a body too deep is malformed, and no parser sees it', () => {

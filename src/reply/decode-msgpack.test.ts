@@ -66,14 +66,25 @@ describe('decodeMsgpackBody', () => {
     expect(faultOf(bytes).message).toContain('useRecords: false');
   });
 
-  test('reads float32, the widest integers, and binary as a view of the body', () => {
+  test('reads float32, the widest integers, and binary as a copy that outlives the body', () => {
     expect(decodeMsgpackBody(Uint8Array.of(0xca, 0x3f, 0x80, 0, 0))).toBe(1);
     expect(decodeMsgpackBody(Uint8Array.of(0xcf, ...Array(8).fill(0xff)))).toBe(2 ** 64);
     expect(decodeMsgpackBody(Uint8Array.of(0xd3, 0x80, 0, 0, 0, 0, 0, 0, 0))).toBe(-(2 ** 63));
-    const body = Uint8Array.of(0xc4, 3, 7, 8, 9);
+    // A Buffer, whose `slice` is a view.
+    const body = Buffer.of(0xc4, 3, 7, 8, 9);
     const binary = decodeMsgpackBody(body) as Uint8Array;
+    body.fill(0);
     expect(binary).toEqual(Uint8Array.of(7, 8, 9));
-    expect(binary.buffer).toBe(body.buffer);
+  });
+
+  test('refuses more values than a request can have, before they take memory', () => {
+    const empty = Buffer.alloc(10_000_000, 0x80);
+    empty[0] = 0xdd;
+    empty.writeUInt32BE(empty.length - 5, 1);
+    expect(faultOf(empty)).toMatchObject({
+      code: 'EMB_BODY_TOO_LARGE',
+      details: { field: 'body' },
+    });
   });
 
   test('reads a view from the middle of its buffer', () => {

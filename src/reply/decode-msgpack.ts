@@ -1,4 +1,5 @@
 import { ServerError } from '../base/errors.ts';
+import { BODY_VALUES_MAX, tooManyValues } from './decode-json.ts';
 import { findUtf8Fault } from './utf8-fault.ts';
 
 /**
@@ -27,9 +28,9 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
  * broken UTF-8 and unknown extensions on, so that all of this would have to be checked in a second
  * reading of the same bytes.
  *
- * @param body borrowed; binary values are views of it.
+ * @param body borrowed; nothing of the result is a view of it.
  * @throws ServerError `EMB_BODY_MALFORMED`; the message names the byte, counted from zero, and
- * shows nothing of the body.
+ * shows nothing of the body. `EMB_BODY_TOO_LARGE` of one with too many values.
  */
 export function decodeMsgpackBody(body: Uint8Array): unknown {
   const reader = new MsgpackReader(body);
@@ -48,6 +49,7 @@ class MsgpackReader {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   #at = 0;
+  #valueCount = 0;
   /** Keys of msgpackr's records, by their number; undefined while there are none. */
   #records: Map<number, readonly string[]> | undefined;
 
@@ -62,6 +64,7 @@ class MsgpackReader {
   }
 
   value(depth: number): unknown {
+    if (++this.#valueCount > BODY_VALUES_MAX) throw tooManyValues();
     const start = this.#at;
     const first = this.#unsigned(1);
     if (first < 0x80) {
@@ -192,7 +195,7 @@ class MsgpackReader {
 
   #binary(length: number): Uint8Array {
     const start = this.#take(length);
-    return this.#bytes.subarray(start, start + length);
+    return new Uint8Array(this.#bytes.subarray(start, start + length));
   }
 
   #string(length: number): string {
