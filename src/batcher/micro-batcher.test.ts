@@ -117,13 +117,13 @@ describe('when a batch leaves', () => {
 
 describe('what a batch holds', () => {
   test('texts of one padded length, padded to it; to the longest where each is alone', async () => {
-    harness.submit([...texts(1, 15), ...texts(1, 13), ...texts(1, 100)]);
+    harness.submit([...texts(1, 75), ...texts(1, 73), ...texts(1, 300)]);
     await finishAll();
     const shapes = () =>
       backend.batches.map(({ texts: drawn, paddedLength }) => [drawn.length, paddedLength]);
     expect(shapes().toSorted()).toEqual([
-      [1, 104],
-      [2, 16],
+      [1, 304],
+      [2, 76],
     ]);
     backend.changeLimits({ isOneByOne: true });
     harness.submit([...texts(1, 9), ...texts(1, 13), ...texts(2, 9)]);

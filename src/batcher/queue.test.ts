@@ -1,9 +1,14 @@
 import { describe, expect, test } from 'bun:test';
 import { seededRandom } from '../testing/seeded-random.ts';
 import { headSet } from '../vectors/output.ts';
-import { type Due, LengthBucket } from './queue.ts';
+import { PASSES_MAX } from './plan.ts';
+import { BatchQueue, type Due, LengthBucket, type QueuedText } from './queue.ts';
 
-/** A heap held against a sorted array: what comes out, in which order, and what is left. */
+/**
+ * A heap held against a sorted array: what comes out, in which order, and what is left. And how
+ * long the most urgent text may be passed over; the fault that was planted is a count that is never
+ * kept.
+ */
 
 const DENSE = headSet(['dense']);
 
@@ -37,6 +42,31 @@ test('an empty bucket has nothing, and is never due', () => {
   const bucket = new LengthBucket<Due>(16, DENSE);
   expect(bucket.pop()).toBeUndefined();
   expect([bucket.textCount, bucket.dueMs]).toEqual([0, Number.POSITIVE_INFINITY]);
+});
+
+test('the most urgent text is passed over so many times and no more', () => {
+  const queue = new BatchQueue<QueuedText>();
+  const lengths = { batchTextsMax: 8, batchTokensMax: 512, multiVectorTokensMax: 512 };
+  const limits = { ...lengths, launchTokens: 100, slotCount: 1, isOneByOne: false };
+  let sequence = 0;
+  const push = (paddedLength: number, count: number, dueMs: number): void => {
+    for (; count > 0; count--) {
+      const request = { isSettled: false, batchTextsMax: 8, waitingCount: 0 };
+      const order = { dueMs, sequence: sequence++, isAlone: false };
+      queue.push({ paddedLength, heads: DENSE, request, ...order });
+    }
+  };
+  push(12, 5, 1);
+  push(60, 8, 9);
+  let passCount = 0;
+  for (;;) {
+    // Full batches of one length keep coming in.
+    push(8, 20, 9);
+    if (queue.draw(limits, 0).some(({ dueMs }) => dueMs === 1)) break;
+    passCount++;
+    expect(passCount).toBeLessThanOrEqual(PASSES_MAX);
+  }
+  expect(passCount).toBe(PASSES_MAX);
 });
 
 test('texts that are due together leave in the order in which they came', () => {

@@ -1,5 +1,5 @@
 import type { Head } from '../vectors/output.ts';
-import { type PlanLimits, planBatch, tokensMaxOf } from './plan.ts';
+import { PASSES_MAX, type PlanLimits, planBatch, tokensMaxOf } from './plan.ts';
 
 /** What the queue orders by. */
 export interface Due {
@@ -62,6 +62,8 @@ export class BatchQueue<Text extends QueuedText> {
   readonly #surplus = new Map<QueuedRequest, Text[]>();
   #textCount = 0;
   #departedCount = 0;
+  /** Batches that left since one had the most urgent text. */
+  #passCount = 0;
 
   /** Includes departed texts that were not swept yet: never more than the living, or a handful. */
   get textCount(): number {
@@ -175,7 +177,9 @@ export class BatchQueue<Text extends QueuedText> {
     const passedOver: Text[] = [];
     const passedOverMax = limits.batchTextsMax * PASSED_OVER_FACTOR;
     let isFull = false;
-    for (const { bucketIndex, textCount } of planBatch(this.#buckets, limits).draws) {
+    const { draws, isPassing } = planBatch(this.#buckets, limits, this.#passCount < PASSES_MAX);
+    this.#passCount = isPassing ? this.#passCount + 1 : 0;
+    for (const { bucketIndex, textCount } of draws) {
       for (let wanted = textCount; wanted > 0 && !isFull && passedOver.length < passedOverMax; ) {
         const text = this.#take(bucketIndex);
         if (text === undefined) break;

@@ -10,8 +10,6 @@ export interface ScheduleModel {
    * the length; unless told, attention costs nothing of its own.
    */
   readonly lengthTokens?: number;
-  /** Batches are padded to a multiple of it; unless told, to their longest text. */
-  readonly lengthStep?: number;
   readonly batchTextsMax: number;
   /** Padded tokens (longest × texts) in one batch. One text alone may exceed it. */
   readonly batchTokensMax: number;
@@ -42,8 +40,7 @@ export function clairvoyantSchedule(
   const bestMs = new Float64Array(sorted.length + 1);
   const lastCount = new Int32Array(sorted.length + 1);
   for (let end = 1; end <= sorted.length; end++) {
-    const step = model.lengthStep ?? 1;
-    const longest = Math.ceil(sorted[end - 1] / step) * step;
+    const longest = sorted[end - 1];
     bestMs[end] = Number.POSITIVE_INFINITY;
     const held = model.profiles ? textsOfLength(model.profiles, longest) : end;
     const countMax = Math.min(end, model.batchTextsMax, Math.max(1, held));

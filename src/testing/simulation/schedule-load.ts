@@ -1,5 +1,5 @@
 import { planProfiles } from '../../model/engine-profiles.ts';
-import { batcherHarness, uniqueText } from '../batcher-harness.ts';
+import { batcherHarness, type TrackedJob, uniqueText } from '../batcher-harness.ts';
 import { createFakeBackend, type FakeBatch } from '../fake-backend.ts';
 import { type SeededRandom, seededRandom } from '../seeded-random.ts';
 import { VirtualClock } from '../virtual-clock.ts';
@@ -14,7 +14,6 @@ export const GPU: ScheduleModel = {
   launchMs: 4,
   tokensPerSecond: 120_000,
   lengthTokens: 6_144,
-  lengthStep: 4,
   batchTextsMax: 64,
   batchTokensMax: 16_384,
   profiles: planProfiles({ batchTokensMax: 16_384, tokensMax: 8_192, batchTextsMax: 64 }),
@@ -126,6 +125,9 @@ export interface SaturationResult {
   readonly share: number;
   readonly batchCount: number;
   readonly textsPerBatch: number;
+  /** Latencies of the texts of up to 512 tokens, in ms. */
+  readonly p50: number;
+  readonly p99: number;
 }
 
 /** Keeps so many texts waiting, one a request, until so many were answered. */
@@ -139,10 +141,11 @@ export async function saturate(options: {
   const random = seededRandom(seed);
   const gpu = startGpu();
   let submitted = 0;
+  const jobs: ReturnType<typeof gpu.harness.submit>[] = [];
   const submit = (): void => {
     if (submitted >= textCount) return;
     submitted++;
-    gpu.harness.submit([uniqueText(randomLength(random, mix))], { onSettled: submit });
+    jobs.push(gpu.harness.submit([uniqueText(randomLength(random, mix))], { onSettled: submit }));
   };
   for (let count = 0; count < waitingCount; count++) submit();
   await gpu.clock.advance(1e7);
@@ -165,7 +168,16 @@ export async function saturate(options: {
     share: clairvoyantSchedule(lengths, GPU).totalMs / takenMs,
     batchCount: counted.length,
     textsPerBatch: lengths.length / counted.length,
+    ...quantilesOf(jobs.slice(waitingCount).filter(({ texts: [ids] }) => ids.length <= 512)),
   };
+}
+
+function quantilesOf(jobs: readonly TrackedJob[]): { readonly p50: number; readonly p99: number } {
+  const latencies = jobs
+    .map(({ settledMs, submittedMs }) => (settledMs ?? Number.POSITIVE_INFINITY) - submittedMs)
+    .sort((a, b) => a - b);
+  const at = (share: number): number => latencies[Math.floor((latencies.length - 1) * share)] ?? 0;
+  return { p50: at(0.5), p99: at(0.99) };
 }
 
 /** Latencies of queries beside documents of 8,000 tokens, in ms. */
