@@ -181,7 +181,10 @@ function checkInteger(given: { field: string; value: unknown; min: number; max: 
   const isInside =
     typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max;
   if (isInside) return value;
-  throw invalid(field, `must be a whole number from ${min} to ${max}, not ${String(value)}`);
+  throw invalid(
+    field,
+    `must be a whole number from ${min} to ${max}, not ${String(value).slice(0, 32)}`,
+  );
 }
 
 /** Each once. @throws APIEncoderError CLIENT_ARGUMENT_INVALID. */
@@ -204,7 +207,10 @@ function checkBaseUrl(baseUrl: string): string {
     url !== undefined && /^https?:$/.test(url.protocol) && url.search + url.hash === '';
   if (isPlain && url?.username === '') return url.href.replace(/\/+$/, '');
   const wanted = 'must be like http://localhost:8080, without user name, query and fragment';
-  throw invalid('baseUrl', wanted);
+  // What may hold a password or a key is not shown.
+  const came = String(baseUrl);
+  const isShown = !/[@?#]/.test(came);
+  throw invalid('baseUrl', isShown ? `${wanted}, not "${came.slice(0, 100)}"` : wanted);
 }
 
 /**
@@ -274,14 +280,18 @@ export function sourceOf(texts: TextSource): TextSource {
 
 /** @throws APIEncoderError CLIENT_ARGUMENT_INVALID unless they name heads that there are. */
 export function headsOf(outputs: readonly Head[]): readonly Head[] {
-  const isKnown = outputs.length > 0 && outputs.every((head) => ALL_HEADS.includes(head));
-  if (isKnown) return outputs;
-  const message = `outputs must name one or more of ${ALL_HEADS.join(', ')}.`;
+  const unknown = outputs.find((head) => !ALL_HEADS.includes(head));
+  if (outputs.length > 0 && unknown === undefined) return outputs;
+  const said = unknown === undefined ? 'none' : `"${String(unknown).slice(0, 32)}"`;
+  const message = `outputs must name one or more of ${ALL_HEADS.join(', ')}, not ${said}.`;
   throw new APIEncoderError('CLIENT_ARGUMENT_INVALID', message, { field: 'outputs' });
 }
 
 /** @throws APIEncoderError CLIENT_ARGUMENT_INVALID unless it is a type that there is. */
 export function checkQuantized(type: QuantizedType): QuantizedType {
   if (QUANTIZED_TYPES.includes(type)) return type;
-  throw invalid('type', `must be one of ${QUANTIZED_TYPES.join(', ')}, not ${String(type)}`);
+  throw invalid(
+    'type',
+    `must be one of ${QUANTIZED_TYPES.join(', ')}, not ${String(type).slice(0, 32)}`,
+  );
 }

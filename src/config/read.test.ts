@@ -115,6 +115,36 @@ describe('words and addresses', () => {
   });
 });
 
+describe('a wrong value is shown, up to a bound', () => {
+  // Free texts and paths are never wrong here.
+  const checked = all.filter(([, { parse }]) => parse('\u007f x') !== '\u007f x');
+
+  test.each(checked.map(([, setting]) => [setting.environment, setting] as const))(
+    '%s',
+    (variable, { isSecret }) => {
+      const problemOf = (raw: string): string =>
+        problemsOf({ [variable]: raw }).find((line) => line.startsWith(`${variable} must be`)) ??
+        '';
+      const short = problemOf('\u007fFL 1');
+      if (isSecret) expect(short).toEndWith('not what it is.');
+      else expect(short).toEndWith('not "\u007fFL 1".');
+      expect(short.split('FL 1').length).toBeLessThanOrEqual(2);
+      expect(problemOf(`\u007f ${'x'.repeat(5000)}`).length).toBeLessThan(400);
+    },
+  );
+
+  test('they are nearly all, and of a list the word that is wrong', () => {
+    expect(checked.length).toBeGreaterThan(50);
+    const [problem] = problemsOf({ TRITON_URL: 'http://a:1,http://me:pw@b:2/v2,http://c' });
+    expect(problem).toBe(
+      'TRITON_URL must be http(s)://host:port, comma-separated, not "http://…@b:2/v2".',
+    );
+    expect(problemsOf({ OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4318' })).toEqual([
+      'OTEL_EXPORTER_OTLP_ENDPOINT must be http(s)://host:port of a collector, not "collector:4318".',
+    ]);
+  });
+});
+
 describe('what is chosen', () => {
   test('triton and BGE-M3 where there is an endpoint, embedded otherwise', () => {
     const triton = { backend: 'triton', model: 'bge-m3' };

@@ -1,4 +1,5 @@
 import { likelyName } from '../base/likely-name.ts';
+import { shortened } from '../base/shortened.ts';
 import { maskCredentials } from '../base/url-credentials.ts';
 import { backendOf, type Environment, fitToMachine } from './fit.ts';
 import { Problem, type Setting } from './setting-kinds.ts';
@@ -21,8 +22,8 @@ export function readConfig(environment: Environment): Config {
     const raw = environment[setting.environment];
     const value = raw === undefined || raw === '' ? setting.default : setting.parse(raw);
     if (value instanceof Problem) {
-      const shown = setting.isSecret ? 'what it is' : `"${raw}"`;
-      problems.push(maskCredentials(`${setting.environment} ${value.message}, not ${shown}.`));
+      const { message, word = raw ?? '' } = value;
+      problems.push(`${setting.environment} ${message}, not ${shownValue(setting, word)}.`);
     }
     values[name] = value;
   }
@@ -30,6 +31,15 @@ export function readConfig(environment: Environment): Config {
   if (problems.length === 0) problems.push(...contradictions(values as Config, environment));
   if (problems.length > 0) throw new ConfigError(problems.join('\n'));
   return Object.freeze(fitToMachine(values as Config, environment));
+}
+
+/** The longest value that is shown whole. */
+const SHOWN_CHARACTERS_MAX = 100;
+
+/** What came, so that a typing error is seen: up to a bound, no credentials, and never a key. */
+function shownValue({ isSecret }: Setting, value: string): string {
+  if (isSecret) return 'what it is';
+  return `"${shortened(maskCredentials(value), SHOWN_CHARACTERS_MAX)}"`;
 }
 
 /** Variables of `run.sh`, the export and Compose, and a word that many programs are set by. */
@@ -76,7 +86,9 @@ function contradictions(config: Config, environment: Environment): string[] {
     );
   }
   if (config.otlpEndpoint !== '' && !/^https?:\/\/[^\s?#]+$/.test(config.otlpEndpoint)) {
-    problems.push('OTEL_EXPORTER_OTLP_ENDPOINT must be http(s)://host:port of a collector.');
+    const shown = shownValue(SETTINGS.otlpEndpoint, config.otlpEndpoint);
+    const wanted = 'http(s)://host:port of a collector';
+    problems.push(`OTEL_EXPORTER_OTLP_ENDPOINT must be ${wanted}, not ${shown}.`);
   }
   if (!config.otlpHeaders.every((pair) => HEADER_PAIR.test(pair))) {
     problems.push('OTEL_EXPORTER_OTLP_HEADERS must be name=value, values percent-encoded.');

@@ -23,8 +23,11 @@ export interface Setting<Value = unknown> {
 /** What is wrong with a variable, as a clause that follows its name. */
 export class Problem {
   readonly message: string;
-  constructor(message: string) {
+  /** The word of a list that is wrong; undefined where it is the whole variable. */
+  readonly word: string | undefined;
+  constructor(message: string, word?: string) {
     this.message = message;
+    this.word = word;
   }
 }
 
@@ -85,7 +88,7 @@ export function urls(
     const list = raw.split(',').map((url) => url.trim().replace(/\/+$/, ''));
     const wrong = list.find((url) => !/^https?:\/\/[^/?#]+$/.test(url) || !URL.canParse(url));
     if (wrong === undefined) return [...new Set(list)];
-    return new Problem(`must be http(s)://host:port, comma-separated; "${wrong}" is not`);
+    return new Problem('must be http(s)://host:port, comma-separated', wrong);
   };
   return { environment, default: [value], unit: 'URLs', meaning, parse };
 }
@@ -102,8 +105,9 @@ export function words(
 ): Setting<readonly string[]> {
   const parse = (raw: string): readonly string[] | Problem => {
     const list = raw.split(',').map((word) => word.trim());
-    const isRight = list.every((word) => pattern.test(word));
-    return isRight ? [...new Set(list)] : new Problem(`must be ${wanted}, comma-separated`);
+    const wrong = list.find((word) => !pattern.test(word));
+    if (wrong === undefined) return [...new Set(list)];
+    return new Problem(`must be ${wanted}, comma-separated`, wrong);
   };
   return { environment, default: value, unit, meaning, parse };
 }

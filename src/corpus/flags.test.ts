@@ -40,6 +40,29 @@ describe('the command line', () => {
     expect(() => parse(line)).toThrow(words);
   });
 
+  test('every flag of a word or a number shows what came, up to a bound', () => {
+    const shown: string[] = [];
+    for (const [name, { value }] of Object.entries(FLAGS)) {
+      if (value === undefined) continue;
+      const line = (wrong: string) => parse(`a --to out --queue nats://q --${name} ${wrong}`);
+      const said = (wrong: string): string => {
+        try {
+          return String(line(wrong) && '');
+        } catch (error) {
+          return (error as Error).message;
+        }
+      };
+      if (said('FL-1') === '') continue;
+      shown.push(name);
+      expect(said('FL-1')).toContain('not "FL-1"');
+      expect(said('x'.repeat(5000)).length).toBeLessThan(300);
+    }
+    // A word of another file format, dtype or head is never free text.
+    expect(shown).toEqual(expect.arrayContaining(['format', 'input-format', 'heads', 'dtype']));
+    expect(shown.length).toBeGreaterThanOrEqual(14);
+    expect(() => parse(`a --${'x'.repeat(5000)}`)).toThrow(/^.{0,200}$/);
+  });
+
   test('the help names every flag', () => {
     for (const name of Object.keys(FLAGS)) expect(helpText()).toContain(`--${name}`);
   });

@@ -1,3 +1,4 @@
+import { shortened } from '../base/shortened.ts';
 import { CorpusError } from './corpus-error.ts';
 import type { CorpusOptions } from './corpus-options.ts';
 import type { QueueFlags } from './queue/queued-corpus.ts';
@@ -211,7 +212,8 @@ function splitWords(words: readonly string[]): {
     }
     const [, name = '', inline] = /^--?([\w-]+)(?:=(.*))?$/s.exec(word) ?? [];
     const known = name === 'h' ? 'help' : name;
-    if (!Object.hasOwn(FLAGS, known)) throw invalid(`there is no flag ${word}${nearest(name)}`);
+    if (!Object.hasOwn(FLAGS, known))
+      throw invalid(`there is no flag ${shortened(word)}${nearest(name)}`);
     const flag = known as FlagName;
     if (FLAGS[flag].value === undefined) {
       if (inline !== undefined) throw invalid(`--${flag} takes no value`);
@@ -234,13 +236,13 @@ function nearest(name: string): string {
 function choiceOf<Name extends string>(flag: string, value: string, names: readonly Name[]): Name {
   const found = names.find((name) => name === value);
   if (found !== undefined) return found;
-  throw invalid(`--${flag} must be one of ${names.join(', ')}, not "${value}"`);
+  throw invalid(`--${flag} must be one of ${names.join(', ')}, not "${shortened(value)}"`);
 }
 
 function countOf(flag: string, value: string, max: number): number {
   const number = Number(value);
   if (Number.isInteger(number) && number >= 1 && number <= max) return number;
-  throw invalid(`--${flag} must be a whole number from 1 to ${max}, not "${value}"`);
+  throw invalid(`--${flag} must be a whole number from 1 to ${max}, not "${shortened(value)}"`);
 }
 
 function invalid(problem: string): CorpusError {

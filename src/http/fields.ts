@@ -1,5 +1,6 @@
 import { ServerError } from '../base/errors.ts';
 import { likelyName } from '../base/likely-name.ts';
+import { shortened } from '../base/shortened.ts';
 import type { Schema } from './document.ts';
 
 /**
@@ -135,7 +136,7 @@ export const BOOLEAN: Field<boolean> = {
   isRequired: true,
   read(value, at) {
     if (typeof value === 'boolean') return value;
-    throw invalid(at, 'true or false', value);
+    throw invalidWord(at, 'true or false', value);
   },
 };
 
@@ -158,7 +159,7 @@ export function integer({ min, max }: { min: number; max: number }): Field<numbe
       const isInside =
         typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max;
       if (isInside) return value;
-      throw invalid(at, `a whole number from ${min} to ${max}`, value, max);
+      throw invalidWord(at, `a whole number from ${min} to ${max}`, value, max);
     },
   };
 }
@@ -191,7 +192,7 @@ export function someOf<const Word extends string>(
     schema: { type: 'array', items: { type: 'string', enum: [...offered] }, minItems: 1 },
     isRequired: true,
     read(value, at) {
-      if (!Array.isArray(value) || value.length === 0) throw invalid(at, wanted, value);
+      if (!Array.isArray(value) || value.length === 0) throw invalidWord(at, wanted, value);
       const unknown = value.findIndex((item) => !words.includes(item));
       if (unknown >= 0) {
         throw invalidWord(`${at}[${unknown}]`, `one of ${quoted(words)}`, value[unknown]);
@@ -214,19 +215,16 @@ export function missing(field: string): ServerError {
   return new ServerError('EMB_FIELD_MISSING', `The field "${field}" is missing.`, { field });
 }
 
-/** What is shown of a word or a name that a caller made up. */
-const WORD_CHARACTERS_MAX = 32;
-
-function shortened(word: string): string {
-  if (word.length <= WORD_CHARACTERS_MAX) return word;
-  return `${word.slice(0, WORD_CHARACTERS_MAX).toWellFormed()}…`;
-}
-
 /** The same as `invalid` for a field that holds a word and no text: the message shows it. */
-export function invalidWord(field: string, wanted: string, value: unknown): ServerError {
-  if (typeof value !== 'string') return invalid(field, wanted, value);
+export function invalidWord(
+  field: string,
+  wanted: string,
+  value: unknown,
+  limit?: number,
+): ServerError {
+  if (typeof value !== 'string') return invalid(field, wanted, value, limit);
   const said = shortened(value);
-  const details = { field, limit: wanted, value: said };
+  const details = { field, limit: limit ?? wanted, value: said };
   return new ServerError(
     'EMB_FIELD_INVALID',
     `${field} must be ${wanted}, not "${said}".`,
@@ -257,6 +255,7 @@ function nameOfType(value: unknown): string {
   if (value === null) return 'null';
   if (Array.isArray(value)) return 'an array';
   if (value instanceof Uint8Array) return 'binary data';
+  if (typeof value === 'boolean') return String(value);
   return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
 }
 

@@ -1,4 +1,5 @@
 import { ServerError } from '../base/errors.ts';
+import { shortened } from '../base/shortened.ts';
 import { decodeJsonBody } from '../reply/decode-json.ts';
 import { decodeMsgpackBody } from '../reply/decode-msgpack.ts';
 import type { BodyDecoder, BodyIntake } from './body-intake.ts';
@@ -73,11 +74,11 @@ function millisecondsIn(headers: Headers, name: string): number | undefined {
   if (raw === null) return undefined;
   const ms = Number(raw);
   if (Number.isSafeInteger(ms) && ms >= 1) return ms;
-  const message = `${name} must be a whole number of ms, at least 1.`;
+  const message = `${name} must be a whole number of ms, at least 1, not "${shortened(raw)}".`;
   throw new ServerError('EMB_FIELD_INVALID', message, {
     field: name,
     limit: 1,
-    value: raw.slice(0, 32),
+    value: shortened(raw),
   });
 }
 

@@ -3,7 +3,7 @@ import { FLOAT32_JSON_BYTES_MAX } from '../reply/float32-json.ts';
 import { JSON_BASE64_FORMAT, JSON_FORMAT, type ReplyFormat } from '../reply/reply-format.ts';
 import { isQuantized, QUANTIZED, type Quantized, quantizeRow } from '../vectors/quantize.ts';
 import type { Schema } from './document.ts';
-import { type Field, invalid, oneOf, optional, someOf } from './fields.ts';
+import { type Field, invalidWord, oneOf, optional, someOf } from './fields.ts';
 
 /** The forms in which JSON has a dense row, and the fields by which other APIs ask for one. */
 
@@ -67,7 +67,7 @@ function oneForm(): Field<RowForm> {
       if (!Array.isArray(value)) return one.read(value, at);
       const [form] = list.read(value, at);
       if (value.length === 1) return form;
-      throw invalid(at, 'one form; send a request for each', value);
+      throw invalidWord(at, 'one form; send a request for each', value.join(','));
     },
   };
 }
@@ -97,7 +97,8 @@ export function rowFormatOf(accepted: ReplyFormat, asked: AskedForm): RowFormat 
   let form: RowForm | undefined;
   for (const [at, word] of Object.entries({ output_dtype, embedding_type, encoding_type })) {
     if (word === undefined) continue;
-    if (form !== undefined && form !== word) throw invalid(at, `"${form}", as asked before`, word);
+    if (form !== undefined && form !== word)
+      throw invalidWord(at, `"${form}", as asked before`, word);
     form = word;
   }
   if (accepted.kind !== 'json') {

@@ -4,7 +4,7 @@ import type { EncodeRequest, EncodeResult } from '../encode/contract.ts';
 import { HEADS, type Head, headSet, valuesPerText } from '../vectors/output.ts';
 import { denseScore, multiVectorScore, sparseScore, weightedScore } from '../vectors/score.ts';
 import type { ApiContext } from './context.ts';
-import { type Field, mapOf, optional, someOf } from './fields.ts';
+import { type Field, invalidWord, mapOf, optional, someOf } from './fields.ts';
 import { timeoutOf } from './request.ts';
 import { PRODUCTS_PER_MS, type ScoringWork } from './scoring-budget.ts';
 
@@ -217,15 +217,14 @@ function weightsField(offered: readonly Head[]): Field<GivenWeights> {
       const map = mapOf(value, at);
       const unknown = Object.keys(map).find((name) => !HEADS.some((head) => head === name));
       if (unknown !== undefined) {
-        const message = `${at} names ${HEADS.join(', ')}, and nothing else.`;
-        const details = { field: at, limit: HEADS.join(', ') };
-        throw new ServerError('EMB_FIELD_INVALID', message, details);
+        throw invalidWord(at, `an object that names only ${HEADS.join(', ')}`, unknown);
       }
-      const isRight = Object.values(map).every(
-        (given) => typeof given === 'number' && given >= 0 && given <= WEIGHT_MAX,
-      );
-      if (isRight) return map as GivenWeights;
-      throw wrongWeights();
+      for (const [name, given] of Object.entries(map)) {
+        const isRight = typeof given === 'number' && given >= 0 && given <= WEIGHT_MAX;
+        if (isRight) continue;
+        throw invalidWord(`${at}.${name}`, `a number from 0 to ${WEIGHT_MAX}`, given, WEIGHT_MAX);
+      }
+      return map as GivenWeights;
     },
   };
 }

@@ -1,6 +1,5 @@
-import { ServerError } from '../base/errors.ts';
 import type { ModelManifest } from '../model/manifest.ts';
-import { type Field, invalid } from './fields.ts';
+import { type Field, invalid, invalidWord } from './fields.ts';
 
 /** Rows with fewer dimensions than the model gives: the field that asks for them, and the cut. */
 
@@ -18,14 +17,9 @@ export function dimensionField(manifest: ModelManifest): Field<number> {
       if (value === undefined || value === null || value === 0) return manifest.dimension;
       const dimension = known.find((size) => size === value);
       if (dimension !== undefined) return dimension;
-      const isNumber = typeof value === 'number' && Number.isFinite(value);
-      const said = isNumber ? value : `a ${typeof value}`;
       const wanted = known.join(' or ');
-      throw new ServerError(
-        'EMB_FIELD_INVALID',
-        `${at} must be ${wanted} for ${manifest.id}, not ${said}: cut, its vectors mean nothing.`,
-        { field: at, limit: wanted, value: said },
-      );
+      const advice = `${wanted} for ${manifest.id}, whose vectors mean nothing when they are cut`;
+      throw invalidWord(at, advice, value);
     },
   };
 }

@@ -1,4 +1,5 @@
 import { ServerError } from '../base/errors.ts';
+import { shortened } from '../base/shortened.ts';
 import type { EncodeRequest } from '../encode/contract.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import { type Field, type FieldTable, integer, invalidWord, oneOf, optional } from './fields.ts';
@@ -102,9 +103,16 @@ export function refuseChanging(
     const { harmless, does } = CHANGING[name];
     if (harmless(value, manifest)) continue;
     const field = within + name;
-    const message = `${field} would change the vectors, and has one value here: ${does}. Leave it out.`;
+    const said = CHANGING[name] === PREFIX ? '' : ` ${saidOf(value)}`;
+    const message = `${field}${said} would change the vectors, and has one value here: ${does}. Leave it out.`;
     throw new ServerError('EMB_FIELD_INVALID', message, { field, limit: does });
   }
+}
+
+/** A word as it came, up to a bound. A prefix is a text, and never shown. */
+function saidOf(value: unknown): string {
+  if (typeof value === 'string') return `"${shortened(value)}"`;
+  return typeof value === 'object' ? 'as an object' : String(value);
 }
 
 /** The opening and the closing special token, and one of the text. */

@@ -1,5 +1,6 @@
 import type { ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
+import { shortened } from '../../base/shortened.ts';
 import type { EncodeResult } from '../../encode/contract.ts';
 import { numpyArray } from '../../reply/encode-msgpack.ts';
 import { float16Of, type NumberArray } from '../../reply/row-bytes.ts';
@@ -13,6 +14,7 @@ import {
   BOOLEAN,
   type Field,
   invalid,
+  invalidWord,
   mapOf,
   missing,
   object,
@@ -217,7 +219,7 @@ const OPTIONS: Field<{ readonly is_query: boolean | undefined }> = (() => {
       for (const [name, one] of Object.entries(options)) {
         const isKnown = name === 'is_query' || (name === 'normalize' && one !== false);
         if (isKnown || one === null || one === undefined) continue;
-        throw invalid(`${at}.${name.slice(0, 32)}`, 'left out: it would change the vectors', one);
+        throw invalidWord(`${at}.${shortened(name)}`, 'left out: it would change the vectors', one);
       }
       return field.read(options, at);
     },

@@ -97,14 +97,14 @@ export const BAD_FIELDS: readonly BadRow[] = [
     'batch_size a string',
     'EMB_FIELD_INVALID',
     'batch_size',
-    ['a string'],
+    ['"2"'],
     postJson({ query: SECRET, batch_size: '2' }),
   ],
   [
     'truncate a string',
     'EMB_FIELD_INVALID',
     'truncate',
-    ['true or false', 'a string'],
+    ['true or false', '"yes"'],
     postJson({ query: SECRET, truncate: 'yes' }),
   ],
   [
