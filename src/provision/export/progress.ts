@@ -9,6 +9,7 @@ const SILENCE_MS = 10_000;
 export function createProgress(options: { clock: Clock; say: (line: string) => void }): {
   onFile: (path: string) => void;
   onBytes: (bytesDone: number, bytesTotal: number | null) => void;
+  onRetry: (reason: string, delayMs: number) => void;
 } {
   const { clock, say } = options;
   let path = '';
@@ -19,6 +20,7 @@ export function createProgress(options: { clock: Clock; say: (line: string) => v
       path = next;
       [startedAt, startedFrom] = [clock.now(), null];
     },
+    onRetry: (reason, delayMs) => say(`${reason} Again in ${delayMs / 1000} s.`),
     onBytes(bytesDone, bytesTotal) {
       const now = clock.now();
       // A resumed download must not count what was there before as speed.

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import packageJson from '../../../package.json';
 import type { Clock } from '../../base/clock.ts';
 import {
   formatProfiles,
@@ -15,13 +16,19 @@ import { writeCpuGraphs } from './cpu/write-cpu-graphs.ts';
 import { describePlan } from './engine/describe-plan.ts';
 import { checkDocker, findImageId } from './engine/docker.ts';
 import { engineConfig, writeEngineConfig } from './engine/engine-config.ts';
+import { type FinishedSteps, openSteps } from './engine/finished-steps.ts';
 import { demandRoom, engineModelOf, profileLadder } from './engine/fit-profiles.ts';
 import { checkGpu, findGpu, type Gpu } from './engine/gpu.ts';
 import { makeEngine } from './engine/make-engine.ts';
 import type { ExportSettings } from './export-settings.ts';
 import { fetchSource } from './fetch-source.ts';
 import { createProgress } from './progress.ts';
-import { writeGraphs } from './write-graphs.ts';
+import {
+  type GraphSums,
+  type WrittenGraph,
+  type WrittenGraphs,
+  writeGraphs,
+} from './write-graphs.ts';
 
 /** Ampere and later. */
 const BFLOAT16_CAPABILITY = 8;
@@ -68,17 +75,16 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
     hub: settings.hub,
     from: settings.from,
     folder: join(folder, 'downloads'),
-    settings: {
-      ...DOWNLOAD,
-      clock,
-      onProgress: progress.onBytes,
-      onRetry: (reason, delayMs) => say(`${reason} Again in ${delayMs / 1000} s.`),
-    },
+    settings: { ...DOWNLOAD, clock, onProgress: progress.onBytes, onRetry: progress.onRetry },
     onFile: progress.onFile,
   });
-  say('writing the graphs');
-  const graphs = await writeGraphs({ manifest, files, folder });
-  say(`wrote ${graphs.exact.path} and ${graphs.half.path}: ${graphs.outputs.join(', ')}`);
+  const sums = files.map(({ path, sha256 }) => [path, sha256]);
+  const steps = await openSteps(join(folder, 'engine'), {
+    ...{ version: packageJson.version, gpu: gpu?.name, image: settings.image, from: settings.from },
+    ...{ revision: source.revision, sums },
+  });
+  const graphs = await writeOrKeep({ manifest, files, folder }, steps, say);
+  if (gpu !== undefined) await steps.addGraphs(sumsOf(graphs));
   if (gpu === undefined || limits.tritonModel === undefined) {
     await writeCpuGraphs({ manifest, exactPath: graphs.exact.path, folder, say });
     if (limits.tritonModel === undefined) return;
@@ -93,6 +99,7 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
     tritonModel: limits.tritonModel,
     manifest,
     graphs,
+    steps,
     gpu: gpu.name,
     freeBytes: gpu.freeBytes,
     triesBfloat16: settings.bfloat16 && hasBfloat16(gpu, say),
@@ -100,13 +107,29 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
     clock,
     say,
     source: {
-      from: settings.from ?? settings.hub,
-      repository: source.repository,
-      revision: source.revision,
-      files: Object.fromEntries(files.map((file) => [file.path, file.sha256])),
+      ...{ from: settings.from ?? settings.hub, repository: source.repository },
+      ...{ revision: source.revision, files: Object.fromEntries(sums) },
     },
   });
   say(`${plan} is built, verified and in place`);
+}
+
+/** The graphs, unless an export that was interrupted has left them. */
+async function writeOrKeep(
+  options: Parameters<typeof writeGraphs>[0],
+  steps: FinishedSteps,
+  say: (line: string) => void,
+): Promise<WrittenGraphs> {
+  say(steps.graphs === undefined ? 'writing the graphs' : 'looking at the graphs of before');
+  const graphs = await writeGraphs({ ...options, known: steps.graphs });
+  const wrote = graphs.isKept ? 'kept' : 'wrote';
+  say(`${wrote} ${graphs.exact.path} and ${graphs.half.path}: ${graphs.outputs.join(', ')}`);
+  return graphs;
+}
+
+function sumsOf({ exact, half }: WrittenGraphs): GraphSums {
+  const sums = ({ model, data }: WrittenGraph) => ({ model, data });
+  return { exact: sums(exact), half: sums(half) };
 }
 
 /**

@@ -1,5 +1,6 @@
 import { copyFile, mkdir, rename, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
+import { sha256OfFile } from '../../model/files.ts';
 import type { ModelManifest } from '../../model/manifest.ts';
 import type { OnnxModel } from '../onnx/model.ts';
 import { readModel } from '../onnx/read-model.ts';
@@ -15,6 +16,8 @@ import { readLinearLayer } from './torch-file.ts';
 export interface WrittenGraphs {
   readonly exact: WrittenGraph;
   readonly half: WrittenGraph;
+  /** Whether both were there already. */
+  readonly isKept: boolean;
   /** Writes `half` anew, with another precision within attention. */
   writeHalf(attention: AttentionPrecision): Promise<WrittenGraph>;
   /** Names of the inputs, all `[batch, sequence]`. */
@@ -32,6 +35,9 @@ export interface WrittenGraph {
   readonly data: string;
 }
 
+/** sha256 of the files of both graphs. */
+export type GraphSums = Readonly<Record<'exact' | 'half', { model: string; data: string }>>;
+
 /** What the image of Compose fuses: see `attentionsFor`. */
 const FIRST_ATTENTION = 'half';
 
@@ -43,6 +49,7 @@ const MULTI_VECTOR_FILE = 'colbert_linear.pt';
  * Writes `<folder>/onnx/model.onnx`, in float32 and also what the embedded backend serves, and
  * `<folder>/half/model.onnx`, which engines are built from; and copies the tokenizer beside them.
  *
+ * @param options.known graphs of the same files, which are not written again where they are whole.
  * @throws ProvisionError when the files are not those of the manifest's model, or the disk is too
  * small.
  */
@@ -50,8 +57,9 @@ export async function writeGraphs(options: {
   readonly manifest: ModelManifest;
   readonly files: readonly SourceFile[];
   readonly folder: string;
+  readonly known?: GraphSums | undefined;
 }): Promise<WrittenGraphs> {
-  const { manifest, files, folder } = options;
+  const { manifest, files, folder, known } = options;
   const graph = files.find((file) => file.path.endsWith('.onnx'));
   demand(graph !== undefined, `models/${manifest.id}.json lists no .onnx file of the hub.`);
   const names = headNames(manifest);
@@ -60,7 +68,8 @@ export async function writeGraphs(options: {
     await readHeads(manifest, files),
     names,
   );
-  await checkDisk(folder, [exact, half(FIRST_ATTENTION)]);
+  const isKept = known !== undefined && (await areWhole(folder, known));
+  if (!isKept) await checkDisk(folder, [exact, half(FIRST_ATTENTION)]);
   const inputs = exact.graph.inputs.map((input) => input.name);
   const outputs = exact.graph.outputs.map((output) => output.name);
   const [dense] = exact.graph.outputs;
@@ -77,9 +86,24 @@ export async function writeGraphs(options: {
     ...(await write(half(attention), 'half')),
     attention,
   });
-  const written = { exact: await write(exact, 'onnx'), half: await writeHalf(FIRST_ATTENTION) };
+  const pathOf = (name: string): string => join(folder, name, 'model.onnx');
+  const written: Pick<WrittenGraphs, 'exact' | 'half'> = isKept
+    ? {
+        exact: { path: pathOf('onnx'), ...known.exact },
+        half: { path: pathOf('half'), attention: FIRST_ATTENTION, ...known.half },
+      }
+    : { exact: await write(exact, 'onnx'), half: await writeHalf(FIRST_ATTENTION) };
   await copyTokenizer(files, folder);
-  return { ...written, writeHalf, inputs, outputs };
+  return { ...written, isKept, writeHalf, inputs, outputs };
+}
+
+async function areWhole(folder: string, { exact, half }: GraphSums): Promise<boolean> {
+  for (const [name, { model, data }] of [['onnx', exact] as const, ['half', half] as const]) {
+    const path = join(folder, name, 'model.onnx');
+    const sumOf = (file: string) => sha256OfFile(file).catch(() => undefined);
+    if ((await sumOf(path)) !== model || (await sumOf(`${path}_data`)) !== data) return false;
+  }
+  return true;
 }
 
 function headNames(manifest: ModelManifest): HeadNames {

@@ -137,7 +137,7 @@ describe('with a GPU', () => {
       /The engine is refused. dense_vecs: cosine 0.9\d+, at least 0.9998 wanted/,
     );
     expect(existsSync(plan())).toBe(false);
-    expect(readdirSync(fixture.modelsDir)).not.toContain('bge_model.candidate');
+    expect(readdirSync(join(fixture.modelsDir, 'small/engine'))).not.toContain('candidate');
     expect((await check()).errors).toContain('model.plan is not there');
   });
 

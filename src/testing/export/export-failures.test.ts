@@ -3,7 +3,7 @@
  * what it leaves, and that nothing is downloaded for an end that could be seen before.
  */
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readEngineRecord } from '../../model/engine-record.ts';
 import { until } from '../until.ts';
@@ -19,11 +19,17 @@ beforeEach(async () => {
 afterEach(() => fixture.close());
 
 const plan = () => join(fixture.modelsDir, 'bge_model/1/model.plan');
+const builds = () => fixture.dockerCalls().filter((call) => call.join().includes('saveEngine'));
+/** Of an export that was interrupted. */
+const leftBehind = () =>
+  readdirSync(join(fixture.modelsDir, 'small/engine')).filter((name) =>
+    ['steps.json', 'candidate'].includes(name),
+  );
 const failWith = async (environment: Readonly<Record<string, string>>) => {
   const { exitCode, errors } = await fixture.start({ environment }).ended;
   expect(exitCode).toBe(1);
   expect(existsSync(plan())).toBe(false);
-  expect(readdirSync(fixture.modelsDir)).not.toContain('bge_model.candidate');
+  expect(existsSync(join(fixture.modelsDir, 'small/engine/candidate'))).toBe(false);
   return errors;
 };
 
@@ -46,7 +52,6 @@ describe('a build that fails', () => {
     expect(readFileSync(config, 'utf8')).toContain('"64x64,8x512"');
     expect((await fixture.start({ flags: ['--check'] }).ended).exitCode).toBe(0);
 
-    const builds = () => fixture.dockerCalls().filter((call) => call.join().includes('saveEngine'));
     expect(builds()).toHaveLength(3);
     const again = await fixture.start({ environment }).ended;
     expect(again.errors).toContain('64x64,16x512 was too large before');
@@ -179,13 +184,52 @@ describe('an export that ends while it builds', () => {
     expect(fixture.dockerCalls().at(-1)).toEqual([
       ...['rm', '--force', 'bge-m3-export-build', 'bge-m3-export-gate'],
     ]);
-    expect(readdirSync(fixture.modelsDir)).not.toContain('bge_model.candidate');
+    expect(leftBehind()).toEqual(['steps.json']);
   });
 
-  test('by a kill leaves a container, which the next one removes', async () => {
+  test('by a kill leaves a container, which the next one removes, and whole graphs', async () => {
     const started = await startEndless();
     started.kill();
     await started.ended;
-    expect((await fixture.start().ended).exitCode).toBe(0);
+    const graph = join(fixture.modelsDir, 'small/onnx/model.onnx_data');
+    const writtenMs = statSync(graph).mtimeMs;
+    const { exitCode, errors } = await fixture.start().ended;
+    expect(exitCode).toBe(0);
+    expect(errors).toMatch(/kept \S+onnx\/model.onnx/);
+    expect(statSync(graph).mtimeMs).toBe(writtenMs);
+    expect(leftBehind()).toEqual([]);
+  });
+
+  test('with the engine built is taken up at the gate, and goes all the way after that', async () => {
+    const environment = { FAKE_TOKENS_MAX: '4096' };
+    const started = fixture.start({ environment });
+    await until('the gate has begun', () =>
+      fixture.dockerCalls().some((call) => call.includes('tritonserver')),
+    );
+    started.kill();
+    await started.ended;
+    expect(existsSync(plan())).toBe(false);
+    const again = await fixture.start({ environment }).ended;
+    expect(again.errors).toContain('the engine was built before the export was interrupted');
+    expect(again.exitCode).toBe(0);
+    // Two were too large and one was built, all of them by the first run.
+    expect(builds()).toHaveLength(3);
+    expect(leftBehind()).toEqual([]);
+    expect((await fixture.start({ flags: ['--check'], environment }).ended).exitCode).toBe(0);
+  });
+
+  test('whose engine was damaged since builds it anew', async () => {
+    const started = fixture.start();
+    await until('the gate has begun', () =>
+      fixture.dockerCalls().some((call) => call.includes('tritonserver')),
+    );
+    started.kill();
+    await started.ended;
+    const candidate = 'small/engine/candidate/half/bge_model/1/model.plan';
+    writeFileSync(join(fixture.modelsDir, candidate), 'half of it');
+    const again = await fixture.start().ended;
+    expect(again.errors).not.toContain('the engine was built before');
+    expect(again.exitCode).toBe(0);
+    expect(builds()).toHaveLength(2);
   });
 });

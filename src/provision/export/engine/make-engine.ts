@@ -27,6 +27,7 @@ import type { WrittenGraph, WrittenGraphs } from '../write-graphs.ts';
 import { askTrtexec, type BuiltEngine, buildEngine, type TrtexecImage } from './build-engine.ts';
 import { EngineTooLargeError, withContainers } from './docker.ts';
 import { engineConfig, writeEngineConfig } from './engine-config.ts';
+import type { FinishedSteps, Verdict } from './finished-steps.ts';
 import {
   demandRoom,
   describeFit,
@@ -44,6 +45,7 @@ export interface EngineJob {
   readonly manifest: ModelManifest;
   readonly source: EngineRecord['source'];
   readonly graphs: WrittenGraphs;
+  readonly steps: FinishedSteps;
   readonly modelsDir: string;
   /** Triton's name for the model: the folder that has config.pbtxt. */
   readonly tritonModel: string;
@@ -65,16 +67,16 @@ export interface EngineJob {
 
 /**
  * Builds an engine, serves it by itself, holds it against the exported model, and only then puts it
- * where Triton looks, with a record beside it. A refused engine leaves nothing but its log.
+ * where Triton looks, with a record beside it. A refused engine leaves nothing but its log and the
+ * verdict; what an interrupted export had finished is not done again.
  *
  * @returns the plan's path and the verdict.
  * @throws ProvisionError with the figures when the engine is refused.
  */
 export async function makeEngine(job: EngineJob): Promise<{ plan: string; gate: Fidelity }> {
-  const repository = join(job.modelsDir, `${job.tritonModel}.candidate`);
-  const cleanUp = () => rm(repository, { recursive: true, force: true });
+  const cleanUp = () => job.steps.tidy();
   try {
-    return await withContainers({ work: () => makeExact(job, repository), cleanUp });
+    return await withContainers({ work: () => makeExact(job), cleanUp });
   } finally {
     await cleanUp();
   }
@@ -99,7 +101,7 @@ interface Candidate {
 }
 
 /** Tries the precisions of attention that this TensorRT may fuse; the gate chooses. */
-async function makeExact(job: EngineJob, root: string): Promise<{ plan: string; gate: Fidelity }> {
+async function makeExact(job: EngineJob): Promise<{ plan: string; gate: Fidelity }> {
   const { say, graphs } = job;
   const asked = await askTrtexec({ ...job, cacheFolder: cacheFolderOf(job) });
   let { half } = graphs;
@@ -108,7 +110,7 @@ async function makeExact(job: EngineJob, root: string): Promise<{ plan: string; 
       say(`writing the graph with attention in ${attention}`);
       half = await graphs.writeHalf(attention);
     }
-    const repository = join(root, attention);
+    const repository = job.steps.candidateFolder(attention);
     return await makeLargest({ ...asked, job, repository, half, attention });
   };
   let refusal: EngineRefusedError | undefined;
@@ -122,6 +124,8 @@ async function makeExact(job: EngineJob, root: string): Promise<{ plan: string; 
       say(`attention in ${attention}: ${error.message}`);
     }
   }
+  // The last word on each: the next export builds them anew.
+  for (const attention of attentionsFor(asked.trtexec.version)) await job.steps.forget(attention);
   throw refusal ?? new ProvisionError('No precision of attention was tried.');
 }
 
@@ -149,7 +153,7 @@ async function nearer(
 
 /** Puts an engine where Triton looks, with its configuration and its record. */
 async function install(
-  { modelsDir, tritonModel }: EngineJob,
+  { modelsDir, tritonModel, steps }: EngineJob,
   { plan: candidate, config, record }: Candidate,
 ): Promise<{ plan: string; gate: Fidelity }> {
   const modelFolder = join(modelsDir, tritonModel);
@@ -162,6 +166,7 @@ async function install(
   await writeEngineConfig(modelFolder, config);
   const text = `${JSON.stringify(record, null, 2)}\n`;
   await writeFileAtomic(engineRecordPath(plan), new TextEncoder().encode(text));
+  await steps.close();
   return { plan, gate: record.gate };
 }
 
@@ -211,31 +216,40 @@ async function buildAndJudge(
   profiles: readonly ProfileShape[],
 ): Promise<Candidate> {
   const { job, repository, half, attention } = parts;
-  const { modelsDir, tritonModel, say } = job;
+  const { modelsDir, tritonModel, steps, say } = job;
   const modelFolder = join(modelsDir, tritonModel);
   const candidate = join(repository, tritonModel);
   const candidatePlan = join(candidate, '1', 'model.plan');
   const cacheFolder = cacheFolderOf(job);
-  await rm(repository, { recursive: true, force: true });
+  const scope = [formatProfiles(profiles), parts.imageId, half.model, half.data].join(' ');
+  let step = await steps.built({ attention, scope, plan: candidatePlan });
+  if (step === undefined) await rm(repository, { recursive: true, force: true });
   await mkdir(join(candidate, '1'), { recursive: true });
   const template = await readFile(join(modelFolder, 'config.pbtxt'), 'utf8');
   const config = engineConfig(template, profiles);
   await writeFile(join(candidate, 'config.pbtxt'), config);
-  const built = await buildEngine({
-    ...job,
-    ...parts,
-    halfGraph: half.path,
-    attention,
-    plan: candidatePlan,
-    cacheFolder,
-    profiles,
-    inputs: job.graphs.inputs,
-  });
+  if (step === undefined) {
+    const built = await buildEngine({
+      ...{ ...job, ...parts, halfGraph: half.path, attention, plan: candidatePlan, cacheFolder },
+      ...{ profiles, inputs: job.graphs.inputs },
+    });
+    step = { scope, built, plan: await sha256OfFile(candidatePlan) };
+    await steps.addBuilt(attention, step);
+  } else say('the engine was built before the export was interrupted');
+  const { built } = step;
   const [unfused = 0, fused = 0] = [false, true].map(
     (isFused) => reckonMemory({ model: job.model, profiles, isFused }).servingBytes,
   );
   say(describeAttention(built.attention, unfused - fused));
-  const { gate, selfCheck } = await judgeEngine(job, { repository, logFolder: cacheFolder });
+  const verdict =
+    step.verdict ??
+    (await judgeEngine(job, { repository, logFolder: cacheFolder }).catch(async (error) => {
+      // It may be the engine itself that Triton does not load.
+      await steps.forget(attention);
+      throw error;
+    }));
+  const { gate, selfCheck } = verdict;
+  await steps.addBuilt(attention, { ...step, verdict });
   for (const line of describeGate(gate)) say(line);
   if (!gate.passed)
     throw new EngineRefusedError(`The engine is refused. ${gate.reasons.join(' ')}`);
@@ -252,7 +266,10 @@ function describeGate(gate: Fidelity): string[] {
   });
 }
 
-async function judgeEngine(job: EngineJob, folders: { repository: string; logFolder: string }) {
+async function judgeEngine(
+  job: EngineJob,
+  folders: { repository: string; logFolder: string },
+): Promise<Verdict> {
   const { tritonModel, graphs, tokensMax, clock, say } = job;
   say('gate: loading the exported model on the CPU, and the engine in Triton');
   const reference = await createOnnxSession(graphs.exact.path);

@@ -30,7 +30,7 @@ const MORE_SHARE = 1.05;
 const KEPT_COUNT = 32;
 
 /**
- * Own file because it is the only state of an export between two runs.
+ * Own file because it stays when an engine stands, unlike the finished steps.
  *
  * @param folder of the export's logs and caches; made when something is added.
  */
