@@ -1,18 +1,29 @@
 import { swagger } from '@elysiajs/swagger';
 import type { Elysia } from 'elysia';
 
-/** Draws the OpenAPI document with Swagger UI, from files of this server alone. */
+/**
+ * Draws the OpenAPI document with Swagger UI, from files of this server alone. Every address is
+ * made of the page's own, so that it works below a path behind a proxy; calls go there as well.
+ */
 const SCRIPT = `
+const page = location.origin + location.pathname.replace(/\\/+$/, '');
 const style = document.createElement('link');
 style.rel = 'stylesheet';
-style.href = '/swagger/swagger-ui.css';
+style.href = page + '/swagger-ui.css';
 const root = document.createElement('div');
 const bundle = document.createElement('script');
-bundle.src = '/swagger/swagger-ui-bundle.js';
-bundle.onload = () => SwaggerUIBundle({ url: '/swagger/json', domNode: root, validatorUrl: null });
+bundle.src = page + '/swagger-ui-bundle.js';
+bundle.onload = async () => {
+  const spec = await (await fetch(page + '/json')).json();
+  spec.servers = [{ url: page.slice(0, page.lastIndexOf('/')) }];
+  SwaggerUIBundle({ spec, domNode: root, validatorUrl: null });
+};
 document.head.append(style, bundle);
 document.body.append(root);
 `;
+
+/** Where the page finds its script: relative to it, with a slash at its own end and without. */
+const SCRIPT_PATHS = ['/swagger/page.js', '/swagger/swagger/page.js'] as const;
 
 /** Either of the two ways to bring a key, where one is needed. */
 const SECURITY = {
@@ -50,14 +61,14 @@ export function addSwagger(
       path: '/swagger',
       specPath: '/swagger/json',
       exclude: /^\/swagger/,
-      scalarCDN: '/swagger/page.js',
+      scalarCDN: 'swagger/page.js',
       scalarConfig: { customCss: '' },
       documentation: { info, ...(isKeyNeeded ? SECURITY : {}) },
     }),
   );
   const hidden = { detail: { hide: true } };
   const script = 'text/javascript; charset=utf-8';
-  app.get('/swagger/page.js', () => fileReply(SCRIPT, script), hidden);
+  for (const path of SCRIPT_PATHS) app.get(path, () => fileReply(SCRIPT, script), hidden);
   for (const { name, type } of ASSETS) {
     const path = Bun.resolveSync(`swagger-ui-dist/${name}`, import.meta.dir);
     app.get(`/swagger/${name}`, () => fileReply(Bun.file(path), type), hidden);

@@ -54,7 +54,8 @@ describe('the playground, on a model with three heads', () => {
     await page.context().close();
   });
 
-  test('works below a path of its own behind a proxy', async () => {
+  /** A proxy that has the server below a path; the path is all that the pages know. */
+  async function behindProxy(look: (url: string) => Promise<void>): Promise<void> {
     const below = '/embed/ui';
     const proxy = Bun.serve({
       port: 0,
@@ -67,7 +68,14 @@ describe('the playground, on a model with three heads', () => {
       },
     });
     try {
-      const url = `http://127.0.0.1:${proxy.port}${below}`;
+      await look(`http://127.0.0.1:${proxy.port}${below}`);
+    } finally {
+      await proxy.stop(true);
+    }
+  }
+
+  test('works below a path of its own behind a proxy', () =>
+    behindProxy(async (url) => {
       const { page, strayed, complaints } = await openPage(browser, { url: `${url}/`, look: DESK });
       await ready(page);
       await page.click('#sample-law');
@@ -76,10 +84,23 @@ describe('the playground, on a model with three heads', () => {
       expect(await page.textContent('#code')).toContain(url);
       expect([strayed, complaints]).toEqual([[], []]);
       await page.context().close();
-    } finally {
-      await proxy.stop(true);
-    }
-  });
+    }));
+
+  test.each(['/swagger', '/swagger/'])('so does %s, and its calls go there', (path) =>
+    behindProxy(async (url) => {
+      const address = { url: url + path, look: DESK };
+      const { page, strayed, complaints } = await openPage(browser, address);
+      await page.waitForSelector('.opblock');
+      await page.click('#operations-native-getGet_vector_dim');
+      await page.click('.try-out__btn');
+      await page.click('.execute');
+      await page.waitForSelector('.live-responses-table');
+      expect(await page.textContent('.request-url')).toContain(`${url}/get_vector_dim`);
+      expect(await page.textContent('.live-responses-table')).toContain('"vector_dim"');
+      expect([strayed, complaints]).toEqual([[], []]);
+      await page.context().close();
+    }),
+  );
 
   test.each([
     ['result-desk', DESK],

@@ -137,7 +137,7 @@ describe.each(['triton', 'embedded'] as const)('%s', (backend) => {
       'weights negative',
       { query: 'a', texts: ['a'], weights: { dense: -1 } },
       'EMB_FIELD_INVALID',
-      'weights',
+      'weights.dense',
     ],
     [
       'weights all 0',

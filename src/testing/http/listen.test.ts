@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Elysia } from 'elysia';
@@ -141,6 +143,31 @@ describe('a Unix socket', () => {
     expect(readFileSync(file, 'utf8')).toBe('mine');
   });
 });
+
+test('a silent connection ends after KEEP_ALIVE_MS, and no sooner', async () => {
+  const [short, long] = [app(), app()];
+  await listen(short, settings({ KEEP_ALIVE_MS: '1000', REQUEST_TIMEOUT_MS: '500' }));
+  await listen(long, settings({ KEEP_ALIVE_MS: '0' }));
+  const held = await Promise.all([short, long].map(({ server }) => keptConnection(server?.port)));
+  const [ends, stays] = held;
+  // The runtime looks at its connections every four seconds.
+  expect(await Promise.race([ends.closed, stays.closed])).toBe(ends.port);
+  expect(stays.socket.destroyed).toBe(false);
+  expect(ends.silentMs()).toBeGreaterThan(900);
+  stays.socket.destroy();
+  await Promise.all([short.server?.stop(true), long.server?.stop(true)]);
+});
+
+/** A connection on which one request was answered, and nothing is sent any more. */
+async function keptConnection(port = 0) {
+  const socket = connect(port, '127.0.0.1');
+  socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+  const closed = new Promise<number>((resolve) => socket.on('close', () => resolve(port)));
+  const [reply] = await once(socket, 'data');
+  expect(String(reply)).toStartWith('HTTP/1.1 200');
+  const startMs = performance.now();
+  return { port, socket, closed, silentMs: () => performance.now() - startMs };
+}
 
 test('a port that is taken is not shared', async () => {
   const one = app();
