@@ -190,7 +190,8 @@ export function readTritonModel(
     );
   }
   const { max_batch_size, parameters, response_cache } = config as TritonConfig;
-  if (response_cache?.enable === true && Object.keys(found).length > 1) {
+  const cachesResponses = response_cache?.enable === true;
+  if (cachesResponses && Object.keys(found).length > 1) {
     throw new Error(
       "The model's configuration has response_cache { enable: true }. Triton's cache does not tell " +
         'heads apart: a text asked for one would get it when asked for another. Switch it off.',
@@ -205,6 +206,7 @@ export function readTritonModel(
       outputs: found,
       dimension: expected.dimension,
       padId: expected.padId,
+      ...(cachesResponses ? { cachesResponses } : {}),
     },
     batchTextsMax: maxBatch > 0 ? maxBatch : Number.POSITIVE_INFINITY,
     profiles: readProfiles(parameters?.profiles?.string_value),

@@ -20,6 +20,8 @@ export interface TritonSignature {
   /** Values of a dense row, and of each row of the multi-vector output. */
   readonly dimension: number;
   readonly padId: number;
+  /** Triton has a response cache for it, whose key leaves out which outputs were asked for. */
+  readonly cachesResponses?: boolean;
 }
 
 /** A request body: the JSON header and both tensors. */
@@ -151,7 +153,8 @@ export function decodeInferReply(
 ): BatchOutput {
   const { signature, batch } = asked;
   if (headerBytes === null || !(headerBytes > 0 && headerBytes <= body.length)) {
-    throw invalid(`its binary header length is ${headerBytes}, of ${body.length} bytes`);
+    const what = `its binary header length is ${headerBytes}, of ${body.length} bytes`;
+    throw headerBytes === null ? lacking(what, signature) : invalid(what);
   }
   const result: { -readonly [H in Head]?: FloatBlock } = {};
   let offset = headerBytes;
@@ -171,7 +174,9 @@ export function decodeInferReply(
   }
   if (offset !== body.length) throw invalid(`${body.length - offset} bytes belong to no output`);
   const missing = batch.heads.find((head) => result[head] === undefined);
-  if (missing !== undefined) throw invalid(`it has no output ${signature.outputs[missing]}`);
+  if (missing !== undefined) {
+    throw lacking(`it has no output ${signature.outputs[missing]}`, signature);
+  }
   return result;
 }
 
@@ -195,7 +200,9 @@ export function readOutputs(
     found.push(head);
   }
   const missing = batch.heads.find((head) => !found.includes(head));
-  if (missing !== undefined) throw invalid(`it has no output ${signature.outputs[missing]}`);
+  if (missing !== undefined) {
+    throw lacking(`it has no output ${signature.outputs[missing]}`, signature);
+  }
   return found;
 }
 
@@ -243,14 +250,21 @@ function checkOutput(
   }
 }
 
-function invalid(what: string, cause?: unknown): ServerError {
-  return new ServerError(
-    'EMB_OUTPUT_INVALID',
-    'The backend answered something that is no vector.',
-    {
-      cause: new Error(`Triton's reply is refused: ${what}.`, { cause }),
-    },
-  );
+const NO_VECTOR = 'The backend answered something that is no vector.';
+
+function invalid(what: string, cause?: unknown, message = NO_VECTOR): ServerError {
+  return new ServerError('EMB_OUTPUT_INVALID', message, {
+    cause: new Error(`Triton's reply is refused: ${what}.`, { cause }),
+  });
+}
+
+/** A reply without an output that was asked for. */
+function lacking(what: string, { cachesResponses }: TritonSignature): ServerError {
+  if (cachesResponses !== true) return invalid(what);
+  const why =
+    "Triton's response cache has this text as another client asked for it, without the output " +
+    'that is needed here. Switch response_cache off.';
+  return invalid(what, undefined, `${NO_VECTOR} ${why}`);
 }
 
 /**

@@ -14,6 +14,8 @@ export async function inferByHand(options: {
   datatype: 'INT64' | 'INT32';
   paddedTo?: number;
   inputs?: { ids: string; mask: string };
+  /** All, unless told. */
+  outputs?: readonly string[];
 }): Promise<{ status: number; body: unknown; numbers: Float32Array<ArrayBuffer> }> {
   const { url, model, texts, datatype } = options;
   const names = options.inputs ?? { ids: 'input_ids', mask: 'attention_mask' };
@@ -33,6 +35,7 @@ export async function inferByHand(options: {
   const header = JSON.stringify({
     inputs: [tensor(names.ids, blobs[0]), tensor(names.mask, blobs[1])],
     parameters: { binary_data_output: true },
+    outputs: options.outputs?.map((name) => ({ name, parameters: { binary_data: true } })),
   });
   const reply = await fetch(`${url}/v2/models/${model}/infer`, {
     method: 'POST',

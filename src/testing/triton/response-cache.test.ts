@@ -3,13 +3,15 @@
  * that were asked for.
  *
  * Faults that were planted by hand, and that this suite caught: several heads are not refused; an
- * output that nobody asked for must be binary.
+ * output that nobody asked for must be binary; an entry without the output has an error that does
+ * not name the cache.
  */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TritonBackend } from '../../backend/triton/triton-backend.ts';
+import { ServerError } from '../../base/errors.ts';
 import { HEADS, type Head, headSet } from '../../vectors/output.ts';
 import { SMALL_MODEL_OUTPUTS, writeSmallModel } from '../golden/write-small-model.ts';
 import { type Golden, loadGolden } from '../golden/xlmr-small.ts';
@@ -103,4 +105,22 @@ test('outputs that another caller put into the cache are skipped', async () => {
   expect(status).toBe(200);
   await expectDense(open('all', ['dense']));
   await until('Triton has counted a hit', async () => (await hitCount('all')) > 0);
+});
+
+test('a text that another caller put there without the output fails by name, others do not', async () => {
+  const texts = [[...golden.texts[1].ids]];
+  const other = { url: triton.url, model: 'all', datatype: 'INT64', texts } as const;
+  const { status } = await inferByHand({ ...other, outputs: ['sparse_vecs'] });
+  expect(status).toBe(200);
+  const opened = open('all', ['dense']);
+  await expectDense(opened);
+  const ids = Int32Array.from(texts[0]);
+  const batch = { texts: [ids], paddedLength: ids.length, heads: headSet(['dense']) };
+  for (let time = 0; time < 2; time++) {
+    const failure = await opened.infer(batch).catch((error: ServerError) => error);
+    expect(failure).toBeInstanceOf(ServerError);
+    expect(failure).toMatchObject({ code: 'EMB_OUTPUT_INVALID' });
+    expect((failure as ServerError).message).toContain('Switch response_cache off');
+    await expectDense(opened);
+  }
 });
