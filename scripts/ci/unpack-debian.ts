@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { ProvisionError } from '../../src/provision/provision-error.ts';
 import { runCommandSync } from '../../src/provision/run-command.ts';
@@ -72,4 +72,24 @@ function run(...command: string[]): void {
   if (exitCode === 0) return;
   const reason = errors.trim().split('\n').at(-1) ?? '';
   throw new ProvisionError(`${command[0]} failed: ${reason}`);
+}
+
+/** A program, and what its environment needs. */
+export interface DebianProgram {
+  readonly program: string;
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+/** A program of the machine, or of a Debian package that is unpacked into `.tools` for it. */
+export function findDebianProgram(name: string, packageName: string): DebianProgram {
+  const installed = Bun.which(name);
+  if (installed !== null) return { program: installed, environment: {} };
+  const folder = join(import.meta.dir, '../../.tools', packageName);
+  const program = join(folder, 'usr/sbin', name);
+  if (!existsSync(program)) {
+    unpackDebian({ folder, withDependencies: [packageName], missing: [name] });
+  }
+  const triplet = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
+  const libraries = ['usr/lib', 'lib'].map((place) => join(folder, place, triplet));
+  return { program, environment: { LD_LIBRARY_PATH: libraries.join(':') } };
 }

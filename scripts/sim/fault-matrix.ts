@@ -1,6 +1,6 @@
 /**
  * Runs each fault against a live server under load, once on one endpoint and once on two, and
- * writes what it did to the table in `src/docs/faults.md`.
+ * writes what it did to the table in `src/docs/faults.md`; with `--only`, to its lines alone.
  * Wants root, for a network of its own in which
  * a firewall may drop packets, and `./run.sh test`'s Triton.
  *
@@ -8,8 +8,8 @@
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { FAULTS, type Fault } from './faults/fault-list.ts';
-import { learnRows, startLoad } from './faults/fault-load.ts';
+import { FAULTS, type Fault, findNft } from './faults/fault-list.ts';
+import { startLoad } from './faults/fault-load.ts';
 import { openRig } from './faults/fault-rig.ts';
 
 const { values } = parseArgs({
@@ -25,11 +25,17 @@ const TABLE_FILE = join(import.meta.dir, '../../src/docs/faults.md');
 const BEFORE_MS = 700;
 const FAULT_MS = 3000;
 
+const HEADER = [
+  '| fault | endpoints | requests | lost | refused | wrong vectors | well after its end | longest silence | regions left | what clients saw beside vectors |',
+  '| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |',
+];
+
 /** The load is well again after so many right answers in a row; given up after so many ms. */
 const WELL_AFTER = 60;
 const WELL_MS_MAX = 20_000;
 
 if (!values.inside) {
+  findNft();
   const again = [process.execPath, import.meta.path, '--inside', ...process.argv.slice(2)];
   const child = Bun.spawn(
     ['unshare', '-n', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', ...again],
@@ -47,14 +53,17 @@ interface Outcome {
   readonly requests: number;
   readonly recoverMs: number | undefined;
   readonly gapMs: number;
+  readonly regions: number;
   readonly seen: string;
 }
 
 async function run(fault: Fault, hasSecond: boolean): Promise<Outcome> {
-  const rig = await openRig({ ...fault, hasSecond, isFullDisk: fault.isFullDisk ?? false });
+  const { isFullDisk = false, hasDamagedWeights = false } = fault;
+  const rig = await openRig({ ...fault, hasSecond, isFullDisk, hasDamagedWeights });
+  const load = startLoad(rig.server.url, rig.rows);
+  const { report } = load;
+  let isClosed = false;
   try {
-    const load = startLoad(rig.server.url, await learnRows(rig.server.url));
-    const { report } = load;
     await Bun.sleep(BEFORE_MS);
     const injectedMs = performance.now();
     await fault.inject(rig);
@@ -67,7 +76,9 @@ async function run(fault: Fault, hasSecond: boolean): Promise<Outcome> {
     }
     const isWell = report.successesInARow >= WELL_AFTER;
     await load.stop();
+    isClosed = true;
     return {
+      regions: await rig.close(),
       lost: report.lostCount,
       refused: report.refusedCount,
       wrong: report.wrongCount,
@@ -77,7 +88,8 @@ async function run(fault: Fault, hasSecond: boolean): Promise<Outcome> {
       seen: [...report.seen].map(([what, count]) => `${count} × ${what}`).join(', ') || 'vectors',
     };
   } finally {
-    await rig.close();
+    // Of a fault that could not be made.
+    if (!isClosed) await Promise.all([load.stop(), rig.close()]);
   }
 }
 
@@ -87,32 +99,35 @@ for (const fault of FAULTS) {
   for (const hasSecond of fault.isOfEndpoint ? [false, true] : [false]) {
     const of = fault.isOfEndpoint ? (hasSecond ? '2' : '1') : '–';
     try {
-      const { lost, refused, wrong, requests, recoverMs, gapMs, seen } = await run(
-        fault,
-        hasSecond,
-      );
+      const outcome = await run(fault, hasSecond);
+      const { lost, refused, wrong, requests, recoverMs, gapMs, regions, seen } = outcome;
       const back = recoverMs === undefined ? 'never' : `${Math.round(recoverMs)} ms`;
       rows.push(
-        `| ${fault.name} | ${of} | ${requests} | ${lost} | ${refused} | ${wrong} | ${back} | ${Math.round(gapMs)} ms | ${seen} |`,
+        `| ${fault.name} | ${of} | ${requests} | ${lost} | ${refused} | ${wrong} | ${back} | ${Math.round(gapMs)} ms | ${regions} | ${seen} |`,
       );
     } catch (error) {
-      rows.push(`| ${fault.name} | ${of} | – | – | – | – | – | – | not run: ${error} |`);
+      rows.push(`| ${fault.name} | ${of} | – | – | – | – | – | – | – | not run: ${error} |`);
     }
     console.log(rows.at(-1));
   }
 }
-const table = [
-  '| fault | endpoints | requests | lost | refused | wrong vectors | well after its end | longest silence | what clients saw beside vectors |',
-  '| --- | --- | --- | --- | --- | --- | --- | --- | --- |',
-  ...rows,
-].join('\n');
-if (!values['no-write'] && values.only === '') {
+if (!values['no-write']) await write(rows);
+
+/** Puts the rows in the table: all of it, or with `--only` in place of those of the same name. */
+async function write(made: readonly string[]): Promise<void> {
   const text = await Bun.file(TABLE_FILE).text();
-  const between = /(<!-- faults -->)[\s\S]*(<!-- \/faults -->)/;
-  if (!between.test(text))
+  const [head, table, tail] = text.split(/<!-- \/?faults -->\n?/);
+  if (table === undefined || tail === undefined) {
     throw new Error('src/docs/faults.md has no place for the table of faults');
-  await Bun.write(
-    TABLE_FILE,
-    text.replace(between, (_, from, to) => `${from}\n${table}\n${to}`),
-  );
+  }
+  const keyOf = (row: string): string => row.split(' | ').slice(0, 2).join(' | ');
+  const byKey = new Map(made.map((row) => [keyOf(row), row]));
+  const kept = values.only === '' ? [] : table.trim().split('\n').slice(HEADER.length);
+  const lines = kept.map((row) => {
+    const anew = byKey.get(keyOf(row)) ?? row;
+    byKey.delete(keyOf(row));
+    return anew;
+  });
+  const all = [...HEADER, ...lines, ...byKey.values()].join('\n');
+  await Bun.write(TABLE_FILE, `${head}<!-- faults -->\n${all}\n<!-- /faults -->\n${tail}`);
 }

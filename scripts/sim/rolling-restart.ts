@@ -206,8 +206,9 @@ async function report(): Promise<boolean> {
   console.log(`p99           ${p99} in the rollout: ${slower.toFixed(2)} times`);
   console.log(`rollout       ${SERVERS * restartCount} ends in ${rolledSeconds} s`);
   if (values.write) {
+    const tries = values.retries === '0' ? '' : ` with ${values.retries} retries`;
     const cells = [
-      `${values.fault}, ${values.through}`,
+      `${values.fault}, ${values.through}${tries}`,
       `${failed.length} of ${outcomes.length}`,
       `${byStatus.get(OTHER_ROW) ?? 0}`,
       `${twice}`,

@@ -4,14 +4,14 @@
  * ids and one model's name alone. Exits with 1 at a server error, an undocumented reply, a right
  * request that was refused or a wrong one that was not; the request is printed as a curl command.
  *
- * usage: bun scripts/sim/schemathesis-sim.ts [--cases 5000] [--seed 1]
+ * usage: bun scripts/sim/schemathesis-sim.ts [--cases 5000] [--seed 1] [--examples 100]
+ *
+ * `--examples` is how many requests are made up for each operation in one run, at most; more makes
+ * it slower by more than it finds.
  */
 import { parseArgs } from 'node:util';
 import { startHeadsServer } from '../../src/testing/clients/heads-server.ts';
 import { runSchemathesis } from '../../src/testing/clients/run-schemathesis.ts';
-
-/** Requests for each operation in one run; more makes it slower by more than it finds. */
-const EXAMPLES_MAX = 100;
 
 /** A run that takes longer has met a server that hangs. */
 const RUN_MS_MAX = 1_800_000;
@@ -42,6 +42,7 @@ const { values } = parseArgs({
   options: {
     cases: { type: 'string', default: '5000' },
     seed: { type: 'string', default: '1' },
+    examples: { type: 'string', default: '100' },
   },
 });
 
@@ -53,7 +54,7 @@ while (caseCount < Number(values.cases)) {
     const run = await runSchemathesis({
       url: server.url,
       seed,
-      examplesMax: EXAMPLES_MAX,
+      examplesMax: Number(values.examples),
       settings,
       msMax: RUN_MS_MAX,
     });

@@ -141,8 +141,9 @@ const ADVICE = 'Send texts; in LangChain, set check_embedding_ctx_length=False.'
 export function inputs(textCountMax: number, tokenIds: TokenIdPolicy): Field<Texts> {
   const schemas = [TEXT_SCHEMA, listSchema(TEXT_SCHEMA, textCountMax)];
   if (tokenIds.isAllowed) {
-    const ids: Schema = { type: 'array', items: tokenIdSchema(tokenIds.vocabulary), minItems: 1 };
-    schemas.push(ids, listSchema(ids, textCountMax));
+    const ids: Schema = { type: 'array', items: tokenIdSchema(tokenIds.vocabulary) };
+    // Beside others, no ids are a blank text; alone they are no text.
+    schemas.push({ ...ids, minItems: 1 }, listSchema(ids, textCountMax));
   }
   return {
     schema: { oneOf: schemas },

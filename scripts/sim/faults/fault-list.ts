@@ -1,6 +1,7 @@
 import { connect, type Socket } from 'node:net';
 import type { FakeReply } from '../../../src/testing/fake-triton-wire.ts';
 import { type TritonFault, writeFault } from '../../../src/testing/triton/write-repository.ts';
+import { type DebianProgram, findDebianProgram } from '../../ci/unpack-debian.ts';
 import type { FaultRig, FirstEndpoint } from './fault-rig.ts';
 
 /** One trouble, and its end. */
@@ -10,6 +11,8 @@ export interface Fault {
   /** Whether a second endpoint makes a difference. */
   readonly isOfEndpoint: boolean;
   readonly isFullDisk?: boolean;
+  /** The server starts on mapped weights that have gone bad since it last ran. */
+  readonly hasDamagedWeights?: boolean;
   /** What the server finds in its environment. */
   readonly environment?: Readonly<Record<string, string>>;
   inject(rig: FaultRig): void | Promise<void>;
@@ -47,6 +50,17 @@ const halfTheRows = (reply: FakeReply): void => {
   Object.assign(reply, { shape: [textCount * 2, dimension / 2] });
 };
 
+/** Of the machine, or else unpacked for it: before the network is taken away. */
+export function findNft(): DebianProgram {
+  return findDebianProgram('nft', 'nftables');
+}
+
+function nft(rule: string): void {
+  const { program, environment } = findNft();
+  const { exitCode, stderr } = Bun.spawnSync([program, rule], { env: environment });
+  if (exitCode !== 0) throw new Error(`nft ${rule}: ${stderr}`);
+}
+
 /** Every connection to the first endpoint falls silent, as when a firewall drops what it sends. */
 function dropTo(port: string): void {
   const rules = [
@@ -55,7 +69,7 @@ function dropTo(port: string): void {
     `add rule ip faults out tcp dport ${port} drop`,
     `add rule ip faults out tcp sport ${port} drop`,
   ];
-  for (const rule of rules) Bun.spawnSync(['nft', rule]);
+  for (const rule of rules) nft(rule);
 }
 
 const sockets: Socket[] = [];
@@ -107,7 +121,7 @@ export const FAULTS: readonly Fault[] = [
     first: 'fake',
     isOfEndpoint: true,
     inject: ({ fake }) => dropTo(new URL(fake.url).port),
-    heal: () => void Bun.spawnSync(['nft', 'delete table ip faults']),
+    heal: () => nft('delete table ip faults'),
   },
   {
     name: 'restarted with another model of the same shape',
@@ -144,6 +158,14 @@ export const FAULTS: readonly Fault[] = [
     heal: () => {
       for (const socket of sockets.splice(0)) socket.destroy();
     },
+  },
+  {
+    name: 'damaged mapped weights: a page of each 4 MB flipped before the start (embedded)',
+    first: 'embedded',
+    isOfEndpoint: false,
+    hasDamagedWeights: true,
+    inject: nothing,
+    heal: nothing,
   },
   {
     name: 'a dead proxy in the environment (HTTP_PROXY)',

@@ -10,6 +10,9 @@ import {
   writeRepository,
 } from '../../../src/testing/triton/write-repository.ts';
 import { until } from '../../../src/testing/until.ts';
+import { damageWeights, linkModel } from './damaged-weights.ts';
+import { learnRows } from './fault-load.ts';
+import { regionsOf } from './regions.ts';
 
 const MODEL = 'bge_model';
 const DIMENSION = 1024;
@@ -25,9 +28,17 @@ export interface FaultRig {
   /** The first endpoint, when it is a fake one. */
   readonly fake: FakeTriton;
   readonly controlFile: string;
+  /** The right row of each text. */
+  readonly rows: ReadonlyMap<string, string>;
   /** Puts another kind of model into the repository of the real Triton; it is loaded by a restart. */
   writeModel(kind: TritonModelKind): void;
-  close(): Promise<void>;
+  /**
+   * Kills the server. Where it shared memory with a real Triton, another one starts after it, and is
+   * ended politely.
+   *
+   * @returns regions of shared memory that are left of the two, as files or at Triton.
+   */
+  close(): Promise<number>;
 }
 
 /** @param options.isFullDisk the server's log goes to a full device from its start. */
@@ -35,6 +46,7 @@ export async function openRig(options: {
   first: FirstEndpoint;
   hasSecond: boolean;
   isFullDisk: boolean;
+  hasDamagedWeights?: boolean;
   environment?: Readonly<Record<string, string>>;
 }): Promise<FaultRig> {
   const { first, hasSecond } = options;
@@ -66,15 +78,19 @@ export async function openRig(options: {
     first === 'embedded'
       ? { BACKEND: 'embedded', EMBEDDED_SLOTS: hasSecond ? '2' : '1' }
       : { BACKEND: 'triton', MODEL: 'bge-m3', TRITON_URL: urls.join(',') };
-  const server = await startServerProcess(
-    { ...environment, ...SETTINGS, ...options.environment },
-    options.isFullDisk,
-  );
-  await until('the server is ready', async () => {
-    return (await fetch(`${server.url}/ready`)).status === 200;
-  });
+  if (options.hasDamagedWeights) environment.MODELS_DIR = linkModel(dir);
+  const settings = { ...environment, ...SETTINGS, ...options.environment };
+  let server = await startReady(settings, options.isFullDisk);
+  const rows = await learnRows(server.url);
+  if (options.hasDamagedWeights) {
+    server.signal('SIGKILL');
+    await server.exited;
+    damageWeights(dir);
+    server = await startReady(settings, options.isFullDisk);
+  }
   return {
     server,
+    rows,
     get triton() {
       if (triton === undefined) throw new Error('the first endpoint is no real Triton');
       return triton;
@@ -88,12 +104,39 @@ export async function openRig(options: {
     async close() {
       server.signal('SIGKILL');
       await server.exited;
+      const regionCount =
+        triton === undefined ? 0 : await regionsAfter(server.pid, triton, settings);
       await triton?.stop();
       await fake?.stop();
       await second?.stop();
       rmSync(dir, { recursive: true, force: true });
+      return regionCount;
     },
   };
+}
+
+/** Regions of a killed server, and of the next one when it has ended. */
+async function regionsAfter(
+  killedPid: number,
+  { url }: RunningTriton,
+  settings: Record<string, string>,
+): Promise<number> {
+  const next = await startReady({ ...settings, TRITON_URL: url }, false);
+  const ofKilled = await regionsOf(killedPid, url);
+  next.signal('SIGTERM');
+  await next.exited;
+  return ofKilled.length + (await regionsOf(next.pid, url)).length;
+}
+
+async function startReady(
+  environment: Record<string, string>,
+  isFullDisk: boolean,
+): Promise<ServerProcess> {
+  const server = await startServerProcess(environment, isFullDisk);
+  await until('the server is ready', async () => {
+    return (await fetch(`${server.url}/ready`)).status === 200;
+  });
+  return server;
 }
 
 /** Short deadlines, so that the matrix takes minutes; the table's caption names them. */

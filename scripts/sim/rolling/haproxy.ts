@@ -1,10 +1,7 @@
-import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { until } from '../../../src/testing/until.ts';
-import { unpackDebian } from '../../ci/unpack-debian.ts';
-
-const FOLDER = join(import.meta.dir, '../../../.tools/haproxy');
+import { findDebianProgram } from '../../ci/unpack-debian.ts';
 
 /** A balancer in front of servers on the loopback. */
 export interface RunningHaproxy {
@@ -55,7 +52,7 @@ backend pods
 ${lines.join('\n')}
 `,
   );
-  const { program, environment } = findHaproxy();
+  const { program, environment } = findDebianProgram('haproxy', 'haproxy');
   const child = Bun.spawn([program, '-f', path, '-db'], {
     env: { ...process.env, ...environment },
     stdin: 'ignore',
@@ -82,16 +79,4 @@ ${lines.join('\n')}
       await rm(path);
     },
   };
-}
-
-function findHaproxy(): { program: string; environment: Record<string, string> } {
-  const installed = Bun.which('haproxy');
-  if (installed !== null) return { program: installed, environment: {} };
-  const program = join(FOLDER, 'usr/sbin/haproxy');
-  if (!existsSync(program)) {
-    unpackDebian({ folder: FOLDER, withDependencies: ['haproxy'], missing: ['haproxy'] });
-  }
-  const triplet = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
-  const libraries = ['usr/lib', 'lib'].map((folder) => join(FOLDER, folder, triplet));
-  return { program, environment: { LD_LIBRARY_PATH: libraries.join(':') } };
 }

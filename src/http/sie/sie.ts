@@ -8,7 +8,7 @@ import { type Head, headSet } from '../../vectors/output.ts';
 import { isQuantized, QUANTIZED, type Quantized, quantizeRow } from '../../vectors/quantize.ts';
 import { type Api, encodeTexts, post, type Route } from '../api.ts';
 import type { ApiContext, Call } from '../context.ts';
-import { listOf, objectOf } from '../document.ts';
+import { listOf, objectOf, type Schema } from '../document.ts';
 import { type ErrorShape, errorReply, NATIVE_ERRORS } from '../error-reply.ts';
 import {
   BOOLEAN,
@@ -211,9 +211,12 @@ const EMPTY: Field<undefined> = {
 /** SIE's other options choose another pooling or other weights. */
 const OPTIONS: Field<{ readonly is_query: boolean | undefined }> = (() => {
   const isQuery = optional(BOOLEAN, 'For models with prefixes; a query unless told.');
-  const field = object({ is_query: isQuery, normalize: optional(BOOLEAN) });
+  const schema: Schema = { type: 'boolean', enum: [true, null], nullable: true };
+  const normalize = { ...optional(BOOLEAN), schema };
+  const field = object({ is_query: isQuery, normalize });
   return {
     ...field,
+    schema: { ...field.schema, additionalProperties: { enum: [null], nullable: true } },
     read(value, at) {
       const options = mapOf(value ?? {}, at);
       for (const [name, one] of Object.entries(options)) {
