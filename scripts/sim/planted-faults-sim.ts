@@ -28,7 +28,7 @@ try {
     cpSync(join(root, part), join(copy, part), { recursive: true });
   }
   symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
-  for (const { name, file, from, to } of PLANTED_FAULTS) {
+  for (const { name, file, from, to, simulation = 'service-sim.ts' } of PLANTED_FAULTS) {
     if (!name.includes(values.only)) continue;
     const path = join(copy, 'src', file);
     const source = readFileSync(path, 'utf8');
@@ -39,7 +39,7 @@ try {
     const child = Bun.spawn(
       [
         process.execPath,
-        'scripts/sim/service-sim.ts',
+        `scripts/sim/${simulation}`,
         '--first',
         '--runs',
         values.runs,

@@ -117,6 +117,7 @@ interface Lack {
  *
  * @param options.textCountMax what one caller may hold, and likewise `tokenCountMax`; all together
  * an eighth more.
+ * @param options.queueName what callers are told is full; `queue`, unless told.
  * @param options.timeoutMs the longest that any caller waits: more than drains in that time is not
  * admitted.
  * @param options.hold what may stand before a full queue, and how long; unless told, nothing.
@@ -125,11 +126,13 @@ export function createAdmission(options: {
   clock: Clock;
   textCountMax: number;
   tokenCountMax: number;
+  queueName?: string;
   timeoutMs?: number;
   backlog?: Backlog;
   hold?: HoldLimits & { readonly holdMs: number };
 }): Admission {
   const { clock, textCountMax, tokenCountMax, backlog = NOTHING_WAITS } = options;
+  const { queueName = 'queue' } = options;
   const timeoutMsMax = options.timeoutMs ?? Number.MAX_SAFE_INTEGER;
   const waitMsMax = Math.floor(timeoutMsMax * WAIT_SHARE);
   const total: Held = nothing();
@@ -269,7 +272,7 @@ export function createAdmission(options: {
     );
     return new ServerError(
       'EMB_QUEUE_FULL',
-      `The queue is full: ${value} ${unit} would wait, the limit is ${limit}. ` +
+      `The ${queueName} is full: ${value} ${unit} would wait, the limit is ${limit}. ` +
         `Come back in ${retryAfterMs} ms.`,
       { limit, value, retryAfterMs },
     );

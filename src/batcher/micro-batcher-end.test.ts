@@ -36,7 +36,7 @@ describe('callers that leave', () => {
     expect(gone.error?.code).toBe('EMB_REQUEST_ABORTED');
     await finishAll();
     expect(backend.batches.map((batch) => batch.texts.length)).toEqual([8, 1]);
-    expect(harness.batcher.waitingTextCount).toBe(0);
+    expect(harness.batcher.foreground.waitingTextCount).toBe(0);
     expect([first, stays].every(hasOwnRows)).toBe(true);
   });
 
@@ -46,7 +46,7 @@ describe('callers that leave', () => {
     const gone = harness.submit(texts(5000));
     await clock.settle();
     gone.hangUp();
-    expect(harness.batcher.waitingTextCount).toBeLessThan(100);
+    expect(harness.batcher.foreground.waitingTextCount).toBeLessThan(100);
     await finishAll();
     expect(backend.batches).toHaveLength(1);
   });
@@ -124,6 +124,6 @@ describe('an end', () => {
     await finishAll();
     expect(hasOwnRows(running)).toBe(true);
     expect(backend.batches).toHaveLength(1);
-    expect(harness.batcher.waitingTextCount).toBe(0);
+    expect(harness.batcher.foreground.waitingTextCount).toBe(0);
   });
 });

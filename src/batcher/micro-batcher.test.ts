@@ -55,7 +55,7 @@ describe('when a batch leaves', () => {
     await clock.settle();
     expect(backend.running).toHaveLength(2);
     expect(harness.batcher.batchesInFlight).toBe(2);
-    expect(harness.batcher.waitingTextCount).toBe(24);
+    expect(harness.batcher.foreground.waitingTextCount).toBe(24);
     backend.running[0].finish();
     await clock.settle();
     expect(backend.running).toHaveLength(2);

@@ -3,6 +3,14 @@ import type { Cancellation, Clock } from '../base/clock.ts';
 import { invariant, ServerError } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
 import type { ExpectedRows, Head } from '../vectors/output.ts';
+import { BackgroundBudget, type BackgroundLimits } from './background.ts';
+import {
+  type BatchReport,
+  backgroundCostOf,
+  backgroundTokensOf,
+  costOf,
+  reportOf,
+} from './batch-report.ts';
 import { createBisection, type RunningBatch } from './bisection.ts';
 import {
   BackendGrace,
@@ -11,10 +19,15 @@ import {
   DrainRate,
   VirtualDeadlines,
 } from './pacing.ts';
-import { type JobResult, PendingRequest, type TextOutcome } from './pending-request.ts';
-import { paddedLengthOf, textCostOf } from './plan.ts';
+import {
+  type JobResult,
+  PendingRequest,
+  type PendingText,
+  type TextOutcome,
+} from './pending-request.ts';
+import { capacityOf, paddedLengthOf, textCostOf } from './plan.ts';
 import { Quarantine } from './quarantine.ts';
-import { BatchQueue, type QueuedText } from './queue.ts';
+import { BatchQueue } from './queue.ts';
 
 /** The texts of one request, tokenized. */
 export interface BatchJob {
@@ -26,6 +39,8 @@ export interface BatchJob {
   readonly batchTextsMax: number;
   /** Once it has ended, the waiting texts are dropped. A batch of such texts alone is given up. */
   readonly cancellation: Cancellation;
+  /** Its texts wait for those of all others; `background.ts` says how. Default: false. */
+  readonly isBackground?: boolean;
   /** Of the request, when it is traced. */
   readonly trace?: RequestTrace | undefined;
 }
@@ -34,43 +49,23 @@ export interface BatchJob {
 export interface MicroBatcher {
   /** Rejects only when the request ends first (`cancellation`), or after `close`. */
   submit(job: BatchJob): Promise<JobResult>;
-  readonly waitingTextCount: number;
-  /** How far the most urgent waiting text is past its virtual deadline, in ms; 0 when none is. */
-  readonly latenessMs: number;
-  /** The longest wait of any waiting text, in ms; 0 when none waits. */
-  readonly oldestWaitMs: number;
+  /** Texts of the background wait apart from all others. */
+  readonly foreground: WaitingTexts;
+  readonly background: WaitingTexts;
   readonly batchesInFlight: number;
-  /** How fast what waits gets done. */
-  readonly drain: DrainEstimate;
   /** Fails what waits with EMB_SHUTTING_DOWN; batches in flight finish. */
   close(): void;
 }
 
-/** What became of a batch, for the log and the metrics. */
-export interface BatchReport {
-  readonly textCount: number;
-  /** Tokens that were computed, padding included. */
-  readonly computedTokenCount: number;
-  /** Tokens that were not padding. */
-  readonly tokenCount: number;
-  readonly inferMs: number;
-  /** Wait of the text that waited longest. */
-  readonly queueMsMax: number;
-  /** Why its first call failed. */
-  readonly error: ServerError | undefined;
-  /** Further calls that were spent on saving its texts. */
-  readonly rescueCallCount: number;
-}
-
-/** A text on its way through the batcher. */
-interface PendingText extends QueuedText {
-  readonly request: PendingRequest;
-  /** Place of the text in its request. */
-  readonly index: number;
-  readonly ids: Int32Array;
-  readonly arrivedMs: number;
-  /** When its batch left; 0 until then. */
-  sentMs: number;
+/** Texts that wait for a batch. */
+export interface WaitingTexts {
+  readonly waitingTextCount: number;
+  /** How far the most urgent one is past its virtual deadline, in ms; 0 when none is. */
+  readonly latenessMs: number;
+  /** The longest wait of any, in ms; 0 when none waits. */
+  readonly oldestWaitMs: number;
+  /** How fast they get done. */
+  readonly drain: DrainEstimate;
 }
 
 /**
@@ -83,6 +78,7 @@ interface PendingText extends QueuedText {
  * @param options.lingerMs how long a batch that is not full waits for more although a slot is
  * free.
  * @param options.holdShare of a batch's time for which the next one to a busy endpoint is held.
+ * @param options.background how much texts of the background may be in the others' way.
  * @param options.graceMs how long texts wait for a backend that is down. The default is 0: not at
  * all.
  * @param options.tokenCountMax the longest padded length.
@@ -93,16 +89,18 @@ export function createMicroBatcher(options: {
   clock: Clock;
   lingerMs: number;
   holdShare?: number;
+  background: BackgroundLimits;
   graceMs?: number;
   tokenCountMax: number;
   onBatch?: (report: BatchReport) => void;
 }): MicroBatcher {
   const { backend, expected, clock, lingerMs, tokenCountMax, onBatch } = options;
-  const queue = new BatchQueue<PendingText>();
+  const [queue, background] = [new BatchQueue<PendingText>(), new BatchQueue<PendingText>()];
   const running = new Set<RunningBatch<PendingText>>();
   const deadlines = new VirtualDeadlines();
   const drain = new DrainRate(clock);
   const pacing = new DispatchPacing({ clock, share: options.holdShare ?? 0 });
+  const budget = new BackgroundBudget({ clock, pacing, limits: options.background });
   const grace = new BackendGrace({ backend, clock, graceMs: options.graceMs ?? 0 });
   const quarantine = new Quarantine(clock);
   const whenReady = (): Promise<boolean> => grace.wait();
@@ -116,8 +114,9 @@ export function createMicroBatcher(options: {
     const textCount = job.tokenIds.length;
     invariant(textCount > 0, 'a job has at least one text');
     return new Promise((resolve, reject) => {
-      const { batchTextsMax, trace } = job;
-      const request = new PendingRequest({ textCount, batchTextsMax, trace, resolve, reject });
+      const { batchTextsMax, isBackground = false, trace } = job;
+      const of = { textCount, batchTextsMax, isBackground, trace };
+      const request = new PendingRequest({ ...of, resolve, reject });
       if (isClosed) request.abandon(shuttingDown());
       job.cancellation.whenEnded((reason) => {
         if (request.abandon(reason)) onDeparted(request);
@@ -125,8 +124,13 @@ export function createMicroBatcher(options: {
       if (request.isSettled) return;
       const limits = backend.capabilities();
       enqueue(job, request, limits);
-      requestDispatch(queue.textCount >= limits.batchTextsMax ? 0 : lingerMs);
+      const isFull = queueOf(request).textCount >= limits.batchTextsMax;
+      requestDispatch(isFull ? 0 : lingerMs);
     });
+  }
+
+  function queueOf({ isBackground }: PendingRequest): BatchQueue<PendingText> {
+    return isBackground ? background : queue;
   }
 
   /** Each text gets its virtual deadline, one after the other, and a place in the queue. */
@@ -136,6 +140,8 @@ export function createMicroBatcher(options: {
     limits: BackendLimits,
   ): void {
     const arrivedMs = clock.now();
+    const into = queueOf(request);
+    budget.came(request.isBackground, arrivedMs);
     // A text costs at least its part of a launch, which only texts of its request may share.
     const launchShare = limits.launchTokens / request.batchTextsMax;
     let dueMs = arrivedMs;
@@ -150,7 +156,7 @@ export function createMicroBatcher(options: {
       const paddedLength = Math.min(paddedLengthOf(ids.length), tokenCountMax);
       dueMs += deadlines.patienceMs(Math.max(textCostOf(paddedLength, limits), launchShare));
       const order = { dueMs, sequence: sequence++, isAlone: verdict === 'alone' };
-      queue.push({ request, index, ids, paddedLength, heads, arrivedMs, sentMs: 0, ...order });
+      into.push({ request, index, ids, paddedLength, heads, arrivedMs, sentMs: 0, ...order });
     }
   }
 
@@ -170,19 +176,46 @@ export function createMicroBatcher(options: {
 
   /** Fills the free slots. The one place that decides what is sent. */
   function dispatch(): void {
-    if (queue.textCount === 0) return;
+    if (queue.textCount + background.textCount === 0) return;
     const state = grace.look();
     if (state === 'wait') grace.lookAgain(dispatch);
     if (state === 'gone') failWaiting(unavailable(backend.state().reason));
     if (state !== 'ready') return;
     const limits = backend.capabilities();
-    while (queue.textCount > 0 && running.size < limits.slotCount) {
-      const isBusy = running.size >= limits.endpointCount;
-      const isPartial = queue.textCount < limits.batchTextsMax;
-      if (isBusy && isPartial && !pacing.mayLeave(dispatch)) return;
-      const texts = queue.draw(limits, runningTextCount);
+    while (running.size < limits.slotCount) {
+      const texts = nextBatch(limits);
+      if (texts === undefined) return;
       if (texts.length > 0) void run(texts, limits);
     }
+  }
+
+  /** Takes a batch out of its queue; undefined when none may leave now. */
+  function nextBatch(limits: BackendLimits): PendingText[] | undefined {
+    const isBusy = running.size >= limits.endpointCount;
+    const isNext = queue.textCount === 0 || (background.textCount > 0 && budget.isOwed(limits));
+    const costMax = isNext && background.textCount > 0 ? budget.costMax(limits, isBusy) : undefined;
+    if (costMax === undefined && queue.textCount === 0) return undefined;
+    const isPartial = costMax !== undefined || queue.textCount < limits.batchTextsMax;
+    if (isBusy && isPartial && !pacing.mayLeave(dispatch)) return undefined;
+    if (costMax !== undefined) return background.draw({ ...limits, costMax }, runningTextCount);
+    const texts = queue.draw(limits, runningTextCount);
+    if (background.textCount > 0) addBackground(texts, limits);
+    return texts;
+  }
+
+  /** Background texts that the batch has room for ride along, after its own. */
+  function addBackground(texts: PendingText[], limits: BackendLimits): void {
+    const [first] = texts;
+    if (first === undefined || first.isAlone || limits.isOneByOne) return;
+    const { heads } = first;
+    let paddedLength = 0;
+    for (const text of texts) paddedLength = Math.max(paddedLength, text.paddedLength);
+    const cost = limits.launchTokens + costOf(texts, limits);
+    const textCount = Math.min(
+      capacityOf({ paddedLength, heads }, { ...limits, isCrowd: false }) - texts.length,
+      Math.floor(budget.alongCostMax(cost) / textCostOf(paddedLength, limits)),
+    );
+    if (textCount > 0) texts.push(...background.drawAlong({ paddedLength, heads, textCount }));
   }
 
   /** One batch, from the slot that it takes to the callers that it answers. */
@@ -190,8 +223,10 @@ export function createMicroBatcher(options: {
     const batch = { texts, limits, abort: new AbortController() };
     const sentMs = takeSlot(batch, texts);
     const before = { batchCount: running.size, isFollowed: queue.textCount > 0 };
+    const { isBackground } = texts[0].request;
     const first = await bisection.attempt(batch);
     const isRight = first.failed.length === 0;
+    if (!isRight) budget.failed(batch);
     const rescueCallCount = isRight ? 0 : await bisection.rescue(batch, first);
     const batchCount = (before.batchCount + running.size) / 2;
     const inferMs = freeSlot(batch, { texts, sentMs, isRight });
@@ -205,7 +240,7 @@ export function createMicroBatcher(options: {
     const error = first.failed[0]?.error;
     const report = reportOf(texts, { ...limits, inferMs, error, rescueCallCount });
     if (isRight) deadlines.learn(costOf(texts, limits), inferMs);
-    if (isRight && before.isFollowed) {
+    if (isRight && before.isFollowed && !isBackground) {
       drain.learn({ tokenCount: report.tokenCount, inferMs, batchCount });
     }
     onBatch?.(report);
@@ -219,6 +254,8 @@ export function createMicroBatcher(options: {
     const { limits } = batch;
     const cost = limits.launchTokens + costOf(texts, limits);
     pacing.sent(batch, { cost, endpointCount: limits.endpointCount });
+    const [backgroundCost, isBefore] = [backgroundCostOf(texts, cost), queue.textCount > 0];
+    budget.sent(batch, { cost, backgroundCost, textCount: texts.length, isBefore }, limits);
     for (const text of texts) text.sentMs = sentMs;
     return sentMs;
   }
@@ -232,6 +269,8 @@ export function createMicroBatcher(options: {
     runningTextCount -= end.texts.length;
     // A batch that failed, and what saving its texts took, tells nothing of the next one.
     pacing.returned(batch, end.isRight);
+    budget.returned(batch, end.isRight ? backgroundTokensOf(end.texts) : 0);
+    if (background.textCount === 0) budget.ranOut();
     return clock.now() - end.sentMs;
   }
 
@@ -250,14 +289,16 @@ export function createMicroBatcher(options: {
    * is given up where it runs.
    */
   function onDeparted(request: PendingRequest): void {
-    queue.depart(request);
+    queueOf(request).depart(request);
     for (const { texts, abort } of running) {
       if (texts.every((text) => text.request.isSettled)) abort.abort();
     }
   }
 
   function failWaiting(error: ServerError): void {
-    for (const { request, index } of queue.drain()) request.put(index, error, undefined);
+    for (const from of [queue, background]) {
+      for (const { request, index } of from.drain()) request.put(index, error, undefined);
+    }
   }
 
   function close(): void {
@@ -269,6 +310,21 @@ export function createMicroBatcher(options: {
   return {
     submit,
     close,
+    foreground: waitingIn(queue, { clock, drain }),
+    background: waitingIn(background, { clock, drain: budget.drain }),
+    get batchesInFlight() {
+      return running.size;
+    },
+  };
+}
+
+/** What waits in a queue, for the admission and the metrics. */
+function waitingIn(
+  queue: BatchQueue<PendingText>,
+  { clock, drain }: { clock: Clock; drain: DrainEstimate },
+): WaitingTexts {
+  return {
+    drain,
     get waitingTextCount() {
       return queue.textCount;
     },
@@ -279,43 +335,7 @@ export function createMicroBatcher(options: {
       const nowMs = clock.now();
       return queue.texts().reduce((ms, { arrivedMs }) => Math.max(ms, nowMs - arrivedMs), 0);
     },
-    get batchesInFlight() {
-      return running.size;
-    },
-    drain,
   };
-}
-
-/** Adds up what the texts of a batch were like. */
-export function reportOf(
-  texts: readonly Pick<PendingText, 'ids' | 'paddedLength' | 'arrivedMs' | 'sentMs'>[],
-  run: Pick<BatchReport, 'inferMs' | 'error' | 'rescueCallCount'> & { isOneByOne: boolean },
-): BatchReport {
-  const { isOneByOne, inferMs, error, rescueCallCount } = run;
-  let paddedLength = 0;
-  let tokenCount = 0;
-  let queueMsMax = 0;
-  for (const { ids, paddedLength: shared, arrivedMs, sentMs } of texts) {
-    paddedLength = Math.max(paddedLength, shared);
-    tokenCount += ids.length;
-    queueMsMax = Math.max(queueMsMax, sentMs - arrivedMs);
-  }
-  const textCount = texts.length;
-  const computedTokenCount = isOneByOne ? tokenCount : textCount * paddedLength;
-  return {
-    ...{ textCount, tokenCount, computedTokenCount },
-    ...{ inferMs, queueMsMax, error, rescueCallCount },
-  };
-}
-
-/** What a batch has cost, in tokens of a short text. */
-function costOf(texts: readonly PendingText[], limits: BackendLimits): number {
-  let [sum, longest] = [0, 0];
-  for (const { ids, paddedLength } of texts) {
-    sum += textCostOf(ids.length, limits);
-    longest = Math.max(longest, paddedLength);
-  }
-  return limits.isOneByOne ? sum : texts.length * textCostOf(longest, limits);
 }
 
 function unavailable(why: string): ServerError {

@@ -9,6 +9,9 @@ const TIME_WEIGHT = 0.2;
 const LATE_SHARE = 0.15;
 const LATE_MS = 5;
 
+/** What is left of a batch until it is back, whatever was expected. */
+const REMAINING_MIN = 0.25;
+
 /** A batch in flight. */
 interface Flight {
   readonly cost: number;
@@ -91,6 +94,24 @@ export class DispatchPacing {
       action();
     });
     return false;
+  }
+
+  /** Time of a batch for each token of its cost, as seen of late; a guess until one came back. */
+  get msPerCost(): number {
+    return this.#msPerCost === 0 ? 1 / COST_RATE_GUESS : this.#msPerCost;
+  }
+
+  /**
+   * What is expected to be left of a batch in flight, in tokens of a short text: all of it until it
+   * is computed. A part is always left, since an expectation is not a promise.
+   */
+  remainingCost(batch: object): number {
+    const flight = this.#flights.get(batch);
+    if (flight === undefined) return 0;
+    const { cost, startMs } = flight;
+    if (startMs === undefined || this.#msPerCost === 0) return cost;
+    const doneCost = (this.#clock.now() - startMs) / this.#msPerCost;
+    return Math.max(cost - doneCost, REMAINING_MIN * cost);
   }
 
   /** When the first endpoint needs its next batch. */

@@ -1,7 +1,7 @@
 import type { ServerError } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
 import type { TextOutput } from '../vectors/output.ts';
-import type { QueuedRequest } from './queue.ts';
+import type { QueuedRequest, QueuedText } from './queue.ts';
 
 /** What one text got, or why it got nothing. */
 export type TextOutcome = TextOutput | ServerError;
@@ -23,6 +23,8 @@ export interface JobResult {
  */
 export class PendingRequest implements QueuedRequest, JobResult {
   readonly batchTextsMax: number;
+  /** Its texts wait for those of all others. */
+  readonly isBackground: boolean;
   readonly trace: RequestTrace | undefined;
   readonly outcomes: TextOutcome[];
   readonly #resolve: (result: JobResult) => void;
@@ -37,11 +39,13 @@ export class PendingRequest implements QueuedRequest, JobResult {
   constructor(options: {
     textCount: number;
     batchTextsMax: number;
+    isBackground: boolean;
     trace: RequestTrace | undefined;
     resolve: (result: JobResult) => void;
     reject: (reason: ServerError) => void;
   }) {
     this.batchTextsMax = options.batchTextsMax;
+    this.isBackground = options.isBackground;
     this.trace = options.trace;
     this.outcomes = new Array(options.textCount);
     this.#openCount = options.textCount;
@@ -66,4 +70,15 @@ export class PendingRequest implements QueuedRequest, JobResult {
     this.#reject(reason);
     return true;
   }
+}
+
+/** A text on its way through the batcher. */
+export interface PendingText extends QueuedText {
+  readonly request: PendingRequest;
+  /** Place of the text in its request. */
+  readonly index: number;
+  readonly ids: Int32Array;
+  readonly arrivedMs: number;
+  /** When its batch left; 0 until then. */
+  sentMs: number;
 }

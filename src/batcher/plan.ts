@@ -13,6 +13,11 @@ export interface PlanLimits {
   readonly launchTokens: number;
   /** Length at which attention costs as much as the rest of a token; unless told, it is free. */
   readonly lengthTokens?: number;
+  /**
+   * What the texts of the batch may cost together, in tokens of a short text; one text alone may
+   * exceed it. Unless told, what a full batch does.
+   */
+  readonly costMax?: number;
 }
 
 /** A length bucket as a plan sees it: waiting texts of one padded length and one set of heads. */
@@ -290,27 +295,34 @@ export function textCostOf(
  * launch counts, and who comes waits for several batches in any case.
  */
 const FULL_LENGTH = 512;
+
+/** What a full batch of so many padded tokens costs, its launch not counted. */
+export function fullCostOf(tokensMax: number, limits: Pick<PlanLimits, 'lengthTokens'>): number {
+  return (tokensMax / FULL_LENGTH) * textCostOf(FULL_LENGTH, limits);
+}
+
 /** Full batches that wait in a crowd. */
 const CROWD_BATCHES = 4;
 
 /** Limits, and whether the queue is a crowd. */
-interface Bounds extends PlanLimits {
+export interface Bounds extends PlanLimits {
   readonly isCrowd: boolean;
 }
 
 /** Texts that fit a batch of this padded length with these heads; one always does. */
-function capacityOf(
+export function capacityOf(
   { paddedLength, heads }: Pick<BucketView, 'paddedLength' | 'heads'>,
   limits: Bounds,
 ): number {
   const tokensMax = tokensMaxOf(heads, limits);
-  const costMax = (tokensMax / FULL_LENGTH) * textCostOf(FULL_LENGTH, limits);
+  const cost = textCostOf(paddedLength, limits);
   const byTokens = Math.floor(tokensMax / paddedLength);
-  const byCost = Math.floor(costMax / textCostOf(paddedLength, limits));
+  const byCost = Math.floor(fullCostOf(tokensMax, limits) / cost);
   // Up to that length the two are the same but for rounding.
   const isByTokens = limits.isCrowd || paddedLength <= FULL_LENGTH;
-  const fitting = Math.max(1, isByTokens ? byTokens : Math.min(byTokens, byCost));
-  const countMax = Math.min(limits.batchTextsMax, fitting);
+  const byDemand = Math.floor(limits.costMax === undefined ? byTokens : limits.costMax / cost);
+  const byShape = isByTokens ? byTokens : Math.min(byTokens, byCost);
+  const countMax = Math.min(limits.batchTextsMax, Math.max(1, Math.min(byShape, byDemand)));
   const { profiles = [] } = limits;
   if (profiles.length === 0) return countMax;
   return Math.min(countMax, Math.max(1, textsOfLength(profiles, paddedLength)));

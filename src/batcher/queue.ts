@@ -1,5 +1,5 @@
 import type { Head } from '../vectors/output.ts';
-import { PASSES_MAX, type PlanLimits, planBatch, tokensMaxOf } from './plan.ts';
+import { PASSES_MAX, type PlanLimits, planBatch, textCostOf, tokensMaxOf } from './plan.ts';
 
 /** What the queue orders by. */
 export interface Due {
@@ -142,12 +142,15 @@ export class BatchQueue<Text extends QueuedText> {
     const drawn: Text[] = [];
     const share = Math.floor((this.#textCount + runningCount) / (limits.slotCount + 1));
     const textCountMax = Math.min(limits.batchTextsMax, Math.max(1, share));
-    let tokenCount = 0;
+    const { costMax = Number.POSITIVE_INFINITY } = limits;
+    let [tokenCount, cost] = [0, 0];
     while (drawn.length < textCountMax && !drawn[0]?.isAlone) {
       const bucketIndex = this.#mostUrgentBucket(drawn[0]?.heads);
       if (bucketIndex === -1) break;
       const { paddedLength, heads } = this.#buckets[bucketIndex];
       if (drawn.length > 0 && tokenCount + paddedLength > tokensMaxOf(heads, limits)) break;
+      const textCost = textCostOf(paddedLength, limits);
+      if (drawn.length > 0 && cost + textCost > costMax) break;
       const text = this.#take(bucketIndex);
       if (text === undefined || text.request.isSettled) continue;
       if (text.isAlone && drawn.length > 0) {
@@ -156,6 +159,7 @@ export class BatchQueue<Text extends QueuedText> {
       }
       drawn.push(text);
       tokenCount += paddedLength;
+      cost += textCost;
     }
     return drawn;
   }
@@ -194,6 +198,29 @@ export class BatchQueue<Text extends QueuedText> {
       }
     }
     for (const text of passedOver) this.push(text);
+    return drawn;
+  }
+
+  /**
+   * Takes texts that ride in a batch of others and make it no longer: of its heads, the longest
+   * first, and none for which more than half would be padding.
+   *
+   * @param batch.textCount how many there is room for.
+   */
+  drawAlong(batch: { paddedLength: number; heads: readonly Head[]; textCount: number }): Text[] {
+    const { paddedLength, heads, textCount } = batch;
+    const drawn: Text[] = [];
+    for (let at = this.#buckets.length - 1; at >= 0 && drawn.length < textCount; at--) {
+      const bucket = this.#buckets[at];
+      if (bucket.paddedLength > paddedLength || bucket.heads !== heads) continue;
+      if (2 * bucket.paddedLength < paddedLength) break;
+      while (drawn.length < textCount && bucket.first?.isAlone === false) {
+        const text = this.#take(at);
+        if (text !== undefined && !text.request.isSettled) drawn.push(text);
+      }
+    }
+    if (this.#surplus.size > 0) for (const { request } of drawn) this.#refill(request);
+    this.#dropEmptyBuckets();
     return drawn;
   }
 
@@ -268,6 +295,11 @@ export class LengthBucket<Item extends Due> {
 
   get textCount(): number {
     return this.#heap.length;
+  }
+
+  /** The most urgent text; undefined when the bucket is empty. */
+  get first(): Item | undefined {
+    return this.#heap[0];
   }
 
   /** The earliest virtual deadline; infinite for an empty bucket. */

@@ -304,6 +304,7 @@ export class APIEncoder {
       truncate: given.truncate ?? truncate,
       inputType: given.inputType ?? inputType,
       batchSize: given.batchSize ?? batchSize,
+      priority: given.priority,
     };
     return {
       options,

@@ -18,6 +18,11 @@ export interface TextOptions {
    * backend likes.
    */
   readonly batchSize?: number | undefined;
+  /**
+   * `background` lets the texts wait for those of everybody else, as a job's should. Left out:
+   * `foreground`.
+   */
+  readonly priority?: 'foreground' | 'background' | undefined;
 }
 
 /** How long a call may take. */
@@ -119,6 +124,9 @@ export interface ResolvedOptions extends TransportOptions {
 /** The longest that `setTimeout` waits, in ms; with more it fires at once. */
 const DELAY_MS_MAX = 2 ** 31 - 1;
 
+/** By which the server tells texts of a job from those of people. */
+export const PRIORITY_HEADER = 'x-priority';
+
 /** Bounds of counts that only have to be sane. */
 const COUNT_MAX = 1_000_000;
 
@@ -134,7 +142,7 @@ export function resolveOptions(
     whole(field, fallback, min, DELAY_MS_MAX);
   return {
     servers: new ServerSpread(checkBaseUrls(baseUrl), () => (clock ?? portableClock).now()),
-    headers: checkHeaders(options.headers, apiKey),
+    headers: checkHeaders(options.headers, { apiKey, priority: options.priority }),
     // A few batches' worth: 8 requests of 64 keep a GPU fed, and one request stays well inside the
     // server's deadline on a CPU.
     limits: {
@@ -219,11 +227,12 @@ function checkBaseUrl(baseUrl: string): string {
  */
 function checkHeaders(
   headers: APIEncoderOptions['headers'],
-  apiKey: string | undefined,
+  { apiKey, priority }: Pick<APIEncoderOptions, 'apiKey' | 'priority'>,
 ): Record<string, string> {
   try {
     const checked = new Headers(headers);
     if (apiKey !== undefined) checked.set('authorization', `Bearer ${apiKey}`);
+    if (priority !== undefined) checked.set(PRIORITY_HEADER, priority);
     return Object.fromEntries(checked);
   } catch (cause) {
     throw invalid('headers', 'or apiKey has characters that no header may have', cause);

@@ -1,6 +1,11 @@
 import { withCallersField } from './api-encoder-error.ts';
 import { type Cancellation, createCancellation } from './cancellation.ts';
-import type { EncodeProgress, ResolvedOptions, TextOptions } from './client-options.ts';
+import {
+  type EncodeProgress,
+  PRIORITY_HEADER,
+  type ResolvedOptions,
+  type TextOptions,
+} from './client-options.ts';
 import { mapInOrder } from './map-in-order.ts';
 import {
   createSameModelCheck,
@@ -117,6 +122,7 @@ async function encodeChunk(
     path: '/encode',
     headers: {
       ...options.headers,
+      ...(texts.priority === undefined ? {} : { [PRIORITY_HEADER]: texts.priority }),
       'content-type': 'application/json',
       accept: `application/msgpack${quantized === undefined ? '' : `; dtype=${quantized}`}`,
     },

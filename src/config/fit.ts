@@ -15,6 +15,8 @@ export function fitToMachine(config: Config, environment: Environment): Config {
     host: config.host || everyAddress(),
     model: config.model || (backend === 'triton' ? 'bge-m3' : 'multilingual-e5-small'),
     tokenizerWorkers: config.tokenizerWorkers || planTokenizerWorkers(coreCountOf(limits), config),
+    backgroundTextsMax: config.backgroundTextsMax || config.queueTextsMax,
+    backgroundTokensMax: config.backgroundTokensMax || config.queueTokensMax,
     bodiesBytesMax: config.bodiesBytesMax || planBodiesBytes(limits.memoryBytes, config),
     embeddedMemoryMb: config.embeddedMemoryMb || planMemoryMb(limits.memoryBytes ?? totalmem()),
   };

@@ -41,6 +41,8 @@ export interface EncodeRequest {
   readonly timeoutMs?: number | undefined;
   /** Computes every text, and keeps none of their rows. Default: false. */
   readonly bypassesCache?: boolean;
+  /** Its texts wait for those of all others. Default: false. */
+  readonly isBackground?: boolean;
   /** Fires when the caller hangs up. */
   readonly signal: AbortSignal | undefined;
   /** The name of a key, or an address: no caller gets more than its share of a full queue. */
@@ -99,6 +101,8 @@ export interface StageTimings {
 /** The parts that a request passes through, in order. */
 export interface Parts {
   readonly admission: Admission;
+  /** Of background texts: they take no place of the others', and get none. */
+  readonly backgroundAdmission: Admission;
   readonly tokenizer: TokenizerPool;
   /** Pieces and decoding; undefined for a tokenizer that could not be compiled. */
   readonly vocabulary: CompiledTokenizer | undefined;

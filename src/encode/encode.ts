@@ -26,7 +26,7 @@ const NOTHING_TO_DO: Promise<JobResult> = Promise.resolve({
  * EMB_OUTPUT_INVALID, EMB_DEADLINE_EXCEEDED or EMB_REQUEST_ABORTED; and what a follow-up throws.
  */
 export function createEncode(parts: Parts): Encode {
-  const { admission, tokenizer, batcher, clock, limits } = parts;
+  const { tokenizer, batcher, clock, limits } = parts;
   const deadlines = new Deadlines(clock);
   const emptyTexts = new EmptyTexts(parts);
   return async function encode(request) {
@@ -35,6 +35,8 @@ export function createEncode(parts: Parts): Encode {
     refuseLongTexts(parts, request);
     const { signal, heads, truncationSide, followUp, trace } = request;
     const arrivedMs = clock.now();
+    const { isBackground = false } = request;
+    const admission = isBackground ? parts.backgroundAdmission : parts.admission;
     const permit = await admission.enter(demandOf(parts, request), signal);
     // The caller's own deadline counts from its arrival, the server's from here.
     const leftMs = (request.timeoutMs ?? Infinity) - (clock.now() - arrivedMs);
@@ -59,7 +61,7 @@ export function createEncode(parts: Parts): Encode {
       permit.tokenized(computed.reduce((sum, ids) => sum + ids.length, 0));
       followUp?.plan(tokenIds.map((ids) => ids.length));
       const batchTextsMax = request.batchTextsMax ?? Number.POSITIVE_INFINITY;
-      const work = { tokenIds: computed, heads, batchTextsMax, cancellation, trace };
+      const work = { tokenIds: computed, heads, batchTextsMax, isBackground, cancellation, trace };
       const batching = computed.length === 0 ? NOTHING_TO_DO : batcher.submit(work);
       const job = await (trace ? traceBatching(trace, batching, clock) : batching);
       const { queueMs, inferMs, servedBy } = job;

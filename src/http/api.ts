@@ -16,7 +16,14 @@ import {
 } from './document.ts';
 import { type ErrorShape, NATIVE_ERRORS } from './error-reply.ts';
 import { type FieldTable, readerOf, schemaOf, type ValuesOf } from './fields.ts';
-import { pathOf, readBody, requestIdOf, timeoutOf } from './request.ts';
+import {
+  isBackgroundRequest,
+  PRIORITY_PARAMETER,
+  pathOf,
+  readBody,
+  requestIdOf,
+  timeoutOf,
+} from './request.ts';
 import { valueCountMaxOf } from './response.ts';
 import { refuseChanging } from './vector-fields.ts';
 
@@ -62,6 +69,8 @@ export interface PostRoute<Table extends FieldTable> {
   /** Undefined where this model has no such reply, and every call is refused. */
   readonly reply: ReplyDocument | undefined;
   readonly statuses?: readonly number[];
+  /** It asks nothing of the model, so that no other request waits for it. */
+  readonly isWithoutModel?: true;
   answer(call: Call, fields: ValuesOf<Table>): Promise<Response>;
 }
 
@@ -94,15 +103,17 @@ export function post<Table extends FieldTable>(
     document: {
       summary,
       ...(description === undefined ? {} : { description }),
+      ...(route.isWithoutModel ? {} : { parameters: [PRIORITY_PARAMETER] }),
       requestBody: requestDocument(route, other?.route),
       responses: reply === undefined ? {} : { 200: answerDocument(reply, formats, other?.route) },
     },
     async answer(request, requestId) {
       const startMs = clock.now();
       const format = formatOf(request, formats);
+      const isBackground = route.isWithoutModel !== true && isBackgroundRequest(request);
       const body = await readBody(request, limits);
       const readMs = clock.now() - startMs;
-      const call = { request, requestId, format, startMs, readMs };
+      const call = { request, requestId, format, isBackground, startMs, readMs };
       if (answerOfOther && other.isAsked(body)) return answerOfOther(call, body);
       return answerOf(call, body);
     },
@@ -160,7 +171,7 @@ function formatOf(request: Request, formats: ReplyFormats): ReplyFormat {
 /** Encodes texts for a call, within the bounds that hold for every API. */
 export function encodeTexts(
   { encode, access, limits }: ApiContext,
-  { request, format }: Call,
+  { request, format, isBackground }: Call,
   work: Pick<
     EncodeRequest,
     'texts' | 'heads' | 'truncate' | 'truncationSide' | 'tokenCountMax' | 'inputType' | 'fieldOf'
@@ -178,6 +189,7 @@ export function encodeTexts(
     batchTextsMax: work.batchTextsMax,
     valueCountMax: valueCountMaxOf(limits.replyBytesMax, work.format ?? format),
     timeoutMs: timeoutOf(request),
+    isBackground,
     bypassesCache: request.headers.get('x-cache') === 'bypass',
     signal: request.signal,
     caller: access.callerOf(request),

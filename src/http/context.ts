@@ -51,6 +51,8 @@ export interface Call {
   readonly request: Request;
   readonly requestId: string;
   readonly format: ReplyFormat;
+  /** Its texts wait for those of all others. */
+  readonly isBackground: boolean;
   readonly startMs: number;
   readonly readMs: number;
 }

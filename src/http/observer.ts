@@ -28,6 +28,8 @@ interface Observed {
   encodeStartMs: number;
   encodeEndMs: number;
   timings: StageTimings | undefined;
+  /** Its times are told apart: a job waits as people must not. */
+  isBackground: boolean;
   readonly trace: RequestTrace | undefined;
 }
 
@@ -49,7 +51,7 @@ export function createObserver(options: {
   const { metrics, clock, tracing, writeAccess } = options;
   const observedOf = new WeakMap<Request, Observed>();
   /** In the order in which they came: the first is the oldest. */
-  const encoding = new Set<{ readonly startMs: number }>();
+  const encoding = new Set<{ readonly startMs: number; readonly isBackground: boolean }>();
   metrics.gauge(
     { name: 'bge_encoder_encodes_in_flight', help: 'Requests whose texts are being encoded.' },
     () => encoding.size,
@@ -57,11 +59,13 @@ export function createObserver(options: {
   metrics.gauge(
     {
       name: 'bge_encoder_oldest_encode_age_seconds',
-      help: 'Age of the oldest request whose texts are being encoded.',
+      help: 'Age of the oldest request whose texts are being encoded, those of the background left out.',
       together: 'max',
     },
     () => {
-      for (const { startMs } of encoding) return (clock.now() - startMs) / 1000;
+      for (const { startMs, isBackground } of encoding) {
+        if (!isBackground) return (clock.now() - startMs) / 1000;
+      }
       return 0;
     },
   );
@@ -69,7 +73,7 @@ export function createObserver(options: {
   function begin(request: Request): void {
     const startMs = clock.now();
     const trace = tracing === undefined ? undefined : traceOf(tracing, request, startMs);
-    const open = { encodeStartMs: 0, encodeEndMs: 0, timings: undefined };
+    const open = { encodeStartMs: 0, encodeEndMs: 0, timings: undefined, isBackground: false };
     observedOf.set(request, { startMs, ...open, trace });
   }
 
@@ -81,7 +85,7 @@ export function createObserver(options: {
     if (observed === undefined) return;
     const nowMs = clock.now();
     const durationMs = nowMs - observed.startMs;
-    metrics.request(route, status, durationMs);
+    metrics.request(route, status, durationMs, observed.isBackground ? 'background' : route);
     const code = status < 400 ? null : (response?.headers.get(ERROR_CODE_HEADER) ?? null);
     if (code !== null) metrics.error(code);
     if (observed.timings !== undefined) tellStages(observed, request, response, nowMs);
@@ -128,7 +132,9 @@ export function createObserver(options: {
       end(request, { route: NO_ROUTE, status: response.status, response }),
     watching: (encode) => async (asked, request) => {
       const observed = observedOf.get(request);
-      const entry = { startMs: clock.now() };
+      const { isBackground = false } = asked;
+      const entry = { startMs: clock.now(), isBackground };
+      if (observed !== undefined) observed.isBackground = isBackground;
       if (observed !== undefined && observed.encodeStartMs === 0) {
         observed.encodeStartMs = entry.startMs;
       }
@@ -136,7 +142,7 @@ export function createObserver(options: {
       try {
         const trace = observed?.trace;
         const result = await encode(trace === undefined ? asked : { ...asked, trace });
-        tellWork(metrics, result);
+        tellWork(metrics, result, isBackground);
         if (observed !== undefined) {
           observed.encodeEndMs = clock.now();
           observed.timings = result.timings;
@@ -156,14 +162,20 @@ function traceOf(tracing: Tracing, request: Request, startMs: number): RequestTr
   return tracing.request({ method: request.method, traceparent, startMs });
 }
 
-function tellWork(metrics: Metrics, result: Awaited<ReturnType<Encode>>): void {
+function tellWork(
+  metrics: Metrics,
+  result: Awaited<ReturnType<Encode>>,
+  isBackground: boolean,
+): void {
   const { tokenCounts, truncated, timings } = result;
   let tokenCount = 0;
   for (const count of tokenCounts) tokenCount += count;
   let truncatedCount = 0;
   for (const isTruncated of truncated) if (isTruncated) truncatedCount++;
-  metrics.texts({ textCount: tokenCounts.length, tokenCount, truncatedCount });
+  const textCount = tokenCounts.length;
+  metrics.texts({ textCount, tokenCount, truncatedCount });
+  if (isBackground) metrics.background({ textCount, tokenCount });
   metrics.stage('tokenize', timings.tokenizeMs);
-  metrics.stage('queue', timings.queueMs);
+  metrics.stage(isBackground ? 'background-queue' : 'queue', timings.queueMs);
   metrics.stage('infer', timings.inferMs);
 }

@@ -82,6 +82,40 @@ function millisecondsIn(headers: Headers, name: string): number | undefined {
   });
 }
 
+/** Header by which a caller says that its texts wait for those of all others. */
+const PRIORITY_HEADER = 'x-priority';
+
+const PRIORITIES = ['foreground', 'background'] as const;
+
+/** The same for the OpenAPI document. */
+export const PRIORITY_PARAMETER = {
+  name: PRIORITY_HEADER,
+  in: 'header' as const,
+  description:
+    'background: the texts wait for those of all others and fill what is left. They are admitted ' +
+    'apart, so that they can be refused while others are not.',
+  required: false,
+  schema: { type: 'string' as const, enum: [...PRIORITIES], default: PRIORITIES[0] },
+};
+
+/**
+ * Whether the texts of a request are background: a job's, for which nobody waits at a screen.
+ *
+ * @throws ServerError EMB_FIELD_INVALID for a word that is not known: a job with a mistyped one
+ * would go before people.
+ */
+export function isBackgroundRequest({ headers }: Request): boolean {
+  const priority = headers.get(PRIORITY_HEADER);
+  if (priority === null || priority === PRIORITIES[0]) return false;
+  if (priority === PRIORITIES[1]) return true;
+  const words = PRIORITIES.join(', ');
+  throw new ServerError('EMB_FIELD_INVALID', `${PRIORITY_HEADER} must be one of ${words}.`, {
+    field: PRIORITY_HEADER,
+    limit: words,
+    value: priority.slice(0, 32),
+  });
+}
+
 /** What bounds a body: its own size, what all bodies together may take, how long it may wait. */
 export interface BodyLimits {
   readonly bodyBytesMax: number;

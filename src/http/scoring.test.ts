@@ -36,15 +36,19 @@ function stand(keptCounts: readonly number[], scoringBytesMax = 1e12) {
     clock: systemClock,
   } as unknown as ScoringContext;
   const score = () =>
-    encodeAndScore(context, new Request('http://localhost/'), {
-      heads: ['multi_vector'],
-      weights: [1],
-      truncate: true,
-      query: { text: 'q', field: 'query' },
-      firstInputType: 'query',
-      texts: { texts: keptCounts.slice(1).map(() => 't'), field: 'texts' },
-      inputType: 'passage',
-    });
+    encodeAndScore(
+      context,
+      { request: new Request('http://localhost/'), isBackground: false },
+      {
+        heads: ['multi_vector'],
+        weights: [1],
+        truncate: true,
+        query: { text: 'q', field: 'query' },
+        firstInputType: 'query',
+        texts: { texts: keptCounts.slice(1).map(() => 't'), field: 'texts' },
+        inputType: 'passage',
+      },
+    );
   return { asked, score };
 }
 

@@ -3,7 +3,7 @@ import { invariant, ServerError } from '../base/errors.ts';
 import type { EncodeRequest, EncodeResult } from '../encode/contract.ts';
 import { HEADS, type Head, headSet, valuesPerText } from '../vectors/output.ts';
 import { denseScore, multiVectorScore, sparseScore, weightedScore } from '../vectors/score.ts';
-import type { ApiContext } from './context.ts';
+import type { ApiContext, Call } from './context.ts';
 import { type Field, invalidWord, mapOf, optional, someOf } from './fields.ts';
 import { timeoutOf } from './request.ts';
 import { PRODUCTS_PER_MS, type ScoringWork } from './scoring-budget.ts';
@@ -41,7 +41,7 @@ export interface ScoringRequest
  */
 export async function encodeAndScore(
   context: ScoringContext,
-  request: Request,
+  { request, isBackground }: Pick<Call, 'request' | 'isBackground'>,
   asked: ScoringRequest,
 ): Promise<{ readonly scores: TextScores; readonly result: EncodeResult }> {
   const { query, texts, weights, ...common } = asked;
@@ -57,6 +57,7 @@ export async function encodeAndScore(
       needsEveryRow: true,
       valueCountMax: Math.floor(limits.replyBytesMax / 4),
       timeoutMs,
+      isBackground,
       signal: request.signal,
       caller: context.access.callerOf(request),
       fieldOf: (index) => (index === 0 ? query.field : `${texts.field}[${index - 1}]`),

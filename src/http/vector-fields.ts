@@ -186,7 +186,7 @@ export function cutFields(manifest: ModelManifest) {
     schema: {
       oneOf: [
         { type: 'integer', enum: [-1] },
-        { type: 'integer', minimum: KEPT_TOKENS_MIN },
+        { type: 'integer', minimum: KEPT_TOKENS_MIN, maximum: Number.MAX_SAFE_INTEGER },
       ],
     },
     read: (value, at) => (value === -1 ? manifest.tokenCountMax : limit.read(value, at)),

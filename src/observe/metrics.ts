@@ -4,12 +4,14 @@ import type { Log } from '../base/log.ts';
 
 /** Every number that the server counts, and the text in which Prometheus reads them. */
 export interface Metrics {
-  /** One reply. `route` is a pattern of ours, never a caller's path. */
-  request(route: string, status: number, durationMs: number): void;
+  /** One reply. `route` is a pattern of ours, no caller's path; its time may have another name. */
+  request(route: string, status: number, durationMs: number, timedAs?: string): void;
   /** A reply that carries an error of the catalogue. */
   error(code: string): void;
   /** The texts of one request that were encoded; `tokenCount` is before truncation. */
   texts(work: { textCount: number; tokenCount: number; truncatedCount: number }): void;
+  /** Those of them that were background. */
+  background(work: { textCount: number; tokenCount: number }): void;
   /** Time of one request in one stage. */
   stage(stage: Stage, durationMs: number): void;
   batch(report: BatchNumbers): void;
@@ -27,8 +29,9 @@ export interface Metrics {
   readonly contentType: string;
 }
 
-/** The stages of a request, as the `Server-Timing` header names them. */
-export type Stage = 'read' | 'tokenize' | 'queue' | 'infer' | 'reply';
+const STAGES = ['read', 'tokenize', 'queue', 'background-queue', 'infer', 'reply'] as const;
+/** The stages of a request, as `Server-Timing` names them; background texts wait apart. */
+export type Stage = (typeof STAGES)[number];
 
 /** What the metrics want to know of a batch: a part of the batcher's report. */
 export interface BatchNumbers {
@@ -124,7 +127,7 @@ function requestMetrics(book: MetricBook): Pick<Metrics, 'request' | 'error'> {
   );
   const seconds = book.histograms({
     name: 'bge_encoder_request_duration_seconds',
-    help: 'From the head of a request to its reply, by route.',
+    help: 'From the head of a request to its reply, by route; background requests apart.',
     label: 'route',
     bounds: SECONDS,
   });
@@ -136,9 +139,9 @@ function requestMetrics(book: MetricBook): Pick<Metrics, 'request' | 'error'> {
   // A rate can only be taken of what was there before its first event.
   for (const code of Object.keys(ERRORS)) errors.of(code);
   return {
-    request(route, status, durationMs) {
+    request(route, status, durationMs, timedAs = route) {
       routes.of(route).of(STATUS_WORDS[status] ?? String(status)).value++;
-      seconds.of(route).observe(durationMs / 1000);
+      seconds.of(timedAs).observe(durationMs / 1000);
     },
     error(code) {
       errors.of(code).value++;
@@ -146,12 +149,18 @@ function requestMetrics(book: MetricBook): Pick<Metrics, 'request' | 'error'> {
   };
 }
 
-function workMetrics(book: MetricBook): Pick<Metrics, 'texts' | 'stage'> {
+function workMetrics(book: MetricBook): Pick<Metrics, 'texts' | 'background' | 'stage'> {
   const texts = book.counter({ name: 'bge_encoder_texts_total', help: 'Texts encoded.' });
   const tokens = book.counter({
     name: 'bge_encoder_tokens_total',
     help: 'Tokens of the encoded texts, before any was cut.',
   });
+  const [backgroundTexts, backgroundTokens] = ['texts', 'tokens'].map((unit) =>
+    book.counter({
+      name: `bge_encoder_background_${unit}_total`,
+      help: `Of the encoded ${unit}, those of the background.`,
+    }),
+  );
   const truncated = book.counter({
     name: 'bge_encoder_truncated_texts_total',
     help: 'Texts that were cut to what the model takes.',
@@ -162,20 +171,18 @@ function workMetrics(book: MetricBook): Pick<Metrics, 'texts' | 'stage'> {
     label: 'stage',
     bounds: SECONDS,
   });
-  const stages: Readonly<Record<Stage, RunningHistogram>> = {
-    read: seconds.of('read'),
-    tokenize: seconds.of('tokenize'),
-    queue: seconds.of('queue'),
-    infer: seconds.of('infer'),
-    reply: seconds.of('reply'),
-  };
+  for (const stage of STAGES) seconds.of(stage);
   return {
     texts({ textCount, tokenCount, truncatedCount }) {
       texts.value += textCount;
       tokens.value += tokenCount;
       truncated.value += truncatedCount;
     },
-    stage: (stage, durationMs) => stages[stage].observe(durationMs / 1000),
+    background({ textCount, tokenCount }) {
+      backgroundTexts.value += textCount;
+      backgroundTokens.value += tokenCount;
+    },
+    stage: (stage, durationMs) => seconds.of(stage).observe(durationMs / 1000),
   };
 }
 

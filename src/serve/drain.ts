@@ -70,19 +70,25 @@ async function drain(running: Running, signal: string, abandoned: Promise<void>)
   const { server, parts, config, ending, log } = running;
   const delayMs = signal === 'SIGTERM' ? config.shutdownDelayMs : 0;
   ending.isAnnounced = true;
-  log.info('draining', { signal, texts: parts.admission.admittedTextCount, delayMs });
+  log.info('draining', { signal, texts: admittedTextCount(parts), delayMs });
   await Promise.race([sleep(systemClock, delayMs), abandoned]);
   // What it returns waits for connections that ask for nothing too, so nobody waits for it.
   void server?.stop();
-  const finished = parts.admission.close().then(() => repliesLeft(server));
+  const { admission, backgroundAdmission } = parts;
+  const done = Promise.all([admission.close(), backgroundAdmission.close()]);
+  const finished = done.then(() => repliesLeft(server));
   const late = sleep(systemClock, config.drainTimeoutMs).then(() => 'late');
   if ((await Promise.race([finished, late])) === 'late') {
     const replies = server?.pendingRequests;
-    log.warn('drain-cut-short', { texts: parts.admission.admittedTextCount, replies });
+    log.warn('drain-cut-short', { texts: admittedTextCount(parts), replies });
   }
   ending.isCut = true;
   await parts.close();
   await Promise.race([repliesLeft(server), sleep(systemClock, LAST_REPLIES_MS)]);
+}
+
+function admittedTextCount({ admission, backgroundAdmission }: LiveParts): number {
+  return admission.admittedTextCount + backgroundAdmission.admittedTextCount;
 }
 
 /**

@@ -12,6 +12,7 @@ import { createTritonBackend } from '../backend/triton/triton-backend.ts';
 import { createTritonCall } from '../backend/triton/triton-call.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
+import type { BackgroundLimits } from '../batcher/background.ts';
 import { createMicroBatcher } from '../batcher/micro-batcher.ts';
 import { coreCountOf, readContainerLimits } from '../config/container-limits.ts';
 import { ConfigError } from '../config/read.ts';
@@ -78,24 +79,13 @@ export async function createParts(options: {
     clock,
     lingerMs: config.lingerUs / 1000,
     holdShare: config.batchHoldPercent / 100,
+    background: backgroundLimitsOf(config),
     graceMs: config.backendGraceMs,
     tokenCountMax,
     onBatch: metrics.batch,
   });
-  const admission = createAdmission({
-    clock,
-    textCountMax: config.queueTextsMax,
-    tokenCountMax: config.queueTokensMax,
-    timeoutMs: config.requestTimeoutMs,
-    backlog: batcher,
-    hold: {
-      holdMs: config.queueHoldMs,
-      holdTextsMax: config.queueHoldTextsMax,
-      holdBytesMax: config.queueHoldBytesMax,
-    },
-  });
   return {
-    admission,
+    ...createAdmissions(config, batcher, clock),
     tokenizer,
     vocabulary: opened.vocabulary,
     batcher,
@@ -119,6 +109,47 @@ export async function createParts(options: {
       await backend.close();
       await tracing?.close();
     },
+  };
+}
+
+/** Processes do not know of each other's queries: together they delay one for so long. */
+function backgroundLimitsOf(config: Config): BackgroundLimits {
+  return {
+    delayMs: config.backgroundDelayMs / config.serverProcesses,
+    share: config.backgroundSharePercent / 100,
+    waitMs: config.backgroundWaitMs,
+  };
+}
+
+/** Each class has places and a speed of its own: a job that is refused refuses nobody else. */
+function createAdmissions(
+  config: Config,
+  { foreground, background }: Parts['batcher'],
+  clock: Clock,
+): Pick<Parts, 'admission' | 'backgroundAdmission'> {
+  const bounds = {
+    clock,
+    timeoutMs: config.requestTimeoutMs,
+    hold: {
+      holdMs: config.queueHoldMs,
+      holdTextsMax: config.queueHoldTextsMax,
+      holdBytesMax: config.queueHoldBytesMax,
+    },
+  };
+  return {
+    admission: createAdmission({
+      ...bounds,
+      textCountMax: config.queueTextsMax,
+      tokenCountMax: config.queueTokensMax,
+      backlog: foreground,
+    }),
+    backgroundAdmission: createAdmission({
+      ...bounds,
+      queueName: 'background queue',
+      textCountMax: config.backgroundTextsMax,
+      tokenCountMax: config.backgroundTokensMax,
+      backlog: background,
+    }),
   };
 }
 

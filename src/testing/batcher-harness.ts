@@ -1,5 +1,6 @@
 import { createCancellation } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
+import type { BackgroundLimits } from '../batcher/background.ts';
 import { createMicroBatcher, type MicroBatcher } from '../batcher/micro-batcher.ts';
 import type { TextOutcome } from '../batcher/pending-request.ts';
 import { headSet } from '../vectors/output.ts';
@@ -7,6 +8,9 @@ import { type FakeBackend, fakeRow } from './fake-backend.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
 const DENSE = headSet(['dense']);
+
+/** The defaults of the settings. */
+export const BACKGROUND: BackgroundLimits = { delayMs: 40, share: 0.02, waitMs: 10_000 };
 
 /** A job that was handed in, and what became of it. */
 export interface TrackedJob {
@@ -26,7 +30,12 @@ export interface BatcherHarness {
   readonly batcher: MicroBatcher;
   submit(
     texts: readonly Int32Array[],
-    options?: { batchTextsMax?: number; timeoutMs?: number; onSettled?: () => void },
+    options?: {
+      batchTextsMax?: number;
+      isBackground?: boolean;
+      timeoutMs?: number;
+      onSettled?: () => void;
+    },
   ): TrackedJob;
 }
 
@@ -36,15 +45,17 @@ export function batcherHarness(options: {
   clock: VirtualClock;
   lingerMs?: number;
   holdShare?: number;
+  background?: BackgroundLimits;
 }): BatcherHarness {
-  const { backend, clock, lingerMs = 0, holdShare = 0 } = options;
+  const { backend, clock, lingerMs = 0, holdShare = 0, background = BACKGROUND } = options;
   const expected = { dimension: backend.dimension, isNormalized: true };
-  const shared = { backend, clock, expected };
+  const shared = { backend, clock, expected, background };
   const batcher = createMicroBatcher({ ...shared, lingerMs, holdShare, tokenCountMax: 8192 });
   return {
     batcher,
     submit(texts, options = {}) {
       const { batchTextsMax = Number.POSITIVE_INFINITY, timeoutMs = 1e9 } = options;
+      const { isBackground = false } = options;
       const controller = new AbortController();
       const cancellation = createCancellation({ clock, timeoutMs, signal: controller.signal });
       const job: TrackedJob = {
@@ -62,16 +73,18 @@ export function batcherHarness(options: {
         job.settledMs = clock.now();
         cancellation.release();
       };
-      batcher.submit({ tokenIds: texts, heads: DENSE, batchTextsMax, cancellation }).then(
-        ({ outcomes }) => {
-          job.outcomes = outcomes;
-          settled();
-        },
-        (error: ServerError) => {
-          job.error = error;
-          settled();
-        },
-      );
+      batcher
+        .submit({ tokenIds: texts, heads: DENSE, batchTextsMax, isBackground, cancellation })
+        .then(
+          ({ outcomes }) => {
+            job.outcomes = outcomes;
+            settled();
+          },
+          (error: ServerError) => {
+            job.error = error;
+            settled();
+          },
+        );
       return job;
     },
   };

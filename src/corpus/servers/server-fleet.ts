@@ -104,8 +104,7 @@ export class ServerFleet {
     this.#servers = options.servers.map((address) => ({
       address,
       encoder: new APIEncoder(address.url, {
-        // Texts of a job wait for those of people.
-        headers: { 'x-priority': 'background' },
+        priority: 'background',
         ...(apiKey === undefined ? {} : { apiKey }),
         ...(address.fetch === undefined ? {} : { fetch: address.fetch }),
         requestTextsMax,

@@ -58,7 +58,7 @@ export function rerankCall(context: ApiContext) {
       const max_text_tokens = body.max_text_tokens ?? body.max_tokens_per_doc;
       const tokenLimits = scoredTokensOf({ ...body, max_text_tokens }, manifest);
       const { heads, weights } = headsAndWeights(body, context.heads());
-      const { scores, result } = await encodeAndScore(context, asked.request, {
+      const { scores, result } = await encodeAndScore(context, asked, {
         heads,
         weights,
         truncate: truncation ?? limits.truncate,

@@ -196,7 +196,7 @@ function scoreRoute(context: ApiContext): Route {
     },
     async answer(call, { query, texts, truncate, ...asked }) {
       const { heads, weights } = headsAndWeights(asked, context.heads());
-      const { scores, result } = await encodeAndScore(context, call.request, {
+      const { scores, result } = await encodeAndScore(context, call, {
         heads,
         weights,
         truncate,

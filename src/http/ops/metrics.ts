@@ -1,3 +1,5 @@
+import type { Admission } from '../../admission/admission.ts';
+import type { WaitingTexts } from '../../batcher/micro-batcher.ts';
 import type { Parts } from '../../encode/contract.ts';
 import type { Metrics, Together } from '../../observe/metrics.ts';
 import { get, type Route } from '../api.ts';
@@ -21,23 +23,16 @@ export function metricsRoute(shown: Scraped): Route {
 
 /** What is read off the parts at each scrape. */
 function addGauges({ metrics, parts, version }: Scraped): void {
-  const { admission, batcher, backend, tokenizer, manifest } = parts;
+  const { batcher, backend, tokenizer, manifest } = parts;
   const gauge = (name: string, help: string, read: () => number, together?: Together): void =>
     metrics.gauge({ name: `bge_encoder_${name}`, help, ...(together && { together }) }, read);
 
-  gauge('queue_texts', 'Texts admitted and not yet answered.', () => admission.admittedTextCount);
-  gauge(
-    'queue_tokens',
-    'Tokens admitted and not yet answered, estimated from lengths.',
-    () => admission.admittedTokenCount,
-  );
-  gauge('waiting_texts', 'Texts that wait for a batch.', () => batcher.waitingTextCount);
-  gauge(
-    'oldest_waiting_text_age_seconds',
-    'Age of the text that has waited longest for a batch; 0 when none waits.',
-    () => batcher.oldestWaitMs / 1000,
-    'max',
-  );
+  addQueueGauges(gauge, { kind: '', admission: parts.admission, waiting: batcher.foreground });
+  addQueueGauges((name, ...rest) => gauge(`background_${name}`, ...rest), {
+    kind: 'background ',
+    admission: parts.backgroundAdmission,
+    waiting: batcher.background,
+  });
   gauge('batches_in_flight', 'Batches at the backend.', () => batcher.batchesInFlight);
   gauge(
     'batch_slots',
@@ -71,6 +66,38 @@ function addGauges({ metrics, parts, version }: Scraped): void {
   metrics.facts(
     { name: 'bge_encoder_build_info', help: 'What runs here; always 1.' },
     { version, model: manifest.id, backend: backend.name },
+  );
+}
+
+/** What is in one queue: background texts wait and are counted apart. */
+function addQueueGauges(
+  gauge: (name: string, help: string, read: () => number, together?: Together) => void,
+  {
+    kind,
+    admission,
+    waiting,
+  }: { kind: '' | 'background '; admission: Admission; waiting: WaitingTexts },
+): void {
+  gauge(
+    'queue_texts',
+    `Admitted ${kind}texts that are not answered yet.`,
+    () => admission.admittedTextCount,
+  );
+  gauge(
+    'queue_tokens',
+    `Tokens of admitted ${kind}texts, estimated from lengths.`,
+    () => admission.admittedTokenCount,
+  );
+  gauge(
+    'waiting_texts',
+    `Admitted ${kind}texts that wait for a batch.`,
+    () => waiting.waitingTextCount,
+  );
+  gauge(
+    'oldest_waiting_text_age_seconds',
+    `Age of the ${kind}text that has waited longest for a batch; 0 when none waits.`,
+    () => waiting.oldestWaitMs / 1000,
+    'max',
   );
 }
 

@@ -84,7 +84,7 @@ export function faultsOf({ parts, ending }: Operations): readonly string[] {
 }
 
 function infoRoute({ parts, config, version, processIndex }: Operations): Route {
-  const { manifest, backend, tokenizer, admission, batcher } = parts;
+  const { manifest, backend, tokenizer, admission, backgroundAdmission, batcher } = parts;
   const document = {
     summary: 'Model, backend, queue and settings',
     description: 'Holds the fields of text-embeddings-inference too.',
@@ -128,8 +128,13 @@ function infoRoute({ parts, config, version, processIndex }: Operations): Route 
     queue: {
       texts: admission.admittedTextCount,
       tokens: admission.admittedTokenCount,
-      waiting_texts: batcher.waitingTextCount,
+      waiting_texts: batcher.foreground.waitingTextCount,
       batches_in_flight: batcher.batchesInFlight,
+    },
+    background_queue: {
+      texts: backgroundAdmission.admittedTextCount,
+      tokens: backgroundAdmission.admittedTokenCount,
+      waiting_texts: batcher.background.waitingTextCount,
     },
     settings: shownConfig(config),
   }));

@@ -33,7 +33,7 @@ export function similarityCall(context: ApiContext) {
       example: [0.81],
     },
     async answer(call, { inputs: { source_sentence: source, sentences }, parameters }) {
-      const { scores, result } = await encodeAndScore(context, call.request, {
+      const { scores, result } = await encodeAndScore(context, call, {
         heads: headSet(['dense']),
         weights: [1],
         ...truncationOf(parameters),
@@ -85,7 +85,7 @@ function rerankRoute(context: ApiContext): Route {
     },
     async answer(call, { query, texts, return_text, ...asked }) {
       const { heads, weights } = headsAndWeights(asked, context.heads());
-      const { scores, result } = await encodeAndScore(context, call.request, {
+      const { scores, result } = await encodeAndScore(context, call, {
         heads,
         weights,
         ...truncationOf(asked),

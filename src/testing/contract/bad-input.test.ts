@@ -139,7 +139,7 @@ describe('bad input', () => {
 
 test('afterwards nothing is left waiting, and nothing was a fault of ours', () => {
   expect(server.parts.admission.admittedTextCount).toBe(0);
-  expect(server.parts.batcher.waitingTextCount).toBe(0);
+  expect(server.parts.batcher.foreground.waitingTextCount).toBe(0);
   expect(server.logLines.filter((line) => line.includes('EMB_INTERNAL'))).toEqual([]);
   expect(fake.problems).toEqual([]);
 });

@@ -11,6 +11,7 @@ import { createMetrics } from '../../observe/metrics.ts';
 import { createApp } from '../../serve/app.ts';
 import type { TokenizerPool } from '../../tokenizer/pool/tokenizer-pool.ts';
 import { FloatBlock } from '../../vectors/output.ts';
+import { BACKGROUND } from '../batcher-harness.ts';
 import { type SeededRandom, seededRandom } from '../seeded-random.ts';
 import { misfit, mutate } from './mutate.ts';
 
@@ -51,9 +52,12 @@ export async function createRequestFuzzer(): Promise<FuzzRequest> {
   const backend = instantBackend();
   const clock = systemClock;
   const expected = { dimension: DIMENSION, isNormalized: true };
-  const batching = { backend, expected, clock, lingerMs: 0, tokenCountMax: 512 };
+  const background = BACKGROUND;
+  const batching = { backend, expected, clock, lingerMs: 0, background, tokenCountMax: 512 };
+  const bounds = { clock, textCountMax: 8192, tokenCountMax: 4_000_000 };
   const parts = {
-    admission: createAdmission({ clock, textCountMax: 8192, tokenCountMax: 4_000_000 }),
+    admission: createAdmission(bounds),
+    backgroundAdmission: createAdmission(bounds),
     tokenizer: lengthTokenizer,
     vocabulary: undefined,
     batcher: createMicroBatcher(batching),

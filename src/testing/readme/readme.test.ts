@@ -203,6 +203,7 @@ const CORPUS_EXAMPLES = 'src/testing/corpus/corpus-examples.test.ts';
 const RUNNERS: readonly [page: string, words: string, run: Runner][] = [
   ['README.md', './run.sh test     #', isTheBeginning],
   ['README.md', 'curl localhost:8080/get_vector_dim', inProject],
+  ['README.md', 'x-priority: background', inProject],
   ['README.md', '$ curl -s localhost:8080/encode', inProject],
   ['README.md', 'msgpack.unpackb', inPython],
   ['README.md', '"EMB_TEXTS_TOO_MANY"', asError],

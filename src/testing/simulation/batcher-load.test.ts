@@ -66,7 +66,7 @@ describe('a mixed load', () => {
         if (!departed.has(job)) expect(hasOwnRows(job)).toBe(true);
       }
       for (const batch of load.backend.batches) checkBatch(batch, load);
-      expect(load.harness.batcher.waitingTextCount).toBe(0);
+      expect(load.harness.batcher.foreground.waitingTextCount).toBe(0);
       expect(load.harness.batcher.batchesInFlight).toBe(0);
       expect(load.clock.plannedCount).toBe(0);
     });
@@ -128,7 +128,7 @@ describe('fairness', () => {
     const document = load.harness.submit([uniqueText(4000)]);
     for (let wait = 0; wait < 40 && document.settleCount === 0; wait++) await flood(50);
     expect(document.settleCount).toBe(1);
-    expect(load.harness.batcher.waitingTextCount).toBeGreaterThan(1000);
+    expect(load.harness.batcher.foreground.waitingTextCount).toBeGreaterThan(1000);
   });
 
   test('a query is not held up by long documents that wait', async () => {
@@ -188,10 +188,10 @@ describe('a request of one text a batch', () => {
     const left = load.harness.submit(texts(), { batchTextsMax: 1 });
     await load.clock.advance(100);
     left.hangUp();
-    expect(load.harness.batcher.waitingTextCount).toBeLessThanOrEqual(1024);
+    expect(load.harness.batcher.foreground.waitingTextCount).toBeLessThanOrEqual(1024);
     const document = load.harness.submit([uniqueText(4000)]);
     await load.clock.advance(1e6);
     expect(latencyOf(document)).toBeLessThan(latencyOf(bulk));
-    expect(load.harness.batcher.waitingTextCount).toBe(0);
+    expect(load.harness.batcher.foreground.waitingTextCount).toBe(0);
   });
 });

@@ -1,5 +1,5 @@
 /**
- * Faults that the simulation must see: each is planted alone into a copy of the sources, and seeds
+ * Faults that a simulation must see: each is planted alone into a copy of the sources, and seeds
  * are run until one of them fails. `bun scripts/sim/planted-faults-sim.ts` does so on demand.
  */
 export interface PlantedFault {
@@ -9,6 +9,8 @@ export interface PlantedFault {
   /** Occurs in the file; the first place is replaced. */
   readonly from: string;
   readonly to: string;
+  /** Which simulation must see it; `service-sim.ts` unless told. */
+  readonly simulation?: 'background-sim.ts';
 }
 
 export const PLANTED_FAULTS: readonly PlantedFault[] = [
@@ -75,7 +77,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: 'padded tokens are not bounded',
     file: 'batcher/plan.ts',
-    from: 'Math.min(limits.batchTextsMax, fitting)',
+    from: 'Math.min(limits.batchTextsMax, Math.max(1, Math.min(byShape, byDemand)))',
     to: 'limits.batchTextsMax',
   },
   {
@@ -141,7 +143,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: 'a batch that failed counts its time as work',
     file: 'batcher/micro-batcher.ts',
-    from: 'if (isRight && before.isFollowed) {',
+    from: 'if (isRight && before.isFollowed && !isBackground) {',
     to: 'if (!isRight) drain.learn({ tokenCount: 0, inferMs, batchCount }); else if (before.isFollowed) {',
   },
   {
@@ -161,5 +163,54 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
     file: 'batcher/queue.ts',
     from: 'this.#departedCount += request.waitingCount;',
     to: '',
+  },
+  {
+    name: 'background texts are queued with all others',
+    simulation: 'background-sim.ts',
+    file: 'batcher/micro-batcher.ts',
+    from: 'return isBackground ? background : queue;',
+    to: 'return isBackground ? queue : queue;',
+  },
+  {
+    name: 'background batches fill both slots',
+    simulation: 'background-sim.ts',
+    file: 'batcher/background.ts',
+    from: 'roomCost -= this.#pacing.remainingCost(batch);',
+    to: 'roomCost -= 0 * this.#pacing.remainingCost(batch);',
+  },
+  {
+    name: 'a background batch is as large as any',
+    simulation: 'background-sim.ts',
+    file: 'batcher/background.ts',
+    from: 'nowMs - this.#lastQueryMs >= QUIET_MS',
+    to: 'nowMs >= this.#lastQueryMs',
+  },
+  {
+    name: 'background texts never pass a query',
+    simulation: 'background-sim.ts',
+    file: 'batcher/background.ts',
+    from: 'return this.#creditMs >= 0;',
+    to: 'return this.#creditMs > 0;',
+  },
+  {
+    name: 'what goes before queries is not paid for',
+    simulation: 'background-sim.ts',
+    file: 'batcher/background.ts',
+    from: 'this.#creditMs - sent.backgroundCost * msPerCost',
+    to: 'this.#creditMs - 0 * sent.backgroundCost * msPerCost',
+  },
+  {
+    name: 'riders fill the batch',
+    simulation: 'background-sim.ts',
+    file: 'batcher/background.ts',
+    from: 'return ALONG_SHARE * cost;',
+    to: 'return 50 * ALONG_SHARE * cost;',
+  },
+  {
+    name: 'background texts wait for a second without a query',
+    simulation: 'background-sim.ts',
+    file: 'batcher/background.ts',
+    from: 'if (this.#failed.size > 0) return undefined;',
+    to: 'if (this.#clock.now() - this.#lastQueryMs < 1000) return undefined;',
   },
 ];

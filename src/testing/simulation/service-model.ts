@@ -190,7 +190,7 @@ export function createServiceModel(world: {
       );
       const callers = new Set(admitted.flatMap(({ planned }) => planned.caller ?? []));
       must(admission.callerCount === callers.size, `${admission.callerCount} callers hold places`);
-      const waiting = batcher.waitingTextCount;
+      const waiting = batcher.foreground.waitingTextCount;
       must(waiting <= 2 * textCount + 64, `${waiting} texts wait, ${textCount} are wanted`);
       for (const inference of network.inferences) {
         if (inference.isOpen) must(isWanted(inference), 'a batch runs that nobody waits for');

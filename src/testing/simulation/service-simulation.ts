@@ -7,6 +7,7 @@ import type { EncodeResult, Parts } from '../../encode/contract.ts';
 import { createEncode } from '../../encode/encode.ts';
 import type { TokenizedText, TokenizerPool } from '../../tokenizer/pool/tokenizer-pool.ts';
 import { headSet } from '../../vectors/output.ts';
+import { BACKGROUND } from '../batcher-harness.ts';
 import { seededRandom } from '../seeded-random.ts';
 import { VirtualClock } from '../virtual-clock.ts';
 import { createServiceModel, type ServiceModel } from './service-model.ts';
@@ -81,13 +82,15 @@ function createService(load: SimulatedLoad, clock: VirtualClock) {
     lingerMs: 0,
     // As the settings have it.
     holdShare: 0.5,
+    background: BACKGROUND,
     graceMs: 500,
     tokenCountMax: 512,
   });
   const { textCountMax, tokenCountMax } = load;
   const timeoutMs = REQUEST_TIMEOUT_MS;
-  const limits = { textCountMax, tokenCountMax, timeoutMs, backlog: batcher };
-  const admission = createAdmission({ clock, ...limits });
+  const limits = { clock, textCountMax, tokenCountMax, timeoutMs };
+  const admission = createAdmission({ ...limits, backlog: batcher.foreground });
+  const backgroundAdmission = createAdmission({ ...limits, backlog: batcher.background });
   const manifest = {
     id: MODEL,
     dimension: DIMENSION,
@@ -96,6 +99,7 @@ function createService(load: SimulatedLoad, clock: VirtualClock) {
   };
   const encode = createEncode({
     admission,
+    backgroundAdmission,
     tokenizer,
     vocabulary: undefined,
     batcher,
