@@ -17,7 +17,7 @@ const MODELS = join(import.meta.dir, '../../../models');
 const NAME = 'multilingual-e5-small';
 
 const PAGE_BYTES = 4096;
-/** The pages that go bad: with these the rows are finite, of length one, and mean something else. */
+/** Pages that go bad: with these, rows are finite, of length one, and mean something else. */
 const FIRST_BYTES = 5_000_000;
 const STEP_BYTES = 4_000_000;
 
