@@ -105,6 +105,17 @@ describe('when to come back', () => {
     held.release();
   });
 
+  test('while nothing waits no rate refuses anybody, however slow the work was', () => {
+    const it = measured(10, { tokenCountMax: 1_000_000, timeoutMs: 1000 });
+    const held = hold(it.admission, 5000);
+    Object.assign(it.backlog.drain, { tokensPerMs: 0.01 });
+    Object.assign(it.backlog, { latenessMs: 60_000 });
+    expect(refusalOf(it.admission, one())?.code).toBe('EMB_QUEUE_FULL');
+    it.backlog.waitingTextCount = 0;
+    expect(refusalOf(it.admission, one())).toBeUndefined();
+    held.release();
+  });
+
   test('real tokens take the place of estimated ones', () => {
     const it = measured(10, { tokenCountMax: 1_000_000, timeoutMs: 1000 });
     const permits = [1, 2].map(() => it.admission.admit({ textCount: 1, tokenCount: 2500 }));

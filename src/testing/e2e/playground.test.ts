@@ -82,6 +82,12 @@ describe('the playground, on a model with three heads', () => {
       await page.click('#run');
       await page.waitForSelector('.heat');
       expect(await page.textContent('#code')).toContain(url);
+      const linked = await page.locator('[href], [src]').all();
+      const addresses = await Promise.all(
+        linked.map(async (one) => (await one.getAttribute('href')) ?? one.getAttribute('src')),
+      );
+      expect(addresses.length).toBeGreaterThan(3);
+      expect(addresses.filter((address) => address?.startsWith('/'))).toEqual([]);
       expect([strayed, complaints]).toEqual([[], []]);
       await page.context().close();
     }));
