@@ -13,7 +13,7 @@ export interface BodyBudget {
 /** What one body takes of the budget, until it is closed. */
 export interface BodyAccount {
   /** Called at most once, when it is given up for others or is too slow: its reading ends. */
-  giveUp(reason: ServerError): void;
+  giveUp: (reason: ServerError) => void;
   /** Bytes that have come; before that they do not count. @throws ServerError EMB_QUEUE_FULL. */
   take(bytes: number): void;
   /**
@@ -40,7 +40,8 @@ export interface Patience {
   waitMs(): number;
 }
 
-interface CountedBody extends Pick<BodyAccount, 'giveUp'> {
+interface CountedBody {
+  giveUp: (reason: ServerError) => void;
   startedMs: number;
   cameBytes: number;
   /** What it is expected to be in bytes; 0 without a reservation. */
@@ -96,15 +97,32 @@ export function createBodyBudget(options: {
   let byteCount = 0;
   let isSweeping = false;
 
+  /** A class for its speed: each request has one. */
+  class Account implements CountedBody, BodyAccount {
+    startedMs = clock.now();
+    cameBytes = 0;
+    expectedBytes = 0;
+    reservedBytes = 0;
+    countedBytes = 0;
+    isWaiting = false;
+    giveUp: (reason: ServerError) => void = ignore;
+
+    take(bytes: number): void {
+      take(this, bytes);
+    }
+
+    reserve(size: BodySize, patience: Patience): Promise<void> {
+      return reserve(this, size, patience);
+    }
+
+    close(): void {
+      forget(this);
+      if (waiting.size > 0) letIn();
+    }
+  }
+
   function open(): BodyAccount {
-    const none = { cameBytes: 0, expectedBytes: 0, reservedBytes: 0, countedBytes: 0 };
-    const startedMs = clock.now();
-    const body: CountedBody & BodyAccount = {
-      ...{ startedMs, ...none, isWaiting: false, giveUp: () => undefined },
-      take: (bytes) => take(body, bytes),
-      reserve: (size, patience) => reserve(body, size, patience),
-      close: () => close(body),
-    };
+    const body = new Account();
     bodies.add(body);
     sweepLater();
     return body;
@@ -220,14 +238,10 @@ export function createBodyBudget(options: {
     body.giveUp(reason);
   }
 
-  function close(body: CountedBody): void {
-    forget(body);
-    letIn();
-  }
-
   function forget(body: CountedBody): void {
     bodies.delete(body);
-    Object.assign(body, { cameBytes: 0, reservedBytes: 0 });
+    body.cameBytes = 0;
+    body.reservedBytes = 0;
     recount(body);
   }
 
@@ -261,6 +275,8 @@ export function createBodyBudget(options: {
     },
   };
 }
+
+function ignore(): void {}
 
 function tooSlow(limit: number): ServerError {
   const message = `The body was not whole after ${limit} ms.`;
