@@ -93,7 +93,8 @@ export function post<Table extends FieldTable>(
   other?: OtherCall,
 ): Route {
   const { clock, limits } = context;
-  const { formats, summary, description, reply, statuses = [] } = route;
+  const { formats, summary, description, reply } = route;
+  const statuses = [...(route.statuses ?? []), ...(other?.route.statuses ?? [])];
   const answerOf = answering(route, context);
   const answerOfOther = other && answering(other.route, context);
   return {
@@ -258,10 +259,12 @@ export function unansweredReply(
 }
 
 function errorsAt(apis: readonly Api[], path: string): ErrorShape {
-  const isIn = ({ root, routes }: Api): boolean =>
-    (root !== undefined && (path === root || path.startsWith(`${root}/`))) ||
+  const hasRoute = ({ routes }: Api): boolean =>
     routes.some(({ paths }) => paths.some((pattern) => isPathOf(pattern, path)));
-  return apis.find(isIn)?.errors ?? NATIVE_ERRORS;
+  const isBelow = ({ root }: Api): boolean =>
+    root !== undefined && (path === root || path.startsWith(`${root}/`));
+  // Several APIs have routes below /v1.
+  return (apis.find(hasRoute) ?? apis.find(isBelow))?.errors ?? NATIVE_ERRORS;
 }
 
 /**

@@ -11,8 +11,12 @@ import type { RunningServer } from '../start-server.ts';
 
 setDefaultTimeout(240_000);
 
+interface DocumentedReply {
+  readonly content?: Readonly<Record<string, { readonly schema: { required: string[] } }>>;
+}
+
 interface Operation {
-  readonly responses: Readonly<Record<string, unknown>>;
+  readonly responses: Readonly<Record<string, DocumentedReply>>;
   readonly security?: readonly unknown[];
 }
 
@@ -76,6 +80,19 @@ describe('the document', () => {
       }
     }
     expect(keyless.toSorted()).toEqual(['get /', 'get /health', 'get /ready']);
+  });
+
+  // Planted by hand: the first API that has a root above the path tells the refusal.
+  test('what a call without a key is told has the shape that its document says', async () => {
+    for (const [path, methods] of Object.entries((await documentOf(strict)).paths)) {
+      for (const [method, { responses }] of Object.entries(methods)) {
+        const schema = responses['401']?.content?.['application/json']?.schema;
+        if (schema === undefined) continue;
+        const url = strict.url + path.replaceAll(/\{\w+\}/g, 'small');
+        const body = await (await fetch(url, { method: method.toUpperCase() })).json();
+        expect([path, Object.keys(body)]).toEqual([path, expect.arrayContaining(schema.required)]);
+      }
+    }
   });
 });
 
