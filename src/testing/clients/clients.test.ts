@@ -35,7 +35,7 @@ beforeAll(async () => {
   const environment = { BACKEND: 'triton', TRITON_URL: fake.url, TOKENIZER_WORKERS: '1' };
   const texts = String(QUEUE_TEXTS);
   [server, busy] = await Promise.all([
-    startServer(environment),
+    startServer({ ...environment, EMPTY_TEXTS: 'refuse' }),
     startServer({
       ...environment,
       QUEUE_TEXTS_MAX: texts,
@@ -79,7 +79,7 @@ describe.each(cases.map((one) => [one.name, one] as const))('%s', (_name, client
   test('shows words to read when a call is wrong', async () => {
     // LlamaIndex looks at no status, and cuts the words short.
     expect(await client.complaint(server.url, ['тест', ''])).toMatch(
-      /(input|inputs|query|texts|documents)\[1\] is a/,
+      /(input|inputs|query|texts|documents)\[1\] is e/,
     );
   });
 });
