@@ -38,7 +38,14 @@ const TOKENS: Changing = {
   does: "texts are cut at the model's limit of tokens",
 };
 const NORM: Changing = { harmless: only(true), does: 'rows have unit norm' };
-const FLOATS: Changing = { harmless: only('float', 'float32'), does: 'values are float32' };
+const FLOATS: Changing = {
+  harmless: (value) => [value].flat().every(only('float', 'float32')),
+  does: 'values are float32',
+};
+const POOLING: Changing = {
+  harmless: (value, { pooling }) => value === pooling,
+  does: 'the pooling is part of the model',
+};
 
 /**
  * By the name that a request uses. It holds on every route that takes a body, for the body and for
@@ -50,6 +57,9 @@ const CHANGING: Readonly<Record<string, Changing>> = {
   max_tokens: TOKENS,
   max_length: TOKENS,
   max_tokens_per_doc: TOKENS,
+  max_seq_length: TOKENS,
+  max_query_length: TOKENS,
+  max_passage_length: TOKENS,
   max_query_tokens: TOKENS,
   max_text_tokens: TOKENS,
   num_ctx: TOKENS,
@@ -59,6 +69,7 @@ const CHANGING: Readonly<Record<string, Changing>> = {
   add_special_tokens: { harmless: only(true), does: 'special tokens are part of the model' },
   normalize: NORM,
   normalized: NORM,
+  normalize_embeddings: NORM,
   embd_normalize: { harmless: only(2, true), does: 'rows have unit norm' },
   input_type: PREFIX_CHOICE,
   task: PREFIX_CHOICE,
@@ -70,9 +81,13 @@ const CHANGING: Readonly<Record<string, Changing>> = {
   late_chunking: { harmless: only(false), does: 'each text is encoded by itself' },
   output_dtype: FLOATS,
   embedding_type: FLOATS,
+  embedding_types: FLOATS,
   encoding_type: FLOATS,
   output_dimension: DIMENSION,
   dimensions: DIMENSION,
+  truncate_dim: DIMENSION,
+  pooling: POOLING,
+  pooling_strategy: POOLING,
 };
 
 /** Their names, for a test that sends each to every route. */

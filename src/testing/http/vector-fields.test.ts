@@ -20,6 +20,9 @@ const CHANGES: Readonly<Record<string, unknown>> = {
   max_tokens: 8,
   max_length: 8,
   max_tokens_per_doc: 8,
+  max_seq_length: 8,
+  max_query_length: 8,
+  max_passage_length: 8,
   max_query_tokens: 8,
   max_text_tokens: 8,
   num_ctx: 8,
@@ -29,6 +32,7 @@ const CHANGES: Readonly<Record<string, unknown>> = {
   add_special_tokens: false,
   normalize: false,
   normalized: false,
+  normalize_embeddings: false,
   embd_normalize: 0,
   input_type: 'passage',
   task: 'retrieval.passage',
@@ -40,9 +44,13 @@ const CHANGES: Readonly<Record<string, unknown>> = {
   late_chunking: true,
   output_dtype: 'int8',
   embedding_type: 'int8',
+  embedding_types: ['int8'],
   encoding_type: 'int8',
   output_dimension: 16,
   dimensions: 16,
+  truncate_dim: 16,
+  pooling: 'max',
+  pooling_strategy: 'masked_mean',
 };
 
 /** The words of one API for the same. */
@@ -56,6 +64,7 @@ const ROUTES: readonly {
   readonly path: string;
   readonly body: object;
   readonly obeyed: readonly string[];
+  readonly ignored?: readonly string[];
   /** The object in the body that holds the fields. */
   readonly within?: string;
   readonly spelled?: Readonly<Record<string, unknown>> | undefined;
@@ -113,7 +122,7 @@ const ROUTES: readonly {
   ...['/v1/embed', '/v2/embed'].map((path) => ({
     path,
     body: { texts: [LONG] },
-    obeyed: ['truncate', 'input_type', 'max_tokens', 'output_dimension'],
+    obeyed: ['truncate', 'input_type', 'max_tokens', 'output_dimension', 'embedding_types'],
     spelled: SPELLED.cohere,
   })),
   { path: '/vectors', body: { text: LONG }, obeyed: [] },
@@ -122,6 +131,8 @@ const ROUTES: readonly {
     body: { text: LONG },
     within: 'config',
     obeyed: ['task_type', 'dimensions'],
+    // Weaviate sends it always, whatever the model.
+    ignored: ['pooling_strategy'],
     spelled: SPELLED.weaviate,
   },
   { path: '/v1/encode/small', body: { items: [{ text: LONG }] }, obeyed: [] },
@@ -159,12 +170,13 @@ describe.each(
   ROUTES.map(
     (route) => [`${route.path} ${Object.keys(route.body)} ${route.within ?? ''}`, route] as const,
   ),
-)('%s', (_name, { path, body, obeyed, within, spelled = {} }) => {
+)('%s', (_name, { path, body, obeyed, ignored = [], within, spelled = {} }) => {
   test('obeys a field or refuses it by name', async () => {
     const without = await answerOf(path, body);
     expect(without.status).toBe(200);
     // Ollama's older call has its text in one of these names.
-    for (const name of CHANGING_NAMES.filter((each) => !Object.hasOwn(body, each))) {
+    const sent = CHANGING_NAMES.filter((each) => !Object.hasOwn(body, each));
+    for (const name of sent.filter((each) => !ignored.includes(each))) {
       const field = { [name]: spelled[name] ?? CHANGES[name] };
       const asked = { ...body, ...(within === undefined ? field : { [within]: field }) };
       const reply = await answerOf(path, asked);
