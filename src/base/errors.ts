@@ -39,7 +39,7 @@ export const ERRORS = {
   EMB_BODY_TOO_LARGE: {
     status: 413,
     retryable: false,
-    meaning: 'The body is over the byte limit.',
+    meaning: 'The body has too many bytes, or too many values.',
   },
   EMB_CONTENT_TYPE_UNSUPPORTED: {
     status: 415,

@@ -8,6 +8,7 @@ export interface BodyBudget {
   /** What they count as now. */
   readonly byteCount: number;
   readonly bodyCount: number;
+  readonly waitingCount: number;
 }
 
 /** What one body takes of the budget, until it is closed. */
@@ -272,6 +273,9 @@ export function createBodyBudget(options: {
     },
     get bodyCount() {
       return bodies.size;
+    },
+    get waitingCount() {
+      return waiting.size;
     },
   };
 }

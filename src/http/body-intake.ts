@@ -29,6 +29,8 @@ export interface BodyIntake {
   /** What the bodies that are being received count as. */
   readonly byteCount: number;
   readonly bodyCount: number;
+  /** Of these, large ones that wait for room. */
+  readonly waitingCount: number;
 }
 
 /** What a body is decoded by. */
@@ -252,6 +254,9 @@ export function createBodyIntake(options: {
     },
     get bodyCount() {
       return budget.bodyCount;
+    },
+    get waitingCount() {
+      return budget.waitingCount;
     },
   };
 }

@@ -1,4 +1,5 @@
 import { Elysia } from 'elysia';
+import type { Clock } from '../base/clock.ts';
 import { toServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/settings.ts';
@@ -14,7 +15,7 @@ import {
   unansweredReply,
   withoutRepeatedSlashes,
 } from '../http/api.ts';
-import { createBodyIntake } from '../http/body-intake.ts';
+import { type BodyIntake, createBodyIntake } from '../http/body-intake.ts';
 import { cohereApi } from '../http/cohere/cohere.ts';
 import type { ApiContext, Ending } from '../http/context.ts';
 import { nativeApi } from '../http/native/native.ts';
@@ -60,7 +61,7 @@ export function createApp(options: {
   const writeAccess = accessLogOf(config, log);
   const observer = createObserver({ ...parts, writeAccess });
   const isTls = config.tlsCert !== '';
-  const bodyIntake = createBodyIntake({ clock, ...config });
+  const bodyIntake = bodyIntakeOf(config, parts);
   const app = new Elysia({ handler: pathOptions({ isTls }) });
   observer.addTo(app);
   app.onError(({ code, error, request, set }) => {
@@ -106,6 +107,20 @@ export function createApp(options: {
 function accessLogOf({ accessLog, logLevel }: Config, log: Log): Log['info'] | undefined {
   if (accessLog) return log.info;
   return logLevel === 'debug' ? log.debug : undefined;
+}
+
+function bodyIntakeOf(
+  config: Config,
+  { metrics, clock }: { metrics: Metrics; clock: Clock },
+): BodyIntake {
+  const intake = createBodyIntake({ clock, ...config });
+  const help = 'Memory that bodies being received or decoded count as.';
+  metrics.gauge({ name: 'bge_encoder_bodies_bytes', help }, () => intake.byteCount);
+  metrics.gauge(
+    { name: 'bge_encoder_bodies_waiting', help: 'Large bodies that wait unread for room.' },
+    () => intake.waitingCount,
+  );
+  return intake;
 }
 
 /** Where two have the same path, errors outside of a route have the shape of the first. */
