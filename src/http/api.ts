@@ -25,7 +25,7 @@ import {
   timeoutOf,
 } from './request.ts';
 import { valueCountMaxOf } from './response.ts';
-import { refuseChanging } from './vector-fields.ts';
+import { inputTypeInHeader, refuseChanging } from './vector-fields.ts';
 
 /**
  * What an API is: routes, and a shape of errors. A route that takes a body is a table of fields and
@@ -169,14 +169,22 @@ function formatOf(request: Request, formats: ReplyFormats): ReplyFormat {
   throw new ServerError('EMB_ACCEPT_UNSUPPORTED', message, details);
 }
 
-/** Encodes texts for a call, within the bounds that hold for every API. */
+/**
+ * Encodes texts for a call, within the bounds that hold for every API.
+ *
+ * @param work.inputType what a field says; where none does, a header may.
+ */
 export function encodeTexts(
   { encode, access, limits }: ApiContext,
   { request, format, isBackground }: Call,
   work: Pick<
     EncodeRequest,
-    'texts' | 'heads' | 'truncate' | 'truncationSide' | 'tokenCountMax' | 'inputType' | 'fieldOf'
-  > & { readonly batchTextsMax?: number | undefined; readonly format?: ReplyFormat },
+    'texts' | 'heads' | 'truncate' | 'truncationSide' | 'tokenCountMax' | 'fieldOf'
+  > & {
+    readonly inputType?: EncodeRequest['inputType'] | undefined;
+    readonly batchTextsMax?: number | undefined;
+    readonly format?: ReplyFormat;
+  },
 ): Promise<EncodeResult> {
   // Named one by one: this is the hot path, and a spread costs more.
   const asked: EncodeRequest = {
@@ -185,7 +193,7 @@ export function encodeTexts(
     truncate: work.truncate,
     truncationSide: work.truncationSide ?? 'right',
     tokenCountMax: work.tokenCountMax,
-    inputType: work.inputType,
+    inputType: work.inputType ?? inputTypeInHeader(request),
     fieldOf: work.fieldOf,
     batchTextsMax: work.batchTextsMax,
     valueCountMax: valueCountMaxOf(limits.replyBytesMax, work.format ?? format),

@@ -260,6 +260,19 @@ const INPUT_TYPE: Field<'query' | 'passage'> = {
   },
 };
 
+/** Says for clients that send no such field which side their texts are on. */
+const INPUT_TYPE_HEADER = 'x-input-type';
+
+/**
+ * The prefix that the request's header asks for; that of a query without one.
+ *
+ * @throws ServerError EMB_FIELD_INVALID for a word that is not known.
+ */
+export function inputTypeInHeader({ headers }: Request): 'query' | 'passage' {
+  const told = headers.get(INPUT_TYPE_HEADER);
+  return told === null ? 'query' : INPUT_TYPE.read(told, INPUT_TYPE_HEADER);
+}
+
 /** The prefix, by the names that servers give to the field. */
 export const TASK_FIELDS = {
   input_type: optional(INPUT_TYPE),
@@ -267,11 +280,11 @@ export const TASK_FIELDS = {
   task_type: optional(INPUT_TYPE, 'As input_type.'),
 };
 
-/** The prefix that they ask for; that of a query unless told. */
+/** The prefix that they ask for; undefined where they say nothing. */
 export function inputTypeOf(
   asked: {
     readonly [Name in keyof typeof TASK_FIELDS]: 'query' | 'passage' | undefined;
   },
-): 'query' | 'passage' {
-  return asked.input_type ?? asked.task ?? asked.task_type ?? 'query';
+): 'query' | 'passage' | undefined {
+  return asked.input_type ?? asked.task ?? asked.task_type;
 }

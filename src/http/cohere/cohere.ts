@@ -102,16 +102,19 @@ function embedRoute(context: ApiContext, version: 'v1' | 'v2'): Route {
 }
 
 /** Cohere's words for the side that a text is on. Those of other tasks count as queries. */
-const INPUT_TYPE: Field<'query' | 'passage'> = (() => {
+const INPUT_TYPE: Field<'query' | 'passage' | undefined> = (() => {
   const words = ['search_query', 'search_document', 'classification', 'clustering'] as const;
-  const field = withDefault(
+  const field = optional(
     oneOf(words),
-    'search_query',
     'For models with prefixes: search_document for texts that are searched.',
   );
   return {
     ...field,
-    read: (value, at) => (field.read(value, at) === 'search_document' ? 'passage' : 'query'),
+    read(value, at) {
+      const word = field.read(value, at);
+      if (word === undefined) return undefined;
+      return word === 'search_document' ? 'passage' : 'query';
+    },
   };
 })();
 

@@ -33,10 +33,9 @@ function encodeRoute(context: ApiContext): Route {
       false,
       'Adds `tokens` to each `sparse`: the piece of each id. Needs that output.',
     ),
-    input_type: withDefault(
+    input_type: optional(
       oneOf(['query', 'passage']),
-      'query',
-      'Which prefix of the model stands in front of the texts. BGE-M3 has none.',
+      'Which prefix of the model stands in front of the texts; query unless told. BGE-M3 has none.',
     ),
     truncate: truncateField(limits.truncate),
     batch_size: optional(

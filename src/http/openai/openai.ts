@@ -156,17 +156,17 @@ const EMBEDDINGS_REPLY = objectOf(
   ['object', 'data', 'model', 'usage'],
 );
 
-function modelRoutes({ manifest }: ApiContext): readonly Route[] {
+function modelRoutes({ manifest, heads }: ApiContext): readonly Route[] {
   const model = shownModel(manifest);
   // What SIE's SDK reads of the same reply.
-  const forSie = {
+  const forSie = () => ({
     name: manifest.id,
     loaded: true,
     inputs: ['text'],
-    outputs: manifest.heads.map((head) => (head === 'multi_vector' ? 'multivector' : head)),
+    outputs: heads().map((head) => (head === 'multi_vector' ? 'multivector' : head)),
     dims: { dense: manifest.dimension },
     max_sequence_length: manifest.tokenCountMax,
-  };
+  });
   const json = (value: unknown, requestId: string): Response =>
     Response.json(value, { headers: { [REQUEST_ID_HEADER]: requestId } });
   const list = {
@@ -195,7 +195,7 @@ function modelRoutes({ manifest }: ApiContext): readonly Route[] {
   };
   return [
     get(['/v1/models', '/models'], list, (_, id) =>
-      json({ object: 'list', data: [model], models: [forSie] }, id),
+      json({ object: 'list', data: [model], models: [forSie()] }, id),
     ),
     get('/v1/models/:model', one, answerOne),
     // A name on a hub, its slash as it is: OpenAI's clients encode it, others do not.

@@ -95,7 +95,7 @@ function encodeRoute(context: ApiContext): Route {
       const result = await encodeTexts(context, asked, {
         texts: items.texts,
         heads: headSet((output_types ?? ['dense']).map((name): Head => OUTPUTS[name])),
-        inputType: options.is_query === false ? 'passage' : 'query',
+        inputType: inputTypeOf(options.is_query),
         truncate: limits.truncate,
         fieldOf: (index) => `items[${index}]`,
       });
@@ -108,6 +108,11 @@ function encodeRoute(context: ApiContext): Route {
       return valueReply(asked, { model: manifest.id, items: shown }, toldHeaders(result));
     },
   });
+}
+
+function inputTypeOf(isQuery: boolean | undefined): 'query' | 'passage' | undefined {
+  if (isQuery === undefined) return undefined;
+  return isQuery ? 'query' : 'passage';
 }
 
 type Dtype = 'float32' | 'float16' | Quantized;

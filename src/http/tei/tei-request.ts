@@ -1,6 +1,6 @@
 import type { EncodeResult } from '../../encode/contract.ts';
 import type { ApiContext, Call } from '../context.ts';
-import { BOOLEAN, type Field, oneOf, withDefault } from '../fields.ts';
+import { BOOLEAN, type Field, oneOf, optional, withDefault } from '../fields.ts';
 import { toldHeaders, usedTokenCount } from '../response.ts';
 
 /** What the routes of text-embeddings-inference have in common: fields and headers. */
@@ -20,17 +20,19 @@ export function truncationOf(fields: {
   return { truncate: fields.truncate, truncationSide: isLeft ? 'left' : 'right' };
 }
 
-const PROMPT = withDefault(
+const PROMPT = optional(
   // The names that sentence-transformers gives to prefixes.
   oneOf(['query', 'passage', 'document']),
-  'query',
   'Which prefix of the model stands in front; that of a query unless told.',
 );
 
 /** The field that chooses the model's prefix. */
-export const PROMPT_NAME: Field<'query' | 'passage'> = {
+export const PROMPT_NAME: Field<'query' | 'passage' | undefined> = {
   ...PROMPT,
-  read: (value, at) => (PROMPT.read(value, at) === 'query' ? 'query' : 'passage'),
+  read(value, at) {
+    const name = PROMPT.read(value, at);
+    return name === 'document' ? 'passage' : name;
+  },
 };
 
 /**

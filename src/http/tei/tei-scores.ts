@@ -7,7 +7,7 @@ import { BOOLEAN, object, optional, withDefault } from '../fields.ts';
 import { valueReply } from '../response.ts';
 import { encodeAndScore, headsAndWeights, scoringFields } from '../scoring.ts';
 import { TEXT, textList } from '../text-fields.ts';
-import { scoredTokensFields, scoredTokensOf } from '../vector-fields.ts';
+import { inputTypeInHeader, scoredTokensFields, scoredTokensOf } from '../vector-fields.ts';
 import { computeHeaders, PROMPT_NAME, truncationFields, truncationOf } from './tei-request.ts';
 
 /** The routes of text-embeddings-inference that score: `POST /similarity` and `POST /rerank`. */
@@ -38,9 +38,9 @@ export function similarityCall(context: ApiContext) {
         weights: [1],
         ...truncationOf(parameters),
         query: { text: source, field: 'inputs.source_sentence' },
-        firstInputType: parameters.prompt_name,
+        firstInputType: parameters.prompt_name ?? inputTypeInHeader(call.request),
         texts: { texts: sentences, field: 'inputs.sentences' },
-        inputType: parameters.prompt_name,
+        inputType: parameters.prompt_name ?? inputTypeInHeader(call.request),
       });
       const work = { texts: [source, ...sentences], result };
       return valueReply(call, scores.weighted, computeHeaders(context, call, work));

@@ -141,7 +141,7 @@ async function answerVectors(
   const result = await encodeTexts(context, call, {
     texts,
     heads: headSet(['dense']),
-    inputType: config.task_type ?? 'query',
+    inputType: config.task_type,
     truncate: context.limits.truncate,
     fieldOf: (index) => (text === undefined ? `texts[${index}]` : 'text'),
   });

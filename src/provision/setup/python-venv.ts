@@ -150,10 +150,14 @@ export function makePinnedVenv(options: {
   }
 }
 
+/**
+ * Which Pythons a package says it is for is not asked: some say less than they can, and `finish`
+ * imports what was installed.
+ */
 function install(directory: string, pins: readonly string[]): void {
   const { exitCode, errors } = runCommandSync([
     join(directory, 'bin/python'),
-    ...['-m', 'pip', 'install', '--no-deps', '--only-binary=:all:'],
+    ...['-m', 'pip', 'install', '--no-deps', '--only-binary=:all:', '--ignore-requires-python'],
     ...['--no-compile', '--quiet', '--disable-pip-version-check', ...pins],
   ]);
   if (exitCode === 0) return;

@@ -5,8 +5,16 @@ exception reads it.
 """
 
 import json
+import logging
+import os
 import sys
 import threading
+import warnings
+
+# Haystack and LiteLLM log each failure that they raise as well, and LiteLLM prints an advertisement.
+logging.disable(logging.CRITICAL)
+warnings.simplefilter("ignore")
+answers, sys.stdout = sys.stdout, open(os.devnull, "w")
 
 
 def openai_python(url, texts):
@@ -43,16 +51,38 @@ def langchain_openai_by_default(url, texts):
     return client.embed_documents(texts)
 
 
-def langchain_tei(url, texts):
+def langchain_huggingface(url, texts):
+    from huggingface_hub import InferenceClient
     from langchain_huggingface import HuggingFaceEndpointEmbeddings
 
-    return HuggingFaceEndpointEmbeddings(model=url).embed_documents(texts)
+    # It takes no address since 1.2.2; the client that it calls does.
+    client = HuggingFaceEndpointEmbeddings(model="bge-m3")
+    client.client = InferenceClient(url)
+    return client.embed_documents(texts)
+
+
+def huggingface_hub(url, texts):
+    from huggingface_hub import InferenceClient
+
+    client = InferenceClient(url)
+    rows = client.feature_extraction(texts).tolist()
+    likeness = client.sentence_similarity(texts[0], other_sentences=texts)
+    assert abs(likeness[0] - 1) < 1e-6, "a text is like itself"
+    return rows
 
 
 def llama_index_tei(url, texts):
     from llama_index.embeddings.text_embeddings_inference import TextEmbeddingsInference
 
     client = TextEmbeddingsInference(base_url=url, model_name="bge-m3")
+    return client.get_text_embedding_batch(texts)
+
+
+def llama_index_openai(url, texts):
+    from llama_index.embeddings.openai import OpenAIEmbedding
+
+    # `model=` takes the names of OpenAI's own models alone.
+    client = OpenAIEmbedding(api_base=url + "/v1", api_key="unused", model_name="bge-m3")
     return client.get_text_embedding_batch(texts)
 
 
@@ -135,11 +165,100 @@ def infinity(url, texts):
     return [row["embedding"] for row in json.loads(reply.content)["data"]]
 
 
+def chroma_ollama(url, texts):
+    from chromadb.utils.embedding_functions import OllamaEmbeddingFunction
+
+    return [row.tolist() for row in OllamaEmbeddingFunction(url=url, model_name="bge-m3")(texts)]
+
+
+def chroma_openai(url, texts):
+    from chromadb.utils.embedding_functions import OpenAIEmbeddingFunction
+
+    function = OpenAIEmbeddingFunction(api_base=url + "/v1", api_key="unused", model_name="bge-m3")
+    return [row.tolist() for row in function(texts)]
+
+
+def litellm_openai(url, texts):
+    import litellm
+
+    reply = litellm.embedding("openai/bge-m3", input=texts, api_base=url + "/v1", api_key="unused")
+    return [row["embedding"] for row in reply.data]
+
+
+def litellm_ollama(url, texts):
+    import litellm
+
+    reply = litellm.embedding("ollama/bge-m3", input=texts, api_base=url)
+    return [row["embedding"] for row in reply.data]
+
+
+def haystack(url, texts):
+    from haystack import Document
+    from haystack.components.embedders import OpenAIDocumentEmbedder, OpenAITextEmbedder
+    from haystack.utils import Secret
+
+    options = {"api_base_url": url + "/v1", "api_key": Secret.from_token("unused"), "model": "bge-m3"}
+    # Without raise_on_failure it answers documents without an embedding.
+    embedder = OpenAIDocumentEmbedder(**options, progress_bar=False, raise_on_failure=True)
+    rows = [one.embedding for one in embedder.run([Document(content=text) for text in texts])["documents"]]
+    assert OpenAITextEmbedder(**options).run(texts[0])["embedding"] == rows[0]
+    return rows
+
+
+def txtai(url, texts):
+    from txtai.vectors import VectorsFactory
+
+    options = {"api_base": url + "/v1", "api_key": "unused"}
+    vectors = VectorsFactory.create({"method": "litellm", "path": "openai/bge-m3", "vectors": options}, None)
+    return vectors.encode(texts).tolist()
+
+
+def mem0(url, texts):
+    from mem0.configs.embeddings.base import BaseEmbedderConfig
+    from mem0.embeddings.openai import OpenAIEmbedding
+
+    config = BaseEmbedderConfig(model="bge-m3", api_key="unused", openai_base_url=url + "/v1", embedding_dims=1024)
+    embedder = OpenAIEmbedding(config)
+    return [embedder.embed(text, "add") for text in texts]
+
+
+def baseten(url, texts):
+    from baseten_performance_client import PerformanceClient
+
+    # It adds /v1 by itself.
+    reply = PerformanceClient(base_url=url, api_key="unused").embed(input=texts, model="bge-m3")
+    return [row.embedding for row in reply.data]
+
+
+def sie(url, texts):
+    import numpy
+    from sie_sdk import SIEClient
+
+    client = SIEClient(url)
+    items = [{"text": text, "id": text} for text in texts]
+    heads = client.list_models()[0]["outputs"]
+    results = client.encode("BAAI/bge-m3", items, output_types=heads)
+    for result, text in zip(results, texts):
+        assert result["id"] == text
+        if "sparse" in heads:
+            assert len(result["sparse"]["indices"]) == len(result["sparse"]["values"]) > 0
+        if "multivector" in heads:
+            assert result["multivector"].shape[1] == len(result["dense"])
+    int8 = client.encode("BAAI/bge-m3", items[0], output_dtype="int8")["dense"]
+    row = results[0]["dense"]
+    assert abs(int8 - row / abs(row).max() * 127).max() <= 0.501
+    bits = client.encode("BAAI/bge-m3", items[0], output_dtype="ubinary")["dense"]
+    assert (numpy.unpackbits(bits)[: len(row)] == (row > 0)).all()
+    return [result["dense"].tolist() for result in results]
+
+
 CLIENTS = {
     "openai (Python)": openai_python,
     "langchain-openai (Python)": langchain_openai,
     "langchain-openai, by default": langchain_openai_by_default,
-    "langchain-huggingface (Python, TEI)": langchain_tei,
+    "langchain-huggingface (Python)": langchain_huggingface,
+    "huggingface_hub (Python)": huggingface_hub,
+    "LlamaIndex OpenAIEmbedding (Python)": llama_index_openai,
     "LlamaIndex TextEmbeddingsInference (Python)": llama_index_tei,
     "requests + msgpack-numpy (Python)": requests_msgpack,
     "ollama (Python)": ollama_python,
@@ -147,6 +266,15 @@ CLIENTS = {
     "cohere (Python)": cohere_python,
     "voyageai (Python)": voyageai_python,
     "infinity_client (Python)": infinity,
+    "Chroma OllamaEmbeddingFunction (Python)": chroma_ollama,
+    "Chroma OpenAIEmbeddingFunction (Python)": chroma_openai,
+    "LiteLLM openai/ (Python)": litellm_openai,
+    "LiteLLM ollama/ (Python)": litellm_ollama,
+    "Haystack (Python)": haystack,
+    "txtai (Python)": txtai,
+    "mem0 (Python)": mem0,
+    "baseten-performance-client (Python)": baseten,
+    "sie-sdk (Python)": sie,
 }
 
 lock = threading.Lock()
@@ -158,7 +286,7 @@ def answer(asked):
     except Exception as error:
         told = {"error": f"{type(error).__name__}: {error}"}
     with lock:
-        print(json.dumps({"id": asked["id"], **told}), flush=True)
+        print(json.dumps({"id": asked["id"], **told}), file=answers, flush=True)
 
 
 for line in sys.stdin:

@@ -1,4 +1,5 @@
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
+import { featureExtraction } from '@huggingface/inference';
 import { OpenAIEmbeddings } from '@langchain/openai';
 import { embedMany } from 'ai';
 import { CohereClientV2 } from 'cohere-ai';
@@ -78,6 +79,21 @@ const COHERE_NODE: ClientCase = {
   complaint: (url, texts) => errorOf(cohere(url, texts)),
 };
 
+/** Each text a call: its type of inputs is one string. */
+async function huggingface(url: string, texts: readonly string[]): Promise<number[][]> {
+  const options = { retry_on_error: false };
+  // One text answers a list of one row.
+  const rows = texts.map((inputs) => featureExtraction({ endpointUrl: url, inputs }, options));
+  return (await Promise.all(rows)).map(([row]) => row as number[]);
+}
+
+const HUGGINGFACE_NODE: ClientCase = {
+  name: '@huggingface/inference',
+  isRetrying: false,
+  vectors: huggingface,
+  complaint: (url, texts) => errorOf(huggingface(url, texts)),
+};
+
 /** As the README shows it. */
 const CURL: ClientCase = {
   name: 'curl',
@@ -104,5 +120,6 @@ export const NODE_CLIENTS: readonly ClientCase[] = [
   AI_SDK,
   OLLAMA_NODE,
   COHERE_NODE,
+  HUGGINGFACE_NODE,
   CURL,
 ];

@@ -1,4 +1,5 @@
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ClientCase } from './client-case.ts';
 import { clientsPython } from './clients-venv.ts';
@@ -10,6 +11,31 @@ export interface PythonClients {
   foreignIds(url: string, texts: readonly string[]): Promise<string>;
   close(): Promise<void>;
 }
+
+/** The clients by name, and whether each tries again when the server is busy. */
+const IS_RETRYING = {
+  'openai (Python)': true,
+  'langchain-openai (Python)': true,
+  'langchain-huggingface (Python)': false,
+  'huggingface_hub (Python)': false,
+  'LlamaIndex OpenAIEmbedding (Python)': true,
+  'LlamaIndex TextEmbeddingsInference (Python)': false,
+  'requests + msgpack-numpy (Python)': false,
+  'ollama (Python)': false,
+  'langchain-ollama (Python)': false,
+  'cohere (Python)': true,
+  'voyageai (Python)': false,
+  'infinity_client (Python)': false,
+  'Chroma OllamaEmbeddingFunction (Python)': false,
+  'Chroma OpenAIEmbeddingFunction (Python)': true,
+  'LiteLLM openai/ (Python)': true,
+  'LiteLLM ollama/ (Python)': false,
+  'Haystack (Python)': true,
+  'txtai (Python)': true,
+  'mem0 (Python)': true,
+  'baseten-performance-client (Python)': true,
+  'sie-sdk (Python)': true,
+};
 
 interface Answer {
   readonly id: number;
@@ -28,6 +54,7 @@ export function startPythonClients(): PythonClients {
       'The Python clients are missing: run `./run.sh test` or `bun scripts/ci/clients-setup.ts`.',
     );
   }
+  const home = mkdtempSync(join(tmpdir(), 'clients-home-'));
   const child = Bun.spawn([clientsPython(), join(import.meta.dir, 'clients.py')], {
     stdin: 'pipe',
     stdout: 'pipe',
@@ -38,6 +65,13 @@ export function startPythonClients(): PythonClients {
       LC_ALL: 'C.UTF-8',
       HF_HUB_DISABLE_TELEMETRY: '1',
       LANGSMITH_TRACING: 'false',
+      HAYSTACK_TELEMETRY_ENABLED: 'False',
+      ANONYMIZED_TELEMETRY: 'False',
+      MEM0_TELEMETRY: 'False',
+      // Else it asks a host for its list of prices.
+      LITELLM_LOCAL_MODEL_COST_MAP: 'True',
+      // Some of them leave a folder of their own there.
+      HOME: home,
     },
   });
   const waiting = new Map<number, (answer: Answer) => void>();
@@ -78,23 +112,13 @@ export function startPythonClients(): PythonClients {
   });
 
   return {
-    cases: [
-      caseOf('openai (Python)', true),
-      caseOf('langchain-openai (Python)', true),
-      caseOf('langchain-huggingface (Python, TEI)', false),
-      caseOf('LlamaIndex TextEmbeddingsInference (Python)', false),
-      caseOf('requests + msgpack-numpy (Python)', false),
-      caseOf('ollama (Python)', false),
-      caseOf('langchain-ollama (Python)', false),
-      caseOf('cohere (Python)', true),
-      caseOf('voyageai (Python)', false),
-      caseOf('infinity_client (Python)', false),
-    ],
+    cases: Object.entries(IS_RETRYING).map(([name, isRetrying]) => caseOf(name, isRetrying)),
     foreignIds: (url, texts) => errorOfCall('langchain-openai, by default', url, texts),
     async close() {
       child.stdin.end();
       await child.exited;
       await reading;
+      rmSync(home, { recursive: true, force: true });
     },
   };
 }
