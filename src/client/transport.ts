@@ -116,7 +116,7 @@ export interface HttpRequest {
   /** Below the server's address. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body?: string;
+  readonly body?: string | Uint8Array<ArrayBuffer>;
 }
 
 /**

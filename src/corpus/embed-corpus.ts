@@ -224,7 +224,6 @@ function createFleet(job: {
   const { options, context, servers, progress } = job;
   return new ServerFleet({
     ...options,
-    ...options.requests,
     servers: servers.addresses,
     clock: context.clock,
     signal: context.signal,

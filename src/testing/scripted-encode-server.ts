@@ -1,3 +1,5 @@
+import { decodeJsonBody } from '../reply/decode-json.ts';
+import { decodeMsgpackBody } from '../reply/decode-msgpack.ts';
 import { encodeReply } from '../reply/encode-reply.ts';
 import type { EncodeReply } from '../reply/reply-content.ts';
 
@@ -39,7 +41,7 @@ export function startScriptedEncodeServer(
     port: 0,
     idleTimeout: 0,
     async fetch(raw) {
-      const body = raw.method === 'POST' ? ((await raw.json()) as ScriptedRequest['body']) : {};
+      const body = raw.method === 'POST' ? await bodyOf(raw) : {};
       const { headers, signal } = raw;
       const path = new URL(raw.url).pathname;
       const request = { index: requests.length, path, headers, body, signal };
@@ -61,6 +63,12 @@ export function startScriptedEncodeServer(
     },
     close: () => server.stop(true),
   };
+}
+
+async function bodyOf(request: Request): Promise<ScriptedRequest['body']> {
+  const bytes = await request.bytes();
+  const isMsgpack = request.headers.get('content-type') === 'application/msgpack';
+  return (isMsgpack ? decodeMsgpackBody(bytes) : decodeJsonBody(bytes)) as ScriptedRequest['body'];
 }
 
 /** Length of the scripted rows. Odd and small, so that a mistake of one row or one value shows. */

@@ -1,4 +1,3 @@
-import type { EncodedText } from '../../client/api-encoder.ts';
 import { CorpusError } from '../corpus-error.ts';
 import { RequestTooSlow, type ServerFleet, TextsRefused } from '../servers/server-fleet.ts';
 import type { EncodedRow } from '../sinks/sink.ts';
@@ -25,12 +24,9 @@ export async function encodeTexts(options: {
 }): Promise<readonly TextResult[]> {
   const { fleet, texts, expected } = options;
   try {
-    const encoded = await fleet.encode(texts);
-    return encoded.map((text) => {
-      checkModel(text, expected.model);
-      if (text.empty) return EMPTY;
-      return guarded(text, expected.dtype);
-    });
+    const { model, rows, empty } = await fleet.encode(texts);
+    checkModel(model, expected.model);
+    return rows.map((row, index) => (empty[index] ? EMPTY : guarded(row, expected.dtype)));
   } catch (error) {
     const isRefused = error instanceof TextsRefused;
     if (!isRefused && !(error instanceof RequestTooSlow)) throw error;
@@ -45,7 +41,7 @@ export async function encodeTexts(options: {
   }
 }
 
-function checkModel({ model }: EncodedText, expected: string): void {
+function checkModel(model: string, expected: string): void {
   if (model === expected) return;
   const message = `A server answers with ${model} now, the job was begun with ${expected}.`;
   throw new CorpusError('CORPUS_MODEL_DIFFERS', message);
@@ -55,15 +51,17 @@ function checkModel({ model }: EncodedText, expected: string): void {
 const FLOAT16_MAX = 65_504;
 
 /** A row in which a number is not finite, or would not be in the output, is an error. */
-function guarded(text: EncodedText, dtype: 'float32' | 'float16'): TextResult {
+function guarded(row: EncodedRow, dtype: 'float32' | 'float16'): TextResult {
   const limit = dtype === 'float16' ? FLOAT16_MAX : Number.MAX_VALUE;
-  const arrays = [text.dense, text.sparse?.values, text.multiVector?.data];
-  const isGood = arrays.every((values) => values === undefined || isWithin(values, limit));
-  return isGood ? text : 'EMB_OUTPUT_INVALID: a number of the vector is not finite';
+  const { dense, sparse, multiVector } = row;
+  const isGood =
+    isWithin(dense, limit) && isWithin(sparse?.values, limit) && isWithin(multiVector?.data, limit);
+  return isGood ? row : 'EMB_OUTPUT_INVALID: a number of the vector is not finite';
 }
 
 /** Four sums side by side: one would wait for itself at each step, three times as long. */
-function isWithin(values: Float32Array, limit: number): boolean {
+function isWithin(values: Float32Array | undefined, limit: number): boolean {
+  if (values === undefined) return true;
   let [first, second, third, fourth] = [0, 0, 0, 0];
   const even = values.length & ~3;
   // Zero times a number is zero, unless it is infinite or none.

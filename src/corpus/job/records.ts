@@ -24,6 +24,8 @@ export interface CorpusRecord {
   readonly carried: readonly unknown[];
 }
 
+const NOTHING: readonly unknown[] = [];
+
 /** Reads records of one job. @param fields each is split once, not once a record. */
 export function createRecordReader(
   fields: RecordFields,
@@ -32,11 +34,22 @@ export function createRecordReader(
   const idPath = fields.id === undefined ? undefined : pathOf(fields.id);
   const carryPaths = fields.carry.map(pathOf);
   const named = fields.text.join(' and ');
+  const [onlyPath] = textPaths.length === 1 ? textPaths : [];
   return (raw, row) => {
     const id = idPath === undefined ? row : idOf(valueAt(raw.fields, idPath));
-    const carried = carryPaths.map((path) => valueAt(raw.fields, path) ?? null);
+    const carried =
+      carryPaths.length === 0
+        ? NOTHING
+        : carryPaths.map((path) => valueAt(raw.fields, path) ?? null);
     if (raw.fields === undefined) {
       return { id, text: '', fault: `EMB_BODY_MALFORMED: ${raw.fault}`, carried };
+    }
+    if (onlyPath !== undefined) {
+      const text = valueAt(raw.fields, onlyPath);
+      // Nearly every record, without the lists that several fields need.
+      if (typeof text === 'string' && text !== '' && text.isWellFormed()) {
+        return { id, text, fault: undefined, carried };
+      }
     }
     const found = textPaths.map((path) => onlyOne(valueAt(raw.fields, path)));
     const texts = found.filter((value) => value !== undefined && value !== null);

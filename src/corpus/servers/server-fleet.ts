@@ -1,12 +1,14 @@
+import { APIEncoderError } from '../../client/api-encoder-error.ts';
 import {
-  APIEncoder,
-  APIEncoderError,
-  type EncodedText,
-  type Fetch,
-  type Head,
-} from '../../client/api-encoder.ts';
-import { type ClientClock, pause } from '../../client/cancellation.ts';
+  type Cancellation,
+  type ClientClock,
+  createCancellation,
+  pause,
+} from '../../client/cancellation.ts';
+import type { Head } from '../../client/read-encode-reply.ts';
+import type { Fetch } from '../../client/transport.ts';
 import { CorpusError } from '../corpus-error.ts';
+import { type EncodedTexts, EncodeRequests } from './encode-request.ts';
 
 /** How the texts of a job are sent. */
 export interface FleetOptions {
@@ -17,8 +19,6 @@ export interface FleetOptions {
   readonly apiKey: string | undefined;
   /** Requests at the same time to each server. */
   readonly concurrency: number;
-  readonly requestTextsMax: number;
-  readonly requestCharactersMax: number;
   /** How long no server may answer before the job ends, in ms. */
   readonly patienceMs: number;
   readonly clock: ClientClock;
@@ -58,9 +58,6 @@ const TOO_SLOW: ReadonlySet<string> = new Set(['EMB_DEADLINE_EXCEEDED', 'CLIENT_
 const DELAY_MS = 250;
 const DELAY_MS_MAX = 10_000;
 
-/** Longest time for one reply, in ms: longer than the server's own deadline. */
-const REPLY_MS_MAX = 300_000;
-
 /**
  * Refusals that are about the texts of a request and not about the server or its load. Whether they
  * come does not depend on the moment.
@@ -81,7 +78,6 @@ const OUTPUT_TRIES = 3;
 /** One server, and what we know of it. */
 interface Server {
   readonly address: ServerAddress;
-  readonly encoder: APIEncoder;
   inFlight: number;
   failedCount: number;
   /** Not to be asked before. */
@@ -95,24 +91,18 @@ interface Server {
 export class ServerFleet {
   readonly #options: FleetOptions;
   readonly #servers: readonly Server[];
+  readonly #requests: EncodeRequests;
+  readonly #cancellation: Cancellation;
+  readonly #running = new Set<Promise<unknown>>();
   #answeredMs: number;
 
   constructor(options: FleetOptions) {
     this.#options = options;
-    const { apiKey, requestTextsMax, requestCharactersMax } = options;
+    this.#requests = new EncodeRequests(options);
+    this.#cancellation = createCancellation({ clock: options.clock, parent: options.signal });
     this.#answeredMs = options.clock.now();
     this.#servers = options.servers.map((address) => ({
       address,
-      encoder: new APIEncoder(address.url, {
-        priority: 'background',
-        ...(apiKey === undefined ? {} : { apiKey }),
-        ...(address.fetch === undefined ? {} : { fetch: address.fetch }),
-        requestTextsMax,
-        requestCharactersMax,
-        concurrency: 1,
-        retriesMax: 0,
-        timeoutMs: REPLY_MS_MAX,
-      }),
       inFlight: 0,
       failedCount: 0,
       pausedUntilMs: 0,
@@ -131,15 +121,15 @@ export class ServerFleet {
    *   fewer at a time may go through; CorpusError
    *   CORPUS_SERVER_FAILED, CORPUS_MODEL_DIFFERS; the signal's reason.
    */
-  async encode(texts: readonly string[]): Promise<readonly EncodedText[]> {
-    const { signal, heads, inputType, truncate, clock } = this.#options;
+  async encode(texts: readonly string[]): Promise<EncodedTexts> {
+    const { clock } = this.#options;
+    const { signal } = this.#cancellation;
     for (let badOutputCount = 0; ; ) {
       signal.throwIfAborted();
       const server = await this.#next();
       server.inFlight++;
       try {
-        const options = { outputs: heads, inputType, truncate, signal };
-        const encoded = await server.encoder.encodeHeads(texts, options);
+        const encoded = await this.#send(server, texts);
         server.failedCount = 0;
         this.#answeredMs = clock.now();
         return encoded;
@@ -161,12 +151,27 @@ export class ServerFleet {
 
   /** Ends what is under way. */
   async close(): Promise<void> {
-    await Promise.all(this.#servers.map(({ encoder }) => encoder.close()));
+    this.#cancellation.cancel(new Error('The fleet has been closed.'));
+    await Promise.allSettled(this.#running);
+    this.#cancellation.release();
+  }
+
+  async #send({ address }: Server, texts: readonly string[]): Promise<EncodedTexts> {
+    const { signal } = this.#cancellation;
+    const { url, fetch: own } = address;
+    const sent = this.#requests.send({ url, fetch: own ?? fetch, signal }, texts);
+    this.#running.add(sent);
+    try {
+      return await sent;
+    } finally {
+      this.#running.delete(sent);
+    }
   }
 
   /** The server that is free and has the least to do; waits for one where all are paused. */
   async #next(): Promise<Server> {
-    const { clock, signal } = this.#options;
+    const { clock } = this.#options;
+    const { signal } = this.#cancellation;
     for (;;) {
       const nowMs = clock.now();
       const free = this.#servers.filter(({ pausedUntilMs }) => pausedUntilMs <= nowMs);

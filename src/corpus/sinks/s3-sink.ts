@@ -62,7 +62,8 @@ export async function createS3Sink(options: {
       guard(async () => {
         const files: StagedFile[] = [];
         for (const ending of format.endings) {
-          files.push(await StagedFile.create(join(staging, `${stagedCount++}${ending}`)));
+          const path = join(staging, `${stagedCount++}${ending}`);
+          files.push(await StagedFile.create(path, { isReadSoon: true }));
         }
         const encoder = format.open(files, schema as OutputSchema);
         const remove = async (): Promise<void> => {

@@ -1,4 +1,3 @@
-import { isUtf8 } from 'node:buffer';
 import { CorpusError } from '../corpus-error.ts';
 
 /** A line, without its end, and where it begins. */
@@ -15,6 +14,8 @@ const LINE_BYTES_MAX = 1 << 26;
 const NEWLINE = 0x0a;
 const BYTE_ORDER_MARK = '\uFEFF';
 
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
 /**
  * Cuts bytes into lines, one array for each block that was read. A last line without an end counts;
  * an end without a line after it does not.
@@ -25,32 +26,74 @@ export async function* linesOf(
   bytes: AsyncIterable<Uint8Array>,
   options: { name: string; start: number },
 ): AsyncGenerator<Line[], void, undefined> {
-  let blockStart = options.start;
-  let rest = new Uint8Array();
-  const lineOf = (block: Uint8Array, from: number, to: number): Line => {
-    const end = to > from && block[to - 1] === 0x0d ? to - 1 : to;
-    const start = blockStart + from;
-    const bytes = Buffer.from(block.buffer, block.byteOffset + from, end - from);
-    // Asked first, a decoder that never throws is twice as fast as one that may.
-    if (!isUtf8(bytes)) return { start, text: undefined };
-    const text = bytes.toString('utf8');
-    return { start, text: start === 0 && text.startsWith(BYTE_ORDER_MARK) ? text.slice(1) : text };
-  };
+  /** Pieces of a line whose end has not come yet, and the byte that it begins with. */
+  let begun: Uint8Array[] = [];
+  let start = options.start;
+  let length = 0;
   for await (const piece of bytes) {
-    const block = rest.length === 0 ? piece : Buffer.concat([rest, piece]);
-    const lines: Line[] = [];
-    let from = 0;
-    for (let end = block.indexOf(NEWLINE); end >= 0; end = block.indexOf(NEWLINE, from)) {
-      lines.push(lineOf(block, from, end));
-      from = end + 1;
-    }
-    if (block.length - from > LINE_BYTES_MAX) {
-      const message = `${options.name} has a line of over ${LINE_BYTES_MAX} bytes; is it JSON Lines?`;
+    const first = piece.indexOf(NEWLINE);
+    length += first < 0 ? piece.length : first;
+    if (length > LINE_BYTES_MAX) {
+      const message = `${options.name}: the line from byte ${start} on is over ${LINE_BYTES_MAX} bytes long; is it JSON Lines?`;
       throw new CorpusError('CORPUS_SOURCE_INVALID', message);
     }
-    if (lines.length > 0) yield lines;
-    rest = block.slice(from);
-    blockStart += from;
+    if (first < 0) {
+      begun.push(piece);
+      continue;
+    }
+    const lines = [lineOf(joined(begun, piece.subarray(0, first)), start)];
+    start += length + 1;
+    const last = piece.lastIndexOf(NEWLINE);
+    if (last > first) {
+      addLines(lines, piece.subarray(first + 1, last), start);
+      start += last - first;
+    }
+    yield lines;
+    begun = [piece.subarray(last + 1)];
+    length = piece.length - last - 1;
   }
-  if (rest.length > 0) yield [lineOf(rest, 0, rest.length)];
+  if (length > 0) yield [lineOf(joined(begun, new Uint8Array()), start)];
+}
+
+/** One copy, and none where there is a single piece. */
+function joined(pieces: readonly Uint8Array[], last: Uint8Array): Uint8Array {
+  const some = [...pieces, last].filter(({ length }) => length > 0);
+  return some.length === 1 ? (some[0] as Uint8Array) : Buffer.concat(some);
+}
+
+/** Adds the lines of a block. Decoding them together takes half the time of one after the other. */
+function addLines(lines: Line[], block: Uint8Array, start: number): void {
+  const whole = decoded(block);
+  const texts = whole?.split('\n');
+  let from = 0;
+  for (let index = 0; from <= block.length; index++) {
+    const found = block.indexOf(NEWLINE, from);
+    const end = found < 0 ? block.length : found;
+    const text = texts?.[index];
+    lines.push(
+      text === undefined
+        ? lineOf(block.subarray(from, end), start + from)
+        : { start: start + from, text: withoutReturn(text) },
+    );
+    from = end + 1;
+  }
+}
+
+function lineOf(bytes: Uint8Array, start: number): Line {
+  const text = decoded(bytes);
+  if (text === undefined) return { start, text };
+  const hasMark = start === 0 && text.startsWith(BYTE_ORDER_MARK);
+  return { start, text: withoutReturn(hasMark ? text.slice(1) : text) };
+}
+
+function withoutReturn(text: string): string {
+  return text.endsWith('\r') ? text.slice(0, -1) : text;
+}
+
+function decoded(bytes: Uint8Array): string | undefined {
+  try {
+    return decoder.decode(bytes);
+  } catch {
+    return undefined;
+  }
 }
