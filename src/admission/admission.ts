@@ -152,11 +152,13 @@ export function createAdmission(options: {
   }
 
   async function enter(asked: Demand, signal: AbortSignal | undefined): Promise<Permit> {
+    if (isClosed) throw shuttingDown();
     const demand = attainable(asked);
-    const lack = isClosed ? undefined : lackOf(demand);
+    const lack = lackOf(demand);
+    if (lack === undefined) return grant(demand);
     // Half of what the caller waits is for the work.
     const waitMs = Math.min(holdMs, (demand.timeoutMs ?? holdMs / WAIT_SHARE) * WAIT_SHARE);
-    if (lack === undefined || waitMs <= 0 || !held.hasRoomFor(demand)) return admit(asked);
+    if (waitMs <= 0 || !held.hasRoomFor(demand)) throw full(lack, demand);
     // Asked again: what it lacks may be something else by then.
     const refusal = (): ServerError => full(lackOf(demand) ?? lack, demand);
     return await held.hold(demand, { holdMs: waitMs, signal, refusal });
@@ -166,28 +168,25 @@ export function createAdmission(options: {
     return lackOf(demand) === undefined ? grant(demand) : undefined;
   }
 
-  function grant({ caller, ...demand }: CountedDemand): Permit {
-    const own = caller === undefined ? undefined : (callers.get(caller) ?? nothing());
-    if (caller !== undefined && own !== undefined) callers.set(caller, own);
-    const change = (by: Held, sign: 1 | -1): void => {
-      add(total, by, sign);
-      if (own !== undefined) add(own, by, sign);
-    };
-    const place: Held = { ...demand };
-    change(place, 1);
+  function grant({ caller, textCount, tokenCount, workTokenCount }: CountedDemand): Permit {
+    const own = caller === undefined ? nothing() : (callers.get(caller) ?? nothing());
+    if (caller !== undefined && own.textCount === 0) callers.set(caller, own);
+    const place: Held = { textCount, tokenCount, workTokenCount };
+    add(total, place, 1);
+    add(own, place, 1);
     let isReleased = false;
     return {
       tokenized(workTokenCount) {
         const counted = Math.min(workTokenCount, Math.floor(REQUEST_SHARE * workLimit()));
         const more = counted - place.workTokenCount;
-        change({ textCount: 0, tokenCount: 0, workTokenCount: more }, 1);
-        place.workTokenCount += more;
+        for (const sum of [total, own, place]) sum.workTokenCount += more;
       },
       release() {
         invariant(!isReleased, 'a permit is released once');
         isReleased = true;
-        change(place, -1);
-        if (caller !== undefined && own?.textCount === 0) callers.delete(caller);
+        add(total, place, -1);
+        add(own, place, -1);
+        if (caller !== undefined && own.textCount === 0) callers.delete(caller);
         held.letIn(grantIfRoom);
         if (total.textCount === 0) onEmpty?.();
       },
@@ -199,7 +198,10 @@ export function createAdmission(options: {
     const { textCount, tokenCount, workTokenCount = tokenCount, byteCount = 0 } = demand;
     const { caller, timeoutMs } = demand;
     return {
-      ...{ textCount, byteCount, caller, timeoutMs },
+      textCount,
+      byteCount,
+      caller,
+      timeoutMs,
       tokenCount: Math.min(tokenCount, Math.floor(REQUEST_SHARE * tokenCountMax)),
       workTokenCount: Math.min(workTokenCount, Math.floor(REQUEST_SHARE * workLimit())),
     };

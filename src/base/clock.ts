@@ -89,44 +89,55 @@ export function createCancellation(options: {
   timeoutMs: number;
   signal?: AbortSignal | undefined;
 }): Cancellation {
-  const { clock, timeoutMs, signal } = options;
-  let ended: ServerError | undefined;
-  let action: ((reason: ServerError) => void) | undefined;
+  return new RequestCancellation(options);
+}
 
-  const release = (): void => {
-    cancelTimer();
-    signal?.removeEventListener('abort', onAbort);
-    action = undefined;
-  };
-  const end = (reason: ServerError): void => {
-    if (ended !== undefined) return;
-    ended = reason;
-    const last = action;
-    release();
+/** A class, and its own listener, for their speed: each request has one. */
+class RequestCancellation implements Cancellation {
+  readonly #timeoutMs: number;
+  readonly #signal: AbortSignal | undefined;
+  readonly #cancelTimer: () => void;
+  #action: ((reason: ServerError) => void) | undefined;
+  ended: ServerError | undefined;
+
+  constructor({ clock, timeoutMs, signal }: Parameters<typeof createCancellation>[0]) {
+    this.#timeoutMs = timeoutMs;
+    this.#signal = signal;
+    this.#cancelTimer = clock.schedule(timeoutMs, () => this.#onTime());
+    if (signal?.aborted) this.handleEvent();
+    else signal?.addEventListener('abort', this);
+  }
+
+  whenEnded(action: (reason: ServerError) => void): void {
+    if (this.ended !== undefined) action(this.ended);
+    else this.#action = action;
+  }
+
+  release(): void {
+    this.#cancelTimer();
+    this.#signal?.removeEventListener('abort', this);
+    this.#action = undefined;
+  }
+
+  /** Called by the signal: the caller has hung up. */
+  handleEvent(): void {
+    const message = 'The caller hung up before the reply.';
+    this.#end(new ServerError('EMB_REQUEST_ABORTED', message));
+  }
+
+  #onTime(): void {
+    const limit = this.#timeoutMs;
+    const message = `The request took longer than ${limit} ms.`;
+    this.#end(new ServerError('EMB_DEADLINE_EXCEEDED', message, { limit }));
+  }
+
+  #end(reason: ServerError): void {
+    if (this.ended !== undefined) return;
+    this.ended = reason;
+    const last = this.#action;
+    this.release();
     last?.(reason);
-  };
-  const onAbort = (): void =>
-    end(new ServerError('EMB_REQUEST_ABORTED', 'The caller hung up before the reply.'));
-  const cancelTimer = clock.schedule(timeoutMs, () =>
-    end(
-      new ServerError('EMB_DEADLINE_EXCEEDED', `The request took longer than ${timeoutMs} ms.`, {
-        limit: timeoutMs,
-      }),
-    ),
-  );
-  if (signal?.aborted) onAbort();
-  else signal?.addEventListener('abort', onAbort);
-
-  return {
-    get ended() {
-      return ended;
-    },
-    whenEnded(next) {
-      if (ended !== undefined) next(ended);
-      else action = next;
-    },
-    release,
-  };
+  }
 }
 
 interface Wait {

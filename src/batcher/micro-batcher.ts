@@ -115,8 +115,14 @@ export function createMicroBatcher(options: {
     invariant(textCount > 0, 'a job has at least one text');
     return new Promise((resolve, reject) => {
       const { batchTextsMax, isBackground = false, trace } = job;
-      const of = { textCount, batchTextsMax, isBackground, trace };
-      const request = new PendingRequest({ ...of, resolve, reject });
+      const request = new PendingRequest({
+        textCount,
+        batchTextsMax,
+        isBackground,
+        trace,
+        resolve,
+        reject,
+      });
       if (isClosed) request.abandon(shuttingDown());
       job.cancellation.whenEnded((reason) => {
         if (request.abandon(reason)) onDeparted(request);
@@ -155,8 +161,19 @@ export function createMicroBatcher(options: {
       }
       const paddedLength = Math.min(paddedLengthOf(ids.length), tokenCountMax);
       dueMs += deadlines.patienceMs(Math.max(textCostOf(paddedLength, limits), launchShare));
-      const order = { dueMs, sequence: sequence++, isAlone: verdict === 'alone' };
-      into.push({ request, index, ids, paddedLength, heads, arrivedMs, sentMs: 0, ...order });
+      // Written out: a spread costs more, and this is done for each text.
+      into.push({
+        request,
+        index,
+        ids,
+        paddedLength,
+        heads,
+        arrivedMs,
+        sentMs: 0,
+        dueMs,
+        sequence: sequence++,
+        isAlone: verdict === 'alone',
+      });
     }
   }
 
@@ -234,8 +251,9 @@ export function createMicroBatcher(options: {
     // replies are written.
     dispatch();
     if (isRight) {
+      const nowMs = clock.now();
       for (let at = 0; at < texts.length; at++)
-        settle(texts[at], first.outputs[at], first.servedBy);
+        settle(texts[at], first.outputs[at], first.servedBy, nowMs);
     }
     const error = first.failed[0]?.error;
     const report = reportOf(texts, { ...limits, inferMs, error, rescueCallCount });
@@ -278,9 +296,10 @@ export function createMicroBatcher(options: {
     { request, index, arrivedMs, sentMs }: PendingText,
     outcome: TextOutcome,
     servedBy: string | undefined,
+    nowMs = clock.now(),
   ): void {
     request.queueMs = Math.max(request.queueMs, sentMs - arrivedMs);
-    request.inferMs = Math.max(request.inferMs, clock.now() - sentMs);
+    request.inferMs = Math.max(request.inferMs, nowMs - sentMs);
     request.put(index, outcome, servedBy);
   }
 

@@ -69,10 +69,12 @@ export interface EncodeResult {
    * `[dimension]` float32 each, normalised; views that stay valid. One of length 0 stands for an
    * empty text with EMPTY_TEXTS=null.
    */
-  readonly rows?: readonly Float32Array[];
-  readonly sparse?: readonly SparseWeights[];
+  readonly rows?: readonly Float32Array[] | undefined;
+  readonly sparse?: readonly SparseWeights[] | undefined;
   /** `[tokenCount, dimension]` float32 each: the kept tokens of a text but the first. */
-  readonly multiVectors?: readonly { readonly tokenCount: number; readonly data: Float32Array }[];
+  readonly multiVectors?:
+    | readonly { readonly tokenCount: number; readonly data: Float32Array }[]
+    | undefined;
   /** Tokens of each text before truncation, prefix and special tokens included. */
   readonly tokenCounts: readonly number[];
   readonly truncated: readonly boolean[];

@@ -286,10 +286,11 @@ function joinOutputs(
       multiVectors.push({ tokenCount: tokenIds.length - 1, data: outcome.multi_vector });
     }
   }
+  const { heads } = request;
   return {
-    ...(request.heads.includes('dense') ? { rows } : {}),
-    ...(request.heads.includes('sparse') ? { sparse } : {}),
-    ...(request.heads.includes('multi_vector') ? { multiVectors } : {}),
+    rows: heads.includes('dense') ? rows : undefined,
+    sparse: heads.includes('sparse') ? sparse : undefined,
+    multiVectors: heads.includes('multi_vector') ? multiVectors : undefined,
     tokenCounts: work.tokenized.map((text) => text.tokenCount),
     truncated: work.tokenized.map((text) => text.isTruncated),
     empty: work.empty?.flags,

@@ -73,8 +73,14 @@ export function createObserver(options: {
   function begin(request: Request): void {
     const startMs = clock.now();
     const trace = tracing === undefined ? undefined : traceOf(tracing, request, startMs);
-    const open = { encodeStartMs: 0, encodeEndMs: 0, timings: undefined, isBackground: false };
-    observedOf.set(request, { startMs, ...open, trace });
+    observedOf.set(request, {
+      startMs,
+      encodeStartMs: 0,
+      encodeEndMs: 0,
+      timings: undefined,
+      isBackground: false,
+      trace,
+    });
   }
 
   function end(
@@ -107,7 +113,8 @@ export function createObserver(options: {
     response: Response | undefined,
     nowMs: number,
   ): void {
-    const [readMs, replyMs] = [encodeStartMs - startMs, nowMs - encodeEndMs];
+    const readMs = encodeStartMs - startMs;
+    const replyMs = nowMs - encodeEndMs;
     metrics.stage('read', readMs);
     metrics.stage('reply', replyMs);
     trace?.stage('read', { startMs, endMs: encodeStartMs });

@@ -15,7 +15,9 @@ const SERVED_BY_HEADER = 'x-served-by';
 /** What a reply with vectors is made of. */
 export interface VectorAnswer {
   /** What was encoded; sparse rows may have their pieces. */
-  readonly result: Omit<EncodeResult, 'sparse'> & { readonly sparse?: readonly SparseRow[] };
+  readonly result: Omit<EncodeResult, 'sparse'> & {
+    readonly sparse?: readonly SparseRow[] | undefined;
+  };
   readonly format: ReplyFormat;
   readonly dimension: number;
   /** Whether the caller sent one text and no list. */

@@ -30,15 +30,15 @@ export interface EncodeReply {
    * The dense head, checked by the output guard: every value is finite. Absent when it was not
    * asked for. A row of length 0 is null in JSON, and zeros in a block.
    */
-  readonly rows?: readonly Float32Array[];
+  readonly rows?: readonly Float32Array[] | undefined;
   /** Tokens of each text before truncation, special tokens included. */
   readonly tokenCounts: readonly number[];
   /** Whether each text was cut. */
   readonly truncated: readonly boolean[];
   /** Of which texts nothing was left to encode; told when there is one. */
   readonly empty?: readonly boolean[] | undefined;
-  readonly sparse?: readonly SparseRow[];
-  readonly multiVectors?: readonly MultiVector[];
+  readonly sparse?: readonly SparseRow[] | undefined;
+  readonly multiVectors?: readonly MultiVector[] | undefined;
 }
 
 /**

@@ -3,6 +3,9 @@ import { seededRandom } from './seeded-random.ts';
 
 const random = seededRandom(5);
 
+/** A reply with all heads. */
+type Whole = { [Key in keyof Omit<EncodeReply, 'empty'>]-?: NonNullable<EncodeReply[Key]> };
+
 /** Components as a unit vector has them. */
 export function vectorOf(length: number): Float32Array {
   const values = Float32Array.from(
@@ -37,10 +40,7 @@ export function denseOf(textCount: number, dimension: number): EncodeReply {
  * The same with three heads; the text at an index has as many sparse weights, and as many token
  * vectors.
  */
-export function replyOf(
-  textCount: number,
-  dimension: number,
-): Required<Omit<EncodeReply, 'empty'>> {
+export function replyOf(textCount: number, dimension: number): Whole {
   const dense = denseOf(textCount, dimension);
   return {
     ...dense,

@@ -100,25 +100,29 @@ export function outputsOfTexts(
   batch: Batch,
   output: { readonly [H in Head]?: FloatBlock },
 ): TextOutput[] {
-  return batch.texts.map((ids, index) => {
-    const text: { -readonly [H in Head]?: Float32Array } = {};
-    for (const head of batch.heads) {
-      const block = output[head];
-      invariant(block !== undefined, 'a backend answers each head that was asked for');
-      text[head] = partOf(block, { head, index, tokenCount: ids.length, batch });
+  const outputs: { -readonly [H in Head]?: Float32Array }[] = batch.texts.map(() => ({}));
+  for (const head of batch.heads) {
+    const block = output[head];
+    invariant(block !== undefined, 'a backend answers each head that was asked for');
+    const stride = block.length / batch.texts.length;
+    invariant(Number.isInteger(stride) && stride > 0, 'a batch output has as much for each text');
+    for (let index = 0; index < outputs.length; index++) {
+      outputs[index][head] =
+        head === 'dense'
+          ? block.values(index * stride, stride)
+          : partByTokens(block, { head, index, stride, batch });
     }
-    return text;
-  });
+  }
+  return outputs;
 }
 
-function partOf(
+/** A text's part of a head that has something for each token, without padding. */
+function partByTokens(
   block: FloatBlock,
-  part: { head: Head; index: number; tokenCount: number; batch: Batch },
+  part: { head: Head; index: number; stride: number; batch: Batch },
 ): Float32Array {
-  const { head, index, tokenCount, batch } = part;
-  const stride = block.length / batch.texts.length;
-  invariant(Number.isInteger(stride) && stride > 0, 'a batch output has as much for each text');
-  if (head === 'dense') return block.values(index * stride, stride);
+  const { head, index, stride, batch } = part;
+  const tokenCount = batch.texts[index].length;
   const perToken = head === 'sparse' ? 1 : stride / (batch.paddedLength - 1);
   const size = { dimension: perToken, paddedLength: batch.paddedLength };
   invariant(stride === valuesPerText(head, size), 'a batch output has a share for each token');

@@ -291,7 +291,8 @@ function textsOf(encoded: EncodedTexts, textCount: number): TokenizedText[] {
   const texts = new Array<TokenizedText>(textCount);
   let offset = 0;
   for (let index = 0; index < textCount; index++) {
-    const [kept, tokenCount] = [keptCounts[index], fullCounts[index]];
+    const kept = keptCounts[index];
+    const tokenCount = fullCounts[index];
     const end = offset + kept;
     invariant(kept > 0 && end <= tokenIds.length, 'token counts match the ids sent');
     const isTruncated = tokenCount > kept;
