@@ -136,14 +136,16 @@ describe('a server that is scraped', () => {
 
 /** A few requests of each kind at a time: right ones, wrong ones, long ones. */
 async function lightLoad(url: string, isOver: () => boolean): Promise<void> {
-  const send = async (path: string, body: object): Promise<void> => {
-    const reply = await fetch(url + path, { method: 'POST', body: JSON.stringify(body) });
+  const send = async (path: string, body: object, headers = {}): Promise<void> => {
+    const reply = await fetch(url + path, { method: 'POST', headers, body: JSON.stringify(body) });
     await reply.arrayBuffer();
   };
   const long = 'договор аренды '.repeat(5000);
   for (let round = 0; !isOver(); round++) {
     await Promise.all([
       send('/encode', { query: ['исковая давность', `договор ${round}`] }),
+      // Each stage has data, that of background texts too.
+      send('/encode', { query: `статья ${round}` }, { 'x-priority': 'background' }),
       send('/encode', { query: 7 }),
       send('/v1/embeddings', { model: 'bge-m3', input: 'срок давности' }),
       send('/score', { query: 'иск', texts: ['давность', 'борщ'], outputs: ['dense'] }),
