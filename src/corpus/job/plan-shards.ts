@@ -34,11 +34,12 @@ const PLAIN_ID = 1n;
 
 /** The hash of what the job reads of a record. */
 export function hashRecord(record: CorpusRecord): bigint {
-  const { id, text, fault, carried } = record;
-  const isPlain = typeof id === 'string' && fault === undefined && carried.length === 0;
+  const { id, text, fault, carried, group } = record;
+  const isPlain =
+    typeof id === 'string' && fault === undefined && carried.length === 0 && group === undefined;
   const rest = isPlain
     ? Bun.hash.xxHash64(id, PLAIN_ID)
-    : Bun.hash.xxHash64(plainJson([plainId(id), fault, carried]));
+    : Bun.hash.xxHash64(plainJson([plainId(id), fault, carried, group]));
   // The text by itself: to write it as JSON first costs ten times the hash.
   return Bun.hash.xxHash64(text, rest);
 }
@@ -157,7 +158,9 @@ class ShardCutter {
     const isFull =
       this.#count >= partTextsMax ||
       (this.#count > 0 && this.#characters + record.text.length > partCharactersMax);
-    if (isFull) this.#cut();
+    // The texts of one request stay together, over either bound.
+    const isInGroup = (record.group?.index ?? 0) > 0;
+    if (isFull && !isInGroup) this.#cut();
     this.#start ??= position;
     this.#count++;
     this.#recordCount++;

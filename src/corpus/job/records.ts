@@ -1,4 +1,4 @@
-import type { RawRecord } from '../sources/source.ts';
+import type { RawRecord, TextGroup } from '../sources/source.ts';
 
 /** Which fields of a record are what; a dot goes into an object: `body.text`. */
 export interface RecordFields {
@@ -22,6 +22,7 @@ export interface CorpusRecord {
   readonly fault: string | undefined;
   /** In the order of the fields that are carried. */
   readonly carried: readonly unknown[];
+  readonly group: TextGroup | undefined;
 }
 
 const NOTHING: readonly unknown[] = [];
@@ -36,25 +37,26 @@ export function createRecordReader(
   const named = fields.text.join(' and ');
   const [onlyPath] = textPaths.length === 1 ? textPaths : [];
   return (raw, row) => {
+    const { group } = raw;
     const id = idPath === undefined ? row : idOf(valueAt(raw.fields, idPath));
     const carried =
       carryPaths.length === 0
         ? NOTHING
         : carryPaths.map((path) => valueAt(raw.fields, path) ?? null);
     if (raw.fields === undefined) {
-      return { id, text: '', fault: `EMB_BODY_MALFORMED: ${raw.fault}`, carried };
+      return { id, text: '', fault: `EMB_BODY_MALFORMED: ${raw.fault}`, carried, group };
     }
     if (onlyPath !== undefined) {
       const text = valueAt(raw.fields, onlyPath);
       // Nearly every record, without the lists that several fields need.
       if (typeof text === 'string' && text !== '' && text.isWellFormed()) {
-        return { id, text, fault: undefined, carried };
+        return { id, text, fault: undefined, carried, group };
       }
     }
     const found = textPaths.map((path) => onlyOne(valueAt(raw.fields, path)));
     const texts = found.filter((value) => value !== undefined && value !== null);
     const fault = faultOf(texts, named);
-    return { id, text: fault === undefined ? texts.join('\n') : '', fault, carried };
+    return { id, text: fault === undefined ? texts.join('\n') : '', fault, carried, group };
   };
 }
 

@@ -95,7 +95,7 @@ export class ShardRows {
   }
 
   #rowOf(row: number, place: number): OutputRow {
-    const { id, carried, fault } = this.#records[row] as ShardRecords['records'][number];
+    const { id, carried, fault, group } = this.#records[row] as ShardRecords['records'][number];
     const result = place < 0 ? (fault as string) : (this.#held.get(place) as TextResult);
     if (place >= 0) {
       this.#add(place, -1);
@@ -104,11 +104,11 @@ export class ShardRows {
     if (typeof result === 'string') {
       this.#failed++;
       if (this.#errors.length < ERRORS_TOLD_MAX) this.#errors.push([row, result]);
-      return { id, carried, encoded: undefined, error: result };
+      return { id, carried, encoded: undefined, error: result, group };
     }
     this.#tokens += result.tokenCount;
     if (result.truncated) this.#truncated++;
-    return { id, carried, encoded: result, error: undefined };
+    return { id, carried, encoded: result, error: undefined, group };
   }
 
   #add(place: number, count: number): void {

@@ -1,5 +1,6 @@
 import type { Manifest, PinnedColumn } from '../job/manifest.ts';
 import type { RecordId } from '../job/records.ts';
+import type { TextGroup } from '../sources/source.ts';
 
 /** One text's results, as they stand in the output. */
 export interface OutputRow {
@@ -10,6 +11,8 @@ export interface OutputRow {
   readonly encoded: EncodedRow | undefined;
   /** `CODE: words`, or undefined. */
   readonly error: string | undefined;
+  /** Where the text came with others in one request. */
+  readonly group?: TextGroup | undefined;
 }
 
 /** Vectors of one text; every number is finite. */

@@ -51,6 +51,34 @@ export function textLinesInput(input: ByteInput, compression: Compression): Sour
   });
 }
 
+/**
+ * Requests of an OpenAI batch, one a line. A list of inputs becomes neighbouring records, which
+ * know of one another.
+ */
+export function openaiBatchInput(input: ByteInput, compression: Compression): SourceInput {
+  const lines = jsonLinesInput(input, compression);
+  return {
+    ...lines,
+    async *read(from) {
+      for await (const records of lines.read(from)) yield records.flatMap(inputsOf);
+    },
+  };
+}
+
+function inputsOf(record: RawRecord): readonly RawRecord[] {
+  const { fields, position } = record;
+  const body = fields?.body;
+  if (!isObject(body) || !Array.isArray(body.input) || body.input.length < 2) return [record];
+  const inputs: readonly unknown[] = body.input;
+  // Token ids are one input, and not many.
+  if (typeof inputs[0] === 'number') return [record];
+  return inputs.map((input, index) => ({
+    position,
+    fields: { ...fields, body: { ...body, input } },
+    group: { index, count: inputs.length },
+  }));
+}
+
 function lineInput(
   input: ByteInput,
   compression: Compression,

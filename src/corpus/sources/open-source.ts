@@ -11,6 +11,7 @@ import {
   type InputFormat,
   jsonArrayInput,
   jsonLinesInput,
+  openaiBatchInput,
   separatedInput,
   textLinesInput,
 } from './formats.ts';
@@ -86,8 +87,9 @@ function inputOf(bytes: ByteInput, options: CorpusOptions): SourceInput {
   const format = options.inputFormat ?? FORMAT_OF_ENDING[ending];
   switch (format) {
     case 'jsonl':
-    case 'openai-batch':
       return jsonLinesInput(bytes, compression);
+    case 'openai-batch':
+      return openaiBatchInput(bytes, compression);
     case 'json':
       return jsonArrayInput(bytes, compression);
     case 'csv':

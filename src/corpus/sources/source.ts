@@ -11,6 +11,15 @@ export interface RawRecord {
   readonly fields: Readonly<Record<string, unknown>> | undefined;
   /** Why it cannot be read, for the row's error. */
   readonly fault?: string;
+  /** Where the text is one of several: all of them have the same position. */
+  readonly group?: TextGroup;
+}
+
+/** Texts that came in one request, and whose vectors leave in one reply. They are neighbours. */
+export interface TextGroup {
+  /** Place of this text in it, from 0. */
+  readonly index: number;
+  readonly count: number;
 }
 
 /** What an input was when the job was made. */

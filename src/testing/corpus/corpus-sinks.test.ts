@@ -162,10 +162,10 @@ test('lines of an OpenAI batch come back as its result lines', async () => {
       url: '/v1/embeddings',
       body: { model: 'bge-m3', input },
     });
-  const inputs = ['статья 1', ['статья 2'], '', ['статья 3', 'статья 4']];
+  const inputs = ['статья 1', ['статья 2'], '', ['статья 3', 'статья 4'], ['статья 5', ''], [1, 2]];
   const batch = await stand.write(
     'batch.jsonl',
-    inputs.map((input, at) => line(at, input)).join('\n'),
+    [...inputs.map((input, at) => line(at, input)), '{broken'].join('\n'),
   );
   const to = stand.path('batch');
   const words = ['--input-format', 'openai-batch', '--format', 'openai-batch'];
@@ -190,6 +190,27 @@ test('lines of an OpenAI batch come back as its result lines', async () => {
   const [{ embedding }] = results[0].response.body.data;
   expect(embedding.map(Math.fround)).toEqual([...vectorOf('статья 1', DIMENSION)]);
   expect(results[1].custom_id).toBe('request-1');
-  expect(results[2]).toMatchObject({ response: null, error: { code: 'EMB_TEXT_EMPTY' } });
-  expect(results[3]).toMatchObject({ response: null, error: { code: 'EMB_FIELD_INVALID' } });
+  const refused = (code: string, param: string) => ({
+    response: { status_code: 422, body: { error: { type: 'invalid_request_error', code, param } } },
+    error: null,
+  });
+  expect(results[2]).toMatchObject(refused('EMB_TEXT_EMPTY', 'input'));
+  const { data, usage } = results[3].response.body;
+  const both = ['статья 3', 'статья 4'].map((text) => [...vectorOf(text, DIMENSION)]);
+  expect(data.map(({ index }: { index: number }) => index)).toEqual([0, 1]);
+  expect(data.map((row: { embedding: number[] }) => row.embedding.map(Math.fround))).toEqual(both);
+  expect(usage).toEqual({ prompt_tokens: 16, total_tokens: 16 });
+  expect(results[4]).toMatchObject(refused('EMB_TEXT_EMPTY', 'input[1]'));
+  expect(results[5]).toMatchObject(refused('EMB_FIELD_INVALID', 'input'));
+  expect(results[6]).toMatchObject({ response: null, error: { code: 'EMB_BODY_MALFORMED' } });
+  expect(results.length).toBe(7);
+  // Wherever parts are cut, a request stays whole; so it does when the job is taken up again.
+  const small = stand.path('batch-small');
+  await stand.embed([batch, '--to', small, ...words, '--part-texts', '1']);
+  await Bun.file(`${small}/part-000003.jsonl`).delete();
+  await stand.embed([batch, '--to', small, ...words, '--part-texts', '1']);
+  const parts = await Promise.all(
+    lines.map((_, part) => Bun.file(`${small}/part-00000${part}.jsonl`).text()),
+  );
+  expect(parts.join('')).toBe(`${lines.join('\n')}\n`);
 });
