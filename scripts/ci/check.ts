@@ -12,7 +12,10 @@ import { runCommand, runVisibly } from '../../src/provision/run-command.ts';
 import { formatTotals, judgeCheck, parseJUnitTotals, type StepResult } from './check-totals.ts';
 
 const REPORT = 'reports/junit.xml';
-const SHELL_SCRIPTS = ['run.sh', '.ci/run', 'scripts/gpu-rehearsal.sh'];
+const SHELL_SCRIPTS = [
+  ...['run.sh', '.ci/run', 'scripts/gpu-rehearsal.sh'],
+  'src/testing/readme/fake-cluster.sh',
+];
 
 // Tests of the whole program start real servers, on machines that do other things at once. Bun's
 // own default is 5 s, and it takes no other from bunfig.toml.

@@ -7,7 +7,7 @@ const ROOT = join(import.meta.dir, '../../..');
 
 /** What `run.sh` reads and what it is set up with. */
 const LINKED = [
-  ...['package.json', 'bun.lock', 'bunfig.toml', 'tsconfig.json', 'LICENSE', 'dist'],
+  ...['package.json', 'bun.lock', 'bunfig.toml', 'tsconfig.json', 'LICENSE', 'dist', 'Dockerfile'],
   ...['src', 'workers', 'scripts', 'models', 'node_modules'],
 ];
 
@@ -35,8 +35,12 @@ export interface ShellOptions {
   readonly environment?: Readonly<Record<string, string>>;
 }
 
-/** @param options.environment settings of the server. */
+/**
+ * @param options.command starts the server.
+ * @param options.environment settings of the server.
+ */
 export async function createReadmePlace(options: {
+  command: string;
   environment: Readonly<Record<string, string>>;
 }): Promise<ReadmePlace> {
   const folder = mkdtempSync(join(tmpdir(), 'readme-'));
@@ -57,7 +61,7 @@ export async function createReadmePlace(options: {
     npm_config_offline: 'true',
     npm_config_audit: 'false',
   };
-  const server = Bun.spawn(['./run.sh'], {
+  const server = Bun.spawn(['bash', '-c', `exec ${options.command}`], {
     cwd: project,
     env: {
       ...common,

@@ -10,6 +10,7 @@ import { freePorts } from '../triton/free-ports.ts';
 import { until } from '../until.ts';
 import { type Block, commandsOf, isPrinted, printing, readBlocks } from './blocks.ts';
 import { nginxBefore } from './nginx.ts';
+import { runInCluster, runInContainer, runOverQueue } from './outside-programs.ts';
 import { createReadmePlace, type ReadmePlace } from './readme-place.ts';
 
 /**
@@ -18,7 +19,8 @@ import { createReadmePlace, type ReadmePlace } from './readme-place.ts';
  *
  * Faults that were planted in the pages by hand, and that this suite caught: a field that was
  * renamed, a reply of an earlier version, an option that no longer exists, a route with a typing
- * error, a block without a runner.
+ * error, a block without a runner, a port that the image does not listen on, a secret without a key
+ * that the chart reads, a release by another name, a misspelt flag of a worker.
  */
 
 setDefaultTimeout(180_000);
@@ -26,6 +28,8 @@ setDefaultTimeout(180_000);
 const ROOT = join(import.meta.dir, '../../..');
 const PAGES = ['README.md', 'src/client/README.md'];
 const BLOCKS = (await Promise.all(PAGES.map(readBlocks))).flat();
+/** The README's first command. */
+const [STARTING = ''] = BLOCKS[0].text.split('\n');
 
 let place: ReadmePlace;
 /** Serves the built client and the page of the last example. */
@@ -43,7 +47,8 @@ beforeAll(async () => {
       return new Response(page, { headers: { 'content-type': 'text/html; charset=utf-8' } });
     },
   });
-  place = await createReadmePlace({ environment: { CORS_ORIGINS: pages.url.origin } });
+  const environment = { CORS_ORIGINS: pages.url.origin };
+  place = await createReadmePlace({ command: STARTING, environment });
   await place.shell('./run.sh client', { folder: place.project });
 });
 
@@ -150,11 +155,9 @@ const asNginx: Runner = async ({ text }) => {
   expect(largeReply.headers.get('content-type')).toContain('json');
 };
 
-/** Compared with the settings, since no test has a Docker to run it in. */
-const needsDocker: Runner = async ({ text }) => {
-  const known = Object.values(SETTINGS).map((setting) => setting.environment);
-  for (const [, name] of text.matchAll(/-e (\w+)=/g)) expect(known).toContain(name);
-  expect(await Bun.file(join(ROOT, 'Dockerfile')).text()).toContain('EXPOSE 8080');
+/** The image's own command, by a fake `docker`: no test has a real one. */
+const inDocker: Runner = async ({ text }) => {
+  expect(await runInContainer(place, text)).toEqual([401, 200]);
 };
 
 /** Run by the suite of its own chapter, which reads the block from this page. */
@@ -165,18 +168,21 @@ const runBy = (file: string): Runner => {
   };
 };
 
-/** Needs a cluster; its chart is installed into a real API server by `scripts/deploy`. */
-const needsCluster: Runner = async ({ text }) => {
-  for (const [, path] of text.matchAll(/(scripts\/\S+)/g)) {
-    const chart = Bun.file(join(ROOT, path, 'Chart.yaml'));
-    expect([path, await chart.exists()]).toEqual([path, true]);
-  }
+/** The real programs, up to the server: `scripts/deploy/real-api-server.sh` has one. */
+const inCluster: Runner = async ({ text }) => {
+  const values = BLOCKS.find(({ language }) => language === 'yaml')?.text ?? '';
+  const { objects, manifests } = await runInCluster(place, text, values);
+  const secret = objects.find(({ kind }) => kind === 'Secret');
+  expect(secret?.metadata.name).toBe('encoder-keys');
+  const asked = /"\/etc\/encoder\/keys\/(\w+)"|name: "encoder-keys", key: "(\w+)"/g;
+  const keys = [...manifests.matchAll(asked)];
+  const wanted = new Set(keys.map(([, first, second]) => first ?? second));
+  expect(Object.keys(secret?.data ?? {}).sort()).toEqual([...wanted].sort());
+  expect(manifests).toContain('LOG_LEVEL');
 };
 
-/** Needs several machines; `corpus-queue.test.ts` runs these verbs over a real NATS on this one. */
-const needsMachines: Runner = async ({ text }) => {
-  const help = await place.shell('./run.sh embed --help', { folder: place.project });
-  for (const [flag] of text.matchAll(/--[a-z]+/g)) expect(help).toContain(flag);
+const overQueue: Runner = async ({ text }) => {
+  expect(await runOverQueue(place, text)).toContain('1/1 parts, 20 texts to s3://archive/vectors');
 };
 
 const inBunWithPostgres: Runner = async (block) => {
@@ -189,9 +195,17 @@ const inBunWithPostgres: Runner = async (block) => {
   }
 };
 
-/** The server of every other block was started by the first; this suite is run by the second. */
+/**
+ * The first command started the server of every other block. The second is run for one file: this
+ * suite is a part of what it runs.
+ */
 const isTheBeginning: Runner = async ({ text }) => {
-  expect(text).toMatch(/^\.\/run\.sh +#.*\n\.\/run\.sh test +#.*\n$/);
+  const [start, check = ''] = text.trimEnd().split('\n');
+  expect(start).toBe(STARTING);
+  const output = await place.shell(check.replace('#', 'src/base/likely-name.test.ts #'), {
+    folder: ROOT,
+  });
+  expect(output).toMatch(/\nAll steps passed\.\n\d+ passed, 0 failed\n$/);
 };
 
 /**
@@ -221,11 +235,11 @@ const RUNNERS: readonly [page: string, words: string, run: Runner][] = [
   ['README.md', './run.sh embed laws.jsonl', runBy(CORPUS_EXAMPLES)],
   ['README.md', 'polars.read_parquet', runBy(CORPUS_EXAMPLES)],
   ['README.md', 'embedCorpus(', runBy(CORPUS_EXAMPLES)],
-  ['README.md', '--queue nats://', needsMachines],
+  ['README.md', '--queue nats://', overQueue],
   ['README.md', 'networkPolicy:', runBy('scripts/deploy/chart.test.ts')],
-  ['README.md', 'kubectl create', needsCluster],
+  ['README.md', 'kubectl create', inCluster],
   ['README.md', 'create extension', inBunWithPostgres],
-  ['README.md', 'docker run', needsDocker],
+  ['README.md', 'docker run', inDocker],
   ['README.md', 'ExecStart', asUnit],
   ['README.md', 'proxy_pass', asNginx],
   ['README.md', '$ PORT=9000 ./run.sh config', inProject],
