@@ -4,13 +4,6 @@ import { invariant, ServerError } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
 import type { ExpectedRows, Head } from '../vectors/output.ts';
 import { BackgroundBudget, type BackgroundLimits } from './background.ts';
-import {
-  type BatchReport,
-  backgroundCostOf,
-  backgroundTokensOf,
-  costOf,
-  reportOf,
-} from './batch-report.ts';
 import { createBisection, type RunningBatch } from './bisection.ts';
 import {
   BackendGrace,
@@ -20,9 +13,14 @@ import {
   VirtualDeadlines,
 } from './pacing.ts';
 import {
+  type BatchReport,
+  backgroundCostOf,
+  backgroundTokensOf,
+  costOf,
   type JobResult,
   PendingRequest,
   type PendingText,
+  reportOf,
   type TextOutcome,
 } from './pending-request.ts';
 import { capacityOf, paddedLengthOf, textCostOf } from './plan.ts';

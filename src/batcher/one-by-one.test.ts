@@ -10,7 +10,7 @@ import {
 import { createFakeBackend, type FakeBackend } from '../testing/fake-backend.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
 import { headSet } from '../vectors/output.ts';
-import { reportOf } from './batch-report.ts';
+import { reportOf } from './pending-request.ts';
 import { BatchQueue, type QueuedText } from './queue.ts';
 
 /**
