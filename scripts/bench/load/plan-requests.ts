@@ -26,6 +26,8 @@ export interface RequestTarget {
   readonly replyKind: ReplyKind;
   /** What the model wants in front of each text; counted as tokens. */
   readonly prefix: string;
+  /** Sent beside what every request needs, as `name: value`. */
+  readonly headers?: readonly string[];
   /** Texts are cut to so many tokens. */
   readonly tokenCountMax: number;
 }
@@ -90,13 +92,14 @@ async function ask(body: string, { url, replyKind }: RequestTarget): Promise<Uin
 }
 
 /** The whole request, as it goes to the socket. */
-function requestBytes(body: string, { url, replyKind }: RequestTarget): Uint8Array {
+function requestBytes(body: string, { url, replyKind, headers = [] }: RequestTarget): Uint8Array {
   const head = [
     'POST /encode HTTP/1.1',
     `Host: ${new URL(url).host}`,
     'Content-Type: application/json',
     `Accept: ${ACCEPT[replyKind]}`,
     `Content-Length: ${Buffer.byteLength(body)}`,
+    ...headers,
   ];
   return new TextEncoder().encode(`${head.join('\r\n')}\r\n\r\n${body}`);
 }

@@ -7,12 +7,15 @@ export interface TritonStatistics {
   /** Inference requests that succeeded. */
   readonly requestCount: number;
   readonly failureCount: number;
+  /** Time in which the model computed, in ms. */
+  readonly computeMs: number;
   /** For each batch size that occurred, how many executions had it. */
   readonly batches: ReadonlyMap<number, number>;
 }
 
 interface Counted {
   readonly count?: number;
+  readonly ns?: number;
 }
 
 interface StatisticsBody {
@@ -39,6 +42,10 @@ export function parseTritonStatistics(body: unknown): TritonStatistics {
     inferenceCount: model.inference_count ?? 0,
     requestCount: model.inference_stats.success?.count ?? 0,
     failureCount: model.inference_stats.fail?.count ?? 0,
+    computeMs: (model.batch_stats ?? []).reduce(
+      (ms, { compute_infer: { ns = 0 } }) => ms + ns / 1e6,
+      0,
+    ),
     batches: new Map(
       (model.batch_stats ?? []).map((batch) => [batch.batch_size, batch.compute_infer.count ?? 0]),
     ),
