@@ -40,8 +40,11 @@ const MIXES: Readonly<Record<'documents' | 'short', readonly MixPart[]>> = {
   ],
 };
 
-const JOB: readonly MixPart[] = [{ length: 'middle', textsPerRequest: 64, requestCount: 12 }];
-const JOB_ARRIVAL: Arrival = { kind: 'closed', connectionCount: 8 };
+const JOB: readonly MixPart[] = [{ length: 'middle', textsPerRequest: 16, requestCount: 24 }];
+/** Where little is left, few requests share it, so that whole ones come back within a turn. */
+const JOB_CONNECTIONS = { plenty: 32, little: 2 };
+/** A turn is shorter than the default. */
+const WAIT_MS = '1000';
 
 /** What one turn of all three found. */
 interface Turn {
@@ -60,7 +63,10 @@ async function main(): Promise<void> {
   const flags = readFlags(import.meta.path, FLAGS);
   const { rounds, seconds, seed, queries: mix, load, connections: connectionCount, delay } = flags;
   const times = { warmUpMs: 2000, measureMs: 1000 * seconds, seed };
-  const settings = delay === '' ? {} : { BACKGROUND_DELAY_MS: delay };
+  const settings = {
+    BACKGROUND_WAIT_MS: WAIT_MS,
+    ...(delay === '' ? {} : { BACKGROUND_DELAY_MS: delay }),
+  };
   const target = await startTarget('timed', { modelsDir: MODELS_DIR, settings });
   try {
     const queries = await checkedRequests(target, MIXES[mix], seed, []);
@@ -71,15 +77,17 @@ async function main(): Promise<void> {
       load === 'full'
         ? closed
         : { kind: 'poisson', requestsPerSecond: requestsPerSecond(best.point) / 2 };
+    const left = load === 'half' && mix === 'documents' ? 'plenty' : 'little';
+    const jobArrival: Arrival = { kind: 'closed', connectionCount: JOB_CONNECTIONS[left] };
     const turns: Turn[] = [];
     for (let round = 1; round <= rounds; round++) {
       const turn = { ...times, seed: seed + round };
       const alone = await measure(target, queries, arrival, turn);
       const [beside, jobBeside] = await Promise.all([
         measure(target, queries, arrival, turn),
-        measure(target, job, JOB_ARRIVAL, turn),
+        measure(target, job, jobArrival, turn),
       ]);
-      const jobAlone = await measure(target, job, JOB_ARRIVAL, turn);
+      const jobAlone = await measure(target, job, jobArrival, turn);
       turns.push({
         ...{ p99: queryMs(alone.point, 'p99'), p99Beside: queryMs(beside.point, 'p99') },
         ...{ p50: queryMs(alone.point, 'p50'), p50Beside: queryMs(beside.point, 'p50') },
