@@ -1,8 +1,9 @@
 /**
- * Gets what the tests of the chart need into `.tools/charts`: helm and kubectl, kubeconform, the
- * schemas of two Kubernetes versions, and the CRDs of KEDA and the Prometheus operator. All of it
- * comes from package registries by their own clients, pinned. Does nothing, in milliseconds, where
- * it stands. `bun scripts/deploy/chart-programs.ts`
+ * Gets what the tests of the chart need into `.tools/chart-programs`: helm and kubectl,
+ * kubeconform, the schemas of two Kubernetes versions, and the CRDs of KEDA, the Prometheus
+ * operator, the Gateway API and Envoy Gateway. All of it comes from package registries by their own
+ * clients, pinned. Does nothing, in milliseconds, where it stands.
+ * `bun scripts/deploy/chart-programs.ts`
  */
 import {
   chmodSync,
@@ -19,7 +20,7 @@ import { dirname, join } from 'node:path';
 /** The first version that the chart takes, and the newest of the schemas' package. */
 export const KUBERNETES_VERSIONS = ['1.29.0', '1.37.0'] as const;
 
-const FOLDER = join(import.meta.dir, '../../.tools/charts');
+const FOLDER = join(import.meta.dir, '../../.tools/chart-programs');
 
 /** What stands there, by its use. */
 export const CHART_TOOLS = {
@@ -66,6 +67,16 @@ const CRDS = [
       'monitoring.coreos.com_prometheusrules.yaml',
     ],
   },
+  {
+    module: 'sigs.k8s.io/gateway-api@v1.6.3',
+    folder: 'config/crd/standard',
+    files: ['gateway.networking.k8s.io_httproutes.yaml'],
+  },
+  {
+    module: 'github.com/envoyproxy/gateway@v1.9.1',
+    folder: 'charts/gateway-helm/charts/crds/crds/generated',
+    files: ['gateway.envoyproxy.io_backendtrafficpolicies.yaml'],
+  },
 ] as const;
 
 const PINS = JSON.stringify([KUBERNETES_VERSIONS, WHEELS, KUBECONFORM, CRDS]);
@@ -81,7 +92,7 @@ function main(): void {
   const work = join(root, 'work');
   mkdirSync(join(root, 'bin'), { recursive: true });
   mkdirSync(work);
-  console.log('chart-programs: getting helm, kubeconform and schemas into .tools/charts');
+  console.log('chart-programs: getting helm, kubeconform and schemas into .tools/chart-programs');
   try {
     placePrograms(root, work);
     placeSchemas(root, work);

@@ -26,6 +26,7 @@ type Schema = Readonly<Record<string, unknown>>;
 
 const ANY_OBJECT: Schema = { type: 'object' };
 const TEXTS: Schema = { type: 'array', items: { type: 'string' } };
+const OBJECTS: Schema = { type: 'array', items: { type: 'object' } };
 const COUNT_OR_SHARE: Schema = { type: ['integer', 'string'], minimum: 0, pattern: '^\\d+%$' };
 const USER: Schema = { type: ['integer', 'null'], minimum: 1 };
 const PULL: Schema = { enum: ['Always', 'IfNotPresent', 'Never'] };
@@ -39,7 +40,7 @@ const SECRET_ENTRY: Schema = {
 /** What is closer than its default tells, by path. */
 const CLOSER: Readonly<Record<string, Schema>> = {
   'image.pullPolicy': PULL,
-  'image.pullSecrets': { type: 'array', items: { type: 'object' } },
+  'image.pullSecrets': OBJECTS,
   backend: { enum: ['embedded', 'sidecar', 'apart', 'external'] },
   settings: settingsSchema(false),
   secretSettings: settingsSchema(true),
@@ -62,7 +63,14 @@ const CLOSER: Readonly<Record<string, Schema>> = {
   'autoscaling.tokensPerSecond': { type: 'integer', minimum: 1 },
   'monitoring.dashboardLabels': ANY_OBJECT,
   'jobs.command': { ...TEXTS, minItems: 1 },
-  'jobs.env': { type: 'array', items: { type: 'object' } },
+  'jobs.env': OBJECTS,
+  'jobs.volumes': OBJECTS,
+  'jobs.volumeMounts': OBJECTS,
+  'gateway.parentRefs': OBJECTS,
+  'gateway.hostnames': TEXTS,
+  extraEnv: OBJECTS,
+  extraVolumes: OBJECTS,
+  extraVolumeMounts: OBJECTS,
   'jobs.resources': ANY_OBJECT,
 };
 

@@ -9,7 +9,7 @@ cd -- "$(dirname -- "$0")/../.."
 
 readonly KUBERNETES=v1.37.2 STAGING=v0.37.2 ETCD=v3.7.3
 readonly BIN=$PWD/.tools/kubernetes/$KUBERNETES CHART=$PWD/scripts/deploy/helm/bge-m3-encoder
-export PATH=$PWD/.tools/charts/bin:$PATH CGO_ENABLED=0 GOTOOLCHAIN=local
+export PATH=$PWD/.tools/chart-programs/bin:$PATH CGO_ENABLED=0 GOTOOLCHAIN=local
 
 build() {
   local work module folder version=k8s.io/component-base/version
@@ -82,7 +82,7 @@ done
   --service-account-private-key-file "$work/accounts.key" >"$work/controllers.log" 2>&1 &
 pids+=($!)
 kubectl version | tail -1
-kubectl apply --server-side -f .tools/charts/crds >/dev/null
+kubectl apply --server-side -f .tools/chart-programs/crds >/dev/null
 kubectl wait --for condition=Established crd --all >/dev/null
 
 failed=0

@@ -27,6 +27,8 @@ export const CORPUS_ERRORS = {
   CORPUS_SERVER_FAILED: CORPUS_EXIT.stopped,
   /** Too many texts in a row failed. */
   CORPUS_TEXTS_FAILED: CORPUS_EXIT.stopped,
+  /** `embed cancel` has ended the job. */
+  CORPUS_JOB_CANCELLED: CORPUS_EXIT.stopped,
   /** The queue cannot be reached, or has no such job. */
   CORPUS_QUEUE_FAILED: CORPUS_EXIT.stopped,
   /** The sink refused: a full disk, a bucket or a table that is not ours to write. */

@@ -39,6 +39,7 @@ export const FLAGS = {
   'progress-file': { value: 'FILE', fallback: '', meaning: 'state for a watcher, each second: JSON, or Prometheus text as *.prom' },
   queue: { value: 'URL', fallback: '', meaning: 'deal out the parts over NATS JetStream: nats://host:4222' },
   worker: { value: undefined, fallback: '', meaning: 'work on the jobs of --queue until none is left' },
+  stay: { value: undefined, fallback: '', meaning: 'of a worker: wait for further jobs, until it is told to end' },
   lease: { value: 'SECONDS', fallback: '60', meaning: 'a worker that is silent for so long has lost its part' },
   'tries-max': { value: 'N', fallback: '5', meaning: 'a part that has failed so often is dealt out no more' },
   plan: { value: undefined, fallback: '', meaning: 'count texts, tokens, bytes and time, and encode nothing' },
@@ -126,6 +127,7 @@ function checkAddresses(
   }
   const wantsQueue = !wantsSource && action !== 'help';
   if (wantsQueue && !given.has('queue')) throw invalid(`${action} needs --queue`);
+  if (given.has('stay') && action !== 'worker') throw invalid('--stay is for --worker');
   if (action === 'worker' && sources.length > 0) {
     throw invalid('--worker takes its jobs from the queue, and no source');
   }
@@ -141,6 +143,7 @@ function queueOf(given: ReadonlyMap<FlagName, string>): QueueFlags | undefined {
     url,
     leaseMs: countOf('lease', read('lease'), 86_400) * 1000,
     triesMax: countOf('tries-max', read('tries-max'), 1000),
+    stays: given.has('stay'),
   };
 }
 

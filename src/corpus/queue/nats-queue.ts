@@ -78,7 +78,7 @@ export class NatsQueue {
    * whomever. Whatever is held when the generator ends is given back.
    *
    * @throws CorpusError CORPUS_TEXTS_FAILED when only parts are left that failed too often,
-   *   CORPUS_QUEUE_FAILED when the job was cancelled or the queue is out of reach.
+   *   CORPUS_JOB_CANCELLED, CORPUS_QUEUE_FAILED when the queue is out of reach.
    */
   async *leases(job: { id: string; parts: number; sink: Sink }): AsyncGenerator<Lease, void> {
     const { signal } = this.#options;
@@ -172,7 +172,7 @@ export class NatsQueue {
     if (record?.state === 'cancelled') {
       // Looking for work has made its stream anew.
       await this.remove(job.id);
-      throw new CorpusError('CORPUS_QUEUE_FAILED', `job ${job.id} was cancelled.`);
+      throw new CorpusError('CORPUS_JOB_CANCELLED', `job ${job.id} was cancelled.`);
     }
     // Somebody is at work on what is left, or we are. The sink is asked for its parts only when
     // nobody is: of a million in a bucket, a list takes a thousand questions.

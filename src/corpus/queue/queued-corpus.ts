@@ -12,6 +12,8 @@ export interface QueueFlags {
   readonly url: string;
   readonly leaseMs: number;
   readonly triesMax: number;
+  /** A worker waits for further jobs when none is left. */
+  readonly stays: boolean;
 }
 
 /** Between two looks for a job, and between two words of a worker's progress, in ms. */
@@ -35,6 +37,8 @@ export async function embedByQueue(
 
 /**
  * Works on the jobs of a queue, one after the other, until none is left; waits for a first one.
+ * One that stays goes on with the next job, also where this one was cancelled or has parts that
+ * failed too often, and leaves jobs of other versions to their workers.
  *
  * @returns how many jobs it has seen to their end.
  */
@@ -47,9 +51,22 @@ export async function workOnQueue(
   const endMs = clock.now() + options.patienceMs;
   return withQueue(options, context, flags, async (queue) => {
     const seen = new Set<string>();
+    const failed = new Set<string>();
+    let doneCount = 0;
     for (;;) {
-      const jobs = await (await queue.jobs()).list();
-      const next = jobs.find(({ id, state }) => state === 'running' && !seen.has(id));
+      const registry = await queue.jobs();
+      const jobs = await registry.list();
+      for (const { id, state } of jobs) if (state !== 'running') seen.delete(id);
+      for (const id of failed) {
+        if ((await registry.failuresOf(id)).length > 0) continue;
+        // Somebody wants them tried again.
+        failed.delete(id);
+        seen.delete(id);
+      }
+      const next = jobs.find(
+        (job) =>
+          job.state === 'running' && !seen.has(job.id) && (!flags.stays || job.version === version),
+      );
       if (next !== undefined) {
         if (next.version !== version) {
           const message = `job ${next.id} was made by version ${next.version}, this is ${version}.`;
@@ -57,12 +74,25 @@ export async function workOnQueue(
         }
         terminal.write(`embed: working on job ${next.id}, ${next.parts} parts\n`);
         const own = { ...next.options, ...ownOptions(options) };
-        await work(queue, own, context, next.id);
+        await work(queue, own, context, next.id).catch((error) => {
+          if (!flags.stays || !isEndOfJob(error)) throw error;
+          terminal.write(`embed: ${error.message}\n`);
+          failed.add(next.id);
+        });
         seen.add(next.id);
-      } else if (seen.size > 0 || clock.now() > endMs) return seen.size;
+        doneCount++;
+      } else if (!flags.stays && (doneCount > 0 || clock.now() > endMs)) return doneCount;
       else await pause({ clock, delayMs: LOOK_MS, signal });
     }
   });
+}
+
+/** Another try by this worker would end the same: `embed retry` has the last word. */
+function isEndOfJob(error: unknown): error is CorpusError {
+  return (
+    error instanceof CorpusError &&
+    (error.code === 'CORPUS_TEXTS_FAILED' || error.code === 'CORPUS_JOB_CANCELLED')
+  );
 }
 
 /** Lines about the jobs of a queue: for people. */

@@ -7,6 +7,9 @@ import {
   setDefaultTimeout,
   test,
 } from 'bun:test';
+import { join } from 'node:path';
+import { jetstreamManager } from '@nats-io/jetstream';
+import { connect } from '@nats-io/transport-node';
 import { until } from '../until.ts';
 import {
   bytesOfFolder,
@@ -24,7 +27,8 @@ import { type RunningNats, startNats } from './start-nats.ts';
  *
  * Faults that were planted to see these fail: no word while a shard is worked on; a queue that is
  * empty taken for a job that is done; shards of a lost queue not dealt out again. A shard that is
- * acknowledged before its part is committed was planted too, and costs nothing: the sink knows.
+ * acknowledged before its part is committed was planted too, and costs nothing: the sink knows. And
+ * a shard that is not given back at SIGTERM, a worker that does not stay.
  */
 
 setDefaultTimeout(120_000);
@@ -127,6 +131,49 @@ test('whoever began it may die, and workers see it to its end', async () => {
   await partsReach(5);
   job.kill('SIGKILL');
   await expectCalmBytes(worker);
+});
+
+/** What the chart's workers do, and when they are killed at the latest. */
+async function chartJobs(): Promise<{ words: string[]; graceMs: number; streams: RegExp }> {
+  const path = join(import.meta.dir, '../../../scripts/deploy/helm/bge-m3-encoder/values.yaml');
+  const { jobs } = Bun.YAML.parse(await Bun.file(path).text()) as {
+    jobs: { command: string[]; graceSeconds: number; autoscaling: { query: string } };
+  };
+  const name = /stream_name=~"([^"]+)"/.exec(jobs.autoscaling.query)?.[1] ?? '';
+  const words = jobs.command.slice(jobs.command.indexOf('embed') + 1);
+  return { words, graceMs: jobs.graceSeconds * 1000, streams: new RegExp(`^${name}$`) };
+}
+
+test("a worker of the chart gives its shard back at SIGTERM; its jobs' streams are those that scale", async () => {
+  const chart = await chartJobs();
+  // The lease is a minute: what is not given back holds the job up for as long.
+  const address = ['--queue', nats.url, '--url', stand.server.url];
+  const job = startCommand([...words('out'), ...address]);
+  const worker = startCommand([...chart.words, ...address]);
+  const heir = startCommand([...chart.words, ...address]);
+  workers.push(job, worker, heir);
+  await until('it works', () => worker.said().includes('working on job'));
+  await partsReach(6);
+  const connection = await connect({ servers: nats.url });
+  const { streams } = await jetstreamManager(connection);
+  const names = await Array.fromAsync(streams.names());
+  await connection.close();
+  expect(names.filter((name) => chart.streams.test(name))).toHaveLength(1);
+  expect(names.length).toBeGreaterThan(1);
+  const toldMs = performance.now();
+  worker.kill('SIGTERM');
+  const { status, said } = await worker.ended;
+  expect(status, said).toBe(143);
+  expect(performance.now() - toldMs).toBeLessThan(chart.graceMs);
+  await expectCalmBytes(job);
+  expect(performance.now() - toldMs).toBeLessThan(30_000);
+  // The other one stays, and takes the next job.
+  const next = startCommand([...words('next'), ...address]);
+  workers.push(next);
+  await until('it takes it', () => heir.said().split('working on job').length === 3);
+  expect((await next.ended).status).toBe(0);
+  heir.kill('SIGTERM');
+  expect((await heir.ended).status).toBe(143);
 });
 
 test.each([

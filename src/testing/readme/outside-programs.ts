@@ -9,7 +9,7 @@ import type { ReadmePlace } from './readme-place.ts';
 
 /** Blocks of the README that need more than this machine has, and what stands in its place. */
 
-const CHART_PROGRAMS = join(import.meta.dir, '../../../.tools/charts/bin');
+const CHART_PROGRAMS = join(import.meta.dir, '../../../.tools/chart-programs/bin');
 
 /** A folder of programs that come first on the PATH, and one for what they keep. */
 interface Fakes extends Disposable {
