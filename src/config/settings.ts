@@ -14,7 +14,7 @@ const PATHS = {
   unit: 'paths',
   pattern: /^\/[!-)+\--~]*\*?$/,
   wanted: 'paths that start with /, with a * only at the end',
-  value: ['/health', '/ready', '/', '/playground/*', '/swagger*'],
+  value: ['/health', '/ready', '/.well-known/*', '/', '/playground/*', '/swagger*'],
 };
 
 const VARIABLES = {

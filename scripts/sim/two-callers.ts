@@ -1,0 +1,114 @@
+/**
+ * One caller sends ten times the queue at once, another asks a query each 100 ms: what the second
+ * waits, beside what it waits when it is alone. Triton's model takes the time of a GPU.
+ *
+ * usage: bun scripts/sim/two-callers.ts [--rounds 3] [--background]
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { startProcess } from '../../src/testing/e2e/start-process.ts';
+import { startTriton } from '../../src/testing/triton/start-triton.ts';
+import { writeRepository } from '../../src/testing/triton/write-repository.ts';
+import { until } from '../../src/testing/until.ts';
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '3' },
+    // The burst says of itself that it can wait.
+    background: { type: 'boolean', default: false },
+  },
+});
+const rounds = Number(values.rounds);
+
+const QUEUE_TEXTS = 1024;
+const BURST_TEXTS = 10 * QUEUE_TEXTS;
+const CALL_TEXTS = 256;
+const QUERY_EVERY_MS = 100;
+const QUIET_QUERIES = 60;
+
+/** The burst takes ten seconds: 100 queries of the other caller. */
+const TIMING = { launchMs: 20, tokensPerSecond: 40_000 };
+const MAX_BATCH = 32;
+
+const dir = mkdtempSync(join(tmpdir(), 'two-callers-'));
+const kind = { kind: 'timed', datatype: 'INT64', output: 'dense_vecs' } as const;
+const model = { name: 'bge_model', ...kind, dimension: 1024, maxBatch: MAX_BATCH, timing: TIMING };
+writeRepository({ dir, models: [model] });
+const triton = await startTriton({ repository: dir });
+const server = await startProcess({
+  TRITON_URL: triton.url,
+  MODEL: 'bge-m3',
+  QUEUE_TEXTS_MAX: String(QUEUE_TEXTS),
+  REQUEST_TEXTS_MAX: String(CALL_TEXTS),
+  API_KEYS: 'job,person',
+  LOG_LEVEL: 'error',
+});
+const ready = async (): Promise<boolean> => (await fetch(`${server.url}/ready`)).ok;
+await until('the server is ready', ready);
+
+let textCount = 0;
+const statuses = new Map<string, number>();
+
+async function ask(key: string, count: number): Promise<number> {
+  const startMs = performance.now();
+  const query = Array.from({ length: count }, () => `договор аренды ${textCount++}`);
+  const reply = await fetch(`${server.url}/encode`, {
+    method: 'POST',
+    headers: {
+      authorization: `Bearer ${key}`,
+      accept: 'application/msgpack',
+      ...(values.background && key === 'job' ? { 'x-priority': 'background' } : {}),
+    },
+    body: JSON.stringify({ query }),
+  });
+  await reply.bytes();
+  const name = `${key} ${reply.status}`;
+  statuses.set(name, (statuses.get(name) ?? 0) + 1);
+  return performance.now() - startMs;
+}
+
+/** A query each 100 ms, whatever comes back, until it is told to end. */
+async function person(isOver: (asked: number) => boolean): Promise<number[]> {
+  const open: Promise<number>[] = [];
+  const startMs = performance.now();
+  while (!isOver(open.length)) {
+    open.push(ask('person', 1));
+    await Bun.sleep(startMs + open.length * QUERY_EVERY_MS - performance.now());
+  }
+  return (await Promise.all(open)).sort((a, b) => a - b);
+}
+
+const at = (list: readonly number[], share: number): number =>
+  list[Math.floor(share * (list.length - 1))] ?? 0;
+
+const shown = (list: readonly number[]): string =>
+  `${at(list, 0.5).toFixed(0)} | ${at(list, 0.99).toFixed(0)}`;
+
+try {
+  await person((asked) => asked === 10);
+  statuses.clear();
+  console.log('| quiet p50, ms | p99 | beside the burst p50 | p99 | p99 in times | burst, s |');
+  console.log('| --- | --- | --- | --- | --- | --- |');
+  for (let round = 0; round < rounds; round++) {
+    const quiet = await person((asked) => asked === QUIET_QUERIES);
+    const startMs = performance.now();
+    const calls = Array.from({ length: BURST_TEXTS / CALL_TEXTS }, () => ask('job', CALL_TEXTS));
+    let burstMs = 0;
+    const burst = Promise.all(calls).then(() => {
+      burstMs = performance.now() - startMs;
+    });
+    const beside = await person(() => burstMs > 0);
+    await burst;
+    const times = at(beside, 0.99) / at(quiet, 0.99);
+    const seconds = (burstMs / 1000).toFixed(1);
+    console.log(`| ${shown(quiet)} | ${shown(beside)} | ${times.toFixed(2)} | ${seconds} |`);
+  }
+  console.log([...statuses].map(([name, count]) => `${name}: ${count}`).join(', '));
+} finally {
+  server.signal('SIGKILL');
+  await server.exited;
+  await triton.stop();
+  rmSync(dir, { recursive: true, force: true });
+}
