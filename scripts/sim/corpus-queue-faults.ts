@@ -13,6 +13,7 @@ import {
 import { type RunningCommand, startCommand } from '../../src/testing/corpus/kill-run.ts';
 import { type RunningNats, startNats } from '../../src/testing/corpus/start-nats.ts';
 import { until } from '../../src/testing/until.ts';
+import { createNetworkNamespace, type NetworkNamespace } from './network-namespace.ts';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '3' } } });
 
@@ -25,7 +26,11 @@ const FAULT_AT = 20;
 const STOP_MS = 3000;
 
 /** A fault: done to the job's three workers, of which the first has begun it, or to the queue. */
-type Fault = (job: { workers: RunningCommand[]; nats: RunningNats }) => Promise<void>;
+type Fault = (job: {
+  workers: RunningCommand[];
+  nats: RunningNats;
+  network: NetworkNamespace;
+}) => Promise<void>;
 
 const FAULTS: readonly (readonly [name: string, fault: Fault])[] = [
   ['none', async () => undefined],
@@ -47,12 +52,28 @@ const FAULTS: readonly (readonly [name: string, fault: Fault])[] = [
       nats.signal('SIGCONT');
     },
   ],
+  [
+    `a worker's network cut for ${STOP_MS / 1000} s`,
+    async ({ network }) => {
+      await network.cut();
+      await sleep(systemClock, STOP_MS);
+      await network.mend();
+    },
+  ],
+  [
+    "a worker's network cut until the job is over",
+    async ({ network }) => {
+      await network.cut();
+    },
+  ],
   ['the queue killed and restarted', ({ nats }) => nats.restart({ losesData: false })],
   ['the queue killed, its data lost', ({ nats }) => nats.restart({ losesData: true })],
 ];
 
 const stand = startCorpusStand();
 const nats = await startNats();
+// One worker stands in a network of its own; it reaches the queue and the server over one cable.
+const network = await createNetworkNamespace();
 try {
   const texts = Array.from({ length: TEXT_COUNT }, (_, index) => `статья ${index}`);
   const source = await stand.write('laws.jsonl', jsonLines(texts));
@@ -65,19 +86,26 @@ try {
     return undefined;
   };
   const own = ['--queue', nats.url, '--lease', String(LEASE_S), '--url', stand.server.url];
+  const [queueFar, serverFar] = [
+    await network.reach(nats.url),
+    await network.reach(stand.server.url),
+  ];
+  const ownFar = ['--queue', queueFar, '--lease', String(LEASE_S), '--url', serverFar];
   const run = async (fault: Fault): Promise<number> => {
     const startMs = performance.now();
     const first = startCommand([...words('out'), ...own, '--concurrency', '1']);
-    const others = [0, 1].map(() => startCommand(['--worker', ...own, '--concurrency', '1']));
-    const workers = [first, ...others];
+    const other = startCommand(['--worker', ...own, '--concurrency', '1']);
+    const far = startCommand(['--worker', ...ownFar, '--concurrency', '1'], network);
+    const workers = [first, other, far];
     const countParts = async (): Promise<number> =>
       Object.keys(await bytesOfFolder(stand.path('out')).catch(() => ({}))).filter((name) =>
         name.startsWith('part'),
       ).length;
     await until('the job is at work', async () => (await countParts()) >= FAULT_AT);
-    await fault({ workers, nats });
+    await fault({ workers, nats, network });
     await until('every part is there', async () => (await countParts()) >= TEXT_COUNT / PART_TEXTS);
     const seconds = (performance.now() - startMs) / 1000;
+    await network.mend();
     for (const { ended } of workers) await ended;
     const bytes = Object.entries(await bytesOfFolder(stand.path('out')));
     const whole = bytes.filter(([name]) => !name.endsWith('.partial'));
@@ -95,6 +123,7 @@ try {
     console.log(`| ${name} | ${median.toFixed(1)} s | ${(median - undisturbed).toFixed(1)} s |`);
   }
 } finally {
+  await network.close();
   await stand.close();
   await nats.stop();
 }

@@ -116,6 +116,11 @@ function checkAddresses(
   if (wantsSource && sources.length === 0) {
     throw invalid('no source: which file, folder or address?');
   }
+  if (sources.includes('-')) {
+    throw invalid('-: standard input cannot be read again after a kill; write it to a file first');
+  }
+  if (given.get('to') === '-')
+    throw invalid('--to -: standard output holds no parts; name a folder');
   if (action === 'embed' && !given.has('to')) throw invalid('--to is missing: where to?');
   const hasPassword = [...sources, given.get('to') ?? ''].some((word) =>
     /:\/\/[^/@]*:[^/@]*@/.test(word),
@@ -232,6 +237,7 @@ function splitWords(words: readonly string[]): {
 
 /** The flag that was meant, where one begins alike. */
 function nearest(name: string): string {
+  if (name === 'dry-run') return '; --plan counts, and encodes nothing';
   const like = Object.keys(FLAGS).find((flag) => flag.startsWith(name.slice(0, 3)));
   return like === undefined || name.length < 3 ? '' : `; is it --${like}?`;
 }

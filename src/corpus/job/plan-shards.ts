@@ -82,6 +82,7 @@ export async function planShards(options: {
   const pinned: PinnedInput[] = [];
   let row = 0;
   let hasText = false;
+  const seen = new SeenFields(fields);
   for (const [index, input] of inputs.entries()) {
     const looked = await input.look();
     const cutter = new ShardCutter(index, options.limits, shards);
@@ -91,7 +92,8 @@ export async function planShards(options: {
         const record = recordOf(raw, row);
         row++;
         hasText ||= record.text !== '';
-        if (!hasText && row >= RECORDS_TO_FIND_A_TEXT) throw noText(input, fields, raw);
+        seen.add(input, raw, record);
+        if (!hasText && row >= RECORDS_TO_FIND_A_TEXT) throw seen.missing('text', fields.text);
         kinds.widen(record);
         cutter.add(raw.position, record);
         onRecord?.(record);
@@ -99,7 +101,8 @@ export async function planShards(options: {
     }
     pinned.push({ name: input.name, ...looked, ...cutter.end() });
   }
-  if (row > 0 && !hasText) throw noText(inputs[0] as SourceInput, fields, undefined);
+  if (row > 0 && !hasText) throw seen.missing('text', fields.text);
+  seen.check();
   return { textCount: row, inputs: pinned, ...kinds.columns(), shards };
 }
 
@@ -214,10 +217,47 @@ class ColumnKinds {
   }
 }
 
-function noText(input: SourceInput, fields: RecordFields, raw: RawRecord | undefined): CorpusError {
-  const known = Object.keys(raw?.fields ?? {});
-  const there =
-    known.length > 0 ? ` A record has ${known.slice(0, 20).join(', ')}: which is it?` : '';
-  const message = `--text ${fields.text.join(',')}: no text in any of the first records of ${input.name}.`;
-  return new CorpusError('CORPUS_SOURCE_INVALID', message + there);
+/** Which of the fields that were asked for there are: one that no record has is a wrong name. */
+class SeenFields {
+  readonly #fields: RecordFields;
+  readonly #isCarried: boolean[];
+  #hasId = false;
+  #first: { input: SourceInput; names: readonly string[] } | undefined;
+
+  constructor(fields: RecordFields) {
+    this.#fields = fields;
+    this.#isCarried = fields.carry.map(() => false);
+  }
+
+  add(input: SourceInput, { fields }: RawRecord, { id, carried }: CorpusRecord): void {
+    if (fields === undefined) return;
+    this.#first ??= { input, names: Object.keys(fields) };
+    this.#hasId ||= id !== null;
+    for (let index = 0; index < carried.length; index++) {
+      const name = this.#fields.carry[index] ?? '';
+      // A null is a value; of a field within an object, the object is what is looked for.
+      const isThere =
+        Object.hasOwn(fields, name) || Object.hasOwn(fields, name.split('.')[0] ?? '');
+      if (carried[index] === null && !isThere) continue;
+      this.#isCarried[index] = true;
+    }
+  }
+
+  /** @throws CorpusError CORPUS_SOURCE_INVALID that names the flag and the fields that there are. */
+  check(): void {
+    const { id, carry } = this.#fields;
+    if (this.#first === undefined) return;
+    if (id !== undefined && !this.#hasId) throw this.missing('id', [id]);
+    const absent = carry.filter((_, index) => !this.#isCarried[index]);
+    if (absent.length > 0) throw this.missing('carry', absent);
+  }
+
+  missing(flag: 'text' | 'id' | 'carry', asked: readonly string[]): CorpusError {
+    const { input, names = [] } = this.#first ?? {};
+    const there = names.length > 0 ? ` A record has ${names.slice(0, 20).join(', ')}.` : '';
+    const found = flag === 'text' ? 'no text in any of the first records' : 'not in any record';
+    const from = input === undefined ? '' : ` of ${input.name}`;
+    const message = `--${flag} ${asked.join(',')}: ${found}${from}.${there}`;
+    return new CorpusError('CORPUS_SOURCE_INVALID', message);
+  }
 }

@@ -30,7 +30,7 @@ export function jsonLinesInput(input: ByteInput, compression: Compression): Sour
     // Blank lines are how people end files and part them.
     if (text.trim() === '') return undefined;
     try {
-      const value: unknown = JSON.parse(text);
+      const value = parseExact(text);
       if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
         return { fields: value as Record<string, unknown> };
       }
@@ -41,6 +41,29 @@ export function jsonLinesInput(input: ByteInput, compression: Compression): Sour
       return { fields: undefined, fault: 'the line is not JSON' };
     }
   });
+}
+
+/**
+ * JSON whose outermost integers keep all their digits: beyond 2^53 two ids would become one. What
+ * 64 bits do not hold either becomes a string.
+ */
+function parseExact(text: string): unknown {
+  const value: unknown = JSON.parse(text);
+  if (!isObject(value)) return value;
+  for (const name in value) {
+    if (isInexact(value[name])) return JSON.parse(text, exactNumber);
+  }
+  return value;
+}
+
+function exactNumber(_: string, value: unknown, { source }: { source?: string } = {}): unknown {
+  if (!isInexact(value) || source === undefined || !/^-?\d+$/.test(source)) return value;
+  const exact = BigInt(source);
+  return BigInt.asIntN(64, exact) === exact ? exact : source;
+}
+
+function isInexact(value: unknown): boolean {
+  return Number.isInteger(value) && !Number.isSafeInteger(value);
 }
 
 /** Plain text, a text a line; blank lines are left out. */
@@ -98,7 +121,8 @@ function lineInput(
           const record = recordOf(text);
           if (record === undefined || position < Number(from)) continue;
           const { fields, fault } = record;
-          records.push(fault === undefined ? { position, fields } : { position, fields, fault });
+          if (fault === undefined) records.push({ position, fields });
+          else records.push({ position, fields, fault: `${fault} (from byte ${position} on)` });
         }
         if (records.length > 0) yield records;
       }

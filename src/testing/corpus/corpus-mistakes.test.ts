@@ -1,0 +1,64 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
+import { type CorpusStand, rowsOfJsonLines, startCorpusStand } from './corpus-stand.ts';
+
+/** What people get wrong in their files and flags, and what the command makes of it. */
+
+setDefaultTimeout(60_000);
+
+let stand: CorpusStand;
+
+beforeAll(() => {
+  stand = startCorpusStand();
+});
+
+afterAll(() => stand.close());
+
+test('ids beyond 2^53 keep their digits, and stay two', async () => {
+  const ids = ['9007199254740993', '9007199254740992', '9223372036854775807', '-9007199254740995'];
+  const lines = ids.map((id) => `{"id":${id},"text":"статья","score":1e300}\n`);
+  const source = await stand.write('large.jsonl', lines.join(''));
+  const to = stand.path('large');
+  await stand.embed([source, '--to', to, '--format', 'jsonl', '--id', 'id', '--carry', 'score']);
+  const text = await Bun.file(`${to}/part-000000.jsonl`).text();
+  expect([...text.matchAll(/"id":(-?\d+)/g)].map(([, id]) => id)).toEqual(ids);
+  expect((await rowsOfJsonLines(to)).map(({ score }) => score)).toEqual(ids.map(() => 1e300));
+});
+
+test('an integer that 64 bits do not hold becomes a string', async () => {
+  const source = await stand.write('huge.jsonl', '{"id":92233720368547758080,"text":"a"}\n');
+  const to = stand.path('huge');
+  await stand.embed([source, '--to', to, '--format', 'jsonl', '--id', 'id']);
+  expect((await rowsOfJsonLines(to))[0]?.id).toBe('92233720368547758080');
+});
+
+test('a field that no record has is refused, with those that there are', async () => {
+  const source = await stand.write(
+    'typo.jsonl',
+    '{"key":1,"body":"a","title":null,"court":{"name":null}}\n',
+  );
+  const words = [source, '--to', stand.path('typo')];
+  const refused = (more: readonly string[]) => expect(stand.embed([...words, ...more])).rejects;
+  const there = 'typo.jsonl. A record has key, body, title, court.';
+  await refused(['--text', 'bdy']).toThrow(there);
+  await refused(['--text', 'body', '--id', 'kay']).toThrow(there);
+  await refused(['--text', 'body', '--carry', 'title,titel']).toThrow('--carry titel: not in any');
+  expect(await Bun.file(`${stand.path('typo')}/_embed/manifest.json`).exists()).toBe(false);
+  // A field whose values are null is there.
+  await stand.embed([...words, '--text', 'body', '--id', 'key', '--carry', 'title,court.name']);
+});
+
+test('a broken line costs itself, and is named by its byte', async () => {
+  const source = await stand.write('broken.jsonl', '{"text":"a"}\n{"text":"b\n{"text":"c"}\n');
+  const to = stand.path('broken');
+  const { failed } = await stand.embed([source, '--to', to, '--format', 'jsonl']);
+  expect(failed).toBe(1);
+  const [, row] = await rowsOfJsonLines(to);
+  expect(row?.error).toBe('EMB_BODY_MALFORMED: the line is not JSON (from byte 13 on)');
+});
+
+test('standard input and output are refused, with the way out', async () => {
+  const to = stand.path('streams');
+  expect(() => stand.embed(['-', '--to', to])).toThrow('write it to a file first');
+  expect(() => stand.embed(['a.jsonl', '--to', '-'])).toThrow('name a folder');
+  expect(() => stand.embed(['a.jsonl', '--to', to, '--dry-run'])).toThrow('--plan counts');
+});
