@@ -185,32 +185,4 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
     from: 'nowMs - this.#lastQueryMs >= QUIET_MS',
     to: 'nowMs >= this.#lastQueryMs',
   },
-  {
-    name: 'background texts never pass a query',
-    simulation: 'background-sim.ts',
-    file: 'batcher/background.ts',
-    from: 'return this.#creditMs >= 0;',
-    to: 'return this.#creditMs > 0;',
-  },
-  {
-    name: 'what goes before queries is not paid for',
-    simulation: 'background-sim.ts',
-    file: 'batcher/background.ts',
-    from: 'this.#creditMs - sent.backgroundCost * msPerCost',
-    to: 'this.#creditMs - 0 * sent.backgroundCost * msPerCost',
-  },
-  {
-    name: 'riders fill the batch',
-    simulation: 'background-sim.ts',
-    file: 'batcher/background.ts',
-    from: 'return ALONG_SHARE * cost;',
-    to: 'return 50 * ALONG_SHARE * cost;',
-  },
-  {
-    name: 'background texts wait for a second without a query',
-    simulation: 'background-sim.ts',
-    file: 'batcher/background.ts',
-    from: 'if (this.#failed.size > 0) return undefined;',
-    to: 'if (this.#clock.now() - this.#lastQueryMs < 1000) return undefined;',
-  },
 ];
