@@ -14,7 +14,7 @@ import { CHART, chartSchema, DECIDED_BY_CHART } from './chart-schema.ts';
  * Faults that were planted by hand, and that this suite caught: a setting that is not in the
  * schema, a large number that Helm prints as 4e+06, `off` that reaches the server as `false`, a
  * probe's field misspelt, a field of KEDA misspelt, a drain longer than the pod's grace, Triton as
- * a container beside the encoder, a root file system that can be written.
+ * a container beside the encoder, a root file system that can be written, workers without a key.
  */
 
 setDefaultTimeout(120_000);
@@ -133,6 +133,8 @@ describe.each([...KUBERNETES_VERSIONS])('for Kubernetes %s', (version) => {
       'terminationGracePeriodSeconds: "40"',
     ],
     ['a misspelt field of KEDA', '5-keda.yaml', 'maxReplicaCount:', 'maxReplicas:'],
+    ['a misspelt field of a route', '5-keda.yaml', 'backendRefs:', 'backends:'],
+    ["a misspelt field of Envoy's policy", '5-keda.yaml', 'loadBalancer:', 'loadBalancing:'],
     ['a misspelt field of a ServiceMonitor', '8-monitoring-jobs.yaml', 'relabelings:', 'relabels:'],
   ])('%s is caught', (_what, file, right, wrong) => {
     const made = template('--values', join(CHART, 'ci', file));
@@ -261,6 +263,17 @@ describe('a pod', () => {
     ).containers;
     expect(encoder?.readinessProbe?.httpGet?.scheme).toBe('HTTPS');
   });
+});
+
+test('workers bring the key that the server asks for, and are let through', () => {
+  const values = ['--values', join(CHART, 'ci/8-monitoring-jobs.yaml')];
+  const manifests = manifestsOf(...values);
+  const [worker] = podOf(manifests, 'fleet-bge-m3-encoder-jobs').containers;
+  expect(worker?.args).toContain('--api-key-file=/etc/worker/key/key');
+  const policy = manifests.find(({ kind }) => kind === 'NetworkPolicy');
+  expect(JSON.stringify(policy?.spec.ingress)).toContain('"app.kubernetes.io/component":"jobs"');
+  const keyless = withValues({ 'jobs.keySecret.name': '' });
+  expect(() => manifestsOf(...values, ...keyless)).toThrow('jobs need jobs.keySecret');
 });
 
 test('an autoscaler has the number of pods to itself', () => {
