@@ -67,7 +67,7 @@ export async function packClient(outDir: string, folder: string): Promise<string
 
 /**
  * ES modules are minified, for web pages that load them as they are, and have a map to our lines.
- * CommonJS is for Node alone: its names are left as they are, and it needs none. msgpackr is a file
+ * CommonJS is for Node alone and has none. msgpackr is a file
  * beside them, so that the map is about our code alone.
  */
 async function writeModules(outDir: string, format: Format): Promise<readonly BuiltFile[]> {
@@ -85,7 +85,7 @@ async function writeModules(outDir: string, format: Format): Promise<readonly Bu
     naming: `[name].${ending}`,
     plugins: [resolveTo({ from: /^msgpackr\/unpack$/, path: `./msgpackr.${ending}` })],
     // The names of classes and functions stay: they stand in traces and in what Node prints.
-    minify: { whitespace: true, syntax: true, identifiers: isMinified, keepNames: true },
+    minify: { whitespace: true, syntax: true, identifiers: true, keepNames: true },
     sourcemap: isMinified ? 'linked' : 'none',
   });
   const theirs = await Bun.build({

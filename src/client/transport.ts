@@ -82,7 +82,8 @@ function sendOnce(
         ...{ timing: options, failedCount: rounds, retryAfterMs, random: random() },
       });
     };
-    return servers.run({ work: request.body?.length ?? 1, restMs, ask }, ({ baseUrl }) =>
+    const work = typeof request.body === 'string' ? request.body.length : 1;
+    return servers.run({ work, restMs, ask }, ({ baseUrl }) =>
       tryOnce({ ...common, request, url: baseUrl + request.path, timeoutMs }),
     );
   };
@@ -116,7 +117,7 @@ export interface HttpRequest {
   /** Below the server's address. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body?: string | Uint8Array<ArrayBuffer>;
+  readonly body?: NonNullable<RequestInit['body']>;
 }
 
 /**
