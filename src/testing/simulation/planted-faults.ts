@@ -35,7 +35,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: 'a caller that has left still counts as one',
     file: 'admission/admission.ts',
-    from: 'if (caller !== undefined && own?.textCount === 0) callers.delete(caller);',
+    from: 'if (caller !== undefined && own.textCount === 0) callers.delete(caller);',
     to: '',
   },
   {
@@ -47,8 +47,8 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: 'rows are handed out one place further',
     file: 'vectors/output.ts',
-    from: "if (head === 'dense') return block.values(index * stride, stride);",
-    to: "if (head === 'dense') return block.values(((index + 1) % batch.texts.length) * stride, stride);",
+    from: '? block.values(index * stride, stride)',
+    to: '? block.values(((index + 1) % outputs.length) * stride, stride)',
   },
   {
     name: 'a departed caller is never told',
@@ -137,7 +137,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: 'a cancellation leaves its timer behind',
     file: 'base/clock.ts',
-    from: '    cancelTimer();\n',
+    from: '    this.#cancelTimer();\n',
     to: '',
   },
   {
