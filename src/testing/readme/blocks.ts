@@ -31,14 +31,14 @@ export interface Command {
 }
 
 /**
- * The commands of a shell block. Where lines begin with `$ `, these are the commands, each up to a
- * line that does not end in a backslash, and what follows is their output. Otherwise each line is a
- * command.
+ * The commands of a shell block. A command ends with a line that does not end in a backslash. Where
+ * lines begin with `$ `, these are the commands, and what follows is their output. Otherwise every
+ * line is of a command.
  */
 export function commandsOf({ text }: Block): readonly Command[] {
-  const lines = text.trimEnd().split('\n');
-  if (!lines.some((line) => line.startsWith('$ '))) {
-    return lines.map((command) => ({ command, printed: undefined }));
+  if (!/^\$ /m.test(text)) {
+    const commands = text.trimEnd().split(/(?<!\\)\n/);
+    return commands.map((command) => ({ command, printed: undefined }));
   }
   return text
     .split(/^\$ /m)
