@@ -40,10 +40,10 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
   const staging = join(own, `staging-${hostname().replace(/[^\w.-]/g, '-')}`);
   let stagedCount = 0;
   // Counted, since a queue may deal one part out twice to one process.
-  const stage = (name: string, options?: { isReadSoon: boolean }): Promise<StagedFile> =>
-    StagedFile.create(join(staging, `${name}.${stagedCount++}.${process.pid}.partial`), options);
+  const stage = (name: string): Promise<StagedFile> =>
+    StagedFile.create(join(staging, `${name}.${stagedCount++}.${process.pid}.partial`));
   const stageText = async (name: string, text: string): Promise<StagedFile> => {
-    const file = await stage(name, { isReadSoon: true });
+    const file = await stage(name);
     await file.append(Buffer.from(text));
     await file.finish();
     return file;
