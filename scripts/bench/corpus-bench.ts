@@ -98,7 +98,7 @@ async function main(): Promise<void> {
   }
 }
 
-/** Requests as the command sends them, with the replies that are right. */
+/** Requests as the command sends them, background and all, with the replies that are right. */
 function bareRequests(
   target: BenchTarget,
   texts: readonly string[],
@@ -109,7 +109,12 @@ function bareRequests(
   }));
   return planRequests(
     groups,
-    { ...target, replyKind: 'msgpack' },
+    {
+      ...target,
+      ...{ bodyKind: 'msgpack', replyKind: 'msgpack' },
+      fields: { input_type: 'passage', outputs: ['dense'] },
+      headers: ['x-priority: background'],
+    },
     { idsOf: loadReferenceIds(target.modelId), expected: target.expected },
   );
 }

@@ -1,3 +1,4 @@
+import { pack } from 'msgpackr';
 import type { ReferenceIds } from '../../../src/testing/reference-ids.ts';
 import type { PlannedRequest } from './load-plan.ts';
 import { ACCEPT, faultOfRows, type ReplyKind, rowsOfReply } from './rows-of-reply.ts';
@@ -28,6 +29,10 @@ export interface RequestTarget {
   readonly prefix: string;
   /** Sent beside what every request needs, as `name: value`. */
   readonly headers?: readonly string[];
+  /** Unless told, JSON. */
+  readonly bodyKind?: 'json' | 'msgpack';
+  /** Of the body, beside what every request needs. */
+  readonly fields?: Readonly<Record<string, unknown>>;
   /** Texts are cut to so many tokens. */
   readonly tokenCountMax: number;
 }
@@ -75,15 +80,24 @@ export function cutToTokens(ids: readonly number[], tokenCountMax: number): read
   return [...ids.slice(0, tokenCountMax - 1), ...ids.slice(-1)];
 }
 
-function bodyOf({ texts }: TextGroup, { replyKind }: RequestTarget): string {
+type Body = Uint8Array<ArrayBuffer>;
+
+function bodyOf({ texts }: TextGroup, { replyKind, bodyKind, fields }: RequestTarget): Body {
   const query = texts.length === 1 ? texts[0] : texts;
-  return JSON.stringify(replyKind === 'replaced' ? { query } : { query, truncate: true });
+  const body = replyKind === 'replaced' ? { query } : { query, truncate: true, ...fields };
+  if (bodyKind === 'msgpack') return new Uint8Array(pack(body));
+  return new TextEncoder().encode(JSON.stringify(body));
 }
 
-async function ask(body: string, { url, replyKind }: RequestTarget): Promise<Uint8Array> {
+function contentType({ bodyKind = 'json' }: RequestTarget): string {
+  return `application/${bodyKind}`;
+}
+
+async function ask(body: Body, target: RequestTarget): Promise<Uint8Array> {
+  const { url, replyKind } = target;
   const reply = await fetch(`${url}/encode`, {
     method: 'POST',
-    headers: { 'Content-Type': 'application/json', Accept: ACCEPT[replyKind] },
+    headers: { 'Content-Type': contentType(target), Accept: ACCEPT[replyKind] },
     body,
   });
   if (reply.status !== 200)
@@ -92,14 +106,15 @@ async function ask(body: string, { url, replyKind }: RequestTarget): Promise<Uin
 }
 
 /** The whole request, as it goes to the socket. */
-function requestBytes(body: string, { url, replyKind, headers = [] }: RequestTarget): Uint8Array {
+function requestBytes(body: Body, target: RequestTarget): Uint8Array {
+  const { url, replyKind, headers = [] } = target;
   const head = [
     'POST /encode HTTP/1.1',
     `Host: ${new URL(url).host}`,
-    'Content-Type: application/json',
+    `Content-Type: ${contentType(target)}`,
     `Accept: ${ACCEPT[replyKind]}`,
-    `Content-Length: ${Buffer.byteLength(body)}`,
+    `Content-Length: ${body.byteLength}`,
     ...headers,
   ];
-  return new TextEncoder().encode(`${head.join('\r\n')}\r\n\r\n${body}`);
+  return Buffer.concat([new TextEncoder().encode(`${head.join('\r\n')}\r\n\r\n`), body]);
 }
