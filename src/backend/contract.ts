@@ -18,6 +18,11 @@ export interface Backend {
    * that is once.
    */
   readonly modelStarts?: number;
+  /**
+   * Which graph or engine computes now: another string when the bits of its rows may be others.
+   * Undefined while that is not known.
+   */
+  readonly engine?: string | undefined;
   /** The servers behind it; absent where it computes in this process. */
   readonly endpoints?: EndpointControl;
   /**

@@ -49,6 +49,9 @@ export function createFallbackBackend(options: {
     get modelStarts() {
       return primary.modelStarts ?? 0;
     },
+    get engine() {
+      return active().engine;
+    },
     ...(primary.endpoints && { endpoints: primary.endpoints }),
     capabilities: () => active().capabilities(),
     state: () => active().state(),

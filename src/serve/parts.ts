@@ -6,7 +6,12 @@ import type { Backend } from '../backend/contract.ts';
 import { createFallbackBackend } from '../backend/fallback-backend.ts';
 import { createLocalBackend, type LocalBackend } from '../backend/local/local-backend.ts';
 import { planTextMemory } from '../backend/local/memory-budget.ts';
-import { chooseModelFile, modelBytesOf, storesScores } from '../backend/local/model-file.ts';
+import {
+  chooseModelFile,
+  engineOfFile,
+  modelBytesOf,
+  storesScores,
+} from '../backend/local/model-file.ts';
 import { layoutSessions } from '../backend/local/session-layout.ts';
 import { createTritonBackend } from '../backend/triton/triton-backend.ts';
 import { createTritonCall } from '../backend/triton/triton-call.ts';
@@ -258,9 +263,10 @@ function sharedMemoryOf({ tritonSharedMemory: mode, tritonSharedMemoryBytes: byt
 /** @throws ConfigError when the model's file is not here: no worker could ever start. */
 function embedded({ config, manifest, clock, log }: BackendParts): LocalBackend {
   const { dimension, outputs } = manifest;
+  const { files } = manifest;
+  const folder = resolve(config.modelsDir, manifest.id);
   const paths = chooseModelFile({
-    folder: resolve(config.modelsDir, manifest.id),
-    files: manifest.files,
+    ...{ folder, files },
     named: config.embeddedModelFile,
     runtimeVersion: packageJson.dependencies['onnxruntime-node'],
   });
@@ -280,6 +286,7 @@ function embedded({ config, manifest, clock, log }: BackendParts): LocalBackend 
   });
   return createLocalBackend({
     ...layout,
+    engine: engineOfFile({ folder, files, modelPath: paths.modelPath }),
     textMemory: planTextMemory({ dimension, storesScores: storesScores(paths.modelPath) }),
     memoryBytesMax: config.embeddedMemoryMb * 1e6,
     workerUrl: INFERENCE_WORKER,

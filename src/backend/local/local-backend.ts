@@ -49,6 +49,8 @@ const READY = { isReady: true, reason: '' } as const;
  * beside an inference finds its code and data gone from the caches.
  */
 export function createLocalBackend(options: {
+  /** Of the model's file. */
+  engine: string;
   slotCount: number;
   /** Texts that ride in one message to a worker, and tokens of them together. */
   messageTextsMax: number;
@@ -144,6 +146,7 @@ export function createLocalBackend(options: {
 
   return {
     name: 'embedded',
+    engine: options.engine,
     isInProcess: true,
     capabilities() {
       const slotCount = Math.max(1, runningCount());

@@ -3,7 +3,13 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { FLOAT32_FILE, INT8_FILE, int8RecordPath } from '../../model/int8-record.ts';
-import { chooseModelFile, hasInt8DotProduct, mappedPathOf, modelBytesOf } from './model-file.ts';
+import {
+  chooseModelFile,
+  engineOfFile,
+  hasInt8DotProduct,
+  mappedPathOf,
+  modelBytesOf,
+} from './model-file.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'model-file-'));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -65,6 +71,17 @@ test('a file that is not the one of the manifest has no copy', () => {
   expect(choose()).toEqual({ modelPath });
   rmSync(modelPath);
   expect(choose()).toEqual({ modelPath });
+});
+
+test('a file is told from others by its hash, or else by its name and size', () => {
+  const engine = (path = modelPath) =>
+    engineOfFile({ folder, files: [CONFIG, FILE], modelPath: path });
+  expect(engine()).toBe('model.onnx sha256 abababababababab');
+  writeFileSync(modelPath, `${WEIGHTS} of somebody else`);
+  expect(engine()).toBe('model.onnx 24 bytes');
+  const own = join(folder, 'own.onnx');
+  writeFileSync(own, WEIGHTS);
+  expect(engine(own)).toBe('own.onnx 7 bytes');
 });
 
 test('a file that a setting names is taken as it is, and so is one that nobody lists', () => {

@@ -60,6 +60,20 @@ export function chooseModelFile(options: {
   return { modelPath, ...modelSha256, ...(existsSync(mappedPath) ? { mappedPath } : {}) };
 }
 
+/** What a model is computed from: the file, with its hash where that is known, or else its size. */
+export function engineOfFile(options: {
+  readonly folder: string;
+  readonly files: readonly ListedFile[];
+  readonly modelPath: string;
+}): string {
+  const { folder, files, modelPath } = options;
+  const bytes = modelBytesOf(modelPath);
+  const known = knownFiles(folder, files).find(({ path }) => resolve(folder, path) === modelPath);
+  const isKnown = known !== undefined && known.bytes === bytes;
+  const which = isKnown ? `sha256 ${known.sha256.slice(0, 16)}` : `${bytes} bytes`;
+  return `${parse(modelPath).base} ${which}`;
+}
+
 /** The first known file that this processor can use well; undefined where none is known. */
 export function usableModelFile(
   folder: string,

@@ -169,6 +169,9 @@ export function createTritonBackend(options: {
     get modelStarts() {
       return modelStarts;
     },
+    get engine() {
+      return fleet.summary.engine;
+    },
     endpoints: fleet.control,
     capabilities: currentCapabilities,
     state: () => fleet.summary.state,
@@ -195,6 +198,8 @@ interface FleetSummary {
   readonly batchTextsMax: number;
   /** The largest shapes that each of them takes; empty when none of them tells. */
   readonly profiles: readonly ProfileShape[];
+  /** Those that differ, in an order of their own; undefined when none is up. */
+  readonly engine: string | undefined;
 }
 
 /** Several Triton servers of one model, and which of them gets the next batch. */
@@ -260,6 +265,8 @@ function createTritonFleet(options: {
       endpointCount: up.length,
       batchTextsMax: Math.min(...models.map((model) => model.batchTextsMax)),
       profiles: commonProfiles(models.flatMap(({ profiles }) => (profiles ? [profiles] : []))),
+      engine:
+        [...new Set(models.flatMap(({ engine }) => engine ?? []))].sort().join(', ') || undefined,
     };
   }
 

@@ -53,7 +53,21 @@ export async function probeModel(options: {
   }
   const fault = dense && identity.faultOf(dense.values(0, dimension), dimension);
   if (fault !== undefined) throw new Error(fault);
-  return found;
+  return dense === undefined
+    ? found
+    : { ...found, engine: engineOfRow(dense.values(0, dimension)) };
+}
+
+/** Numbers are rounded to so many parts of 1: engines of other precisions differ by more. */
+const ROUNDED_TO = 1000;
+
+/**
+ * What a model is told by from one built anew: a Triton elsewhere names no file. One engine on one
+ * kind of GPU gives the probe, alone in its batch, the same row each time.
+ */
+function engineOfRow(row: Float32Array): string {
+  const rounded = Int32Array.from(row, (value) => Math.round(value * ROUNDED_TO));
+  return `probe ${Bun.hash.xxHash64(rounded).toString(16).padStart(16, '0')}`;
 }
 
 /** Runs one text, on a fresh connection. */
@@ -128,6 +142,8 @@ export interface TritonModel {
   readonly batchTextsMax: number;
   /** The largest shapes of an engine's profiles; undefined when it does not tell. */
   readonly profiles: readonly ProfileShape[] | undefined;
+  /** By its row for the probe; undefined until it has been asked. */
+  readonly engine?: string;
 }
 
 /** What is read of `GET /v2/models/{model}/config`. */

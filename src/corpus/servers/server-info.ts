@@ -78,23 +78,23 @@ async function waitForModel(options: {
 
 /** What `/info` says, in the words of the fingerprint. */
 function modelOf(info: unknown, url: string): ServerModel {
-  const { model, model_sha, backend, settings } = info as {
+  const { model, model_sha, backend } = info as {
     model?: Record<string, unknown>;
     model_sha?: unknown;
     backend?: Record<string, unknown>;
-    settings?: Record<string, unknown>;
   };
   if (typeof model?.id !== 'string' || typeof model.dim !== 'number') {
     throw refused(url, 'its /info names no model; is it this server?');
   }
+  // What computes is not known before.
+  if (backend?.ready === false) throw new Error(`it is not ready: ${backend.reason}`);
   const facts: Record<string, unknown> = {
     max_tokens: model.max_tokens,
     pooling: model.pooling,
     prefixes: JSON.stringify(model.prefixes ?? {}),
     revision: model_sha,
-    identity: model.identity,
+    engine: model.engine,
     backend: backend?.name,
-    file: settings?.EMBEDDED_MODEL_FILE,
   };
   const identity = Object.entries(facts).filter(
     (fact): fact is [string, string | number] =>

@@ -110,6 +110,7 @@ function infoRoute({ parts, config, version, processIndex }: Operations): Route 
       // What the backend has: a Triton may serve a model with fewer than its manifest names.
       heads: backend.capabilities().heads,
       license: manifest.license,
+      engine: backend.engine ?? null,
     },
     backend: {
       name: backend.name,

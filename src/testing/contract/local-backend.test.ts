@@ -23,6 +23,7 @@ for (const file of ['onnx/model.onnx', 'onnx/model-int8.onnx']) {
     tolerance: 0,
     async open() {
       const backend = createLocalBackend({
+        engine: file,
         onMappedRefusal: () => undefined,
         slotCount: 2,
         messageTextsMax: 16,

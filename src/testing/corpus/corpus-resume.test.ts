@@ -5,7 +5,7 @@ import { bytesOfFolder, type CorpusStand, jsonLines, startCorpusStand } from './
  * A job that is taken up again, against a scripted server.
  *
  * Faults that were planted to see these fail: the pin not compared; the shard's hash left out;
- * the fingerprint without the dtype.
+ * the fingerprint without the dtype, or the engine.
  */
 
 let stand: CorpusStand;
@@ -60,6 +60,19 @@ describe('a job that is taken up again', () => {
     });
     stand.model = { ...stand.model, pooling: 'cls' };
     await expect(stand.embed(words(source, stand.path('out')))).rejects.toThrow('pooling');
+  });
+
+  test('refuses a server whose graph or engine is another, by its name', async () => {
+    const source = await stand.write('laws.jsonl', jsonLines(TEXTS));
+    stand.model = { ...stand.model, engine: 'model-int8.onnx sha256 00' };
+    await stand.embed(words(source, stand.path('out')));
+    stand.model = { ...stand.model, engine: 'model.onnx sha256 11' };
+    await expect(stand.embed(words(source, stand.path('out')))).rejects.toMatchObject({
+      code: 'CORPUS_JOB_DIFFERS',
+      message: expect.stringContaining(
+        'engine was model-int8.onnx sha256 00 and is model.onnx sha256 11',
+      ),
+    });
   });
 
   test('refuses a source that has changed, by its name; a new time alone is no change', async () => {

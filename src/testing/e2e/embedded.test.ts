@@ -115,7 +115,10 @@ test('/health answers while the model works on a long batch', async () => {
 test('/info shows the model, the settings and no secret', async () => {
   const info = await (await fetch(`${server.url}/info`)).json();
   expect(info).toMatchObject({
-    model: { id: 'multilingual-e5-small', dim: DIMENSION, max_tokens: 512 },
+    model: {
+      ...{ id: 'multilingual-e5-small', dim: DIMENSION, max_tokens: 512 },
+      engine: expect.stringMatching(/^model(-int8)?\.onnx sha256 [0-9a-f]{16}$/),
+    },
     backend: { name: 'embedded', ready: true },
     settings: { port: 0, host: '127.0.0.1' },
   });

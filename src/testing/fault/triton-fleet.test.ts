@@ -122,7 +122,36 @@ describe('which one', () => {
   });
 });
 
+/** The same model by another engine: rows that are near. */
+const anotherEngine = (reply: FakeReply): void => {
+  reply.data = Buffer.from(reply.data);
+  for (let at = 0; at < reply.data.length; at += 4) {
+    reply.data.writeFloatLE(reply.data.readFloatLE(at) * (at % 8 === 0 ? 1.01 : 0.99), at);
+  }
+};
+
 describe('which model', () => {
+  test('another engine of the same model serves, and is told from the one before', async () => {
+    const both = await onBoth();
+    const { engine } = both;
+    expect(engine).toMatch(/^probe [0-9a-f]{16}$/);
+    await two.stop();
+    await until('it is missed', async () => {
+      await clock.advance(100);
+      return both.capabilities().endpointCount === 1;
+    });
+    expect(both.engine).toBe(engine);
+    two.behave({ kind: 'lie', change: anotherEngine });
+    await two.restart();
+    await until('it is back', async () => {
+      await clock.advance(100);
+      return both.capabilities().endpointCount === 2;
+    });
+    const engines = both.engine?.split(', ');
+    expect(engines).toHaveLength(2);
+    expect(engines).toContain(engine);
+  });
+
   test('an endpoint with other rows for the same text is never used', async () => {
     two.behave({ kind: 'lie', change: anotherModel });
     const urls = [one.url, two.url];
