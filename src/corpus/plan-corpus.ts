@@ -5,7 +5,7 @@ import { openCompiledTokenizer } from '../tokenizer/compiler/tokenizer-file.ts';
 import { createCompiledTokenizer } from '../tokenizer/xlmr/compiled-tokenizer.ts';
 import { createTokenIds } from '../tokenizer/xlmr/unigram-search.ts';
 import type { CorpusContext, CorpusOptions } from './corpus-options.ts';
-import { planShards } from './job/plan-shards.ts';
+import { describeRepeated, planShards } from './job/plan-shards.ts';
 import { durationOf } from './job/progress.ts';
 import type { CorpusRecord } from './job/records.ts';
 import { openSource } from './sources/open-source.ts';
@@ -38,7 +38,7 @@ export async function planCorpus(
   const source = await openSource(options, context);
   try {
     const { fields, parts } = options;
-    const planned = await planShards({
+    const { planned, repeated } = await planShards({
       inputs: source.inputs,
       fields,
       limits: parts,
@@ -57,6 +57,7 @@ export async function planCorpus(
       `parts   ${planned.shards.length}`,
       `tokens  ${tokens} (${margin}); ${kept} after cutting at ${model.tokenCountMax}`,
       `bytes   ${(bytes / 1e6).toFixed(1)} MB of ${options.format}`,
+      ...(repeated === undefined ? [] : [`ids     ${describeRepeated(repeated)}`]),
       `time    ${durationOf(kept / rate)} at ${rate} tokens/s (${basis})`,
       '',
     ].join('\n');

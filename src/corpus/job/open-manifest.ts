@@ -10,7 +10,7 @@ import {
   type Manifest,
   parseManifest,
 } from './manifest.ts';
-import { checkPin, planShards } from './plan-shards.ts';
+import { checkPin, describeRepeated, planShards } from './plan-shards.ts';
 
 /**
  * The manifest that is there, held against this job; or a new one, for which all inputs are read.
@@ -34,7 +34,15 @@ export async function openManifest(job: {
       `embed: reading ${inputs.length} inputs once, to cut and pin the parts\n`,
     );
     const { signal } = context;
-    const planned = await planShards({ inputs, fields, limits: parts, signal });
+    const { planned, repeated } = await planShards({ inputs, fields, limits: parts, signal });
+    if (repeated !== undefined) {
+      const words = describeRepeated(repeated);
+      // Which of its vectors the row of the table got would be chance.
+      if (options.toColumn !== undefined) {
+        throw new CorpusError('CORPUS_SOURCE_INVALID', `--to-column: ${words}.`);
+      }
+      context.terminal.write(`embed: ${words}; each record gets a row of its own\n`);
+    }
     const manifest: Manifest = { manifestVersion: 1, fingerprint, ...planned };
     if (await sink.createManifest(formatManifest(manifest))) return manifest;
     // Somebody was faster with the same job, or with another one.

@@ -26,6 +26,13 @@ export interface PlannedShards {
   readonly shards: readonly ShardEntry[];
 }
 
+/** Ids that came again within their part; across parts nobody looks, to hold no more than one. */
+export interface RepeatedIds {
+  readonly count: number;
+  /** The first of them as words: id, records, input. */
+  readonly first: string;
+}
+
 /** So many records from the start without a text are a wrong flag and not bad data. */
 const RECORDS_TO_FIND_A_TEXT = 100;
 
@@ -74,7 +81,7 @@ export async function planShards(options: {
   limits: ShardLimits;
   signal: AbortSignal;
   onRecord?: (record: CorpusRecord) => void;
-}): Promise<PlannedShards> {
+}): Promise<{ planned: PlannedShards; repeated: RepeatedIds | undefined }> {
   const { inputs, fields, onRecord } = options;
   const recordOf = createRecordReader(fields);
   const kinds = new ColumnKinds(fields);
@@ -83,9 +90,11 @@ export async function planShards(options: {
   let row = 0;
   let hasText = false;
   const seen = new SeenFields(fields);
+  const ids = new PartIds();
   for (const [index, input] of inputs.entries()) {
     const looked = await input.look();
     const cutter = new ShardCutter(index, options.limits, shards);
+    ids.begin(input.name);
     for await (const batch of input.read(undefined)) {
       options.signal.throwIfAborted();
       for (const raw of batch) {
@@ -95,7 +104,8 @@ export async function planShards(options: {
         seen.add(input, raw, record);
         if (!hasText && row >= RECORDS_TO_FIND_A_TEXT) throw seen.missing('text', fields.text);
         kinds.widen(record);
-        cutter.add(raw.position, record);
+        if (cutter.add(raw.position, record)) ids.clear();
+        if (fields.id !== undefined) ids.add(record);
         onRecord?.(record);
       }
     }
@@ -103,7 +113,8 @@ export async function planShards(options: {
   }
   if (row > 0 && !hasText) throw seen.missing('text', fields.text);
   seen.check();
-  return { textCount: row, inputs: pinned, ...kinds.columns(), shards };
+  const planned = { textCount: row, inputs: pinned, ...kinds.columns(), shards };
+  return { planned, repeated: ids.repeated };
 }
 
 /**
@@ -156,7 +167,8 @@ class ShardCutter {
     this.#shards = shards;
   }
 
-  add(position: Position, record: CorpusRecord): void {
+  /** @returns whether the record is the first of a part. */
+  add(position: Position, record: CorpusRecord): boolean {
     const { partTextsMax, partCharactersMax } = this.#limits;
     const isFull =
       this.#count >= partTextsMax ||
@@ -171,6 +183,7 @@ class ShardCutter {
     const hash = hashRecord(record);
     this.#hash = chainHash(this.#hash, hash);
     this.#inputHash = chainHash(this.#inputHash, hash);
+    return this.#count === 1;
   }
 
   end(): { records: number; hash: string } {
@@ -185,6 +198,50 @@ class ShardCutter {
     this.#characters = 0;
     this.#hash = 0n;
   }
+}
+
+/** The ids of the part that is being cut, each with the record that had it first. */
+class PartIds {
+  readonly #records = new Map<string, number>();
+  #input = '';
+  /** Of the input, from 1. */
+  #record = 0;
+  #count = 0;
+  #first = '';
+
+  begin(input: string): void {
+    this.#input = input;
+    this.#record = 0;
+    this.clear();
+  }
+
+  clear(): void {
+    this.#records.clear();
+  }
+
+  add({ id, group }: CorpusRecord): void {
+    this.#record++;
+    // The texts of one request have its id in common.
+    if (id === null || (group?.index ?? 0) > 0) return;
+    const name = String(id);
+    const before = this.#records.get(name);
+    if (before === undefined) {
+      this.#records.set(name, this.#record);
+      return;
+    }
+    this.#count++;
+    this.#first ||= `${name} in records ${before} and ${this.#record} of ${this.#input}`;
+  }
+
+  get repeated(): RepeatedIds | undefined {
+    return this.#count === 0 ? undefined : { count: this.#count, first: this.#first };
+  }
+}
+
+/** What people are told of them. */
+export function describeRepeated({ count, first }: RepeatedIds): string {
+  const more = count === 1 ? '' : ` (${count} such records)`;
+  return `an id comes again within its part: ${first}${more}`;
 }
 
 class ColumnKinds {

@@ -47,6 +47,21 @@ test('a field that no record has is refused, with those that there are', async (
   await stand.embed([...words, '--text', 'body', '--id', 'key', '--carry', 'title,court.name']);
 });
 
+test('an id that comes again is told of with both records, and each has its row', async () => {
+  const ids = [7, 8, 7, null, null, 8, 9, '9', 7];
+  const lines = ids.map((id) => `${JSON.stringify({ id, text: 'статья' })}\n`);
+  const source = await stand.write('again.jsonl', lines.join(''));
+  const to = stand.path('again');
+  const words = [source, '--to', to, '--format', 'jsonl', '--id', 'id'];
+  await stand.embed([...words, '--part-texts', '8']);
+  expect(stand.said).toContain(
+    `an id comes again within its part: 7 in records 1 and 3 of ${source} (3 such records)`,
+  );
+  expect((await rowsOfJsonLines(to)).map(({ id }) => id)).toEqual(
+    ids.map((id) => (id === null ? null : String(id))),
+  );
+});
+
 test('a broken line costs itself, and is named by its byte', async () => {
   const source = await stand.write('broken.jsonl', '{"text":"a"}\n{"text":"b\n{"text":"c"}\n');
   const to = stand.path('broken');

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readFile } from 'node:fs/promises';
 import { S3Client } from 'bun';
-import { scriptedReply, scriptedRow } from '../scripted-encode-server.ts';
+import { SCRIPTED_DIMENSION, scriptedReply, scriptedRow } from '../scripted-encode-server.ts';
+import { seededRandom } from '../seeded-random.ts';
 import {
   bytesOfFolder,
   type CorpusStand,
@@ -16,7 +17,7 @@ import { type RunningS3, startS3 } from './start-s3.ts';
  * Buckets and tables as sources and sinks, on a real PostgreSQL with pgvector and an S3 server.
  *
  * Faults that were planted to see these fail: `If-None-Match` left out; sparse ids counted from 1;
- * float16 not swapped.
+ * float16 not swapped; the last bit of a number cleared.
  */
 
 setDefaultTimeout(120_000);
@@ -48,6 +49,22 @@ async function interrupted(words: readonly string[]): Promise<void> {
   const calm = ['--concurrency', '1', '--request-texts', '32'];
   await expect(stand.embed([...words, ...calm], interrupt.signal)).rejects.toThrow('stopped');
   stand.answer = undefined;
+}
+
+function numberOf32(bits: number): number {
+  return new Float32Array(Uint32Array.of(bits).buffer)[0] as number;
+}
+
+/** A float16 by its bits, by the rule of IEEE 754. */
+function numberOf16(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const [exponent, fraction] = [(bits >> 10) & 31, bits & 0x3ff];
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+function hexOf(row: Float32Array): string {
+  return Buffer.from(row.buffer, row.byteOffset, row.byteLength).toString('hex');
 }
 
 describe('S3', () => {
@@ -172,6 +189,60 @@ describe('PostgreSQL', () => {
     },
   );
 
+  test('psql reads back the bits of every number', async () => {
+    const texts = Array.from({ length: 40 }, (_, index) => `статья ${index}`);
+    const bits = seededRandom(7);
+    // Any finite bits that float16 holds too, the smallest and both zeros among them.
+    const edges = [0, 0x8000, 1, 0x8001, 0x3ff, 0x400, 0x7bff, 0xfbff, 0x3c00, 0x3555];
+    const exact = texts.map(() =>
+      Float32Array.from({ length: SCRIPTED_DIMENSION }, () =>
+        numberOf16(edges[bits.below(2 * edges.length)] ?? bits.below(0x7c00)),
+      ),
+    );
+    const odd = texts.map(() =>
+      Float32Array.from({ length: SCRIPTED_DIMENSION }, () => numberOf32(bits.below(0x7f800000))),
+    );
+    const source = await stand.write('bits.jsonl', jsonLines(texts));
+    for (const [dtype, rows, weight] of [
+      ['float32', odd, () => numberOf32(1 + bits.below(0x7f7fffff))],
+      ['float16', exact, () => numberOf16(1 + bits.below(0x7bff))],
+    ] as const) {
+      const sparse = texts.map((_, index) => ({
+        indices: Int32Array.of(0, 5 + index, 250_001),
+        values: Float32Array.from([1, 2, 3], weight),
+      }));
+      stand.answer = (_, asked) => {
+        const places = asked.map((text) => texts.indexOf(text));
+        return scriptedReply(asked, {
+          rows: places.map((place) => rows[place] as Float32Array),
+          sparse: places.map((place) => sparse[place] as (typeof sparse)[number]),
+        });
+      };
+      const to = ['--to', postgres.url, '--to-table', `bits_${dtype}`, '--dtype', dtype];
+      await stand.embed([source, '--id', 'id', ...to, '--heads', 'dense,sparse']);
+      stand.answer = undefined;
+      // In the order of the texts: law-10 comes after law-9.
+      const said = await postgres.psql(
+        `select embedding, sparse from bits_${dtype} order by substr(id, 5)::int`,
+      );
+      const read = said
+        .trim()
+        .split('\n')
+        .map((line) => line.split('|'));
+      expect(read.map(([row]) => hexOf(Float32Array.from(JSON.parse(row ?? ''))))).toEqual(
+        rows.map(hexOf),
+      );
+      expect(read.map(([, row]) => row?.replace(/:[^,}]+/g, ''))).toEqual(
+        sparse.map(({ indices }) => `{${[...indices].map((id) => id + 1)}}/250002`),
+      );
+      expect(
+        read.map(([, row]) =>
+          hexOf(Float32Array.from(row?.matchAll(/:([^,}]+)/g) ?? [], ([, value]) => Number(value))),
+        ),
+      ).toEqual(sparse.map(({ values }) => hexOf(values)));
+    }
+  });
+
   test('taken up again, each row is there once', async () => {
     const words = [source, ...PARTS, '--to', postgres.url, '--to-table', 'again'];
     await interrupted(words);
@@ -201,6 +272,10 @@ describe('PostgreSQL', () => {
       `[${scriptedRow('статья 42').join(',')}]\n`,
     );
     expect(await postgres.psql('select count(*) from archive.laws where v is null')).toBe('0\n');
+    const twice = await stand.write('twice.jsonl', '{"id":10,"text":"a"}\n{"id":10,"text":"b"}\n');
+    await postgres.psql('create table twice (id bigint primary key, v vector(3))');
+    const into = ['--to', postgres.url, '--to-table', 'twice', '--to-column', 'v', '--id', 'id'];
+    await expect(stand.embed([twice, ...into])).rejects.toThrow('10 in records 1 and 2');
     await postgres.psql(`update archive.laws set body = 'статья новая' where id = 500`);
     const again = stand.embed([
       ...from,
