@@ -201,7 +201,7 @@ function isReady(): boolean {
 
 function finish(directory: string, version: string): void {
   const modules =
-    'langchain_openai, langchain_huggingface.embeddings, schemathesis, ' +
+    'langchain_openai, langchain_huggingface.embeddings, schemathesis, sie_sdk, ' +
     'llama_index.embeddings.text_embeddings_inference';
   const imported = runCommandSync([join(directory, 'bin/python'), '-c', `import ${modules}`]);
   if (imported.exitCode !== 0) {
@@ -221,6 +221,8 @@ try {
       directory: CLIENTS_VENV_DIRECTORY,
       python,
       pins,
+      // Every sie-sdk says that it is for Python 3.12 and newer, and runs on 3.10.
+      anyPython: true,
       finish: (directory) => finish(directory, python.version),
       isReady,
       say,

@@ -1,8 +1,8 @@
 import { afterAll, expect, test } from 'bun:test';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findPython } from './python-venv.ts';
+import { findPython, makePinnedVenv } from './python-venv.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'find-python-'));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
@@ -60,4 +60,25 @@ test('no Python at all is told with what to install', () => {
 
 test("this system's own Python is found", () => {
   expect(findPython({ versions: ['3.9', '3.10', '3.11', '3.12', '3.13'] }).version).toMatch(/^3\./);
+});
+
+test.each([undefined, true])('pip is told to take a package for any Python: %p', (anyPython) => {
+  const command = join(dir, 'venv-maker');
+  // Makes a venv whose Python writes down what it is called with.
+  const lines = ['#!/bin/sh', 'mkdir -p "$3/bin"', 'ln -s "$0.pip" "$3/bin/python"'];
+  writeFileSync(command, lines.join('\n'), { mode: 0o755 });
+  writeFileSync(`${command}.pip`, `#!/bin/sh\necho "$@" > ${dir}/words\n`, { mode: 0o755 });
+  makePinnedVenv({
+    directory: join(dir, 'venv'),
+    python: { command, version: '3.11', directory: '' },
+    pins: ['one==1'],
+    ...(anyPython === undefined ? {} : { anyPython }),
+    finish: () => {},
+    isReady: () => false,
+    say: () => {},
+  });
+  const words = readFileSync(join(dir, 'words'), 'utf8').trim().split(' ');
+  expect(words.slice(0, 4)).toEqual(['-m', 'pip', 'install', '--no-deps']);
+  expect(words.includes('--ignore-requires-python')).toBe(anyPython === true);
+  expect(words.at(-1)).toBe('one==1');
 });

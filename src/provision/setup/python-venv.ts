@@ -114,6 +114,8 @@ function objection(options: {
  * into it: it is never half there. What set-ups that were killed have left there is removed.
  *
  * @param options.pins name and version of every package, dependencies too; nothing is resolved.
+ * @param options.anyPython installs also packages that say that they are for a newer Python: some
+ *   say less than they can. `finish` must then import them.
  * @param options.finish completes and checks the new venv, and writes its stamp.
  * @param options.isReady whether another set-up was faster.
  * @throws ProvisionError whose message says in one line what failed and what to do.
@@ -122,11 +124,12 @@ export function makePinnedVenv(options: {
   directory: string;
   python: Python;
   pins: readonly string[];
+  anyPython?: boolean;
   finish: (directory: string) => void;
   isReady: () => boolean;
   say: Log;
 }): void {
-  const { directory, python, pins, finish, isReady, say } = options;
+  const { directory, python, pins, anyPython = false, finish, isReady, say } = options;
   const partial = `${directory}.partial-${process.pid}`;
   mkdirSync(dirname(partial), { recursive: true });
   removeAbandoned(directory);
@@ -139,7 +142,7 @@ export function makePinnedVenv(options: {
         `${python.command} -m venv failed (${why}): apt-get install python3-venv`,
       );
     }
-    install(partial, pins);
+    install(partial, pins, anyPython);
     finish(partial);
     // Another set-up may have been faster; tests may run in its venv by now.
     if (isReady()) return;
@@ -150,14 +153,11 @@ export function makePinnedVenv(options: {
   }
 }
 
-/**
- * Which Pythons a package says it is for is not asked: some say less than they can, and `finish`
- * imports what was installed.
- */
-function install(directory: string, pins: readonly string[]): void {
+function install(directory: string, pins: readonly string[], anyPython: boolean): void {
   const { exitCode, errors } = runCommandSync([
     join(directory, 'bin/python'),
-    ...['-m', 'pip', 'install', '--no-deps', '--only-binary=:all:', '--ignore-requires-python'],
+    ...['-m', 'pip', 'install', '--no-deps', '--only-binary=:all:'],
+    ...(anyPython ? ['--ignore-requires-python'] : []),
     ...['--no-compile', '--quiet', '--disable-pip-version-check', ...pins],
   ]);
   if (exitCode === 0) return;
