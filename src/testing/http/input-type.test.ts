@@ -4,7 +4,8 @@ import { until } from '../until.ts';
 
 /**
  * Passage or query by the header, for clients that send no field for it, with a model that has
- * prefixes. Planted and caught: a route that gives a default of its own before the header is read.
+ * prefixes. Planted and caught: a route that gives a default of its own before the header is read
+ * (OpenAI's, Ollama's, SIE's), and the header read before the route's own field.
  */
 
 setDefaultTimeout(60_000);

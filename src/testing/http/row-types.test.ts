@@ -8,7 +8,7 @@ import type { RunningServer } from '../start-server.ts';
 /**
  * Integer and binary rows in msgpack and raw replies, and by our own client, are those of their
  * definition. Planted and caught: the shape of packed rows as their dimensions, the float16 block's
- * copy for bytes, `binary` sent as `ubinary`.
+ * copy for bytes, `binary` sent as `ubinary`, multi-vectors in the type of the rows.
  */
 
 setDefaultTimeout(60_000);
