@@ -109,7 +109,7 @@ for file in "$CHART"/ci/*.yaml; do
 done
 
 # The README's own commands, as written, in a folder that has its fleet.yaml.
-block() { sed -n '/^## A fleet/,/^## Watching/p' README.md | sed -n "/^\`\`\`$1/,/^\`\`\`$/p" | sed '/^```/d'; }
+block() { sed -n '/^## A fleet/,/^## Quick starts/p' README.md | sed -n "/^\`\`\`$1/,/^\`\`\`$/p" | sed '/^```/d'; }
 block yaml >"$work/fleet.yaml"
 block sh >"$work/commands.sh"
 ln -s "$PWD/scripts" "$work/scripts"
