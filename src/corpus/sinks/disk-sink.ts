@@ -40,8 +40,15 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
   const staging = join(own, `staging-${hostname().replace(/[^\w.-]/g, '-')}`);
   let stagedCount = 0;
   // Counted, since a queue may deal one part out twice to one process.
-  const stage = (name: string): Promise<StagedFile> =>
-    StagedFile.create(join(staging, `${name}.${stagedCount++}.${process.pid}.partial`));
+  const stage = async (name: string): Promise<StagedFile> => {
+    const path = join(staging, `${name}.${stagedCount++}.${process.pid}.partial`);
+    // Another process of this machine that ends removes the folder when it finds it empty.
+    return await StagedFile.create(path).catch(async (error) => {
+      undefinedIfMissing(error);
+      await mkdir(staging, { recursive: true });
+      return await StagedFile.create(path);
+    });
+  };
   const stageText = async (name: string, text: string): Promise<StagedFile> => {
     const file = await stage(name);
     await file.append(Buffer.from(text));
