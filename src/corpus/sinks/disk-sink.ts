@@ -39,15 +39,15 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
   const guard = guardOf(folder);
   const staging = join(own, `staging-${hostname().replace(/[^\w.-]/g, '-')}`);
   let stagedCount = 0;
-  // Counted, since a queue may deal one part out twice to one process.
   const stage = async (name: string): Promise<StagedFile> => {
+    // Counted, since a queue may deal one part out twice to one process.
     const path = join(staging, `${name}.${stagedCount++}.${process.pid}.partial`);
-    // Another process of this machine that ends removes the folder when it finds it empty.
-    return await StagedFile.create(path).catch(async (error) => {
-      undefinedIfMissing(error);
+    for (;;) {
       await mkdir(staging, { recursive: true });
-      return await StagedFile.create(path);
-    });
+      // Another process of this machine that ends removes the folder when it finds it empty.
+      const file = await StagedFile.create(path).catch(undefinedIfMissing);
+      if (file !== undefined) return file;
+    }
   };
   const stageText = async (name: string, text: string): Promise<StagedFile> => {
     const file = await stage(name);
@@ -62,7 +62,6 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
       guard(() => readFile(manifestPath, 'utf8').catch((error) => undefinedIfMissing(error))),
     createManifest: (text) =>
       guard(async () => {
-        await mkdir(staging, { recursive: true });
         const file = await stageText('manifest.json', text);
         // Unlike a rename, a link refuses where somebody was faster.
         const isMade = await link(file.path, manifestPath).then(
