@@ -131,7 +131,7 @@ export function createSharedMemory(
       while (free.length < slotCount) free.push(await openSlot(found));
       model = found;
       reason = '';
-      log.info('triton-shared-memory', { url, slots: slotCount, bytes: slotCount * slotBytes });
+      tellSize();
     } catch (error) {
       disconnect();
       reason = describeError(error);
@@ -195,6 +195,16 @@ export function createSharedMemory(
     return dense?.values(0, signature.dimension).slice() ?? new Float32Array();
   }
 
+  /** A slot serves again, unless it is of an earlier generation or has become too small. */
+  function keep(slot: SharedFile, madeIn: number): void {
+    if (generation === madeIn && slot.memory.length >= slotBytes) free.push(slot);
+    else forget(slot);
+  }
+
+  function tellSize(): void {
+    log.info('triton-shared-memory', { url, slots: slotCount, bytes: slotCount * slotBytes });
+  }
+
   /** Takes a slot's name away, and asks Triton to forget it in its own time. */
   function forget(slot: SharedFile): void {
     slot.remove();
@@ -241,8 +251,7 @@ export function createSharedMemory(
       ...slot,
       free() {
         busy.delete(slot);
-        if (generation === takenIn && slot.memory.length >= slotBytes) free.push(slot);
-        else forget(slot);
+        keep(slot, takenIn);
       },
       abandon() {
         busy.delete(slot);
@@ -255,7 +264,7 @@ export function createSharedMemory(
   function grow(bytes: number): void {
     slotBytes = Math.min(slotBytesMax, 2 ** Math.ceil(Math.log2(bytes)));
     for (const slot of free.splice(0)) forget(slot);
-    log.info('triton-shared-memory', { url, slots: slotCount, bytes: slotCount * slotBytes });
+    tellSize();
   }
 
   /** Makes the slots that are missing, one at a time and beside the batches. */
@@ -266,8 +275,7 @@ export function createSharedMemory(
       if (abandoned.size > ABANDONED_MAX) return;
       const begunIn = generation;
       const slot = await openSlot(found);
-      if (generation === begunIn && slot.memory.length >= slotBytes) free.push(slot);
-      else forget(slot);
+      keep(slot, begunIn);
     };
     refilling = replace()
       .catch((error) => log.warn('triton-shared-memory', { url, reason: describeError(error) }))
