@@ -70,19 +70,18 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
   }
   const folder = join(settings.modelsDir, manifest.id);
   const progress = createProgress({ clock, say });
+  const { from, image, hub } = settings;
   const files = await fetchSource({
     source,
-    hub: settings.hub,
-    from: settings.from,
+    hub,
+    from,
     folder: join(folder, 'downloads'),
     settings: { ...DOWNLOAD, clock, onProgress: progress.onBytes, onRetry: progress.onRetry },
     onFile: progress.onFile,
   });
   const sums = files.map(({ path, sha256 }) => [path, sha256]);
-  const steps = await openSteps(join(folder, 'engine'), {
-    ...{ version: packageJson.version, gpu: gpu?.name, image: settings.image, from: settings.from },
-    ...{ revision: source.revision, sums },
-  });
+  const scope = { version: packageJson.version, gpu: gpu?.name, revision: source.revision, sums };
+  const steps = await openSteps(join(folder, 'engine'), { ...scope, from, image });
   const graphs = await writeOrKeep({ manifest, files, folder }, steps, say);
   if (gpu !== undefined) await steps.addGraphs(sumsOf(graphs));
   if (gpu === undefined || limits.tritonModel === undefined) {
@@ -107,8 +106,10 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
     clock,
     say,
     source: {
-      ...{ from: settings.from ?? settings.hub, repository: source.repository },
-      ...{ revision: source.revision, files: Object.fromEntries(sums) },
+      from: from ?? hub,
+      repository: source.repository,
+      revision: source.revision,
+      files: Object.fromEntries(sums),
     },
   });
   say(`${plan} is built, verified and in place`);

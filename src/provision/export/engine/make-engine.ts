@@ -27,7 +27,7 @@ import type { WrittenGraph, WrittenGraphs } from '../write-graphs.ts';
 import { askTrtexec, type BuiltEngine, buildEngine, type TrtexecImage } from './build-engine.ts';
 import { EngineTooLargeError, withContainers } from './docker.ts';
 import { engineConfig, writeEngineConfig } from './engine-config.ts';
-import type { FinishedSteps, Verdict } from './finished-steps.ts';
+import type { BuiltStep, FinishedSteps, Verdict } from './finished-steps.ts';
 import {
   demandRoom,
   describeFit,
@@ -220,41 +220,62 @@ async function buildAndJudge(
   const modelFolder = join(modelsDir, tritonModel);
   const candidate = join(repository, tritonModel);
   const candidatePlan = join(candidate, '1', 'model.plan');
-  const cacheFolder = cacheFolderOf(job);
   const scope = [formatProfiles(profiles), parts.imageId, half.model, half.data].join(' ');
-  let step = await steps.built({ attention, scope, plan: candidatePlan });
-  if (step === undefined) await rm(repository, { recursive: true, force: true });
+  const known = await steps.built({ attention, scope, plan: candidatePlan });
+  if (known === undefined) await rm(repository, { recursive: true, force: true });
+  else say('the engine was built before the export was interrupted');
   await mkdir(join(candidate, '1'), { recursive: true });
   const template = await readFile(join(modelFolder, 'config.pbtxt'), 'utf8');
   const config = engineConfig(template, profiles);
   await writeFile(join(candidate, 'config.pbtxt'), config);
-  if (step === undefined) {
-    const built = await buildEngine({
-      ...{ ...job, ...parts, halfGraph: half.path, attention, plan: candidatePlan, cacheFolder },
-      ...{ profiles, inputs: job.graphs.inputs },
-    });
-    step = { scope, built, plan: await sha256OfFile(candidatePlan) };
-    await steps.addBuilt(attention, step);
-  } else say('the engine was built before the export was interrupted');
+  const step = known ?? (await buildStep(parts, { scope, profiles, plan: candidatePlan }));
   const { built } = step;
   const [unfused = 0, fused = 0] = [false, true].map(
     (isFused) => reckonMemory({ model: job.model, profiles, isFused }).servingBytes,
   );
   say(describeAttention(built.attention, unfused - fused));
-  const verdict =
-    step.verdict ??
-    (await judgeEngine(job, { repository, logFolder: cacheFolder }).catch(async (error) => {
-      // It may be the engine itself that Triton does not load.
-      await steps.forget(attention);
-      throw error;
-    }));
-  const { gate, selfCheck } = verdict;
-  await steps.addBuilt(attention, { ...step, verdict });
+  const { gate, selfCheck } = step.verdict ?? (await judgeStep(parts, step));
   for (const line of describeGate(gate)) say(line);
   if (!gate.passed)
     throw new EngineRefusedError(`The engine is refused. ${gate.reasons.join(' ')}`);
   const record = await recordOf({ parts, built, profiles, gate, selfCheck, plan: candidatePlan });
   return { plan: candidatePlan, config, record };
+}
+
+/** Builds an engine, and tells so. */
+async function buildStep(
+  { job, half, attention, ...parts }: EngineParts,
+  { scope, profiles, plan }: { scope: string; profiles: readonly ProfileShape[]; plan: string },
+): Promise<BuiltStep> {
+  const built = await buildEngine({
+    ...job,
+    ...parts,
+    halfGraph: half.path,
+    attention,
+    plan,
+    cacheFolder: cacheFolderOf(job),
+    profiles,
+    inputs: job.graphs.inputs,
+  });
+  const step = { scope, built, plan: await sha256OfFile(plan) };
+  await job.steps.addBuilt(attention, step);
+  return step;
+}
+
+/** Asks the gate, and tells what it said. */
+async function judgeStep(
+  { job, repository, attention }: EngineParts,
+  step: BuiltStep,
+): Promise<Verdict> {
+  const { steps } = job;
+  const folders = { repository, logFolder: cacheFolderOf(job) };
+  const verdict = await judgeEngine(job, folders).catch(async (error) => {
+    // It may be the engine itself that Triton does not load.
+    await steps.forget(attention);
+    throw error;
+  });
+  await steps.addBuilt(attention, { ...step, verdict });
+  return verdict;
 }
 
 /** A line of figures for each head. */
