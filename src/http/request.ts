@@ -4,6 +4,7 @@ import { decodeJsonBody } from '../reply/decode-json.ts';
 import { decodeMsgpackBody } from '../reply/decode-msgpack.ts';
 import type { BodyDecoder, BodyIntake } from './body-intake.ts';
 import { REQUEST_ID_HEADER } from './error-reply.ts';
+import { invalidWord } from './fields.ts';
 
 /** What a request says outside of its fields: path, id, patience, and the body as it came. */
 
@@ -108,12 +109,7 @@ export function isBackgroundRequest({ headers }: Request): boolean {
   const priority = headers.get(PRIORITY_HEADER);
   if (priority === null || priority === PRIORITIES[0]) return false;
   if (priority === PRIORITIES[1]) return true;
-  const words = PRIORITIES.join(', ');
-  throw new ServerError('EMB_FIELD_INVALID', `${PRIORITY_HEADER} must be one of ${words}.`, {
-    field: PRIORITY_HEADER,
-    limit: words,
-    value: priority.slice(0, 32),
-  });
+  throw invalidWord(PRIORITY_HEADER, `one of ${PRIORITIES.join(', ')}`, priority);
 }
 
 /** What bounds a body: its own size, what all bodies together may take, how long it may wait. */

@@ -74,11 +74,15 @@ test('of two requests one goes on in a turn', async () => {
 test('ends when nobody waits any more, with a score half done', async () => {
   const clock = turnByTurn();
   const reason = new ServerError('EMB_DEADLINE_EXCEEDED', 'Too late.');
-  const lifetime = { ended: undefined as ServerError | undefined, whenEnded() {}, release() {} };
-  const work = { encoded: encoded(10, 512), heads, weights, lifetime };
+  const cancellation = {
+    ended: undefined as ServerError | undefined,
+    whenEnded() {},
+    release() {},
+  };
+  const work = { encoded: encoded(10, 512), heads, weights, cancellation };
   const scores = scoreTexts(work, clock).catch((error) => error);
   await clock.endTurn();
-  lifetime.ended = reason;
+  cancellation.ended = reason;
   await clock.endTurn();
   expect(await scores).toBe(reason);
   expect(clock.waiting).toEqual([]);

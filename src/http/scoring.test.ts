@@ -21,12 +21,12 @@ function stand(keptCounts: readonly number[], scoringBytesMax = 1e12) {
     servedBy: undefined,
     timings: { tokenizeMs: 0, queueMs: 0, inferMs: 0 },
   };
-  const lifetime = { ended: undefined, whenEnded: () => undefined, release: () => undefined };
+  const cancellation = { ended: undefined, whenEnded: () => undefined, release: () => undefined };
   const context = {
     async encode(request: EncodeRequest) {
       asked.push(request);
       request.followUp?.plan(keptCounts);
-      await request.followUp?.run(result, lifetime);
+      await request.followUp?.run(result, cancellation);
       return result;
     },
     manifest: { dimension: DIMENSION },

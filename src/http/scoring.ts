@@ -67,8 +67,8 @@ export async function encodeAndScore(
           const work = workOf(heads, { keptCounts, dimension, timeoutMs });
           held.release = context.scoringBudget.take(work);
         },
-        async run(encoded, lifetime) {
-          held.scores = await scoreTexts({ encoded, heads, weights, lifetime }, clock);
+        async run(encoded, cancellation) {
+          held.scores = await scoreTexts({ encoded, heads, weights, cancellation }, clock);
         },
       },
     };
@@ -117,7 +117,7 @@ export interface TextScores {
  * Scores by each head, as FlagEmbedding defines them, in slices between which others get a turn.
  *
  * @param work.encoded the query first and the texts after it, with all of `heads`; borrowed.
- * @throws ServerError EMB_DEADLINE_EXCEEDED or EMB_REQUEST_ABORTED, when the lifetime ends first.
+ * @throws ServerError EMB_DEADLINE_EXCEEDED or EMB_REQUEST_ABORTED, when the request ends first.
  */
 export async function scoreTexts(
   work: {
@@ -126,16 +126,16 @@ export async function scoreTexts(
     /** One for each head. */
     readonly weights: readonly number[];
     /** Who waits for it; unless told, somebody always does. */
-    readonly lifetime?: Cancellation;
+    readonly cancellation?: Cancellation;
   },
   clock: Clock,
 ): Promise<TextScores> {
-  const { encoded, heads, weights, lifetime } = work;
+  const { encoded, heads, weights, cancellation } = work;
   const byHead = new Map<Head, number[]>(heads.map((head) => [head, []]));
   const weighted: number[] = [];
   const nextTurn = async (): Promise<void> => {
     await turnOf(clock);
-    if (lifetime?.ended !== undefined) throw lifetime.ended;
+    if (cancellation?.ended !== undefined) throw cancellation.ended;
   };
   for (let index = 1; index < encoded.tokenCounts.length; index++) {
     const each: number[] = [];

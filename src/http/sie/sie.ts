@@ -45,7 +45,10 @@ export function sieApi(context: ApiContext): Api {
     {
       ...route,
       paths: ['/v1/encode/:model'],
-      document: { ...route.document, parameters: [one] },
+      document: {
+        ...route.document,
+        parameters: [one, ...(route.document?.parameters ?? [])],
+      },
     },
     // A name on a hub, with its slash as it is.
     { ...route, paths: ['/v1/encode/:model/:name'], document: undefined },

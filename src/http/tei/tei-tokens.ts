@@ -57,8 +57,11 @@ function tokenizeRoute(context: ApiContext): Route {
       const textCount = inputs.texts.length;
       const tokenCount = 2 * textCount + Math.ceil(unitCount / UNITS_PER_TOKEN);
       const most = { specialTokens, tokenCountMax: TOKENIZE_UNITS_MAX };
-      const shown = await admitted(context, call.request, { textCount, tokenCount }, (lifetime) =>
-        tokenizer.explain(inputs.texts, lifetime, most),
+      const shown = await admitted(
+        context,
+        call.request,
+        { textCount, tokenCount },
+        (cancellation) => tokenizer.explain(inputs.texts, cancellation, most),
       );
       if (shown.json === undefined) {
         const value = shown.tokenCount;
@@ -101,18 +104,18 @@ async function admitted<Result>(
   { admission, access, clock, limits }: ApiContext,
   request: Request,
   demand: { readonly textCount: number; readonly tokenCount: number },
-  work: (lifetime: Cancellation) => Promise<Result>,
+  work: (cancellation: Cancellation) => Promise<Result>,
 ): Promise<Result> {
   const asked = timeoutOf(request);
   const caller = access.callerOf(request);
   // The model sees nothing of it.
   const permit = admission.admit({ ...demand, workTokenCount: 0, timeoutMs: asked, caller });
   const timeoutMs = Math.min(asked ?? Infinity, limits.requestTimeoutMs);
-  const lifetime = createCancellation({ clock, timeoutMs, signal: request.signal });
+  const cancellation = createCancellation({ clock, timeoutMs, signal: request.signal });
   try {
-    return await work(lifetime);
+    return await work(cancellation);
   } finally {
-    lifetime.release();
+    cancellation.release();
     permit.release();
   }
 }
