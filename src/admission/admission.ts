@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.ts';
-import { invariant, ServerError } from '../base/errors.ts';
+import { invariant, ServerError, shuttingDown } from '../base/errors.ts';
 import { retryAfterMsOf } from '../base/retry-after.ts';
 import { HeldRequests, type HoldLimits } from './held-requests.ts';
 import { RefusedWork } from './refused-work.ts';
@@ -304,10 +304,6 @@ export function createAdmission(options: {
       });
     },
   };
-}
-
-function shuttingDown(): ServerError {
-  return new ServerError('EMB_SHUTTING_DOWN', 'The server is shutting down.');
 }
 
 const NO_HOLD = { holdMs: 0, holdTextsMax: 0, holdBytesMax: 0 } as const;

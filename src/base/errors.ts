@@ -253,6 +253,19 @@ export function toServerError(error: unknown): ServerError {
   });
 }
 
+/** The backend cannot be asked now. @param why for the log alone. */
+export function backendDown(why: string): ServerError {
+  return new ServerError('EMB_BACKEND_UNAVAILABLE', ERRORS.EMB_BACKEND_UNAVAILABLE.meaning, {
+    retryAfterMs: 1000,
+    cause: new Error(why),
+  });
+}
+
+/** The server ends. @param cause what that did to the request, if it is known. */
+export function shuttingDown(cause?: unknown): ServerError {
+  return new ServerError('EMB_SHUTTING_DOWN', 'The server is shutting down.', { cause });
+}
+
 /** What only a fault of ours can cause. Its words go to the log, never to a caller. */
 export class InvariantError extends Error {
   override readonly name = 'InvariantError';

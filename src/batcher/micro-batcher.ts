@@ -1,6 +1,6 @@
 import type { Backend, BackendLimits } from '../backend/contract.ts';
 import type { Cancellation, Clock } from '../base/clock.ts';
-import { invariant, ServerError } from '../base/errors.ts';
+import { backendDown, invariant, ServerError, shuttingDown } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
 import type { ExpectedRows, Head } from '../vectors/output.ts';
 import { BackgroundBudget, type BackgroundLimits } from './background.ts';
@@ -194,7 +194,7 @@ export function createMicroBatcher(options: {
     if (queue.textCount + background.textCount === 0) return;
     const state = grace.look();
     if (state === 'wait') grace.lookAgain(dispatch);
-    if (state === 'gone') failWaiting(unavailable(backend.state().reason));
+    if (state === 'gone') failWaiting(backendDown(backend.state().reason));
     if (state !== 'ready') return;
     const limits = backend.capabilities();
     while (running.size < limits.slotCount) {
@@ -236,7 +236,8 @@ export function createMicroBatcher(options: {
   /** One batch, from the slot that it takes to the callers that it answers. */
   async function run(texts: readonly PendingText[], limits: BackendLimits): Promise<void> {
     const batch = { texts, limits, abort: new AbortController() };
-    const sentMs = takeSlot(batch, texts);
+    const textsCost = costOf(texts, limits);
+    const sentMs = takeSlot(batch, textsCost);
     const before = { batchCount: running.size, isFollowed: queue.textCount > 0 };
     const { isBackground } = texts[0].request;
     const first = await bisection.attempt(batch);
@@ -255,7 +256,7 @@ export function createMicroBatcher(options: {
     }
     const error = first.failed[0]?.error;
     const report = reportOf(texts, { ...limits, inferMs, error, rescueCallCount });
-    if (isRight) deadlines.learn(costOf(texts, limits), inferMs);
+    if (isRight) deadlines.learn(textsCost, inferMs);
     if (isRight && before.isFollowed && !isBackground) {
       drain.learn({ tokenCount: report.tokenCount, inferMs, batchCount });
     }
@@ -263,12 +264,12 @@ export function createMicroBatcher(options: {
   }
 
   /** @returns when the batch left, in ms. */
-  function takeSlot(batch: RunningBatch<PendingText>, texts: readonly PendingText[]): number {
+  function takeSlot(batch: RunningBatch<PendingText>, textsCost: number): number {
     const sentMs = clock.now();
+    const { texts, limits } = batch;
     running.add(batch);
     runningTextCount += texts.length;
-    const { limits } = batch;
-    const cost = limits.launchTokens + costOf(texts, limits);
+    const cost = limits.launchTokens + textsCost;
     pacing.sent(batch, { cost, endpointCount: limits.endpointCount });
     const [backgroundCost, isBefore] = [backgroundCostOf(texts, cost), queue.textCount > 0];
     budget.sent(batch, { cost, backgroundCost, textCount: texts.length, isBefore }, limits);
@@ -353,15 +354,4 @@ function waitingIn(
       return queue.texts().reduce((ms, { arrivedMs }) => Math.max(ms, nowMs - arrivedMs), 0);
     },
   };
-}
-
-function unavailable(why: string): ServerError {
-  return new ServerError('EMB_BACKEND_UNAVAILABLE', 'The backend is down or still loading.', {
-    retryAfterMs: 1000,
-    cause: new Error(why),
-  });
-}
-
-function shuttingDown(): ServerError {
-  return new ServerError('EMB_SHUTTING_DOWN', 'The server is shutting down.');
 }

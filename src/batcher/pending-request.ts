@@ -118,8 +118,13 @@ export function reportOf(
   const textCount = texts.length;
   const computedTokenCount = isOneByOne ? tokenCount : textCount * paddedLength;
   return {
-    ...{ textCount, tokenCount, computedTokenCount },
-    ...{ inferMs, queueMsMax, error, rescueCallCount },
+    textCount,
+    computedTokenCount,
+    tokenCount,
+    inferMs,
+    queueMsMax,
+    error,
+    rescueCallCount,
   };
 }
 

@@ -1,6 +1,6 @@
 import type { Demand } from '../admission/admission.ts';
 import { type Cancellation, createCancellation, Deadlines } from '../base/clock.ts';
-import { ServerError } from '../base/errors.ts';
+import { backendDown, ServerError } from '../base/errors.ts';
 import type { JobResult, TextOutcome } from '../batcher/pending-request.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import type { TokenizedText } from '../tokenizer/pool/tokenizer-pool.ts';
@@ -83,11 +83,7 @@ export function createEncode(parts: Parts): Encode {
 /** Refuses at once while the backend or the tokenizer is down, not after a wait in the queue. */
 function refuseWhileDown({ backend, tokenizer }: Parts): void {
   const reason = backend.state().reason || tokenizer.reason;
-  if (reason === '') return;
-  throw new ServerError('EMB_BACKEND_UNAVAILABLE', 'The backend is down or still loading.', {
-    retryAfterMs: 1000,
-    cause: new Error(reason),
-  });
+  if (reason !== '') throw backendDown(reason);
 }
 
 /** Refuses a head that the running model lacks. */
@@ -345,10 +341,10 @@ export class EmptyTexts {
   }
 
   /** @throws ServerError as the tokenizer; the next request tries again. */
-  async learn(lifetime: Cancellation): Promise<void> {
+  async learn(cancellation: Cancellation): Promise<void> {
     const { query, passage } = this.#prefixes;
     const texts = [query, `${query} `, passage, `${passage} `];
-    const tokenized = await this.#tokenizer.tokenize(texts, lifetime);
+    const tokenized = await this.#tokenizer.tokenize(texts, cancellation);
     const ids = tokenized.map(({ tokenIds }) => tokenIds);
     this.#known = { query: ids.slice(0, 2), passage: ids.slice(2) };
   }

@@ -1,5 +1,5 @@
 import { type Context, type DocumentDecoration, type Elysia, NotFoundError } from 'elysia';
-import { ServerError, toServerError } from '../base/errors.ts';
+import { ServerError, shuttingDown, toServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { EncodeRequest, EncodeResult } from '../encode/contract.ts';
 import { JSON_FORMAT, negotiateFormat, type ReplyFormat } from '../reply/reply-format.ts';
@@ -239,7 +239,7 @@ export function addApi(app: Elysia, api: Api, { access, bodyIntake, ending, log 
 /** Whatever part was closed under a request: its caller is told that the server ends. */
 function toldOf(error: ServerError, { isCut }: Ending): ServerError {
   if (!isCut || error.status < 500 || !error.retryable) return error;
-  return new ServerError('EMB_SHUTTING_DOWN', 'The server is shutting down.', { cause: error });
+  return shuttingDown(error);
 }
 
 /** The OpenAPI document of a route: its own words, and the errors that its API has in common. */
