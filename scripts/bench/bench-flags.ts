@@ -1,4 +1,4 @@
-import { basename } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { BenchUsageError, wholeNumber } from './bench-options.ts';
 
@@ -8,6 +8,8 @@ export interface Flag<Value> {
   readonly operand: string;
   readonly preset: string;
   readonly meaning: string;
+  /** May stand several times; what came then follows one another, a line each. */
+  readonly isRepeated?: true;
   /** @throws BenchUsageError */
   read(raw: string, flag: string): Value;
 }
@@ -42,6 +44,45 @@ export function text(operand: string, preset: string, meaning: string): Flag<str
   return { operand, preset, meaning, read: (raw) => raw };
 }
 
+/** Each of several values by commas. */
+export function listOf<Value>(item: Flag<Value>): Flag<readonly Value[]> {
+  return {
+    operand: `${item.operand}S`,
+    preset: item.preset,
+    meaning: `${item.meaning}; several by commas`,
+    read: (raw, flag) => raw.split(',').map((word) => item.read(word, flag)),
+  };
+}
+
+/** Another checkout of this repository, which must be named. */
+export const BASELINE: Flag<string> = {
+  operand: 'FOLDER',
+  preset: '',
+  meaning: 'another checkout of this repository, set up: its server is the baseline',
+  read(raw, flag) {
+    if (raw !== '') return resolve(raw);
+    throw new BenchUsageError(`${flag} FOLDER is missing.`);
+  },
+};
+
+/** Settings of this checkout's server alone. */
+export const SETTINGS: Flag<Readonly<Record<string, string>>> = {
+  operand: 'NAME=VALUE',
+  preset: '',
+  meaning: "a setting of this checkout's server alone; may stand several times",
+  isRepeated: true,
+  read(raw, flag) {
+    const pairs = raw.split('\n').filter((pair) => pair !== '');
+    return Object.fromEntries(
+      pairs.map((pair) => {
+        const at = pair.indexOf('=');
+        if (at > 0) return [pair.slice(0, at), pair.slice(at + 1)];
+        throw new BenchUsageError(`${flag} must be NAME=VALUE, not "${pair}"`);
+      }),
+    );
+  },
+};
+
 /** Turns of each contender. */
 export const ROUNDS = count(5, [1, 100], 'turns of each; medians come of them');
 
@@ -64,20 +105,24 @@ export function readFlags<Flags extends Readonly<Record<string, Flag<unknown>>>>
   flags: Flags,
   more?: string,
 ): { readonly [Name in keyof Flags]: ReturnType<Flags[Name]['read']> } {
-  const raw = parse(Object.keys(flags));
+  const raw = parse(flags);
   if (raw.help === true) {
     console.log(helpOf(basename(path), flags, more));
     process.exit(0);
   }
   const values = Object.entries(flags).map(([name, flag]) => [
     name,
-    flag.read(String(raw[name] ?? flag.preset), `--${name}`),
+    flag.read([raw[name] ?? flag.preset].flat().join('\n'), `--${name}`),
   ]);
   return Object.fromEntries(values);
 }
 
-function parse(names: readonly string[]): Record<string, string | boolean | undefined> {
-  const known = names.map((name) => [name, { type: 'string' }] as const);
+function parse(
+  flags: Readonly<Record<string, Flag<unknown>>>,
+): Record<string, string | boolean | readonly (string | boolean)[] | undefined> {
+  const known = Object.entries(flags).map(
+    ([name, { isRepeated = false }]) => [name, { type: 'string', multiple: isRepeated }] as const,
+  );
   const options = { ...Object.fromEntries(known), help: { type: 'boolean' } } as const;
   try {
     return { ...parseArgs({ options }).values };

@@ -2,9 +2,17 @@
  * This checkout against another one: `bun scripts/bench/compare-checkouts.ts --with FOLDER`. The
  * same Triton, the same texts, the same load, in turns; ratios come from medians.
  */
-import { resolve } from 'node:path';
-import { parseArgs } from 'node:util';
-import { BenchUsageError, wholeNumber } from './bench-options.ts';
+import {
+  BASELINE,
+  count,
+  listOf,
+  oneOf,
+  ROUNDS,
+  readFlags,
+  SEED,
+  SETTINGS,
+  secondsFlag,
+} from './bench-flags.ts';
 import {
   type Contender,
   createContender,
@@ -21,17 +29,6 @@ import { runScript, say } from './run-script.ts';
 import { startBenchTriton } from './target/bench-triton.ts';
 import { ROOT, startServerProcess } from './target/server-process.ts';
 
-const HELP = `bun scripts/bench/compare-checkouts.ts --with FOLDER [FLAGS]
-
-  --with FOLDER     another checkout of this repository, set up: its server is the baseline
-  --texts N         short texts in each request (64)
-  --connections N   connections that send one request after the other; several by commas (8)
-  --formats WORDS   replies asked for, by commas: msgpack, json, raw (msgpack)
-  --set NAME=VALUE  a setting of this checkout's server alone; may stand several times
-  --rounds N        turns of each server and format; medians come of them (5)
-  --seconds N       seconds for each turn (3)
-  --seed N          texts and their order (1)`;
-
 /** Far above what a short text has. */
 const TOKEN_COUNT_MAX = 512;
 
@@ -41,31 +38,29 @@ const TRITON_BATCH_MAX = 64;
 const SIDES = ['baseline', 'this'] as const;
 const FORMATS = ['msgpack', 'json', 'raw'] as const;
 
-interface Options {
-  readonly folder: string;
-  readonly texts: number;
-  readonly connectionCounts: readonly number[];
-  readonly formats: readonly ReplyKind[];
-  readonly settings: Readonly<Record<string, string>>;
-  readonly rounds: number;
-  readonly seconds: number;
-  readonly seed: number;
-}
+const FLAGS = {
+  with: BASELINE,
+  texts: count(64, [1, 10_000], 'short texts in each request'),
+  connections: listOf(count(8, [1, 1000], 'connections that send one request after the other')),
+  formats: listOf(oneOf(FORMATS, 'replies asked for')),
+  set: SETTINGS,
+  rounds: ROUNDS,
+  seconds: secondsFlag(3),
+  seed: SEED,
+};
+
+type Options = ReturnType<typeof readFlags<typeof FLAGS>>;
 
 async function main(): Promise<void> {
-  const options = readOptions();
-  if (options === undefined) {
-    console.log(HELP);
-    return;
-  }
-  const { seed, rounds, connectionCounts } = options;
+  const options = readFlags(import.meta.path, FLAGS);
+  const { seed, rounds, connections: connectionCounts } = options;
   const triton = await startBenchTriton({ kind: 'trivial' }, { maxBatch: TRITON_BATCH_MAX });
   const stops = [triton.stop];
   try {
     const contenders: Contender[] = [];
     for (const side of SIDES) {
       const isThis = side === 'this';
-      const root = isThis ? ROOT : options.folder;
+      const root = isThis ? ROOT : options.with;
       say(`starting the server of ${root}`);
       const service = await startServerProcess({
         root,
@@ -74,7 +69,7 @@ async function main(): Promise<void> {
           TRITON_URL: triton.url,
           LOG_LEVEL: 'warn',
           SERVER_TIMING: 'off',
-          ...(isThis ? options.settings : {}),
+          ...(isThis ? options.set : {}),
         },
       });
       stops.unshift(service.stop);
@@ -92,49 +87,6 @@ async function main(): Promise<void> {
   } finally {
     for (const stop of stops) await stop();
   }
-}
-
-/** @throws BenchUsageError */
-function readOptions(): Options | undefined {
-  const { values } = parseArgs({
-    options: {
-      with: { type: 'string' },
-      texts: { type: 'string', default: '64' },
-      connections: { type: 'string', default: '8' },
-      formats: { type: 'string', default: 'msgpack' },
-      set: { type: 'string', multiple: true, default: [] },
-      rounds: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '3' },
-      seed: { type: 'string', default: '1' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) return undefined;
-  if (values.with === undefined) throw new BenchUsageError('--with FOLDER is missing.');
-  return {
-    folder: resolve(values.with),
-    texts: wholeNumber('--texts', values.texts, [1, 10_000]),
-    connectionCounts: values.connections
-      .split(',')
-      .map((word) => wholeNumber('--connections', word, [1, 1000])),
-    formats: values.formats.split(',').map(formatNamed),
-    settings: Object.fromEntries(values.set.map(settingNamed)),
-    rounds: wholeNumber('--rounds', values.rounds, [1, 100]),
-    seconds: wholeNumber('--seconds', values.seconds, [1, 600]),
-    seed: wholeNumber('--seed', values.seed, [0, 1_000_000_000]),
-  };
-}
-
-function formatNamed(word: string): ReplyKind {
-  const format = FORMATS.find((known) => known === word);
-  if (format !== undefined) return format;
-  throw new BenchUsageError(`--formats knows ${FORMATS.join(', ')}, not "${word}"`);
-}
-
-function settingNamed(word: string): readonly [string, string] {
-  const at = word.indexOf('=');
-  if (at > 0) return [word.slice(0, at), word.slice(at + 1)];
-  throw new BenchUsageError(`--set must be NAME=VALUE, not "${word}"`);
 }
 
 function nameOf(side: (typeof SIDES)[number], format: ReplyKind): string {
@@ -155,7 +107,7 @@ const FIGURES: readonly (readonly [heading: string, of: (point: LoadPoint) => nu
   ['memory MB', ({ residentBytes }) => (residentBytes ?? 0) / 1e6],
 ];
 
-function report(turns: Turns, { formats, connectionCounts }: Options): string {
+function report(turns: Turns, { formats, connections: connectionCounts }: Options): string {
   const rows = connectionCounts.flatMap((connections) =>
     formats.flatMap((format) => {
       const [baseline, ours] = SIDES.map((side) => {

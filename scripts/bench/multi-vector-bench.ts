@@ -3,11 +3,9 @@
  * `bun scripts/bench/multi-vector-bench.ts --with FOLDER`. The same Triton, the same texts, in
  * turns; ratios come from medians. The replies of both are compared before, value by value.
  */
-import { resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { unpack } from 'msgpackr';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
-import { BenchUsageError, wholeNumber } from './bench-options.ts';
+import { BASELINE, count, ROUNDS, readFlags, SETTINGS, secondsFlag, text } from './bench-flags.ts';
 import { medianOf } from './load/latencies.ts';
 import { saveRun } from './report/save-run.ts';
 import { short, textTable } from './report/text-table.ts';
@@ -16,14 +14,14 @@ import { startBenchTriton } from './target/bench-triton.ts';
 import { processTree, usageOf } from './target/process-usage.ts';
 import { ROOT, type ServerProcess, startServerProcess } from './target/server-process.ts';
 
-const HELP = `bun scripts/bench/multi-vector-bench.ts --with FOLDER [FLAGS]
-
-  --with FOLDER     another checkout of this repository, set up: its server is the baseline
-  --connections N   connections that send one text of 512 tokens after the other (8)
-  --heads WORDS     heads asked for, by commas (multi_vector)
-  --set NAME=VALUE  a setting of this checkout's server alone; may stand several times
-  --rounds N        turns of each server; medians come of them (5)
-  --seconds N       seconds for each turn (3)`;
+const FLAGS = {
+  with: BASELINE,
+  connections: count(8, [1, 64], 'connections that send one text of 512 tokens after the other'),
+  heads: text('NAMES', 'multi_vector', 'heads asked for, by commas'),
+  set: SETTINGS,
+  rounds: ROUNDS,
+  seconds: secondsFlag(3),
+};
 
 /** Texts that each turn goes through. */
 const TEXT_COUNT = 32;
@@ -41,27 +39,9 @@ interface Turn {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      with: { type: 'string' },
-      connections: { type: 'string', default: '8' },
-      heads: { type: 'string', default: 'multi_vector' },
-      set: { type: 'string', multiple: true, default: [] },
-      rounds: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '3' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return;
-  }
-  if (values.with === undefined) throw new BenchUsageError('--with FOLDER is missing');
-  const connections = wholeNumber('--connections', values.connections, [1, 64]);
-  const rounds = wholeNumber('--rounds', values.rounds, [1, 100]);
-  const seconds = wholeNumber('--seconds', values.seconds, [1, 60]);
-  const heads = values.heads.split(',');
-  const settings = Object.fromEntries(values.set.map((pair) => pair.split('=', 2)));
+  const flags = readFlags(import.meta.path, FLAGS);
+  const { connections, rounds, seconds, set: settings } = flags;
+  const heads = flags.heads.split(',');
   const triton = await startBenchTriton(
     { kind: 'trivial' },
     { maxBatch: 32, hasMultiVectors: true },
@@ -69,7 +49,7 @@ async function main(): Promise<void> {
   const stops = [triton.stop];
   try {
     const servers: ServerProcess[] = [];
-    for (const root of [resolve(values.with), ROOT]) {
+    for (const root of [flags.with, ROOT]) {
       const server = await startServer(root, triton.url, root === ROOT ? settings : {});
       servers.push(server);
       stops.unshift(server.stop);
