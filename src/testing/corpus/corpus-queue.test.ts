@@ -152,7 +152,9 @@ test("a worker of the chart gives its shard back at SIGTERM; its jobs' streams a
   const worker = startCommand([...chart.words, ...address]);
   const heir = startCommand([...chart.words, ...address]);
   workers.push(job, worker, heir);
-  await until('it works', () => worker.said().includes('working on job'));
+  const areAtWork = (): boolean =>
+    [worker, heir].every((one) => one.said().includes('working on job'));
+  await until('both work', areAtWork);
   await partsReach(6);
   const connection = await connect({ servers: nats.url });
   const { streams } = await jetstreamManager(connection);
