@@ -39,6 +39,21 @@ describe('createProgressBar', () => {
     expect(terminal.written.join('')).toBe('\rencode 64  0.0 texts/s  1:02:05\x1b[K\n');
   });
 
+  /** Caught, planted: the end of a stream draws nothing. */
+  test('ends with what came last, also of a stream', () => {
+    const terminal = recordingTerminal(true);
+    const bar = createProgressBar({ terminal });
+    bar.onProgress({ textCountDone: 64, textCount: undefined, elapsedMs: 1000 });
+    bar.onProgress({ textCountDone: 70, textCount: undefined, elapsedMs: 1001 });
+    bar.end();
+    bar.end();
+    expect(terminal.written.map((text) => text.slice(0, 10))).toEqual([
+      '\rencode 64',
+      '\rencode 70',
+      '\n',
+    ]);
+  });
+
   test('stays within the width', () => {
     const terminal = recordingTerminal(true, 20);
     const bar = createProgressBar({ terminal });

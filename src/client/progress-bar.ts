@@ -13,8 +13,8 @@ export interface ProgressBar {
   /** To be given to `encode` or `encodeStream` as it is. */
   readonly onProgress: (progress: EncodeProgress) => void;
   /**
-   * Ends the line, so that what is printed next does not stand behind it. A finished bar has ended
-   * itself.
+   * Draws what came last and ends the line, so that what is printed next does not stand behind it. A
+   * finished bar has ended itself.
    */
   end(): void;
 }
@@ -46,20 +46,27 @@ export function createProgressBar(
   const label = options.label ?? 'encode';
   let drawnMs = Number.NEGATIVE_INFINITY;
   let isLineOpen = false;
+  /** What came last and was not drawn. */
+  let pending: EncodeProgress | undefined;
 
+  const draw = (progress: EncodeProgress): void => {
+    drawnMs = progress.elapsedMs;
+    pending = undefined;
+    const columns = (terminal?.columns || COLUMNS_DEFAULT) - 1;
+    // Back to the start of the line; what is left of a longer one is erased.
+    terminal?.write(`\r${formatProgress(label, progress).slice(0, columns)}\x1b[K`);
+    isLineOpen = true;
+  };
   const end = (): void => {
+    if (pending !== undefined) draw(pending);
     if (isLineOpen) terminal?.write('\n');
     isLineOpen = false;
   };
   const onProgress = (progress: EncodeProgress): void => {
     if (terminal?.isTTY !== true) return;
     const isDone = progress.textCountDone === progress.textCount;
-    if (!isDone && progress.elapsedMs - drawnMs < REDRAW_MS) return;
-    drawnMs = progress.elapsedMs;
-    const columns = (terminal.columns || COLUMNS_DEFAULT) - 1;
-    // Back to the start of the line; what is left of a longer one is erased.
-    terminal.write(`\r${formatProgress(label, progress).slice(0, columns)}\x1b[K`);
-    isLineOpen = true;
+    if (isDone || progress.elapsedMs - drawnMs >= REDRAW_MS) draw(progress);
+    else pending = progress;
     if (isDone) end();
   };
   return { onProgress, end };

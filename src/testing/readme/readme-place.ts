@@ -24,9 +24,18 @@ export interface ReadmePlace {
   readonly url: string;
   /** A text of the README with this server's address in place of the usual one. */
   here(text: string): string;
+  /** Starts another server in the project, on a port of its own. @throws Error with what it said. */
+  serve(command: string): Promise<RunningServe>;
   /** Runs a shell command. @returns its standard output. @throws Error with what it said. */
   shell(command: string, options: ShellOptions): Promise<string>;
   close(): Promise<void>;
+}
+
+/** A server that a command of the README has started. */
+export interface RunningServe {
+  /** `http://127.0.0.1:port`, or with `https`. */
+  readonly url: string;
+  stop(): Promise<void>;
 }
 
 /** Where a command runs, and with what beside the place's own environment. */
@@ -61,33 +70,14 @@ export async function createReadmePlace(options: {
     npm_config_offline: 'true',
     npm_config_audit: 'false',
   };
-  const server = Bun.spawn(['bash', '-c', `exec ${options.command}`], {
-    cwd: project,
-    env: {
-      ...common,
-      PORT: '0',
-      HOST: '127.0.0.1',
-      SHUTDOWN_DELAY_MS: '0',
-      ...options.environment,
-    },
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  let said = '';
-  const decoder = new TextDecoder();
-  const reading = (async () => {
-    for await (const piece of server.stderr) said += decoder.decode(piece, { stream: true });
-  })();
-  const banner = /^[^{\n]* on embedded, (http:\/\/127\.0\.0\.1:\d+)/m;
-  await until('./run.sh serves', () => {
-    if (server.exitCode !== null) throw new Error(`./run.sh ended: ${said}`);
-    return banner.test(said);
-  });
-  const url = banner.exec(said)?.[1] ?? '';
-  await until('the server is ready', async () => (await fetch(`${url}/ready`)).ok);
+  const environment = { ...common, ...options.environment };
+  const server = await startServe(options.command, { folder: project, environment });
+  const { url } = server;
   return {
     project,
     app,
     url,
+    serve: (command) => startServe(command, { folder: project, environment }),
     here: (text) => text.replaceAll('localhost:8080', new URL(url).host),
     async shell(command, { folder: cwd, environment = {} }) {
       const env = { ...common, ...environment };
@@ -105,9 +95,41 @@ export async function createReadmePlace(options: {
       return out;
     },
     async close() {
+      await server.stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+async function startServe(
+  command: string,
+  { folder, environment }: Required<ShellOptions>,
+): Promise<RunningServe> {
+  // `env`, so that settings may stand before the command.
+  const server = Bun.spawn(['bash', '-c', `exec env ${command}`], {
+    cwd: folder,
+    env: { PORT: '0', HOST: '127.0.0.1', SHUTDOWN_DELAY_MS: '0', ...environment },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let said = '';
+  const decoder = new TextDecoder();
+  const reading = (async () => {
+    for await (const piece of server.stderr) said += decoder.decode(piece, { stream: true });
+  })();
+  const banner = /^[^{\n]* on embedded, (https?:\/\/127\.0\.0\.1:\d+)/m;
+  await until(`${command} serves`, () => {
+    if (server.exitCode !== null) throw new Error(`${command} ended: ${said}`);
+    return banner.test(said);
+  });
+  const url = banner.exec(said)?.[1] ?? '';
+  // Who trusts its certificate is for the README to say.
+  const tls = { rejectUnauthorized: false };
+  await until('the server is ready', async () => (await fetch(`${url}/ready`, { tls })).ok);
+  return {
+    url,
+    async stop() {
       server.kill('SIGTERM');
       await Promise.all([server.exited, reading]);
-      rmSync(folder, { recursive: true, force: true });
     },
   };
 }

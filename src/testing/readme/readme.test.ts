@@ -107,6 +107,24 @@ const inPython: Runner = async ({ text }) => {
   expect(output).toBe('(1, 384)\n');
 };
 
+/** A certificate, a server with it and a key, and a call that brings both. */
+const withKeyAndTls: Runner = async (block) => {
+  const [certificate, start, call] = commandsOf(block).map(({ command }) => command);
+  await place.shell(certificate, { folder: place.project });
+  const server = await place.serve(start);
+  try {
+    const { port } = new URL(server.url);
+    const here = (command: string): string =>
+      command.replace('localhost:8080', `localhost:${port}`);
+    const output = await place.shell(here(call), { folder: place.project });
+    expect(JSON.parse(output)).toMatchObject({ vector_dim: 384 });
+    const keyless = await place.shell(here(call).replace(/ -H .*$/, ''), { folder: place.project });
+    expect(keyless).toContain('EMB_KEY_INVALID');
+  } finally {
+    await server.stop();
+  }
+};
+
 /** The error as it is printed is that of the request that it speaks of. */
 const asError: Runner = async ({ text }) => {
   const reply = await fetch(`${place.url}/encode`, {
@@ -230,6 +248,7 @@ const RUNNERS: readonly [page: string, words: string, run: Runner][] = [
   ['README.md', '$ curl -s localhost:8080/encode', inProject],
   ['README.md', 'msgpack.unpackb', inPython],
   ['README.md', '"EMB_TEXTS_TOO_MANY"', asError],
+  ['README.md', '--cacert', withKeyAndTls],
   ['README.md', 'npm install', inApp],
   ['README.md', 'await encoder.health()', inNode],
   ['README.md', './run.sh embed laws.jsonl', runBy(CORPUS_EXAMPLES)],
