@@ -4,7 +4,7 @@ import { backendDown, invariant, ServerError, shuttingDown } from '../base/error
 import type { RequestTrace } from '../observe/tracing.ts';
 import type { ExpectedRows, Head } from '../vectors/output.ts';
 import { BackgroundBudget, type BackgroundLimits } from './background.ts';
-import { createBisection, type RunningBatch } from './bisection.ts';
+import { createBisection, Quarantine, type RunningBatch } from './bisection.ts';
 import {
   BackendGrace,
   DispatchPacing,
@@ -24,7 +24,6 @@ import {
   type TextOutcome,
 } from './pending-request.ts';
 import { capacityOf, paddedLengthOf, textCostOf } from './plan.ts';
-import { Quarantine } from './quarantine.ts';
 import { BatchQueue } from './queue.ts';
 
 /** The texts of one request, tokenized. */

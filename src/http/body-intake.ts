@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 import { type BodyAccount, createBodyBudget, type Patience } from './body-budget.ts';
-import { type ContentEncoding, encodingOf, unpack } from './content-encoding.ts';
+import { type ContentEncoding, parseContentEncoding, unpack } from './content-encoding.ts';
 
 /** Takes request bodies in, within bounds that hold for all of them together. */
 export interface BodyIntake {
@@ -82,7 +82,8 @@ export function createBodyIntake(options: {
     decoder: BodyDecoder<Value>,
   ): Promise<Value> {
     const { bodyBytesMax } = limits;
-    const encoding = encodingOf(request);
+    const said = request.headers.get('content-encoding');
+    const encoding = said === null ? undefined : parseContentEncoding(said);
     const declared = Number(request.headers.get('content-length') ?? Number.NaN);
     if (declared > bodyBytesMax) throw tooLarge(bodyBytesMax, declared);
     const account = budget.open();

@@ -22,11 +22,10 @@ const KNOWN = Object.keys(UNPACKERS).join(', ');
 /**
  * How a body is packed; undefined when it is not.
  *
+ * @param said the header's value.
  * @throws ServerError EMB_CONTENT_ENCODING_UNSUPPORTED.
  */
-export function encodingOf({ headers }: Request): ContentEncoding | undefined {
-  const said = headers.get('content-encoding');
-  if (said === null) return undefined;
+export function parseContentEncoding(said: string): ContentEncoding | undefined {
   const word = said
     .trim()
     .toLowerCase()

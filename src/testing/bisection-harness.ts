@@ -7,8 +7,7 @@ import {
   type TokenBatch,
 } from '../backend/contract.ts';
 import { ServerError } from '../base/errors.ts';
-import { createBisection, type RunningText } from '../batcher/bisection.ts';
-import { Quarantine } from '../batcher/quarantine.ts';
+import { createBisection, Quarantine, type RunningText } from '../batcher/bisection.ts';
 import { FloatBlock, headSet, type TextOutput } from '../vectors/output.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
