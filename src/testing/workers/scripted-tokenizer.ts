@@ -1,11 +1,11 @@
 import type { WorkerStart } from '../../base/worker-host.ts';
 import type {
-  EncodedTexts,
   TokenizerInit,
   TokenizerReady,
   TokenizerRequest,
   TokenizerResponse,
 } from '../../tokenizer/pool/tokenizer-protocol.ts';
+import type { EncodedTexts } from '../../tokenizer/xlmr/compiled-tokenizer.ts';
 
 declare const self: Worker;
 

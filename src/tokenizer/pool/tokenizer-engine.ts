@@ -3,22 +3,20 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { PreTrainedTokenizer } from '@huggingface/transformers';
 import { readCompiledTokenizer } from '../xlmr/compiled-format.ts';
-import { createCompiledTokenizer } from '../xlmr/compiled-tokenizer.ts';
+import {
+  createCompiledTokenizer,
+  type EncodedTexts,
+  type EncodeOptions,
+} from '../xlmr/compiled-tokenizer.ts';
 import { type ShownTokens, showTokens } from '../xlmr/shown-tokens.ts';
-import { createTokenIds } from '../xlmr/unigram-search.ts';
-import type {
-  EncodedTexts,
-  TokenizerInit,
-  TokenizerOptions,
-  TokenizerReady,
-} from './tokenizer-protocol.ts';
+import type { TokenizerInit, TokenizerReady } from './tokenizer-protocol.ts';
 
 /** Turns texts into token ids, on the thread that calls it. */
 export interface TokenizerEngine {
   readonly ready: TokenizerReady;
-  encode(texts: readonly string[], options: TokenizerOptions): EncodedTexts;
+  encode(texts: readonly string[], options: EncodeOptions): EncodedTexts;
   /** With offsets, as the bytes of the reply; undefined where the tokenizer has none. */
-  readonly explain?: (texts: readonly string[], options: TokenizerOptions) => ShownTokens;
+  readonly explain?: (texts: readonly string[], options: EncodeOptions) => ShownTokens;
 }
 
 /** Makes the engine that the init message names. Nothing is fetched from outside. */
@@ -27,41 +25,20 @@ export async function loadTokenizerEngine(init: TokenizerInit): Promise<Tokenize
   return createTransformersEngine(await loadTransformersTokenizer(init));
 }
 
-/** Ids kept between calls: as many as a large message holds, so that a usual one grows nothing. */
-const ID_CAPACITY = 16_384;
-
 /** @param tables a verified compiled tokenizer; shared, never written. */
-export function createCompiledEngine(tables: SharedArrayBuffer): TokenizerEngine {
+function createCompiledEngine(tables: SharedArrayBuffer): TokenizerEngine {
   const verified = readCompiledTokenizer(tables, { verifiesChecksum: false });
   const tokenizer = createCompiledTokenizer(verified);
-  let out = createTokenIds(ID_CAPACITY);
-
-  function encode(texts: readonly string[], options: TokenizerOptions): EncodedTexts {
-    const keptCounts = new Int32Array(texts.length);
-    const fullCounts = new Int32Array(texts.length);
-    out.length = 0;
-    const each = { ...options, out };
-    for (let index = 0; index < texts.length; index++) {
-      const { keptCount, fullCount } = tokenizer.encode(texts[index], each);
-      keptCounts[index] = keptCount;
-      fullCounts[index] = fullCount;
-    }
-    const tokenIds = out.ids.slice(0, out.length) as Int32Array<ArrayBuffer>;
-    // A book leaves a large buffer behind; the next message seldom needs it.
-    if (out.ids.length > ID_CAPACITY * 16) out = createTokenIds(ID_CAPACITY);
-    return { tokenIds, keptCounts, fullCounts };
-  }
-
   return {
     ready: { engine: 'compiled' },
-    encode,
+    encode: tokenizer.encodeTexts,
     explain: (texts, options) => showTokens(tokenizer, texts, options),
   };
 }
 
 /** For tokenizers of other families. */
 function createTransformersEngine(tokenizer: PreTrainedTokenizer): TokenizerEngine {
-  function encode(texts: readonly string[], options: TokenizerOptions): EncodedTexts {
+  function encode(texts: readonly string[], options: EncodeOptions): EncodedTexts {
     const keptCounts = new Int32Array(texts.length);
     const fullCounts = new Int32Array(texts.length);
     const kept: (readonly number[])[] = [];
@@ -79,7 +56,7 @@ function createTransformersEngine(tokenizer: PreTrainedTokenizer): TokenizerEngi
 }
 
 /** Keeps the opening and the closing special token, as the reference does. */
-function cut(full: readonly number[], options: TokenizerOptions): readonly number[] {
+function cut(full: readonly number[], options: EncodeOptions): readonly number[] {
   const { tokenCountMax, truncationSide } = options;
   if (full.length <= tokenCountMax) return full;
   if (truncationSide === 'left') return [full[0], ...full.slice(full.length - tokenCountMax + 1)];

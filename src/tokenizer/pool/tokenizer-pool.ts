@@ -1,14 +1,14 @@
 import type { Cancellation, Clock } from '../../base/clock.ts';
 import { invariant, type ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
+import { readCompiledTokenizer } from '../xlmr/compiled-format.ts';
+import {
+  createCompiledTokenizer,
+  type EncodedTexts,
+  type EncodeOptions,
+} from '../xlmr/compiled-tokenizer.ts';
 import type { ShownTokens } from '../xlmr/shown-tokens.ts';
-import { createCompiledEngine } from './tokenizer-engine.ts';
-import type {
-  EncodedTexts,
-  TokenizerInit,
-  TokenizerOptions,
-  TokenizerReady,
-} from './tokenizer-protocol.ts';
+import type { TokenizerInit, TokenizerReady } from './tokenizer-protocol.ts';
 import { createWorkerQueue, failure, unitsOf, type WorkerQueue } from './worker-queue.ts';
 
 /** One text after tokenization. */
@@ -89,7 +89,9 @@ export function createTokenizerPool(options: {
     createWorkerQueue({ ...options, name: `tokenizer-${index}` }),
   );
   const isInline = init.kind === 'compiled' && options.inlineUnitsMax > 0;
-  const inline = isInline ? createCompiledEngine(init.tables) : undefined;
+  const inline = isInline
+    ? createCompiledTokenizer(readCompiledTokenizer(init.tables, { verifiesChecksum: false }))
+    : undefined;
   /** The requests of this turn of the event loop. */
   let gathered: PendingRequest[] = [];
   /** Units that this turn has tokenized on this thread. */
@@ -103,7 +105,7 @@ export function createTokenizerPool(options: {
   ): Promise<TokenizedText[]> {
     if (inline !== undefined && takeInlineBudget(unitsOf(texts))) {
       const all = { tokenCountMax, truncationSide, specialTokens: true };
-      return Promise.resolve(textsOf(inline.encode(texts, all), texts.length));
+      return Promise.resolve(textsOf(inline.encodeTexts(texts, all), texts.length));
     }
     return new Promise((resolve, reject) => {
       const results = new Array<TokenizedText>(texts.length);
@@ -164,11 +166,7 @@ export function createTokenizerPool(options: {
     }
   }
 
-  function send(
-    queue: WorkerQueue,
-    items: readonly TextItem[],
-    textOptions: TokenizerOptions,
-  ): void {
+  function send(queue: WorkerQueue, items: readonly TextItem[], textOptions: EncodeOptions): void {
     const texts = items.map((item) => item.text);
     queue.send(
       { kind: 'encode', texts, options: textOptions },
@@ -190,7 +188,7 @@ export function createTokenizerPool(options: {
   }
 
   /** Sends a text once more, alone: if it kills the worker again, no other text dies with it. */
-  function retry(item: TextItem, textOptions: TokenizerOptions, waitedMs = 0): void {
+  function retry(item: TextItem, textOptions: EncodeOptions, waitedMs = 0): void {
     if (item.request.isSettled) return;
     const running = runningQueues();
     if (running.length > 0) send(leastLoaded(running), [item], textOptions);

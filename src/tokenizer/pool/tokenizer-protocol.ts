@@ -1,3 +1,4 @@
+import type { EncodedTexts, EncodeOptions } from '../xlmr/compiled-tokenizer.ts';
 import type { ShownTokens } from '../xlmr/shown-tokens.ts';
 
 /**
@@ -22,30 +23,8 @@ export interface TokenizerRequest {
   readonly kind: 'encode' | 'explain';
   readonly messageId: number;
   readonly texts: readonly string[];
-  readonly options: TokenizerOptions;
-}
-
-/** How texts are tokenized. */
-export interface TokenizerOptions {
-  /**
-   * Token ids kept of each text, special tokens included. For `explain` it is the limit of all
-   * texts together, beyond which there is no answer.
-   */
-  readonly tokenCountMax: number;
-  /** The side of a text that is cut off when it is too long. */
-  readonly truncationSide: 'left' | 'right';
-  /** Whether the template's tokens (`<s>`, `</s>`) stand around each text. */
-  readonly specialTokens: boolean;
-}
-
-/** The token ids of some texts, one text after the other. */
-export interface EncodedTexts {
-  /** The kept ids of all texts. */
-  readonly tokenIds: Int32Array<ArrayBuffer>;
-  /** How many ids each text kept; their sum is the length of `tokenIds`. */
-  readonly keptCounts: Int32Array<ArrayBuffer>;
-  /** How many ids each text has without truncation. */
-  readonly fullCounts: Int32Array<ArrayBuffer>;
+  /** For `explain`, `tokenCountMax` is the limit of all texts together; beyond it is no answer. */
+  readonly options: EncodeOptions;
 }
 
 /** The response to one request, in its kind, or why there is none. */
