@@ -10,18 +10,19 @@ import {
   planProfiles,
 } from '../../model/engine-profiles.ts';
 import { readEngineRecord, whyEngineIsStale } from '../../model/engine-record.ts';
-import { loadManifest, type ModelManifest } from '../../model/manifest.ts';
+import { type HubSource, loadManifest, type ModelManifest } from '../../model/manifest.ts';
 import { demand } from '../provision-error.ts';
 import { writeCpuGraphs } from './cpu/write-cpu-graphs.ts';
 import { describePlan } from './engine/describe-plan.ts';
-import { checkDocker, findImageId } from './engine/docker.ts';
+import { createDockerRunner } from './engine/docker.ts';
 import { engineConfig, writeEngineConfig } from './engine/engine-config.ts';
+import type { EngineRunner } from './engine/engine-runner.ts';
 import { type FinishedSteps, openSteps } from './engine/finished-steps.ts';
 import { demandRoom, engineModelOf, profileLadder } from './engine/fit-profiles.ts';
 import { checkGpu, findGpu, type Gpu } from './engine/gpu.ts';
 import { makeEngine } from './engine/make-engine.ts';
 import type { ExportSettings } from './export-settings.ts';
-import { fetchSource } from './fetch-source.ts';
+import { fetchSource, type SourceFile } from './fetch-source.ts';
 import { createProgress } from './progress.ts';
 import {
   type GraphSums,
@@ -62,23 +63,16 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
   demand(source.kind === 'hub', `${manifest.title} does not come from a hub: ./run.sh sets it up.`);
   const limits = await readLimits(settings, manifest);
   const isForTriton = limits.tritonModel !== undefined && !settings.graphOnly;
-  const gpu = isForTriton ? await findUsableGpu(settings, say) : undefined;
+  const runner = createDockerRunner(settings);
+  const gpu = isForTriton ? await findUsableGpu(settings, runner, say) : undefined;
   if (gpu !== undefined) {
     const rungs = profileLadder(limits.profilesWanted);
     const model = engineModelOf(manifest.dimension);
     demandRoom({ model, gpu: gpu.name, freeBytes: gpu.freeBytes, rungs });
   }
   const folder = join(settings.modelsDir, manifest.id);
-  const progress = createProgress({ clock, say });
   const { from, image, hub } = settings;
-  const files = await fetchSource({
-    source,
-    hub,
-    from,
-    folder: join(folder, 'downloads'),
-    settings: { ...DOWNLOAD, clock, onProgress: progress.onBytes, onRetry: progress.onRetry },
-    onFile: progress.onFile,
-  });
+  const files = await fetchFiles({ settings, source, folder: join(folder, 'downloads') }, tools);
   const sums = files.map(({ path, sha256 }) => [path, sha256]);
   const scope = { version: packageJson.version, gpu: gpu?.name, revision: source.revision, sums };
   const steps = await openSteps(join(folder, 'engine'), { ...scope, from, image });
@@ -96,6 +90,7 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
     ...settings,
     ...limits,
     tritonModel: limits.tritonModel,
+    runner,
     manifest,
     graphs,
     steps,
@@ -113,6 +108,18 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
     },
   });
   say(`${plan} is built, verified and in place`);
+}
+
+/** The published files, with progress for all to see. */
+async function fetchFiles(
+  options: { settings: ExportSettings; source: HubSource; folder: string },
+  { clock, say }: ExportTools,
+): Promise<SourceFile[]> {
+  const { settings, source, folder } = options;
+  const { hub, from } = settings;
+  const { onBytes: onProgress, onRetry, onFile } = createProgress({ clock, say });
+  const download = { ...DOWNLOAD, clock, onProgress, onRetry };
+  return await fetchSource({ source, hub, from, folder, settings: download, onFile });
 }
 
 /** The graphs, unless an export that was interrupted has left them. */
@@ -162,7 +169,7 @@ export async function checkEngine(settings: ExportSettings): Promise<string | un
   if (!existsSync(plan)) return `${plan} is not there`;
   const gpu = (await findGpu(settings.device))?.name;
   if (gpu === undefined) return `there is no GPU ${settings.device} to run it`;
-  const imageId = await findImageId(settings.image);
+  const imageId = await createDockerRunner(settings).findImageId();
   const bytes = Bun.file(plan).size;
   const wanted = formatProfiles(profilesWanted);
   const use = { gpu, image: settings.image, imageId, profilesWanted: wanted, bytes };
@@ -179,13 +186,14 @@ export async function checkEngine(settings: ExportSettings): Promise<string | un
 /** What will not do is told before gigabytes are downloaded for it. */
 async function findUsableGpu(
   settings: ExportSettings,
+  runner: EngineRunner,
   say: (line: string) => void,
 ): Promise<Gpu | undefined> {
   const gpu = await findGpu(settings.device);
   if (gpu === undefined) return undefined;
   const warning = checkGpu(gpu, settings.image);
   if (warning !== undefined) say(`warning: ${warning}`);
-  await checkDocker();
+  await runner.check();
   return gpu;
 }
 

@@ -1,24 +1,12 @@
 import { writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { type Clock, sleep } from '../../base/clock.ts';
 import { directFetch } from '../../base/direct-fetch.ts';
 import { type AnswerPair, type Fidelity, judgeFidelity } from '../../model/fidelity.ts';
 import { type ModelOutput, type ModelRunner, padBatch } from '../onnx/onnx-session.ts';
-import { demand, ProvisionError } from '../provision-error.ts';
-import { runCommand } from '../run-command.ts';
-import {
-  adviceFor,
-  dockerFailure,
-  dockerIsRunning,
-  dockerLogs,
-  dockerPort,
-  dockerRemove,
-  dockerTriton,
-  engineFailure,
-  GATE_CONTAINER,
-  parseDockerPort,
-  tritonFailure,
-} from './engine/docker.ts';
+import { demand } from '../provision-error.ts';
+import type { EngineRunner } from './engine/engine-runner.ts';
+import { engineFailure, tritonFailure } from './engine/failures.ts';
 import gateTexts from './gate-texts.json';
 
 /**
@@ -110,44 +98,32 @@ export interface CandidateTriton {
 }
 
 /**
- * Serves a model repository with the image that will serve it later, on loopback, until it is
+ * Serves a model repository with the Triton that will serve it later, on loopback, until it is
  * stopped. The end of its log stays in `triton-gate.log` of the folder.
  *
  * @throws ProvisionError with the line of Triton's log that matters when the model does not become
  * ready.
  */
 export async function serveCandidate(options: {
-  readonly image: string;
-  readonly device: string;
+  readonly runner: EngineRunner;
   readonly repository: string;
   readonly model: string;
   readonly logFolder: string;
   readonly clock: Clock;
 }): Promise<CandidateTriton> {
-  const { model, clock } = options;
-  const docker = (line: readonly string[]) => runCommand(['docker', ...line]);
+  const { runner, repository, model, clock } = options;
   const logPath = join(options.logFolder, 'triton-gate.log');
+  const triton = await runner.startTriton({ repository, model });
   let log = '';
   const stop = async () => {
-    log = (await docker(dockerLogs(GATE_CONTAINER))).output;
-    await docker(dockerRemove(GATE_CONTAINER));
+    log = await triton.stop();
     await writeFile(logPath, log);
   };
-  const line = dockerTriton({ ...options, repository: resolve(options.repository) });
-  const started = await docker(line);
-  if (started.exitCode !== 0) {
-    await stop();
-    const { output } = started;
-    throw new ProvisionError(
-      `Docker could not start Triton: ${dockerFailure(output)}${adviceFor(output)}`,
-    );
-  }
-  const url = parseDockerPort((await docker(dockerPort(GATE_CONTAINER))).output);
+  const url = await triton.findUrl();
   const deadline = clock.now() + READY_MS_MAX;
   while (url === undefined || !(await isReady(`${url}/v2/models/${model}/ready`))) {
-    const state = await docker(dockerIsRunning(GATE_CONTAINER));
-    // A container that has ended has no port either.
-    if (url === undefined || state.output.trim() !== 'true' || clock.now() > deadline) {
+    // One that has ended has no address either.
+    if (url === undefined || !(await triton.isRunning()) || clock.now() > deadline) {
       await stop();
       throw engineFailure(
         `Triton does not serve the engine: ${tritonFailure(log)} (more: ${logPath})`,

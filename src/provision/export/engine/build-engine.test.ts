@@ -2,7 +2,6 @@ import { describe, expect, test } from 'bun:test';
 import { planProfiles } from '../../../model/engine-profiles.ts';
 import { recordedHelp } from '../../../testing/export/trtexec-help.ts';
 import { parseTrtexecHelp, planTrtexecArguments } from './build-engine.ts';
-import { dockerPort, dockerTriton, dockerTrtexec, parseDockerPort } from './docker.ts';
 
 const profiles = planProfiles({ batchTokensMax: 16_384, tokensMax: 8_192, batchTextsMax: 64 });
 
@@ -108,43 +107,5 @@ describe('the command line', () => {
     expect(() => planTrtexecArguments({ trtexec: parseTrtexecHelp(help), ...options })).toThrow(
       'TensorRT 10.13.2 has no --stronglyTyped',
     );
-  });
-});
-
-describe('docker', () => {
-  const image = 'nvcr.io/nvidia/tritonserver:25.08-py3';
-
-  // Without the image's own entrypoint, CUDA would not run on a driver that is older than itself.
-  test('runs trtexec with the GPU, as the caller, behind the entrypoint of the image', () => {
-    const line = dockerTrtexec({
-      image,
-      device: '0',
-      user: '1000:1000',
-      volumes: { '/a b/onnx': '/onnx:ro', '/plans': '/plan' },
-      trtexecArguments: ['--help', '--x=$HOME "quoted"'],
-    });
-    expect(line).toEqual([
-      ...['run', '--rm', '--init', '--name', 'bge-m3-export-build'],
-      ...['--gpus', 'device=0', '--user', '1000:1000'],
-      ...['--volume', '/a b/onnx:/onnx:ro', '--volume', '/plans:/plan'],
-      ...[image, 'sh', '-c'],
-      'PATH="$PATH:/usr/src/tensorrt/bin"; exec trtexec "$@"',
-      ...['trtexec', '--help', '--x=$HOME "quoted"'],
-    ]);
-  });
-
-  test('serves a candidate on loopback alone, and keeps its log until it is removed', () => {
-    const line = dockerTriton({ image, device: '1', repository: '/r', model: 'bge_model' });
-    expect(line.slice(0, 11)).toEqual([
-      ...['run', '--detach', '--init', '--name', 'bge-m3-export-gate', '--gpus', 'device=1'],
-      ...['--publish', '127.0.0.1::8000', '--volume', '/r:/models:ro'],
-    ]);
-    expect(line).toContain('--load-model=bge_model');
-  });
-
-  test('tells the port', () => {
-    expect(dockerPort('abc')).toEqual(['port', 'abc', '8000/tcp']);
-    expect(parseDockerPort('127.0.0.1:49153\n')).toBe('http://127.0.0.1:49153');
-    expect(parseDockerPort('')).toBeUndefined();
   });
 });

@@ -3,16 +3,10 @@ import { dirname, join, resolve } from 'node:path';
 import type { Clock } from '../../../base/clock.ts';
 import { type ProfileShape, profileRanges } from '../../../model/engine-profiles.ts';
 import { demand } from '../../provision-error.ts';
-import { runCommand } from '../../run-command.ts';
 import type { AttentionPrecision } from '../graph/attention.ts';
 import { sayWhile } from '../progress.ts';
-import {
-  dockerTrtexec,
-  engineFailure,
-  ensureImage,
-  findImageId,
-  trtexecFailure,
-} from './docker.ts';
+import type { EngineRunner, TrtexecCall } from './engine-runner.ts';
+import { engineFailure, trtexecFailure } from './failures.ts';
 import { type AttentionKernels, readAttentionOf } from './layer-info.ts';
 
 /** An engine that was built and not yet judged. */
@@ -35,33 +29,32 @@ export interface TrtexecImage {
 
 /** Where `trtexec` runs. */
 interface TrtexecPlace {
-  readonly image: string;
-  readonly device: string;
+  readonly runner: EngineRunner;
   /** Logs, and what later builds on the same GPU need not measure again. */
   readonly cacheFolder: string;
 }
 
 /**
- * Asks an image for its `trtexec`; pulls it when it is not there.
+ * Asks an image for its `trtexec`, once it is there.
  *
  * @throws ProvisionError
  */
 export async function askTrtexec(
   place: TrtexecPlace & { readonly say: (line: string) => void },
 ): Promise<TrtexecImage> {
-  const { image, say } = place;
+  const { runner, say } = place;
   await mkdir(place.cacheFolder, { recursive: true });
-  await ensureImage({ image, say });
-  const help = await runTrtexec(place, { line: ['--help'], log: 'trtexec-help.log', volumes: {} });
-  const imageId = await findImageId(image);
-  demand(imageId !== undefined, `Docker does not know the image ${image} that it just ran.`);
+  await runner.prepare(say);
+  const help = await runTrtexec(place, 'trtexec-help.log', { line: () => ['--help'] });
+  const imageId = await runner.findImageId();
+  demand(imageId !== undefined, `The trtexec ${runner.place} ran, and is not there any more.`);
   return { trtexec: parseTrtexecHelp(help), imageId };
 }
 
 /**
  * Builds an engine with the `trtexec` of the image that will serve it.
  *
- * @param options.halfGraph the strongly typed graph; its folder is mounted read-only.
+ * @param options.halfGraph the strongly typed graph, in a folder of its own.
  * @param options.plan where the plan goes; its folder is made.
  * @throws EngineTooLargeError, ProvisionError with the first error line of `trtexec` or Docker; the
  * whole output is in a log beside the cache.
@@ -80,29 +73,28 @@ export async function buildEngine(
     },
 ): Promise<BuiltEngine> {
   const { trtexec, imageId, gpu, clock, say } = options;
-  const planFolder = resolve(dirname(options.plan));
-  const cacheFolder = resolve(options.cacheFolder);
-  const layerInfo = join(cacheFolder, LAYER_INFO);
-  await mkdir(planFolder, { recursive: true });
+  const folders = {
+    onnx: resolve(dirname(options.halfGraph)),
+    plan: resolve(dirname(options.plan)),
+    cache: resolve(options.cacheFolder),
+  };
+  const layerInfo = join(folders.cache, LAYER_INFO);
+  await mkdir(folders.plan, { recursive: true });
   await Promise.all([options.plan, layerInfo].map((path) => rm(path, { force: true })));
   say(`TensorRT ${trtexec.version} on ${gpu}: building, which takes minutes`);
   const startedAt = clock.now();
-  const line = planTrtexecArguments({
-    trtexec,
-    onnx: '/onnx/model.onnx',
-    plan: '/plan/model.plan',
-    timingCache: '/cache/timing.cache',
-    inputs: options.inputs,
-    profiles: options.profiles,
-    layerInfo: `/cache/${LAYER_INFO}`,
-  });
-  const volumes = {
-    [resolve(dirname(options.halfGraph))]: '/onnx:ro',
-    [planFolder]: '/plan',
-    [cacheFolder]: '/cache',
-  };
+  const line: TrtexecCall['line'] = (seen) =>
+    planTrtexecArguments({
+      trtexec,
+      onnx: join(seen.onnx, 'model.onnx'),
+      plan: join(seen.plan, 'model.plan'),
+      timingCache: join(seen.cache, 'timing.cache'),
+      inputs: options.inputs,
+      profiles: options.profiles,
+      layerInfo: join(seen.cache, LAYER_INFO),
+    });
   const output = await sayWhile({ clock, say, words: 'building' }, () =>
-    runTrtexec(options, { line, log: 'trtexec-build.log', volumes }),
+    runTrtexec(options, 'trtexec-build.log', { folders, line }),
   );
   // It has been seen to end well without a plan when the disk was full.
   const bytes = Bun.file(options.plan).size;
@@ -114,22 +106,16 @@ export async function buildEngine(
 
 /** @returns its output. */
 async function runTrtexec(
-  { image, device, cacheFolder }: TrtexecPlace,
-  call: { line: readonly string[]; log: string; volumes: Readonly<Record<string, string>> },
+  { runner, cacheFolder }: TrtexecPlace,
+  log: string,
+  call: TrtexecCall,
 ): Promise<string> {
-  const line = dockerTrtexec({
-    image,
-    device,
-    user: `${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}`,
-    volumes: call.volumes,
-    trtexecArguments: call.line,
-  });
-  const { output, exitCode } = await runCommand(['docker', ...line]);
-  const path = join(cacheFolder, call.log);
-  await writeFile(path, `docker ${line.join(' ')}\n\n${output}`);
+  const { command, output, exitCode } = await runner.runTrtexec(call);
+  const path = join(cacheFolder, log);
+  await writeFile(path, `${command}\n\n${output}`);
   if (exitCode === 0) return output;
   const reason = trtexecFailure(output);
-  throw engineFailure(`trtexec in ${image} failed: ${reason} (all of it: ${path}).`, output);
+  throw engineFailure(`trtexec ${runner.place} failed: ${reason} (all of it: ${path}).`, output);
 }
 
 /** What a `trtexec` says of itself. */

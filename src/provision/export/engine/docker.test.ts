@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'bun:test';
-import { adviceFor, describePull, dockerFailure, tritonFailure, trtexecFailure } from './docker.ts';
+import {
+  describePull,
+  dockerPort,
+  dockerTriton,
+  dockerTrtexec,
+  parseDockerPort,
+} from './docker.ts';
 
 const pull = { image: 'triton:1', root: '/var/lib/docker' };
 
@@ -14,85 +20,40 @@ test('a pull tells what it costs, and whether the disk has that much', () => {
   );
 });
 
-const NO_TOOLKIT = `docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]]
+describe('docker', () => {
+  const image = 'nvcr.io/nvidia/tritonserver:25.08-py3';
 
-Run 'docker run --help' for more information
-`;
-const DENIED = `docker: permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock
-
-Run 'docker run --help' for more information
-`;
-
-describe('a build that fails is told by', () => {
-  test('its first error line', () => {
-    const output = `[09/25/2026-10:00:00] [I] Start
-[09/25/2026-10:00:02] [E] [TRT] Error Code 4: types Half and Float.
-[09/25/2026-10:00:02] [E] Engine set up failed
-&&&& FAILED TensorRT.trtexec`;
-    expect(trtexecFailure(output)).toBe('[E] [TRT] Error Code 4: types Half and Float.');
+  // Without the image's own entrypoint, CUDA would not run on a driver that is older than itself.
+  test('runs trtexec with the GPU, as the caller, behind the entrypoint of the image', () => {
+    const line = dockerTrtexec({
+      image,
+      device: '0',
+      user: '1000:1000',
+      volumes: { '/a b/onnx': '/onnx:ro', '/plans': '/plan' },
+      trtexecArguments: ['--help', '--x=$HOME "quoted"'],
+    });
+    expect(line).toEqual([
+      ...['run', '--rm', '--init', '--name', 'bge-m3-export-build'],
+      ...['--gpus', 'device=0', '--user', '1000:1000'],
+      ...['--volume', '/a b/onnx:/onnx:ro', '--volume', '/plans:/plan'],
+      ...[image, 'sh', '-c'],
+      'PATH="$PATH:/usr/src/tensorrt/bin"; exec trtexec "$@"',
+      ...['trtexec', '--help', '--x=$HOME "quoted"'],
+    ]);
   });
 
-  test('what Docker says, not by how to get help', () => {
-    expect(trtexecFailure(NO_TOOLKIT)).toStartWith(
-      'docker: Error response from daemon: could not select device driver',
-    );
+  test('serves a candidate on loopback alone, and keeps its log until it is removed', () => {
+    const line = dockerTriton({ image, device: '1', repository: '/r', model: 'bge_model' });
+    expect(line.slice(0, 11)).toEqual([
+      ...['run', '--detach', '--init', '--name', 'bge-m3-export-gate', '--gpus', 'device=1'],
+      ...['--publish', '127.0.0.1::8000', '--volume', '/r:/models:ro'],
+    ]);
+    expect(line).toContain('--load-model=bge_model');
   });
 
-  test('what the image thinks of the driver', () => {
-    const output = `== Triton Inference Server ==
-ERROR: This container was built for NVIDIA Driver Release 580.65 or later, but
-       version 535.216 was detected and compatibility mode is UNAVAILABLE.
-Aborted`;
-    expect(trtexecFailure(output)).toStartWith('ERROR: This container was built for');
-    expect(adviceFor(output)).toContain('The driver is too old');
-  });
-
-  test('its last line, or the lack of any', () => {
-    expect(trtexecFailure('one\ntwo\n\n')).toBe('two');
-    expect(trtexecFailure('\n')).toBe('no output');
-  });
-});
-
-test('a Docker that fails is told by its own words', () => {
-  expect(dockerFailure(NO_TOOLKIT)).toContain('could not select device driver');
-  expect(dockerFailure(DENIED)).toStartWith('docker: permission denied');
-  expect(dockerFailure('permission denied while trying\nerrors pretty printing info')).toBe(
-    'permission denied while trying',
-  );
-});
-
-describe('a Triton that fails is told by', () => {
-  test.each([
-    [
-      'its first error, without where in its source that is',
-      'E0826 09:00:00.123456 1 logging.cc:40] "Error Code 1"\nE0826 09:00:01.1 1 a.cc:2] "later"',
-      '"Error Code 1"',
-    ],
-    ['what the image says', 'a banner\nERROR: no driver\nAborted', 'ERROR: no driver'],
-    ['its last line', 'I0826 09:00:00.1 1 a.cc:1] "loading"\nKilled\n', 'Killed'],
-    ['the lack of a log', '', 'no log'],
-  ])('%s', (_what, log, line) => {
-    expect(tritonFailure(log)).toBe(line);
-  });
-});
-
-describe('advice', () => {
-  test.each([
-    ['Error Code 2: OutOfMemory (Requested size was 1 bytes.)', '--batch-tokens'],
-    ['[E] Error[4]: kMATMUL: volume exceeds 2147483647', '--batch-tokens'],
-    [
-      '[E] Error[10]: Could not find any implementation for node {ForeignNode[a...b]}',
-      '--batch-tokens',
-    ],
-    [NO_TOOLKIT, 'install nvidia-container-toolkit and restart Docker'],
-    ['unresolvable CDI devices nvidia.com/gpu=0', 'install nvidia-container-toolkit'],
-    [DENIED, 'sudo usermod -aG docker $USER, then log in again'],
-    ['CUDA driver version is insufficient for CUDA runtime version', 'TRITON_IMAGE'],
-  ])('for %p has "%s"', (output, words) => {
-    expect(adviceFor(output)).toContain(words);
-  });
-
-  test('is nothing where nobody knows any', () => {
-    expect(adviceFor('Could not open file /plan/model.plan: Permission denied')).toBe('');
+  test('tells the port', () => {
+    expect(dockerPort('abc')).toEqual(['port', 'abc', '8000/tcp']);
+    expect(parseDockerPort('127.0.0.1:49153\n')).toBe('http://127.0.0.1:49153');
+    expect(parseDockerPort('')).toBeUndefined();
   });
 });

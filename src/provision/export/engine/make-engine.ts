@@ -25,8 +25,9 @@ import {
 } from '../run-gate.ts';
 import type { WrittenGraph, WrittenGraphs } from '../write-graphs.ts';
 import { askTrtexec, type BuiltEngine, buildEngine, type TrtexecImage } from './build-engine.ts';
-import { EngineTooLargeError, withContainers } from './docker.ts';
 import { engineConfig, writeEngineConfig } from './engine-config.ts';
+import { type EngineRunner, withRunner } from './engine-runner.ts';
+import { EngineTooLargeError } from './failures.ts';
 import type { BuiltStep, FinishedSteps, Verdict } from './finished-steps.ts';
 import {
   demandRoom,
@@ -50,8 +51,8 @@ export interface EngineJob {
   /** Triton's name for the model: the folder that has config.pbtxt. */
   readonly tritonModel: string;
   readonly image: string;
-  /** The GPU to build on, as `nvidia-smi` counts it, and its name. */
-  readonly device: string;
+  readonly runner: EngineRunner;
+  /** The name of the GPU. */
   readonly gpu: string;
   readonly tokensMax: number;
   /** The largest shapes of the profiles that are asked for. */
@@ -76,7 +77,7 @@ export interface EngineJob {
 export async function makeEngine(job: EngineJob): Promise<{ plan: string; gate: Fidelity }> {
   const cleanUp = () => job.steps.tidy();
   try {
-    return await withContainers({ work: () => makeExact(job), cleanUp });
+    return await withRunner({ runner: job.runner, work: () => makeExact(job), cleanUp });
   } finally {
     await cleanUp();
   }
