@@ -5,7 +5,6 @@ import type { MicroBatcher } from '../../batcher/micro-batcher.ts';
 import type { EncodeResult } from '../../encode/contract.ts';
 import { deterministicEmbedding } from '../triton/deterministic-embedding.ts';
 import type { VirtualClock } from '../virtual-clock.ts';
-import type { SimulationResult } from './service-simulation.ts';
 import type { PlannedRequest, SimulatedLoad } from './simulated-load.ts';
 import {
   DIMENSION,
@@ -14,6 +13,15 @@ import {
   type SimulatedInference,
   type SimulatedNetwork,
 } from './simulated-network.ts';
+
+/** What a run came to. */
+export interface SimulationResult {
+  /** What was seen that must never be, each with its virtual time. */
+  readonly violations: readonly string[];
+  readonly answeredCount: number;
+  readonly refusedCount: number;
+  readonly failedCount: number;
+}
 
 /** A request on its way, as the model sees it. */
 export interface OpenRequest {

@@ -10,7 +10,7 @@ import { headSet } from '../../vectors/output.ts';
 import { BACKGROUND } from '../batcher-harness.ts';
 import { seededRandom } from '../seeded-random.ts';
 import { VirtualClock } from '../virtual-clock.ts';
-import { createServiceModel, type ServiceModel } from './service-model.ts';
+import { createServiceModel, type ServiceModel, type SimulationResult } from './service-model.ts';
 import { type PlannedRequest, planLoad, type SimulatedLoad } from './simulated-load.ts';
 import { createSimulatedNetwork, DIMENSION, MODEL } from './simulated-network.ts';
 
@@ -20,15 +20,6 @@ const STEP_MS = 5;
 
 /** After the last arrival, all must be over by then: the longest deadline, and some. */
 const STEPS_MAX = (REQUEST_TIMEOUT_MS * 2) / STEP_MS;
-
-/** What a run came to. */
-export interface SimulationResult {
-  /** What was seen that must never be, each with its virtual time. */
-  readonly violations: readonly string[];
-  readonly answeredCount: number;
-  readonly refusedCount: number;
-  readonly failedCount: number;
-}
 
 /**
  * Runs the whole journey behind the HTTP routes, on simulated servers and a virtual clock, through
