@@ -6,7 +6,7 @@ import {
   scriptedRow,
 } from '../testing/scripted-encode-server.ts';
 import { until } from '../testing/until.ts';
-import { APIEncoderError } from './api-encoder.ts';
+import { APIEncoderError, type EncodeProgress } from './api-encoder.ts';
 
 function textsOf(request: ScriptedRequest): readonly string[] {
   return request.body.query ?? [];
@@ -17,6 +17,21 @@ function someTexts(count: number): string[] {
 }
 
 describe('streams', () => {
+  test('progress knows the count of an array, and of no other source', async () => {
+    await using scripted = startScriptedClient([answerRows]);
+    const { encoder } = scripted;
+    const texts = ['один', 'два', 'три'];
+    for (const [source, textCount] of [
+      [texts, 3],
+      [texts.values(), undefined],
+    ] as const) {
+      const seen: EncodeProgress[] = [];
+      const rows = encoder.encodeStream(source, { onProgress: (told) => seen.push(told) });
+      expect(await Array.fromAsync(rows)).toHaveLength(3);
+      expect(seen.at(-1)).toMatchObject({ textCountDone: 3, textCount });
+    }
+  });
+
   test('texts in, rows out, in order; what is read ahead is bounded', async () => {
     await using scripted = startScriptedClient([answerRows], {
       requestTextsMax: 10,

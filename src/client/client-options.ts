@@ -104,7 +104,7 @@ export type TextSource = AsyncIterable<string> | Iterable<string>;
 export interface EncodeProgress {
   /** Texts whose vectors have arrived. */
   readonly textCountDone: number;
-  /** Texts of the call; undefined for a stream, which nobody has counted. */
+  /** Texts of the call; undefined for a source that nobody has counted: any but an array. */
   readonly textCount: number | undefined;
   /** Time since the call began, in ms. */
   readonly elapsedMs: number;

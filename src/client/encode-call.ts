@@ -83,7 +83,7 @@ export async function* encodeStream(
 ): AsyncGenerator<EncodeReply, void, undefined> {
   const { options, cancellation } = call;
   const { concurrency, clock, totalTimeoutMs } = options;
-  const report = createProgress(call, undefined);
+  const report = createProgress(call, Array.isArray(source) ? source.length : undefined);
   const checkModel = createSameModelCheck();
   const work = async (chunk: TextChunk): Promise<EncodeReply> => {
     const request = createCancellation({ clock, totalTimeoutMs, parent: cancellation.signal });
