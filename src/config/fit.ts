@@ -1,5 +1,5 @@
 import { networkInterfaces, totalmem } from 'node:os';
-import { coreCountOf, readContainerLimits } from './container-limits.ts';
+import { coreCountOf, readContainerLimits } from '../base/container-limits.ts';
 import type { Config } from './settings.ts';
 
 /** Variables by name, as a process has them. */

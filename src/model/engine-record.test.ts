@@ -33,6 +33,8 @@ const record: EngineRecord = {
   selfCheck: { ids: [0, 2], dense: '' },
 };
 const use = {
+  model: 'bge-m3',
+  revision: '0'.repeat(40),
   gpu: 'NVIDIA L4',
   image: 'triton:1',
   imageId: 'sha256:a',
@@ -50,6 +52,8 @@ describe('an engine', () => {
   });
 
   test.each([
+    [{ model: 'other' }, 'it is one of bge-m3, not of other'],
+    [{ revision: 'abc' }, `it was built from revision ${'0'.repeat(40)}, not from abc`],
     [{ gpu: 'NVIDIA A10' }, 'it was built on "NVIDIA L4", this is "NVIDIA A10"'],
     [{ image: 'triton:2' }, 'it was built in triton:1, not in triton:2'],
     [{ imageId: 'sha256:b' }, 'the image triton:1 is another one than it was built in'],

@@ -30,7 +30,7 @@ export interface EngineRecord {
     /** The GPU's name as its driver gives it. */
     readonly gpu: string;
     readonly image: string;
-    /** Docker's id of the image's content. */
+    /** What tells one content of the image from another: Docker's id, or TensorRT's own version. */
     readonly imageId: string;
     /** Its profiles, as `formatProfiles` writes them. */
     readonly profiles: string;
@@ -58,6 +58,9 @@ export interface EngineRecord {
 
 /** What an engine must have been built for, to be of use here. */
 export interface EngineUse {
+  /** Id of the model's manifest, and the revision that it pins. */
+  readonly model?: string;
+  readonly revision?: string | undefined;
   readonly gpu: string;
   readonly image: string;
   /** Undefined when Docker does not have the image yet. */
@@ -95,7 +98,13 @@ export function whyEngineIsStale(
   use: EngineUse,
 ): string | undefined {
   if (!record) return 'there is no record of how it was built';
-  const { engine } = record;
+  const { engine, source } = record;
+  if (use.model !== undefined && record.model !== use.model) {
+    return `it is one of ${record.model}, not of ${use.model}`;
+  }
+  if (use.revision !== undefined && source.revision !== use.revision) {
+    return `it was built from revision ${source.revision}, not from ${use.revision}`;
+  }
   if (!record.gate.passed) return 'it did not pass the fidelity gate';
   if (engine.gpu !== use.gpu) return `it was built on "${engine.gpu}", this is "${use.gpu}"`;
   if (engine.image !== use.image) return `it was built in ${engine.image}, not in ${use.image}`;

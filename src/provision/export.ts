@@ -7,6 +7,7 @@
 import { foregroundClock as clock } from '../base/clock.ts';
 import { ModelFileError } from '../model/files.ts';
 import { ManifestError } from '../model/manifest.ts';
+import { provideEngine } from './export/engine-store.ts';
 import { type ExportSettings, parseExportSettings, USAGE } from './export/export-settings.ts';
 import { checkEngine, planExport, runExport } from './export/run-export.ts';
 import { HubError } from './hub/hub-request.ts';
@@ -34,11 +35,12 @@ async function main(): Promise<number> {
       return 0;
     }
     if (settings.check) {
-      const reason = await checkEngine(settings);
+      const reason = await checkEngine(settings, { clock, say });
       say(reason === undefined ? 'the engine is current' : `the engine is not current: ${reason}`);
       return reason === undefined ? 0 : 1;
     }
-    await runExport(settings, { clock, say });
+    if (settings.store === undefined) await runExport(settings, { clock, say });
+    else await provideEngine(settings, settings.store, { clock, say });
     return 0;
   } catch (error) {
     const isExpected =

@@ -21,6 +21,13 @@ export interface CommandOptions {
 /** Enough of a build's log to find its first error. */
 const OUTPUT_CHARACTERS_MAX = 4_000_000;
 
+/** A command that runs. */
+export interface StartedCommand {
+  kill(signal: NodeJS.Signals): void;
+  /** Resolves when it and its output have ended. */
+  readonly ended: Promise<CommandResult>;
+}
+
 /**
  * Runs a command to its end and gathers its output. It gets no input and is not interpreted by a
  * shell.
@@ -29,8 +36,20 @@ const OUTPUT_CHARACTERS_MAX = 4_000_000;
  */
 export async function runCommand(
   argv: readonly string[],
-  { env, cwd, timeoutMs }: CommandOptions = {},
+  options: CommandOptions = {},
 ): Promise<CommandResult> {
+  return await startCommand(argv, options).ended;
+}
+
+/**
+ * The same, for whoever may have to end it.
+ *
+ * @throws ProvisionError when the program is not there.
+ */
+export function startCommand(
+  argv: readonly string[],
+  { env, cwd, timeoutMs }: CommandOptions = {},
+): StartedCommand {
   let child: Bun.Subprocess<'ignore', 'pipe', 'pipe'>;
   try {
     child = Bun.spawn([...argv], {
@@ -43,6 +62,12 @@ export async function runCommand(
     const reason = error instanceof Error ? error.message : String(error);
     throw new ProvisionError(`${argv[0]} cannot be run: ${reason}`);
   }
+  return { kill: (signal) => child.kill(signal), ended: gatherOutput(child) };
+}
+
+async function gatherOutput(
+  child: Bun.Subprocess<'ignore', 'pipe', 'pipe'>,
+): Promise<CommandResult> {
   const said = { output: '', out: '', errors: '' };
   const gather = async (stream: ReadableStream<Uint8Array>, name: 'out' | 'errors') => {
     const decoder = new TextDecoder();
@@ -58,7 +83,7 @@ export async function runCommand(
 }
 
 /**
- * The same, but nothing else runs meanwhile: for a set-up that has nothing else to do.
+ * As `runCommand`, but nothing else runs meanwhile: for a set-up that has nothing else to do.
  *
  * @throws Error when the program is not there.
  */

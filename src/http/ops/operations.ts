@@ -1,4 +1,4 @@
-import { readContainerLimits } from '../../config/container-limits.ts';
+import { readContainerLimits } from '../../base/container-limits.ts';
 import { shownConfig } from '../../config/read.ts';
 import type { Config } from '../../config/settings.ts';
 import type { Parts } from '../../encode/contract.ts';

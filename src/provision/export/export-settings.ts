@@ -14,6 +14,12 @@ export interface ExportSettings {
   readonly from: string | undefined;
   /** Triton's image: what will serve builds. */
   readonly image: string;
+  /** Run the programs of this container, which is one of that image, and not Docker's. */
+  readonly here: boolean;
+  /** A folder of engines by what they are for, and where a copy of the right one goes. */
+  readonly store: { readonly folder: string; readonly into: string } | undefined;
+  /** Where downloads gather when several exports share them; undefined is beside the graphs. */
+  readonly sharedDownloads?: string;
   /** The GPU that builds, proves and will serve: an index or a UUID of `nvidia-smi`. */
   readonly device: string;
   /** Padded tokens (longest × texts) that the engine shall take in one batch. */
@@ -41,6 +47,11 @@ export const USAGE = `usage: ./run.sh export [FLAGS]
                       0); Compose reads TRITON_GPU
   --batch-tokens N    padded tokens (longest × texts) of the engine's largest batches
                       (BATCH_TOKENS_MAX, which the server reads too, or 16384)
+  --here              run trtexec and tritonserver of this container, not Docker's: for the inside of
+                      Triton's image, as in a pod; --image names it
+  --store DIR         an engine for each kind of GPU, image and size of batches, for many to share;
+                      what is there is not built again, and one export builds at a time
+  --into DIR          with --store: where a copy of this GPU's engine goes
   --bfloat16          build in bfloat16, too, and keep the engine that the gate shows nearer
   --graph-only        stop once the graphs are written; needs neither GPU nor Docker
   --plan              only say what would be built: profiles, tokens, memory, disk and time
@@ -75,12 +86,18 @@ export function parseExportSettings(
     Number.isInteger(batchTokensMax) && batchTokensMax >= 16 && batchTokensMax <= 1_048_576,
     `--batch-tokens must be a whole number from 16 to 1048576, not "${tokens}".`,
   );
+  const { store: folder, into } = values;
+  demand((folder === undefined) === (into === undefined), '--store and --into go together.');
+  const isBuild = !(values.check || values.plan || values['graph-only']);
+  demand(isBuild || folder === undefined, '--store takes no --check, --plan or --graph-only.');
   return {
     model: values.model ?? 'bge-m3',
     modelsDir: values['models-dir'] ?? environment.MODELS_DIR ?? 'models',
     hub,
     from: values.from,
     image: values.image ?? (environment.TRITON_IMAGE || imageOfCompose()),
+    here: values.here ?? false,
+    store: folder !== undefined && into !== undefined ? { folder, into } : undefined,
     device,
     batchTokensMax,
     bfloat16: values.bfloat16 ?? false,
@@ -108,6 +125,9 @@ function readArguments(argv: readonly string[]) {
         hub: { type: 'string' },
         from: { type: 'string' },
         image: { type: 'string' },
+        here: { type: 'boolean' },
+        store: { type: 'string' },
+        into: { type: 'string' },
         gpu: { type: 'string' },
         'batch-tokens': { type: 'string' },
         bfloat16: { type: 'boolean' },

@@ -9,8 +9,9 @@ import {
   parseProfiles,
   planProfiles,
 } from '../../model/engine-profiles.ts';
-import { readEngineRecord, whyEngineIsStale } from '../../model/engine-record.ts';
+import { type EngineUse, readEngineRecord, whyEngineIsStale } from '../../model/engine-record.ts';
 import { type HubSource, loadManifest, type ModelManifest } from '../../model/manifest.ts';
+import { withFileLock } from '../file-lock.ts';
 import { demand } from '../provision-error.ts';
 import { writeCpuGraphs } from './cpu/write-cpu-graphs.ts';
 import { describePlan } from './engine/describe-plan.ts';
@@ -20,10 +21,11 @@ import type { EngineRunner } from './engine/engine-runner.ts';
 import { type FinishedSteps, openSteps } from './engine/finished-steps.ts';
 import { demandRoom, engineModelOf, profileLadder } from './engine/fit-profiles.ts';
 import { checkGpu, findGpu, type Gpu } from './engine/gpu.ts';
+import { createInPlaceRunner } from './engine/in-place.ts';
 import { makeEngine } from './engine/make-engine.ts';
 import type { ExportSettings } from './export-settings.ts';
 import { fetchSource, type SourceFile } from './fetch-source.ts';
-import { createProgress } from './progress.ts';
+import { createProgress, sayWhile } from './progress.ts';
 import {
   type GraphSums,
   type WrittenGraph,
@@ -63,7 +65,7 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
   demand(source.kind === 'hub', `${manifest.title} does not come from a hub: ./run.sh sets it up.`);
   const limits = await readLimits(settings, manifest);
   const isForTriton = limits.tritonModel !== undefined && !settings.graphOnly;
-  const runner = createDockerRunner(settings);
+  const runner = createRunner(settings, clock);
   const gpu = isForTriton ? await findUsableGpu(settings, runner, say) : undefined;
   if (gpu !== undefined) {
     const rungs = profileLadder(limits.profilesWanted);
@@ -72,7 +74,7 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
   }
   const folder = join(settings.modelsDir, manifest.id);
   const { from, image, hub } = settings;
-  const files = await fetchFiles({ settings, source, folder: join(folder, 'downloads') }, tools);
+  const files = await fetchFiles(settings, { source, folder }, tools);
   const sums = files.map(({ path, sha256 }) => [path, sha256]);
   const scope = { version: packageJson.version, gpu: gpu?.name, revision: source.revision, sums };
   const steps = await openSteps(join(folder, 'engine'), { ...scope, from, image });
@@ -112,14 +114,26 @@ export async function runExport(settings: ExportSettings, tools: ExportTools): P
 
 /** The published files, with progress for all to see. */
 async function fetchFiles(
-  options: { settings: ExportSettings; source: HubSource; folder: string },
+  { hub, from, sharedDownloads }: ExportSettings,
+  options: { source: HubSource; folder: string },
   { clock, say }: ExportTools,
 ): Promise<SourceFile[]> {
-  const { settings, source, folder } = options;
-  const { hub, from } = settings;
+  const folder = sharedDownloads ?? join(options.folder, 'downloads');
   const { onBytes: onProgress, onRetry, onFile } = createProgress({ clock, say });
-  const download = { ...DOWNLOAD, clock, onProgress, onRetry };
-  return await fetchSource({ source, hub, from, folder, settings: download, onFile });
+  const settings = { ...DOWNLOAD, clock, onProgress, onRetry };
+  const fetch = () => fetchSource({ ...options, hub, from, folder, settings, onFile });
+  if (sharedDownloads === undefined) return await fetch();
+  const words = "waiting for another export's download";
+  const wait = (untilLocked: () => Promise<void>) => {
+    say(words);
+    return sayWhile({ clock, say, words }, untilLocked);
+  };
+  return await withFileLock({ path: `${folder}.lock`, wait }, fetch);
+}
+
+/** Where the engine is built and proved. */
+export function createRunner({ here, ...settings }: ExportSettings, clock: Clock): EngineRunner {
+  return here ? createInPlaceRunner({ ...settings, clock }) : createDockerRunner(settings);
 }
 
 /** The graphs, unless an export that was interrupted has left them. */
@@ -161,26 +175,45 @@ export async function planExport(settings: ExportSettings): Promise<string> {
  *
  * @throws ManifestError
  */
-export async function checkEngine(settings: ExportSettings): Promise<string | undefined> {
+export async function checkEngine(
+  settings: ExportSettings,
+  { clock }: ExportTools,
+): Promise<string | undefined> {
   const manifest = await loadManifest({ modelsDir: settings.modelsDir, name: settings.model });
-  const { tritonModel, template, profilesWanted } = await readLimits(settings, manifest);
-  const modelFolder = join(settings.modelsDir, tritonModel ?? '');
+  const limits = await readLimits(settings, manifest);
+  const modelFolder = join(settings.modelsDir, limits.tritonModel ?? '');
   const plan = join(modelFolder, '1', 'model.plan');
   if (!existsSync(plan)) return `${plan} is not there`;
   const gpu = (await findGpu(settings.device))?.name;
   if (gpu === undefined) return `there is no GPU ${settings.device} to run it`;
-  const imageId = await createDockerRunner(settings).findImageId();
-  const bytes = Bun.file(plan).size;
-  const wanted = formatProfiles(profilesWanted);
-  const use = { gpu, image: settings.image, imageId, profilesWanted: wanted, bytes };
+  const imageId = await createRunner(settings, clock).findImageId();
   const record = await readEngineRecord(plan);
-  const reason = whyEngineIsStale(record, use);
+  const use = { ...engineUse({ settings, manifest, limits, gpu }), imageId };
+  const reason = whyEngineIsStale(record, { ...use, bytes: Bun.file(plan).size });
   const profiles = parseProfiles(record?.engine.profiles ?? '');
   // An upgrade may bring another config.pbtxt for the same engine.
   if (reason === undefined && profiles !== undefined) {
-    await writeEngineConfig(modelFolder, engineConfig(template, profiles));
+    await writeEngineConfig(modelFolder, engineConfig(limits.template, profiles));
   }
   return reason;
+}
+
+/** What an engine must be for, to be the one that an export with these settings would build. */
+export function engineUse(options: {
+  readonly settings: ExportSettings;
+  readonly manifest: ModelManifest;
+  readonly limits: Limits;
+  readonly gpu: string;
+}): EngineUse {
+  const { settings, manifest, limits, gpu } = options;
+  const { id: model, source } = manifest;
+  return {
+    model,
+    revision: source.kind === 'hub' ? source.revision : undefined,
+    gpu,
+    image: settings.image,
+    profilesWanted: formatProfiles(limits.profilesWanted),
+  };
 }
 
 /** What will not do is told before gigabytes are downloaded for it. */
@@ -204,7 +237,8 @@ function hasBfloat16({ name, capability }: Gpu, say: (line: string) => void): bo
   return false;
 }
 
-interface Limits {
+/** How an engine is served, and for what sizes it is built. */
+export interface Limits {
   readonly tritonModel: string | undefined;
   /** The text of config.pbtxt. */
   readonly template: string;
@@ -215,7 +249,10 @@ interface Limits {
 /**
  * The limits stand where the server and Triton read them, so that nothing can disagree with them.
  */
-async function readLimits(settings: ExportSettings, manifest: ModelManifest): Promise<Limits> {
+export async function readLimits(
+  settings: ExportSettings,
+  manifest: ModelManifest,
+): Promise<Limits> {
   const { tritonModel, tokenCountMax: tokensMax } = manifest;
   if (tritonModel === undefined) {
     return { tritonModel, template: '', tokensMax, profilesWanted: [] };

@@ -59,8 +59,8 @@ describe('with a GPU', () => {
     const row = decodeSelfCheckRow(record?.selfCheck.dense ?? '');
     expect(row.length).toBe(32);
     expect(Math.abs((row[0] ?? 0) - (golden.texts[0]?.dense[0] ?? 1))).toBeLessThan(1e-5);
-    expect(fixture.dockerCalls().at(-1)).toEqual(['rm', '--force', 'bge-m3-export-gate']);
-    const build = fixture.dockerCalls().find((call) => call.join(' ').includes('--saveEngine='));
+    expect(fixture.calls().at(-1)).toEqual(['rm', '--force', 'bge-m3-export-gate']);
+    const build = fixture.calls().find((call) => call.join(' ').includes('--saveEngine='));
     expect(build).toContain('--maxShapes=input_ids:32x512,attention_mask:32x512');
     const config = join(fixture.modelsDir, 'bge_model/configs/engine.pbtxt');
     expect(readFileSync(config, 'utf8')).toContain('string_value: "64x64,32x512"');
@@ -145,7 +145,7 @@ describe('with a GPU', () => {
     const { exitCode } = await fixture.start({ environment: { TRITON_GPU: '1' } }).ended;
     expect(exitCode).toBe(0);
     expect((await readEngineRecord(plan()))?.engine.gpu).toBe('NVIDIA T4');
-    const runs = fixture.dockerCalls().filter(([verb]) => verb === 'run');
+    const runs = fixture.calls().filter(([verb]) => verb === 'run');
     expect(runs.map((call) => call[call.indexOf('--gpus') + 1])).toEqual([
       'device=1',
       'device=1',
@@ -167,7 +167,7 @@ describe('with a GPU', () => {
     expect(first.errors).toContain('triton:1: Pulling fs layer');
     expect(first.exitCode).toBe(0);
     await fixture.start({ environment, flags: ['--image', 'triton:1'] }).ended;
-    expect(fixture.dockerCalls().filter(([verb]) => verb === 'pull')).toHaveLength(1);
+    expect(fixture.calls().filter(([verb]) => verb === 'pull')).toHaveLength(1);
   });
 });
 

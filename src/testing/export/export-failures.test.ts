@@ -19,7 +19,7 @@ beforeEach(async () => {
 afterEach(() => fixture.close());
 
 const plan = () => join(fixture.modelsDir, 'bge_model/1/model.plan');
-const builds = () => fixture.dockerCalls().filter((call) => call.join().includes('saveEngine'));
+const builds = () => fixture.calls().filter((call) => call.join().includes('saveEngine'));
 /** Of an export that was interrupted. */
 const leftBehind = () =>
   readdirSync(join(fixture.modelsDir, 'small/engine')).filter((name) =>
@@ -85,7 +85,7 @@ describe('a build that fails', () => {
   test('because the image cannot be pulled stops there', async () => {
     const errors = await failWith({ FAKE_UNPULLED: 'for ever' });
     expect(errors).toContain('failed: the lines above say why');
-    expect(fixture.dockerCalls().map(([verb]) => verb)).not.toContain('run');
+    expect(fixture.calls().map(([verb]) => verb)).not.toContain('run');
   });
 });
 
@@ -99,7 +99,7 @@ test('a plan is printed without building, for this GPU and for any other', async
   );
   expect(await print('--gpu-memory', '0.5GB')).toContain('if attention is fused: nothing fits');
   expect(await print('--batch-tokens', '4096')).toContain('asked for: 64x64,8x512');
-  expect(fixture.dockerCalls()).toEqual([]);
+  expect(fixture.calls()).toEqual([]);
 });
 
 test('a Triton that cannot load the engine is told by its first error, and its log stays', async () => {
@@ -116,7 +116,7 @@ test('a Triton that cannot load the engine is told by its first error, and its l
     `Triton does not serve the engine: "IRuntime::deserializeCudaEngine: ${first}" (more: ${path})`,
   );
   expect(readFileSync(path, 'utf8')).toBe(log);
-  expect(fixture.dockerCalls().at(-1)).toEqual(['rm', '--force', 'bge-m3-export-gate']);
+  expect(fixture.calls().at(-1)).toEqual(['rm', '--force', 'bge-m3-export-gate']);
 });
 
 describe('before anything is downloaded', () => {
@@ -159,7 +159,7 @@ describe('before anything is downloaded', () => {
     const environment = { FAKE_DENIED: 'permission denied' };
     const { exitCode } = await fixture.start({ flags: ['--graph-only'], environment }).ended;
     expect(exitCode).toBe(0);
-    expect(fixture.dockerCalls()).toEqual([]);
+    expect(fixture.calls()).toEqual([]);
   });
 });
 
@@ -167,7 +167,7 @@ describe('an export that ends while it builds', () => {
   const startEndless = async () => {
     const started = fixture.start({ environment: { FAKE_ENDLESS: 'yes' } });
     const isBuilding = () =>
-      fixture.dockerCalls().some((call) => call.join(' ').includes('--saveEngine='));
+      fixture.calls().some((call) => call.join(' ').includes('--saveEngine='));
     await until('the build has begun', isBuilding);
     return started;
   };
@@ -181,7 +181,7 @@ describe('an export that ends while it builds', () => {
     const { exitCode, errors } = await started.ended;
     expect(exitCode).toBe(status);
     expect(errors).not.toContain('failed');
-    expect(fixture.dockerCalls().at(-1)).toEqual([
+    expect(fixture.calls().at(-1)).toEqual([
       ...['rm', '--force', 'bge-m3-export-build', 'bge-m3-export-gate'],
     ]);
     expect(leftBehind()).toEqual(['steps.json']);
@@ -204,7 +204,7 @@ describe('an export that ends while it builds', () => {
     const environment = { FAKE_TOKENS_MAX: '4096' };
     const started = fixture.start({ environment });
     await until('the gate has begun', () =>
-      fixture.dockerCalls().some((call) => call.includes('tritonserver')),
+      fixture.calls().some((call) => call.includes('tritonserver')),
     );
     started.kill();
     await started.ended;
@@ -221,7 +221,7 @@ describe('an export that ends while it builds', () => {
   test('whose engine was damaged since builds it anew', async () => {
     const started = fixture.start();
     await until('the gate has begun', () =>
-      fixture.dockerCalls().some((call) => call.includes('tritonserver')),
+      fixture.calls().some((call) => call.includes('tritonserver')),
     );
     started.kill();
     await started.ended;

@@ -38,21 +38,30 @@ export interface ExportRun {
 export interface ExportFixture {
   readonly modelsDir: string;
   readonly hub: LoopbackHub;
-  /** Calls of the fake `docker`, argument by argument. */
-  dockerCalls(): string[][];
+  /** A folder of the test's own, of that name. */
+  folder(name: string): string;
+  /**
+   * Calls of the fake programs, argument by argument: of `docker`, or of `trtexec` and
+   * `tritonserver`, with their names and the GPU that they see in front.
+   */
+  calls(): string[][];
   /** Starts `src/provision/export.ts`; without a signal, `kill` ends it as a crash would. */
   start(options?: { flags?: readonly string[]; environment?: Readonly<Record<string, string>> }): {
     ended: Promise<ExportRun>;
+    /** Its standard error so far. */
+    said(): string;
     kill(signal?: NodeJS.Signals): void;
   };
   close(): Promise<void>;
 }
 
 /**
+ * @param options.isInPlace whether the programs are those of Triton's image, and there is no
+ *   Docker.
  * @param options.gpus what `nvidia-smi` shall tell of each GPU: name, driver, compute capability.
  */
 export async function createExportFixture(
-  options: { readonly gpus?: readonly string[] } = {},
+  options: { readonly gpus?: readonly string[]; readonly isInPlace?: boolean } = {},
 ): Promise<ExportFixture> {
   const dir = mkdtempSync(join(tmpdir(), 'export-test-'));
   const hub = await startLoopbackHub();
@@ -63,21 +72,25 @@ export async function createExportFixture(
   const modelsDir = join(dir, 'models');
   writeModels(modelsDir);
   const programs = join(dir, 'bin');
-  writeProgram(
-    programs,
-    'docker',
-    `exec "${process.execPath}" "${import.meta.dir}/fake-docker.ts" "$@"`,
-  );
+  const fakes = options.isInPlace
+    ? { trtexec: 'fake-trtexec.ts', tritonserver: 'fake-tritonserver.ts' }
+    : { docker: 'fake-docker.ts' };
+  for (const [name, script] of Object.entries(fakes)) {
+    const path = join(import.meta.dir, script);
+    writeProgram(programs, name, `exec "${process.execPath}" "${path}" "$@"`);
+  }
   const answers = (options.gpus ?? []).map((gpu, index) => `${index}) echo "${gpu}" ;;`);
   writeProgram(programs, 'nvidia-smi', `case "$2" in ${answers.join(' ')} *) exit 6 ;; esac`);
   const state = join(dir, 'state');
   mkdirSync(state);
   const calls = join(state, 'calls.jsonl');
+  const children: Bun.Subprocess[] = [];
   writeFileSync(calls, '');
   return {
     modelsDir,
     hub,
-    dockerCalls: () =>
+    folder: (name) => join(dir, name),
+    calls: () =>
       readFileSync(calls, 'utf8')
         .trim()
         .split('\n')
@@ -96,21 +109,28 @@ export async function createExportFixture(
         stdout: 'pipe',
         stderr: 'pipe',
       });
-      const [errors, output] = [child.stderr, child.stdout].map((stream) =>
-        new Response(stream).text(),
-      );
+      children.push(child);
+      let said = '';
+      const errors = (async () => {
+        const decoder = new TextDecoder();
+        for await (const piece of child.stderr) said += decoder.decode(piece, { stream: true });
+      })();
+      const output = new Response(child.stdout).text();
       return {
-        ended: child.exited.then(async (exitCode) => ({
-          exitCode,
-          errors: (await errors) ?? '',
-          output: (await output) ?? '',
-        })),
+        ended: child.exited.then(async (exitCode) => {
+          await errors;
+          return { exitCode, errors: said, output: await output };
+        }),
+        said: () => said,
         kill: (signal = 'SIGKILL') => child.kill(signal),
       };
     },
     async close() {
       await hub.close();
       // What a test that failed left running would stay for ever.
+      for (const child of children) child.kill('SIGKILL');
+      await Promise.all(children.map(({ exited }) => exited));
+      if (options.isInPlace) return rmSync(dir, { recursive: true, force: true });
       const containers = readdirSync(state).filter((name) => name.startsWith('container-'));
       const names = containers.map((name) => name.replace('container-', ''));
       const end = [join(programs, 'docker'), 'rm', '--force', ...names];

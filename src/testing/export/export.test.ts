@@ -41,7 +41,7 @@ describe('without a GPU', () => {
     expect(exitCode).toBe(0);
     const asked = new Set(fixture.hub.requests.map((request) => request.path.split(REVISION)[1]));
     expect([...asked].sort()).toEqual(HUB_FILES.map((path) => `/${path}`).sort());
-    expect(fixture.dockerCalls()).toEqual([]);
+    expect(fixture.calls()).toEqual([]);
 
     const golden = await loadGolden();
     const model = await createOnnxSession(join(fixture.modelsDir, 'small/onnx/model.onnx'));

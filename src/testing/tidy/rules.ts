@@ -32,6 +32,7 @@ const ENVIRONMENT_READERS: ReadonlySet<string> = new Set([
   'src/backend/local/runtime-telemetry.ts',
   'src/provision/export.ts',
   'src/provision/setup/wheel-download.ts',
+  'src/provision/export/engine/in-place.ts',
 ]);
 
 const isTypeScript = ({ path }: SourceFile): boolean => path.endsWith('.ts');

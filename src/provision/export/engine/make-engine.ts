@@ -1,7 +1,7 @@
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { freemem } from 'node:os';
 import { join } from 'node:path';
 import type { Clock } from '../../../base/clock.ts';
+import { freeMemoryBytes } from '../../../base/container-limits.ts';
 import { formatProfiles, type ProfileShape } from '../../../model/engine-profiles.ts';
 import {
   type EngineRecord,
@@ -297,7 +297,11 @@ async function judgeEngine(
   const reference = await createOnnxSession(graphs.exact.path);
   try {
     const { dimension } = job.manifest;
-    const gateTokensMax = referenceTokensMax({ tokensMax, dimension, freeBytes: freemem() });
+    const gateTokensMax = referenceTokensMax({
+      tokensMax,
+      dimension,
+      freeBytes: freeMemoryBytes(),
+    });
     if (gateTokensMax < tokensMax) {
       say(`gate: texts over ${gateTokensMax} tokens are left out, for want of memory here`);
     }

@@ -2,8 +2,8 @@ import { afterAll, expect, test } from 'bun:test';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readContainerLimits } from './container-limits.ts';
-import { planBodiesBytes } from './fit.ts';
+import { planBodiesBytes } from '../config/fit.ts';
+import { freeMemoryBytes, readContainerLimits } from './container-limits.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'cgroup-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -23,6 +23,20 @@ test.each([
 test('without cgroup v2 there are none', () => {
   const none = { memoryBytes: undefined, cores: undefined };
   expect(readContainerLimits(join(root, 'missing'))).toEqual(none);
+});
+
+test.each([
+  ['what the limit leaves', '8000', { current: '3000', idle: 1000 }, 6000],
+  ['what the machine has, when that is less', '80000', { current: '3000', idle: 0 }, 10_000],
+  ['nothing', '8000', { current: '9000', idle: 0 }, 0],
+  ['what the machine has, without a limit', 'max', { current: '3000', idle: 0 }, 10_000],
+])('free memory is %s', (name, max, { current, idle }, bytes) => {
+  const folder = join(root, name);
+  mkdirSync(folder);
+  writeFileSync(join(folder, 'memory.max'), `${max}\n`);
+  writeFileSync(join(folder, 'memory.current'), `${current}\n`);
+  writeFileSync(join(folder, 'memory.stat'), `anon 1\ninactive_file ${idle}\nactive_file 7\n`);
+  expect(freeMemoryBytes({ folder, machineBytes: 10_000 })).toBe(bytes);
 });
 
 const MIB = 2 ** 20;

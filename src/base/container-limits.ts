@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, freemem } from 'node:os';
 
 /** What the container may use, in whole; undefined where nothing says so. */
 export interface ContainerLimits {
@@ -28,6 +28,21 @@ export function readContainerLimits(folder: string = FOLDER): ContainerLimits {
 /** Whole cores that this process may use: of a part of one, it has one. */
 export function coreCountOf({ cores }: ContainerLimits): number {
   return Math.min(availableParallelism(), Math.ceil(cores ?? Number.POSITIVE_INFINITY));
+}
+
+/**
+ * Memory that this process may still take: what the machine has free, or less where the container
+ * has a limit. Pages of files that nobody has read lately count as free, as for the kernel.
+ *
+ * @param options.machineBytes free on the machine.
+ */
+export function freeMemoryBytes({ folder = FOLDER, machineBytes = freemem() } = {}): number {
+  const { memoryBytes } = readContainerLimits(folder);
+  if (memoryBytes === undefined) return machineBytes;
+  const stat = wordsOf(`${folder}/memory.stat`);
+  const idle = Number(stat[stat.indexOf('inactive_file') + 1]);
+  const taken = Number(wordsOf(`${folder}/memory.current`)[0] ?? 0) - (idle || 0);
+  return Math.max(0, Math.min(machineBytes, memoryBytes - taken));
 }
 
 /** `max` is no number, as is nothing. */
