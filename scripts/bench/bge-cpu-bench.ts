@@ -19,6 +19,8 @@ import { medianOf } from './load/latencies.ts';
 import { short, textTable } from './report/text-table.ts';
 
 const FILES = ['onnx/model.onnx', 'onnx/model-float32.onnx', 'onnx/model-int8.onnx'];
+/** ONNX Runtime's threads spin for some milliseconds before they sleep. */
+const REST_MS = 200;
 const MEGABYTE = 1e6;
 
 const { values } = parseArgs({
@@ -127,7 +129,11 @@ async function main(): Promise<void> {
   for (const length of lengths) {
     // One more, which warms up.
     for (let round = 0; round <= rounds; round += 1) {
-      for (const contender of contenders) await contender.run(length);
+      for (const contender of contenders) {
+        // Threads of the one before still look for work, on the cores that this one needs.
+        await Bun.sleep(REST_MS);
+        await contender.run(length);
+      }
     }
     const [base, ...others] = contenders.map(({ times }) =>
       (times.get(length) ?? []).slice(rounds > 0 ? 1 : 0),

@@ -265,6 +265,23 @@ export function floatTensor(
   return { name, dims, elementType: ELEMENT.float, data: memoryData(bytes) };
 }
 
+/** A float32 constant that is made each time it is read. */
+export function lazyFloats(options: {
+  readonly name: string;
+  readonly dims: readonly number[];
+  readonly make: () => Float32Array;
+}): Tensor {
+  const { name, dims, make } = options;
+  const data: TensorData = {
+    byteCount: 4 * elementCountOf(dims),
+    *chunks() {
+      const { buffer, byteOffset, byteLength } = make();
+      yield new Uint8Array(buffer, byteOffset, byteLength);
+    },
+  };
+  return { name, dims, elementType: ELEMENT.float, data };
+}
+
 /** An int64 constant of one dimension, as axes and shapes are given. */
 export function intTensor(name: string, values: readonly (bigint | number)[]): Tensor {
   const bytes = new Uint8Array(BigInt64Array.from(values.map(BigInt)).buffer);

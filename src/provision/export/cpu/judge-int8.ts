@@ -12,26 +12,23 @@ export const COSINE_MIN = 0.995;
 const COSINE_MEAN_MIN = 0.998;
 /** Ids that a search looks at; those below weigh little. */
 const TOP_IDS = 20;
-/** As long as people send: a little less than BGE-M3 takes. */
-const LONGEST_TOKEN_COUNT = 8_000;
+/** Beyond it two texts are not joined: those of the engine's gate are long by themselves. */
+const JOINED_TOKENS_MAX = 2_048;
 const PAIRS_MAX = 20;
 /** The scores of two texts beyond this take longer than they tell. */
 const PAIR_TOKENS_MAX = 512;
 
 /**
- * Token ids of the texts that int8 is judged by: those of the engine's gate, each of them joined
- * with the next, and one of 8,000 tokens.
+ * Token ids of the texts that int8 is judged by: those of the engine's gate, of up to 8,000 tokens,
+ * and the shorter ones each joined with the next. A long text takes most of an export's time.
  */
 export function int8GateTexts(tokensMax: number): number[][] {
   const texts = gateTextIds(tokensMax);
   const words = texts.map((ids) => ids.slice(1, -1));
   const [first, last] = [texts[0]?.[0] ?? 0, texts[0]?.at(-1) ?? 0];
   const joined = words.map((one, index) => [first, ...one, ...(words[index + 1] ?? []), last]);
-  const all = words.flat();
-  const longest = Array.from({ length: LONGEST_TOKEN_COUNT - 2 }, (_, at) => all[at % all.length]);
-  return [...texts, ...joined.slice(0, -1), [first, ...longest, last]].filter(
-    (ids) => ids.length <= tokensMax,
-  );
+  const joinedMax = Math.min(tokensMax, JOINED_TOKENS_MAX);
+  return [...texts, ...joined.slice(0, -1).filter((ids) => ids.length <= joinedMax)];
 }
 
 /** Judges int8 by what float32 answers to the same texts. Pure. */

@@ -58,8 +58,11 @@ export async function loadPart(part: OnnxModel, folder: string): Promise<LoadedP
   }
 }
 
-/** Loads a part that lies in a file. */
-export async function loadPartFile(path: string): Promise<LoadedPart> {
+/** Loads a part that lies in a file. @param extra settings of the runtime, by their names. */
+export async function loadPartFile(
+  path: string,
+  extra: Record<string, unknown> = {},
+): Promise<LoadedPart> {
   disableRuntimeTelemetry();
   const session = await InferenceSession.create(path, {
     executionProviders: ['cpu'],
@@ -67,6 +70,7 @@ export async function loadPartFile(path: string): Promise<LoadedPart> {
     enableCpuMemArena: false,
     enableMemPattern: false,
     logSeverityLevel: 3,
+    extra,
   });
   return {
     async run(feeds, outputs) {

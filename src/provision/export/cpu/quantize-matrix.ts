@@ -1,10 +1,4 @@
-import {
-  ELEMENT,
-  floatTensor,
-  loadFloats,
-  type Tensor,
-  type TensorData,
-} from '../../onnx/model.ts';
+import { ELEMENT, lazyFloats, loadFloats, type Tensor, type TensorData } from '../../onnx/model.ts';
 
 /** The largest magnitude of a column becomes this: int8 without its odd end. */
 const INT8_MAX = 127;
@@ -47,8 +41,8 @@ export function quantizeMatrix(name: string, plan: MatrixPlan): { matrix: Tensor
 
 /** The bias of a product whose output is divided. */
 export function dividedBias(bias: Tensor, divisors: Float32Array): Tensor {
-  const values = loadFloats(bias).map((value, column) => value / (divisors[column] ?? 1));
-  return floatTensor(`${bias.name}/divided`, bias.dims, values);
+  const make = () => loadFloats(bias).map((value, column) => value / (divisors[column] ?? 1));
+  return lazyFloats({ name: `${bias.name}/divided`, dims: bias.dims, make });
 }
 
 function quantize({ weight, rowFactors, columnDivisors }: MatrixPlan) {

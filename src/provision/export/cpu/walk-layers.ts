@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import type { OnnxModel } from '../../onnx/model.ts';
 import { writeGraphOver } from '../../onnx/write-model.ts';
 import { demand } from '../../provision-error.ts';
+import { wiringOf } from '../graph/graph-edit.ts';
 import {
   type Feeds,
   type LoadedPart,
@@ -97,11 +98,23 @@ export function layerBounds(fused: OnnxModel): readonly [string, ...string[]] {
   const before = nodes
     .filter(({ op }) => op === 'MultiHeadAttention')
     .map(({ inputs }) => linears.find(({ sum }) => sum.outputs[0] === inputs[0])?.input);
-  const last = nodes.findLast(({ op }) => op === 'LayerNormalization')?.outputs[0];
+  const last = lastStates(fused);
   const [first, ...rest] = [...before, last].filter((name) => name !== undefined);
   const isWhole = rest.length === before.length && before.length > 0;
   demand(first !== undefined && isWhole, 'The layers of the graph do not follow one another.');
   return [first, ...rest];
+}
+
+/** What the heads read: the output of the last norm, with its bias. */
+function lastStates({ graph: { nodes } }: OnnxModel): string | undefined {
+  const isNorm = ({ op }: { op: string }) =>
+    op === 'LayerNormalization' || op === 'InstanceNormalization';
+  const norm = nodes.findLast(isNorm)?.outputs[0];
+  const { consumers } = wiringOf(nodes);
+  const next = (name: string, op: string) =>
+    consumers.get(name)?.find((node) => node.op === op)?.outputs[0];
+  if (norm === undefined || !norm.endsWith('/normal')) return norm;
+  return next(next(norm, 'Mul') ?? '', 'Add');
 }
 
 function feedsOf(ids: readonly number[]): Feeds {

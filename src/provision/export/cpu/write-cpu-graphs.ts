@@ -11,6 +11,7 @@ import {
   int8RecordPath,
 } from '../../../model/int8-record.ts';
 import type { ModelManifest } from '../../../model/manifest.ts';
+import type { OnnxModel } from '../../onnx/model.ts';
 import { readModel } from '../../onnx/read-model.ts';
 import { writeGraphOver, writeModel } from '../../onnx/write-model.ts';
 import { demand } from '../../provision-error.ts';
@@ -18,6 +19,7 @@ import { fuseForCpu } from './fuse-for-cpu.ts';
 import { COSINE_MIN, int8GateTexts, judgeInt8 } from './judge-int8.ts';
 import { loadPartFile } from './model-part.ts';
 import { quantizeForCpu } from './quantize-for-cpu.ts';
+import { unfoldNorms } from './unfold-norms.ts';
 import { type HeadAnswers, walkLayers } from './walk-layers.ts';
 
 /**
@@ -51,27 +53,48 @@ export async function writeCpuGraphs(options: {
   const dataPath = `${exactPath}_data`;
   writeGraphOver(fused, float32Path, dataPath);
   say(`wrote ${float32Path}; quantizing a layer at a time, and judging it by texts`);
-  const texts = int8GateTexts(manifest.tokenCountMax);
-  const walk = await walkLayers({
-    fused,
+  const unfolded = unfoldNorms(fused);
+  const { exponents, divisors, gate, proof } = await judgeLayers(unfolded, {
+    ...options,
     dataPath,
-    texts,
-    folder: dirname(exactPath),
     onLayer: (done, of) => done % LAYERS_PER_LINE === 0 && say(`layer ${done + 1} of ${of}`),
   });
-  const { exponents } = walk;
-  const gate = judgeInt8(texts, walk.answers, manifest.outputs);
   if (!gate.passed) {
     say(`no int8 graph, float32 serves on a CPU: ${gate.reasons.join('; ')}`);
     await writeRecord({ exponents, gate });
     return;
   }
-  const graph = writeModel(quantizeForCpu(fused, walk.divisors), int8Path);
-  await proveFile(int8Path, { ids: texts[0], expected: walk.answers[0].float32, manifest });
+  const graph = writeModel(quantizeForCpu(unfolded, divisors), int8Path);
+  await proveFile(int8Path, { ...proof, manifest });
   const bytes = (await stat(int8Path)).size + (await stat(`${int8Path}_data`)).size;
   await writeRecord({ graph: { ...graph, bytes }, exponents, gate });
   const [least, mean] = [gate.dense.cosineMin, gate.dense.cosineMean].map((one) => one.toFixed(4));
   say(`wrote ${int8Path}: cosine to float32 ${least} at least, ${mean} on average`);
+}
+
+/** How each layer is quantized, the verdict on that, and a text by which the file is proved. */
+async function judgeLayers(
+  unfolded: OnnxModel,
+  options: {
+    readonly manifest: Pick<ModelManifest, 'outputs' | 'tokenCountMax'>;
+    readonly exactPath: string;
+    readonly dataPath: string;
+    readonly onLayer: (done: number, of: number) => void;
+  },
+) {
+  const { manifest, exactPath } = options;
+  const texts = int8GateTexts(manifest.tokenCountMax);
+  const walk = await walkLayers({
+    ...options,
+    fused: unfolded,
+    texts,
+    folder: dirname(exactPath),
+  });
+  const { divisors, exponents, answers } = walk;
+  const gate = judgeInt8(texts, answers, manifest.outputs);
+  // Of hundreds of megabytes of answers this one is kept.
+  const proof = { ids: texts[0], expected: answers[0].float32 };
+  return { divisors, exponents, gate, proof };
 }
 
 /** The verdict on a graph that could not be looked at. */
@@ -91,6 +114,9 @@ async function removeAll(folder: string, int8Path: string, float32Path: string):
   for (const path of paths) await rm(path, { force: true });
 }
 
+/** Weights stay where they are mapped: one short text is not worth a packed copy of them all. */
+const UNPACKED = { session: { disable_prepacking: '1' } };
+
 /** What was judged was the layers one by one; the whole file must do as well. */
 async function proveFile(
   path: string,
@@ -102,7 +128,8 @@ async function proveFile(
 ): Promise<void> {
   const { ids, expected, manifest } = options;
   const name = manifest.outputs.dense ?? '';
-  const loaded = await loadPartFile(path);
+  Bun.gc(true);
+  const loaded = await loadPartFile(path, UNPACKED);
   try {
     const mask = new BigInt64Array(ids.length).fill(1n);
     const feeds = { input_ids: BigInt64Array.from(ids, BigInt), attention_mask: mask };
