@@ -10,7 +10,7 @@ import { chooseModelFile, usableModelFile } from '../../src/backend/local/model-
 import { loadManifest, type ModelManifest } from '../../src/model/manifest.ts';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
 import { type BarePlan, runBare } from './bare/run-bare.ts';
-import { ROUNDS, readFlags, SEED, secondsFlag, text } from './bench-flags.ts';
+import { count, listOf, ROUNDS, readFlags, SEED, secondsFlag, text } from './bench-flags.ts';
 import { benchTexts, type TextLength } from './bench-texts.ts';
 import { medianOf } from './load/latencies.ts';
 import type { PlannedRequest } from './load/load-plan.ts';
@@ -23,12 +23,21 @@ import { MODELS_DIR } from './run-scenario.ts';
 import { runScript, say, verdict } from './run-script.ts';
 import { type BenchTarget, startTarget } from './target/bench-target.ts';
 
+/** Its figures are held against a peer's. */
+const DEFAULT_MODEL = 'multilingual-e5-small';
+
 const FLAGS = {
   rounds: ROUNDS,
   seconds: secondsFlag(8),
   seed: SEED,
   file: text('PATH', '', 'ONNX file below the model’s folder; unless told, as the server chooses'),
   only: text('WORDS', 'short,middle,long', 'sets, comma-separated'),
+  connections: {
+    ...listOf(count(1, [1, 1000], 'requests at a time; one is the lone query')),
+    preset: '1,16,64',
+  },
+  model: text('NAME', DEFAULT_MODEL, 'its manifest'),
+  'models-dir': text('FOLDER', MODELS_DIR, 'where it is set up'),
 };
 
 const MORE = `Bare: one-thread sessions side by side on every core, and one session on all cores; the better of the two is the measure.`;
@@ -49,9 +58,6 @@ const TOLERANCE = 1e-5;
 /** How many texts of each length there are: more than a cache of anything holds. */
 const TEXT_COUNTS = { short: 128, middle: 48, long: 24 } as const;
 
-/** One is the lone query. */
-const CONNECTIONS = [1, 16, 64] as const;
-
 /**
  * Texts a second that text-embeddings-inference reached with an int8 model on two cores like those
  * of the figures in the notes, 16 connections, and how many times as many are asked for.
@@ -66,6 +72,8 @@ type SetName = keyof typeof TEXT_COUNTS;
 
 interface Bench {
   readonly manifest: ModelManifest;
+  readonly modelsDir: string;
+  readonly connections: readonly number[];
   readonly file: string;
   readonly target: BenchTarget;
   readonly times: MeasureTimes;
@@ -82,33 +90,34 @@ async function main(): Promise<void> {
   const { rounds, seconds, seed, ...chosen } = readFlags(import.meta.path, FLAGS, MORE);
   const measureMs = 1000 * seconds;
   const names = chosen.only.split(',').filter((name): name is SetName => name in TEXT_COUNTS);
-  const manifest = await loadManifest({ modelsDir: MODELS_DIR, name: 'multilingual-e5-small' });
-  const file = chosen.file || chosenFile(manifest);
+  const { model, connections, 'models-dir': modelsDir } = chosen;
+  const manifest = await loadManifest({ modelsDir, name: model });
+  const file = chosen.file || chosenFile(modelsDir, manifest);
   const settings = { EMBEDDED_MODEL_FILE: file, SERVER_TIMING: 'off' };
-  const target = await startTarget('embedded', { modelsDir: MODELS_DIR, settings });
+  const target = await startTarget('embedded', { modelsDir, model, settings });
   const times: MeasureTimes = { warmUpMs: 3000, measureMs, seed };
-  const bench: Bench = { manifest, file, target, times, rounds };
+  const bench: Bench = { manifest, modelsDir, connections, file, target, times, rounds };
   try {
     const found: Found[] = [];
     for (const name of names) found.push(...(await benchSet(bench, name)));
-    console.log(report(found, file));
-    await saveRun('embedded', { file, rounds, ...times }, found);
+    console.log(report(found, { model, file }));
+    await saveRun('embedded', { model, file, rounds, ...times }, found);
   } finally {
     await target.stop();
   }
 }
 
 /** As the server chooses: the first that suits this processor. */
-function chosenFile({ id, files }: ModelManifest): string {
-  const suits = usableModelFile(resolve(MODELS_DIR, id), files);
+function chosenFile(modelsDir: string, { id, files }: ModelManifest): string {
+  const suits = usableModelFile(resolve(modelsDir, id), files);
   if (suits === undefined) throw new Error('The manifest names no model file.');
   return suits.path;
 }
 
 /** What the server loads for a file: its mapped copy, where there is one. */
-function loadedPath(manifest: ModelManifest, file: string): string {
+function loadedPath({ manifest, modelsDir, file }: Bench): string {
   const { modelPath, mappedPath } = chooseModelFile({
-    folder: resolve(MODELS_DIR, manifest.id),
+    folder: resolve(modelsDir, manifest.id),
     files: manifest.files,
     named: file,
     runtimeVersion: packageJson.dependencies['onnxruntime-node'],
@@ -131,7 +140,7 @@ async function benchSet(bench: Bench, name: SetName): Promise<readonly Found[]> 
   const cores = availableParallelism();
   const bare: number[] = [];
   const bareLone: number[] = [];
-  const served = new Map<number, number[]>(CONNECTIONS.map((count) => [count, []]));
+  const served = new Map<number, number[]>(bench.connections.map((count) => [count, []]));
   for (let round = 1; round <= rounds; round++) {
     const sideBySide = await runBare({ ...set.bare, sessionCount: cores, threadCount: 1 });
     const together = await runBare({ ...set.bare, sessionCount: 1, threadCount: cores });
@@ -170,7 +179,7 @@ async function benchSet(bench: Bench, name: SetName): Promise<readonly Found[]> 
  * them.
  */
 async function textSet(bench: Bench, name: SetName): Promise<TextSet> {
-  const { manifest, file, target, times } = bench;
+  const { manifest, target, times } = bench;
   const length: TextLength = name;
   const texts = benchTexts({ length, count: TEXT_COUNTS[name], seed: times.seed });
   const idsOf = loadReferenceIds(manifest.id);
@@ -178,7 +187,7 @@ async function textSet(bench: Bench, name: SetName): Promise<TextSet> {
   const ids = whole.map((row) => cutToTokens(row, manifest.tokenCountMax));
   const { warmUpMs, measureMs } = times;
   const bare = {
-    modelPath: loadedPath(manifest, file),
+    modelPath: loadedPath(bench),
     output: manifest.outputs.dense ?? 'sentence_embedding',
     texts: ids,
     warmUpMs,
@@ -197,7 +206,7 @@ async function textSet(bench: Bench, name: SetName): Promise<TextSet> {
   return { name, bare, requests };
 }
 
-function report(found: readonly Found[], file: string): string {
+function report(found: readonly Found[], of: { model: string; file: string }): string {
   const rows = found.map(({ set, what, connectionCount, bare, server }) => [
     `${set}, ${connectionCount} connection${connectionCount === 1 ? '' : 's'}, ${what}`,
     short(medianOf(bare)),
@@ -210,14 +219,15 @@ function report(found: readonly Found[], file: string): string {
       const share = medianOf(server.map((figure, round) => figure / bare[round]));
       const said = `${set}, ${connectionCount} connections: ${(100 * share).toFixed(1)} % of the bare run's texts/s`;
       const judged = verdict(said, `at least ${100 * SHARE_WANTED} %`, share >= SHARE_WANTED);
-      return connectionCount === 16 ? [judged, besidePeer(set, medianOf(server))] : [judged];
+      const hasPeer = connectionCount === 16 && of.model === DEFAULT_MODEL;
+      return hasPeer ? [judged, besidePeer(set, medianOf(server))] : [judged];
     }
     if (set !== 'short') return [];
     const overMs = medianOf(server.map((figure, round) => figure - bare[round]));
     const said = `a lone query takes ${short(overMs)} ms more than in the bare run`;
     return [verdict(said, `at most ${LONE_MS_WANTED}`, overMs <= LONE_MS_WANTED)];
   });
-  const table = textTable([`medians, ${file}`, 'bare', 'server', 'ratio'], rows);
+  const table = textTable([`medians, ${of.model}, ${of.file}`, 'bare', 'server', 'ratio'], rows);
   return `${table}\n\n${verdicts.join('\n')}`;
 }
 

@@ -58,6 +58,7 @@ export interface BenchTarget {
 /**
  * Starts what a scenario needs, a real Triton included, each in processes of their own.
  *
+ * @param options.model of the embedded backend; its default unless told.
  * @param options.settings further settings of the server, as variables.
  * @param options.profileDir makes the server write its profiles there when it stops.
  */
@@ -65,22 +66,24 @@ export async function startTarget(
   kind: Exclude<TargetKind, 'url'>,
   options: {
     modelsDir: string;
+    model?: string;
     settings?: Readonly<Record<string, string>>;
     profileDir?: string | undefined;
   },
 ): Promise<BenchTarget> {
   const { settings, profileDir, modelsDir } = options;
-  const modelId = kind === 'embedded' ? 'multilingual-e5-small' : 'bge-m3';
+  const { model = 'multilingual-e5-small' } = options;
+  const modelId = kind === 'embedded' ? model : 'bge-m3';
   const manifest = await loadManifest({ modelsDir, name: modelId });
   let triton: BenchTriton | undefined;
   try {
     if (kind !== 'embedded') {
-      const model = kind === 'timed' ? TIMED_MODEL : ({ kind } as const);
-      triton = await startBenchTriton(model, { maxBatch: TRITON_BATCH_MAX });
+      const imitated = kind === 'timed' ? TIMED_MODEL : ({ kind } as const);
+      triton = await startBenchTriton(imitated, { maxBatch: TRITON_BATCH_MAX });
     }
     const backend: Readonly<Record<string, string>> =
       triton === undefined
-        ? { BACKEND: 'embedded' }
+        ? { BACKEND: 'embedded', MODEL: modelId, MODELS_DIR: modelsDir }
         : { BACKEND: 'triton', TRITON_URL: triton.url };
     const server = await startServerProcess({
       environment: { ...backend, LOG_LEVEL: 'warn', ...settings },
