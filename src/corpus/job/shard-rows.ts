@@ -25,8 +25,11 @@ export class ShardRows {
   readonly texts: readonly string[];
   /** How many records still want each text. */
   readonly #wanted: Int32Array;
+  /** The results that were taken last; the first is that of the text `#taken - length`. */
+  #last: readonly TextResult[] = [];
+  #taken = 0;
+  /** Results of before that later records want too, in memory of their own. */
   readonly #held = new Map<number, TextResult>();
-  #arrived = 0;
   #row = 0;
   #tokens = 0;
   #truncated = 0;
@@ -70,16 +73,43 @@ export class ShardRows {
     return requests;
   }
 
-  /** Takes the next results, in order. @returns the rows that are whole now. */
+  /**
+   * Takes the next results, in order.
+   *
+   * @param results given up by the caller.
+   * @returns the rows that are whole now; their vectors are borrowed until `release`.
+   */
   take(results: readonly TextResult[]): readonly OutputRow[] {
-    for (const result of results) this.#held.set(this.#arrived++, result);
+    this.#last = results;
+    this.#taken += results.length;
     const rows: OutputRow[] = [];
     for (; this.#row < this.#records.length; this.#row++) {
       const place = this.#textOfRecord[this.#row] as number;
-      if (place >= this.#arrived) break;
+      if (place >= this.#taken) break;
       rows.push(this.#rowOf(this.#row, place));
     }
     return rows;
+  }
+
+  /**
+   * Gives back the memory of the results that were taken last, now that their rows are written. The
+   * collector would let hundreds of replies stand, since it does not see how large they are; and
+   * memory that comes back at once need not be made anew: 0.6 µs of 2.7 for a row of 4 kB.
+   */
+  release(): void {
+    const first = this.#taken - this.#last.length;
+    const buffers = new Set<ArrayBufferLike>();
+    for (const [offset, result] of this.#last.entries()) {
+      if (typeof result === 'string') continue;
+      const { dense, multiVector } = result;
+      if (dense !== undefined) buffers.add(dense.buffer);
+      if (multiVector !== undefined) buffers.add(multiVector.data.buffer);
+      const isWanted = (this.#wanted[first + offset] ?? 0) > 0;
+      if (isWanted) this.#held.set(first + offset, ownCopy(result));
+    }
+    this.#last = [];
+    // Whatever still looked at one would find it empty.
+    for (const buffer of buffers) if (buffer instanceof ArrayBuffer) buffer.transfer(0);
   }
 
   /** What the rows so far add up to. */
@@ -96,11 +126,7 @@ export class ShardRows {
 
   #rowOf(row: number, place: number): OutputRow {
     const { id, carried, fault, group } = this.#records[row] as ShardRecords['records'][number];
-    const result = place < 0 ? (fault as string) : (this.#held.get(place) as TextResult);
-    if (place >= 0) {
-      this.#add(place, -1);
-      if (this.#wanted[place] === 0) this.#held.delete(place);
-    }
+    const result = place < 0 ? (fault as string) : this.#resultOf(place);
     if (typeof result === 'string') {
       this.#failed++;
       if (this.#errors.length < ERRORS_TOLD_MAX) this.#errors.push([row, result]);
@@ -111,7 +137,29 @@ export class ShardRows {
     return { id, carried, encoded: result, error: undefined, group };
   }
 
+  /** For one of the records that want it. */
+  #resultOf(place: number): TextResult {
+    this.#add(place, -1);
+    const first = this.#taken - this.#last.length;
+    if (place >= first) return this.#last[place - first] as TextResult;
+    const held = this.#held.get(place) as TextResult;
+    if (this.#wanted[place] === 0) this.#held.delete(place);
+    return held;
+  }
+
   #add(place: number, count: number): void {
     this.#wanted[place] = (this.#wanted[place] ?? 0) + count;
   }
+}
+
+/** Of the large vectors; sparse ones have memory of their own as they come. */
+function ownCopy(result: Exclude<TextResult, string>): TextResult {
+  const { dense, multiVector } = result;
+  return {
+    ...result,
+    ...(dense === undefined ? {} : { dense: dense.slice() }),
+    ...(multiVector === undefined
+      ? {}
+      : { multiVector: { ...multiVector, data: multiVector.data.slice() } }),
+  };
 }

@@ -47,6 +47,8 @@ const CONSUMER = 'workers';
 export class NatsQueue {
   readonly #options: NatsQueueOptions;
   readonly #connection: NatsConnection;
+  /** What each generator of leases holds: shards that are not done. */
+  readonly #held = new Set<Set<HeldShard>>();
 
   private constructor(options: NatsQueueOptions, connection: NatsConnection) {
     this.#options = options;
@@ -75,7 +77,7 @@ export class NatsQueue {
 
   /**
    * Leases the shards of a job that are left, one at a time, until every part is committed by
-   * whomever. Whatever is held when the generator ends is given back.
+   * whomever. Whatever is held when the generator ends is given back; `giveBack` does so at once.
    *
    * @throws CorpusError CORPUS_TEXTS_FAILED when only parts are left that failed too often,
    *   CORPUS_JOB_CANCELLED, CORPUS_QUEUE_FAILED when the queue is out of reach.
@@ -83,6 +85,7 @@ export class NatsQueue {
   async *leases(job: { id: string; parts: number; sink: Sink }): AsyncGenerator<Lease, void> {
     const { signal } = this.#options;
     const held = new Set<HeldShard>();
+    this.#held.add(held);
     let consumer: Consumer | undefined;
     try {
       for (;;) {
@@ -119,8 +122,14 @@ export class NatsQueue {
         };
       }
     } finally {
-      for (const hold of held) hold.giveBack();
+      giveBackAll(held);
+      this.#held.delete(held);
     }
+  }
+
+  /** Gives back what is held: while it waits for a further shard, the generator cannot. */
+  giveBack(): void {
+    for (const held of this.#held) giveBackAll(held);
   }
 
   /** Makes the shards come round again, those that failed too. */
@@ -283,6 +292,11 @@ class HeldShard {
     this.#stop();
     this.#message.nak();
   }
+}
+
+function giveBackAll(held: Set<HeldShard>): void {
+  for (const hold of held) hold.giveBack();
+  held.clear();
 }
 
 function streamOf(id: string): string {

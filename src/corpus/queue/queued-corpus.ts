@@ -189,7 +189,10 @@ async function work(
         );
         return {
           leases: queue.leases({ id, parts, sink: opened.sink }),
-          close: told,
+          close: () => {
+            told();
+            queue.giveBack();
+          },
         };
       });
       await (await queue.jobs()).setState(jobId as string, 'done').catch(() => undefined);

@@ -24,12 +24,20 @@ export const OPENAI_BATCH_FORMAT: PartFormat = {
           writeLine(writer, request, schema);
           request = [];
         }
+        request = request.map(withOwnVector);
         await file?.append(writer.take());
       },
       finish: async () => undefined,
     };
   },
 };
+
+/** A row that waits for the others of its request outlives what it came in. */
+function withOwnVector(row: OutputRow): OutputRow {
+  const { encoded } = row;
+  if (encoded?.dense === undefined) return row;
+  return { ...row, encoded: { ...encoded, dense: encoded.dense.slice() } };
+}
 
 function writeLine(writer: ByteWriter, rows: readonly OutputRow[], schema: OutputSchema): void {
   const id = rows[0]?.id ?? null;

@@ -3,7 +3,7 @@ import type { StagedFile } from './staged-file.ts';
 
 /** Writes one part's rows into its files. */
 export interface PartEncoder {
-  /** Rows in order; given up by the caller, who does not change them any more. */
+  /** Rows in order; their vectors are borrowed until the promise settles. */
   write(rows: readonly OutputRow[]): Promise<void>;
   /** Writes what comes after the last row. */
   finish(): Promise<void>;

@@ -55,7 +55,7 @@ export interface PartFacts {
 
 /** A part as it is written. Whoever opened it ends it by `commit` or `abandon`. */
 export interface PartWriter {
-  /** Rows in order; given up by the caller, who does not change them any more. */
+  /** Rows in order; their vectors are borrowed until the promise settles. */
   write(rows: readonly OutputRow[]): Promise<void>;
   /** Makes the part visible, whole and once. A part that is there already stays as it is. */
   commit(facts: PartFacts): Promise<void>;

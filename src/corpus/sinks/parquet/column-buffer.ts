@@ -30,8 +30,6 @@ export class ColumnBuffer {
   #view = new DataView(this.#bytes.buffer);
   #length = 0;
   #levelCount = 0;
-  /** Vectors as they came: they are copied once, into the file's block. Neighbours are one run. */
-  #vectors: { buffer: ArrayBufferLike; start: number; end: number }[] = [];
 
   constructor(column: ParquetColumn) {
     this.column = column;
@@ -47,7 +45,7 @@ export class ColumnBuffer {
     return this.#levelCount;
   }
 
-  /** @param cell its vector is borrowed until this is cleared. */
+  /** @param cell copied. */
   add(cell: Cell | undefined): void {
     const { depth } = this.column;
     const most = maxDefinition(this.column);
@@ -69,7 +67,6 @@ export class ColumnBuffer {
 
   /** Forgets the values; the room for them stays. */
   clear(): void {
-    this.#vectors = [];
     this.#definitions = new LevelRuns();
     this.#repetitions = new LevelRuns();
     this.#truths = [];
@@ -83,7 +80,7 @@ export class ColumnBuffer {
     this.#bytes = new Uint8Array();
   }
 
-  /** The body of a data page; borrowed from this, and from the rows, until it is cleared. */
+  /** The body of a data page; borrowed from this until it is cleared. */
   page(): Uint8Array[] {
     const pieces: Uint8Array[] = [];
     if (this.column.depth > 0) {
@@ -91,11 +88,7 @@ export class ColumnBuffer {
     }
     pieces.push(...this.#definitions.encode(bitsOf(maxDefinition(this.column))));
     if (this.column.physical === 'boolean') pieces.push(packBits(this.#truths));
-    else if (this.column.fixedLength !== undefined) {
-      for (const { buffer, start, end } of this.#vectors) {
-        pieces.push(new Uint8Array(buffer, start, end - start));
-      }
-    } else pieces.push(this.#bytes.subarray(0, this.#length));
+    else pieces.push(this.#bytes.subarray(0, this.#length));
     return pieces;
   }
 
@@ -115,13 +108,6 @@ export class ColumnBuffer {
     if (physical === 'boolean') this.#truths.push(values[0] === true);
     else if (ArrayBuffer.isView(values)) {
       const { buffer, byteOffset, byteLength } = values;
-      if (this.column.fixedLength !== undefined) {
-        this.#length += byteLength;
-        const last = this.#vectors.at(-1);
-        if (last?.buffer === buffer && last.end === byteOffset) last.end += byteLength;
-        else this.#vectors.push({ buffer, start: byteOffset, end: byteOffset + byteLength });
-        return;
-      }
       this.#reserve(byteLength);
       this.#bytes.set(new Uint8Array(buffer, byteOffset, byteLength), this.#length);
       this.#length += byteLength;
