@@ -110,6 +110,14 @@ describe('a server that is scraped', () => {
     });
   });
 
+  test('each metric of background texts is on the dashboard', async () => {
+    const told = await (await fetch(`${server.url}/metrics`)).text();
+    const names = [...told.matchAll(/^# TYPE (bge_encoder_background_\w+)/gm)];
+    expect(names.length).toBeGreaterThan(5);
+    const asked = QUERIES.map(([, query]) => query).join('\n');
+    expect(names.map(([, name]) => name).filter((name) => !asked.includes(`${name}{`))).toEqual([]);
+  });
+
   test('a query of something that is not there finds nothing, and one that is none is told', async () => {
     expect(await prometheus.query('bge_encoder_no_such_thing')).toEqual([]);
     await expect(prometheus.query('sum(')).rejects.toThrow('parse error');
