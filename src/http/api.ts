@@ -69,8 +69,6 @@ export interface PostRoute<Table extends FieldTable> {
   /** Undefined where this model has no such reply, and every call is refused. */
   readonly reply: ReplyDocument | undefined;
   readonly statuses?: readonly number[];
-  /** It asks nothing of the model, so that no other request waits for it. */
-  readonly isWithoutModel?: true;
   answer(call: Call, fields: ValuesOf<Table>): Promise<Response>;
 }
 
@@ -104,14 +102,14 @@ export function post<Table extends FieldTable>(
     document: {
       summary,
       ...(description === undefined ? {} : { description }),
-      ...(route.isWithoutModel ? {} : { parameters: [PRIORITY_PARAMETER] }),
+      parameters: [PRIORITY_PARAMETER],
       requestBody: requestDocument(route, other?.route),
       responses: reply === undefined ? {} : { 200: answerDocument(reply, formats, other?.route) },
     },
     async answer(request, requestId) {
       const startMs = clock.now();
       const format = formatOf(request, formats);
-      const isBackground = route.isWithoutModel !== true && isBackgroundRequest(request);
+      const isBackground = isBackgroundRequest(request);
       const body = await readBody(request, limits);
       const readMs = clock.now() - startMs;
       const call = { request, requestId, format, isBackground, startMs, readMs };

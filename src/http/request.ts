@@ -94,7 +94,8 @@ export const PRIORITY_PARAMETER = {
   in: 'header' as const,
   description:
     'background: the texts wait for those of all others and fill what is left. They are admitted ' +
-    'apart, so that they can be refused while others are not.',
+    'apart, so that they can be refused while others are not. Where no text goes to the model, ' +
+    'nothing waits.',
   required: false,
   schema: { type: 'string' as const, enum: [...PRIORITIES], default: PRIORITIES[0] },
 };

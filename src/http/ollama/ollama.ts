@@ -243,7 +243,6 @@ function showRoute(context: ApiContext): Route {
   const fields = { model: modelField(context), name: modelField(context) };
   const architecture = 'bert';
   return post(context, '/api/show', {
-    isWithoutModel: true,
     fields,
     formats: 'json',
     summary: 'What the model is, in the shape of Ollama',

@@ -38,7 +38,6 @@ const TOKEN: Schema = objectOf(
 function tokenizeRoute(context: ApiContext): Route {
   const { limits, tokenizer } = context;
   return post(context, '/tokenize', {
-    isWithoutModel: true,
     fields: {
       inputs: texts(limits.requestTextsMax),
       add_special_tokens: withDefault(BOOLEAN, true),
@@ -76,7 +75,6 @@ function tokenizeRoute(context: ApiContext): Route {
 function decodeRoute(context: ApiContext): Route {
   const { limits, vocabulary } = context;
   return post(context, '/decode', {
-    isWithoutModel: true,
     fields: {
       skip_special_tokens: withDefault(BOOLEAN, true),
       ids: idRows(vocabulary, limits.requestTextsMax),

@@ -27,6 +27,13 @@ const BODIES: Readonly<Record<string, unknown>> = {
   '/vectors': { text: 'тест' },
 };
 
+/** No text of these goes to the model: nothing waits, and nothing is counted. */
+const WITHOUT_MODEL: Readonly<Record<string, unknown>> = {
+  '/tokenize': { inputs: 'тест' },
+  '/decode': { ids: [0, 2] },
+  '/api/show': { model: 'bge-m3' },
+};
+
 describe('x-priority', () => {
   let fake: FakeTriton;
   let server: RunningServer;
@@ -62,9 +69,29 @@ describe('x-priority', () => {
     ];
     expect([plain.status, told.status]).toEqual([200, 200]);
     expect(await texts()).toBeGreaterThan(before);
-    const mistyped = await post(path, BODIES[path], 'backgroud');
-    expect(mistyped.status).toBeWithin(400, 500);
-    expect(await mistyped.text()).toContain('x-priority must be one of foreground, background');
+  });
+
+  test.each(Object.keys(WITHOUT_MODEL))('%s answers the same with it', async (path) => {
+    const before = await texts();
+    const plain = await post(path, WITHOUT_MODEL[path]);
+    const told = await post(path, WITHOUT_MODEL[path], 'background');
+    expect([plain.status, told.status]).toEqual([200, 200]);
+    expect(await told.text()).toBe(await plain.text());
+    expect(await texts()).toBe(before);
+  });
+
+  test('every route that takes a body refuses another word by its name', async () => {
+    const { paths } = (await (await fetch(`${server.url}/swagger/json`)).json()) as {
+      paths: Readonly<Record<string, { post?: { parameters?: readonly { name: string }[] } }>>;
+    };
+    const posted = Object.entries(paths).filter(([, { post: route }]) => route !== undefined);
+    expect(posted.length).toBeGreaterThan(Object.keys(BODIES).length);
+    for (const [path, { post: route }] of posted) {
+      const mistyped = await post(path.replace(/\{\w+\}/, 'bge-m3'), {}, 'backgroud');
+      expect(mistyped.status).toBeWithin(400, 500);
+      expect(await mistyped.text()).toContain('x-priority must be one of foreground, background');
+      expect(route?.parameters?.map(({ name }) => name)).toContain('x-priority');
+    }
   });
 
   test('a full background queue refuses the background alone, by its own rate', async () => {
