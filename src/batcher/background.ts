@@ -7,7 +7,7 @@ import { fullCostOf } from './plan.ts';
 export interface BackgroundLimits {
   /** How long background texts at the backend may make a query wait, in ms. */
   readonly delayMs: number;
-  /** The part of the backend's time that waiting background texts get, whatever else waits. */
+  /** The part of the speed they have alone that background texts get, whatever else waits. */
   readonly share: number;
   /** How long they may be without it, in ms. */
   readonly waitMs: number;
@@ -21,6 +21,9 @@ const LOAD_MS = 1000;
 
 /** What background texts that ride along may add to the cost of a batch of queries. */
 const ALONG_SHARE = 0.05;
+
+/** A batch counts for so much of its time at least, however much of that is its launch. */
+const WORK_SHARE_MIN = 0.5;
 
 /**
  * Decides when background texts may go to the backend, and how much of them. Queries go first, so
@@ -41,7 +44,13 @@ const ALONG_SHARE = 0.05;
  *     debt = max(0, debt + background work - share × time)
  *
  * Work while no query waited counts for at most `share × waitMs`: so the background passes only
- * where it was without its share for so long.
+ * where it was without its share for so long. One batch of `delayMs` counts all the same: else a
+ * query that came meanwhile would wait for it, and for the next one.
+ *
+ * What counts is work done: batches are short for the queries' sake, so most of one may be its
+ * launch, and a share of the time alone would get less done than it says.
+ *
+ *     work = max(time / 2, time of the same texts in full batches)
  */
 export class BackgroundBudget {
   /** How fast background texts get done beside the queries: by the clock, not by busy time. */
@@ -68,8 +77,10 @@ export class BackgroundBudget {
   #drainedMs = 0;
   /** In ms of one endpoint. */
   #creditMs: number;
-  /** Until when credit was earned; undefined while nothing waits. */
-  #earnedMs: number | undefined;
+  /** Until when credit was earned. */
+  #earnedMs = 0;
+  #isWaiting = false;
+  #endpointCount = 1;
 
   constructor(options: { clock: Clock; pacing: DispatchPacing; limits: BackgroundLimits }) {
     this.#clock = options.clock;
@@ -82,13 +93,17 @@ export class BackgroundBudget {
   /** Texts have come, of the background or not. */
   came(isBackground: boolean, nowMs: number): void {
     if (!isBackground) this.#lastQueryMs = nowMs;
-    else if (this.#earnedMs === undefined) this.#earnedMs = this.#drainedMs = nowMs;
+    else if (!this.#isWaiting) {
+      this.#earn();
+      this.#drainedMs = nowMs;
+      this.#isWaiting = true;
+    }
   }
 
-  /** No background text waits any more: nothing is owed. */
+  /** No background text waits any more: nothing is owed, and what they owe stays. */
   ranOut(): void {
-    this.#earnedMs = undefined;
-    this.#creditMs = this.#debtMax;
+    this.#isWaiting = false;
+    this.#earn();
   }
 
   /**
@@ -100,12 +115,16 @@ export class BackgroundBudget {
   sent(
     batch: object,
     sent: { cost: number; backgroundCost: number; textCount: number; isBefore: boolean },
-    { launchTokens, endpointCount }: BackendLimits,
+    limits: BackendLimits,
   ): void {
+    const { launchTokens } = limits;
+    this.#endpointCount = limits.endpointCount;
     const { msPerCost } = this.#pacing;
+    let workCost = sent.backgroundCost;
     if (sent.backgroundCost === sent.cost) {
       this.#inFlight.add(batch);
       this.#lastCost = sent.cost;
+      workCost = workOf(sent.cost, limits);
     } else {
       const ms = (sent.cost - sent.backgroundCost) * msPerCost;
       this.#fade();
@@ -113,11 +132,12 @@ export class BackgroundBudget {
       this.#queryMs += ms;
       this.#querySquares += ms * ms;
     }
-    this.#earn(endpointCount);
+    this.#earn();
+    const workMs = workCost * msPerCost;
     const debtMax = sent.isBefore
       ? Number.NEGATIVE_INFINITY
-      : Math.min(this.#creditMs, this.#debtMax);
-    this.#creditMs = Math.max(this.#creditMs - sent.backgroundCost * msPerCost, debtMax);
+      : Math.min(this.#creditMs, this.#debtMax, -Math.min(workMs, this.#limits.delayMs));
+    this.#creditMs = Math.max(this.#creditMs - workMs, debtMax);
   }
 
   /** A background batch failed; what can be saved of it is tried again in its slot. */
@@ -136,8 +156,8 @@ export class BackgroundBudget {
   }
 
   /** Whether waiting background texts go before waiting queries now. */
-  isOwed({ endpointCount }: Pick<BackendLimits, 'endpointCount'>): boolean {
-    this.#earn(endpointCount);
+  isOwed(): boolean {
+    this.#earn();
     return this.#creditMs >= 0;
   }
 
@@ -175,13 +195,12 @@ export class BackgroundBudget {
     return Math.min(fullCost, batchMs / this.#pacing.msPerCost);
   }
 
-  #earn(endpointCount: number): void {
-    if (this.#earnedMs === undefined) return;
+  /** Nobody saves up: what a backend that was away has not given is not made good later. */
+  #earn(): void {
     const nowMs = this.#clock.now();
-    const earnedMs = this.#limits.share * (nowMs - this.#earnedMs) * endpointCount;
+    const earnedMs = this.#limits.share * (nowMs - this.#earnedMs) * this.#endpointCount;
     this.#earnedMs = nowMs;
-    // Nobody saves up: what a backend that was away has not given is not made good later.
-    this.#creditMs = Math.min(this.#creditMs + earnedMs, 0);
+    this.#creditMs = Math.min(this.#creditMs + earnedMs, this.#isWaiting ? 0 : this.#debtMax);
   }
 
   #fade(): void {
@@ -196,4 +215,11 @@ export class BackgroundBudget {
   get #debtMax(): number {
     return -this.#limits.share * this.#limits.waitMs;
   }
+}
+
+/** What the texts of a batch would cost in full batches; at least half of what it costs. */
+function workOf(cost: number, limits: BackendLimits): number {
+  const fullCost = fullCostOf(limits.batchTokensMax, limits);
+  const launches = (limits.launchTokens + fullCost) / fullCost;
+  return Math.max(WORK_SHARE_MIN * cost, (cost - limits.launchTokens) * launches);
 }

@@ -206,7 +206,7 @@ export function createMicroBatcher(options: {
   /** Takes a batch out of its queue; undefined when none may leave now. */
   function nextBatch(limits: BackendLimits): PendingText[] | undefined {
     const isBusy = running.size >= limits.endpointCount;
-    const isNext = queue.textCount === 0 || (background.textCount > 0 && budget.isOwed(limits));
+    const isNext = queue.textCount === 0 || (background.textCount > 0 && budget.isOwed());
     const costMax = isNext && background.textCount > 0 ? budget.costMax(limits, isBusy) : undefined;
     if (costMax === undefined && queue.textCount === 0) return undefined;
     const isPartial = costMax !== undefined || queue.textCount < limits.batchTextsMax;

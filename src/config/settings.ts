@@ -107,7 +107,7 @@ export const SETTINGS = {
   backgroundDelayMs: integer('BACKGROUND_DELAY_MS', 40, [1, 10_000], 'ms',
     'Longest time, in all processes together, that texts of x-priority: background may occupy the backend while others wait; one text alone may take longer.'),
   backgroundSharePercent: integer('BACKGROUND_SHARE_PERCENT', 2, [1, 50], '%',
-    'Share of the backend\'s time that waiting background texts get while others fill it.'),
+    'Share of the speed they have alone that background texts get while others fill the backend.'),
   backgroundWaitMs: integer('BACKGROUND_WAIT_MS', 10_000, [0, 600_000], 'ms',
     'How long background texts may go without that share before they pass others.'),
   backgroundTextsMax: integer('BACKGROUND_TEXTS_MAX', 0, [0, 10_000_000], 'texts',
