@@ -168,8 +168,8 @@ test('what an export writes stays out of the image, and what the server reads ge
     .filter((line) => line !== '' && !line.startsWith('#'));
   const paths = (isOut: boolean) => (path: string) => isIgnored(patterns, path) === isOut;
   const out = [
-    'models/bge_model/config.pbtxt',
     'models/bge_model/1/model.plan',
+    'models/bge_model/configs/engine.pbtxt',
     'models/bge_model.candidate/bge_model/1/model.plan',
     'models/bge_model.candidate/bge_model/config.pbtxt',
     'models/bge-m3/downloads/onnx/model.onnx_data',
@@ -183,6 +183,7 @@ test('what an export writes stays out of the image, and what the server reads ge
   ];
   const into = [
     'models/bge-m3.json',
+    'models/bge_model/config.pbtxt',
     'models/bge-m3/tokenizer.json',
     'models/multilingual-e5-small/onnx/model.onnx',
     'src/provision/export/engine/gpu.ts',

@@ -45,6 +45,8 @@ export interface ExportFixture {
    * `tritonserver`, with their names and the GPU that they see in front.
    */
   calls(): string[][];
+  /** In which the fake programs are found, and write what they are called with. */
+  readonly environment: Readonly<Record<string, string>>;
   /** Starts `src/provision/export.ts`; without a signal, `kill` ends it as a crash would. */
   start(options?: { flags?: readonly string[]; environment?: Readonly<Record<string, string>> }): {
     ended: Promise<ExportRun>;
@@ -86,9 +88,14 @@ export async function createExportFixture(
   const calls = join(state, 'calls.jsonl');
   const children: Bun.Subprocess[] = [];
   writeFileSync(calls, '');
+  const own = {
+    PATH: `${programs}:${dirname(process.execPath)}:${process.env.PATH}`,
+    FAKE_STATE: state,
+  };
   return {
     modelsDir,
     hub,
+    environment: own,
     folder: (name) => join(dir, name),
     calls: () =>
       readFileSync(calls, 'utf8')
@@ -100,12 +107,7 @@ export async function createExportFixture(
       const script = join(import.meta.dir, '../../provision/export.ts');
       const line = ['--hub', hub.url, '--models-dir', modelsDir, '--model', 'small', ...flags];
       const child = Bun.spawn([process.execPath, script, ...line], {
-        env: {
-          ...process.env,
-          PATH: `${programs}:${dirname(process.execPath)}:${process.env.PATH}`,
-          FAKE_STATE: state,
-          ...environment,
-        },
+        env: { ...process.env, ...own, ...environment },
         stdout: 'pipe',
         stderr: 'pipe',
       });

@@ -296,19 +296,17 @@ async function judgeEngine(
   say('gate: loading the exported model on the CPU, and the engine in Triton');
   const reference = await createOnnxSession(graphs.exact.path);
   try {
-    const { dimension } = job.manifest;
-    const gateTokensMax = referenceTokensMax({
-      tokensMax,
-      dimension,
-      freeBytes: freeMemoryBytes(),
-    });
-    if (gateTokensMax < tokensMax) {
-      say(`gate: texts over ${gateTokensMax} tokens are left out, for want of memory here`);
-    }
     const triton = await sayWhile({ clock, say, words: 'loading the engine' }, () =>
       serveCandidate({ ...job, ...folders, model: tritonModel }),
     );
     try {
+      // What Triton itself takes is taken by now: it may share this container's memory.
+      const { dimension } = job.manifest;
+      const freeBytes = freeMemoryBytes();
+      const gateTokensMax = referenceTokensMax({ tokensMax, dimension, freeBytes });
+      if (gateTokensMax < tokensMax) {
+        say(`gate: texts over ${gateTokensMax} tokens are left out, for want of memory here`);
+      }
       const candidate = createTritonSession({
         url: triton.url,
         model: tritonModel,

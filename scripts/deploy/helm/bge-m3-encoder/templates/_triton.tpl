@@ -18,10 +18,7 @@ ports:
   - { name: triton, containerPort: 8000 }
   - { name: triton-metrics, containerPort: 8002 }
 securityContext: {{- include "encoder.containerSecurity" . | nindent 2 }}
-resources:
-  {{- $resources := deepCopy .Values.triton.resources }}
-  {{- $limits := merge (dict .Values.triton.gpu 1) ($resources.limits | default dict) }}
-  {{- toYaml (merge (dict "limits" $limits) $resources) | nindent 2 }}
+resources: {{- include "encoder.withGpu" (list . .Values.triton.resources) | nindent 2 }}
 # Reading an engine of more than a gigabyte from a cold disk.
 startupProbe:
   httpGet: { path: /v2/health/ready, port: triton }
@@ -43,7 +40,19 @@ volumeMounts:
   - { name: tmp, mountPath: /tmp }
 {{- end }}
 
-{{/* Brings the engine into the pod. */}}
+{{/* Resources and a GPU. Called with (list . resources). */}}
+{{- define "encoder.withGpu" -}}
+{{- $resources := deepCopy (index . 1) }}
+{{- $limits := merge (dict (index . 0).Values.triton.gpu 1) ($resources.limits | default dict) }}
+{{- toYaml (merge (dict "limits" $limits) $resources) }}
+{{- end }}
+
+{{/* Brings the engine into the pod: init containers, where it does not come by a volume. */}}
+{{- define "encoder.bringEngine" -}}
+{{- if eq .Values.engine.source "objectStore" }}{{ include "encoder.fetchEngine" . }}
+{{- else if eq .Values.engine.source "build" }}{{ include "encoder.buildEngine" . }}{{ end -}}
+{{- end }}
+
 {{- define "encoder.fetchEngine" -}}
 {{- with .Values.engine.objectStore }}
 - name: fetch-engine
@@ -60,6 +69,68 @@ volumeMounts:
 {{- end }}
 {{- end }}
 
+{{/*
+Triton's image has the programs that build and prove an engine, ours has the export and Bun: ours
+comes to theirs in a volume. The kubelet hands the GPU of an init container on to the pod's Triton.
+*/}}
+{{- define "encoder.buildEngine" -}}
+- name: copy-export
+  image: {{ include "encoder.image" . | quote }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  command: [sh, -ec]
+  args:
+    - |
+      cd /app
+      cp -r "$(command -v bun)" package.json node_modules src /encoder
+      mkdir -p /encoder/models
+      cp -r models/*.json models/bge_model /encoder/models
+  securityContext: {{- include "encoder.containerSecurity" . | nindent 4 }}
+  volumeMounts:
+    - { name: export, mountPath: /encoder }
+- name: build-engine
+  image: {{ .Values.triton.image | quote }}
+  imagePullPolicy: {{ .Values.triton.pullPolicy }}
+  # The image's entrypoint stays in front: it makes a newer CUDA run on an older driver.
+  args:
+    - timeout
+    - --verbose
+    - --kill-after=30
+    - {{ int .Values.engine.build.timeoutSeconds | quote }}
+    - /encoder/bun
+    - /encoder/src/provision/export.ts
+    - --here
+    - --model={{ .Values.settings.MODEL | default "bge-m3" }}
+    - --image={{ .Values.triton.image }}
+    - --models-dir={{ ternary "/models" "/encoder/models" (ne .Values.models.existingClaim "") }}
+    # Slices of a GPU have its name, and less of it.
+    - --store=/engines/{{ .Values.triton.gpu | replace "/" "-" }}
+    - --into=/engine
+    {{- with .Values.engine.build.args }}{{ toYaml . | nindent 4 }}{{ end }}
+  env:
+    - { name: ORT_DISABLE_TELEMETRY, value: "1" }
+    - { name: DO_NOT_TRACK, value: "1" }
+    {{- with .Values.settings.BATCH_TOKENS_MAX }}
+    - { name: BATCH_TOKENS_MAX, value: {{ include "encoder.setting" . | quote }} }
+    {{- end }}
+    {{- with .Values.engine.build.env }}{{ toYaml . | nindent 4 }}{{ end }}
+  securityContext: {{- include "encoder.containerSecurity" . | nindent 4 }}
+  resources: {{- include "encoder.withGpu" (list . .Values.engine.build.resources) | nindent 4 }}
+  volumeMounts:
+    - { name: export, mountPath: /encoder, readOnly: true }
+    - { name: engines, mountPath: /engines }
+    - { name: engine, mountPath: /engine }
+    - { name: tmp, mountPath: /tmp }
+    {{- if .Values.models.existingClaim }}
+    - { name: models, mountPath: /models, readOnly: true }
+    {{- end }}
+{{- end }}
+
+{{/* Of a pod with Triton: what its start may take, from the engine's source to the engine loaded. */}}
+{{- define "encoder.tritonStartSeconds" -}}
+{{- $build := ternary (int .Values.engine.build.timeoutSeconds) 0 (eq .Values.engine.source "build") }}
+{{- add (int .Values.triton.startSeconds) $build }}
+{{- end }}
+
 {{- define "encoder.tritonVolumes" -}}
 - name: shared-memory
   emptyDir: { medium: Memory, sizeLimit: {{ .Values.triton.sharedMemory }} }
@@ -70,9 +141,19 @@ volumeMounts:
 - name: engine
   {{- if eq .Values.engine.source "objectStore" }}
   emptyDir: { sizeLimit: {{ .Values.engine.objectStore.sizeLimit }} }
+  {{- else if eq .Values.engine.source "build" }}
+  emptyDir: { sizeLimit: {{ .Values.engine.build.sizeLimit }} }
+- name: export
+  emptyDir: { sizeLimit: 1Gi }
+- name: engines
+  persistentVolumeClaim: { claimName: {{ include "encoder.enginesClaim" . | quote }} }
   {{- else }}
   persistentVolumeClaim: { claimName: {{ .Values.engine.existingClaim | quote }}, readOnly: true }
   {{- end }}
+{{- end }}
+
+{{- define "encoder.enginesClaim" -}}
+{{ .Values.engine.build.existingClaim | default (printf "%s-engines" (include "encoder.name" .)) }}
 {{- end }}
 
 {{/* What a node must be for Triton. */}}
