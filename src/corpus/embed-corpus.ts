@@ -47,7 +47,7 @@ export interface OpenedJob {
 export type DealShards = (job: OpenedJob) => Promise<{
   readonly leases: AsyncIterable<Lease>;
   /** Called when it is over. */
-  readonly close: () => void;
+  readonly close: () => Promise<void>;
 }>;
 
 /**
@@ -194,7 +194,7 @@ async function encodeShards(job: OpenJob, counted: CountedParts): Promise<void> 
       },
     });
   } finally {
-    dealt?.close();
+    await dealt?.close();
     await fleet.close();
   }
 }

@@ -47,8 +47,8 @@ const CONSUMER = 'workers';
 export class NatsQueue {
   readonly #options: NatsQueueOptions;
   readonly #connection: NatsConnection;
-  /** What each generator of leases holds: shards that are not done. */
-  readonly #held = new Set<Set<HeldShard>>();
+  /** The generators of leases that have not ended. */
+  readonly #leasings = new Set<Leasing>();
 
   private constructor(options: NatsQueueOptions, connection: NatsConnection) {
     this.#options = options;
@@ -84,8 +84,10 @@ export class NatsQueue {
    */
   async *leases(job: { id: string; parts: number; sink: Sink }): AsyncGenerator<Lease, void> {
     const { signal } = this.#options;
+    const { promise: ended, resolve: onEnd } = Promise.withResolvers<void>();
     const held = new Set<HeldShard>();
-    this.#held.add(held);
+    const leasing: Leasing = { held, isOver: false, ended };
+    this.#leasings.add(leasing);
     let consumer: Consumer | undefined;
     try {
       for (;;) {
@@ -100,6 +102,11 @@ export class NatsQueue {
             throw error;
           }
         });
+        if (leasing.isOver) {
+          // What is given back comes round at once, and to whoever still waits for some.
+          message?.nak();
+          return;
+        }
         if (message === null) {
           if (await this.#isDone(job, held)) return;
           continue;
@@ -123,13 +130,24 @@ export class NatsQueue {
       }
     } finally {
       giveBackAll(held);
-      this.#held.delete(held);
+      this.#leasings.delete(leasing);
+      onEnd();
     }
   }
 
-  /** Gives back what is held: while it waits for a further shard, the generator cannot. */
-  giveBack(): void {
-    for (const held of this.#held) giveBackAll(held);
+  /**
+   * Gives back what is held: while it waits for a further shard, a generator cannot. Then it waits
+   * for the generators to end, as long as their questions take.
+   */
+  async giveBack(): Promise<void> {
+    const leasings = [...this.#leasings];
+    for (const leasing of leasings) {
+      leasing.isOver = true;
+      giveBackAll(leasing.held);
+    }
+    if (leasings.length === 0) return;
+    const ends = Promise.all(leasings.map(({ ended }) => ended));
+    await Promise.race([ends, waited(this.#options.clock, 2 * PULL_MS)]);
   }
 
   /** Makes the shards come round again, those that failed too. */
@@ -292,6 +310,22 @@ class HeldShard {
     this.#stop();
     this.#message.nak();
   }
+}
+
+/** One generator of leases. */
+interface Leasing {
+  /** Shards that are not done. */
+  readonly held: Set<HeldShard>;
+  /** Nobody wants a further one. */
+  isOver: boolean;
+  readonly ended: Promise<void>;
+}
+
+/** Also when the job has been aborted, unlike `pause`. */
+function waited(clock: ClientClock, delayMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    clock.schedule(delayMs, resolve);
+  });
 }
 
 function giveBackAll(held: Set<HeldShard>): void {

@@ -191,7 +191,7 @@ async function work(
           leases: queue.leases({ id, parts, sink: opened.sink }),
           close: () => {
             told();
-            queue.giveBack();
+            return queue.giveBack();
           },
         };
       });
