@@ -36,7 +36,7 @@ export interface Backend {
    * Runs one batch.
    *
    * @param batch borrowed until the promise settles.
-   * @returns exactly the heads that were asked for, owned by the caller.
+   * @returns exactly the heads that were asked for; lent until `giveBack`, where the output has it.
    * @throws ServerError EMB_BACKEND_UNAVAILABLE, EMB_BACKEND_TIMEOUT, EMB_BACKEND_FAILED,
    * EMB_OUTPUT_INVALID, or EMB_REQUEST_ABORTED once its signal has fired.
    */
@@ -181,6 +181,11 @@ export interface TokenBatch {
 export interface BatchOutput {
   /** Who ran it: an endpoint's address, `embedded`. */
   readonly servedBy?: string;
+  /**
+   * Called once, when nobody reads the blocks any more: their memory is used again. Absent where
+   * they are the caller's own.
+   */
+  readonly giveBack?: () => void;
   /** `[textCount, dimension]`. */
   readonly dense?: FloatBlock;
   /** `[textCount, paddedLength]`: the weight of each token. */

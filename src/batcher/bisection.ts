@@ -35,6 +35,8 @@ export interface RunningBatch<Text> {
   texts: readonly Text[];
   abort: AbortController;
   readonly limits: BackendLimits;
+  /** What the backend lent for it. Given back once all its texts are settled. */
+  readonly lent: (() => void)[];
 }
 
 /** Some texts of a batch that were run once. Nobody has been told yet. */
@@ -111,8 +113,7 @@ export function createBisection<Text extends RunningText>(options: {
     batch.texts = texts;
     if (batch.abort.signal.aborted) batch.abort = new AbortController();
     const { signal } = batch.abort;
-    const avoid = again?.failedBy;
-    const isRepeated = again !== undefined;
+    const [avoid, isRepeated] = [again?.failedBy, again !== undefined];
     let servedBy: string | undefined;
     let outputs: readonly TextOutput[];
     try {
@@ -120,6 +121,7 @@ export function createBisection<Text extends RunningText>(options: {
       const traces = tracesOf(texts);
       const output = await backend.infer(tokenBatch, { signal, avoid, traces });
       servedBy = output.servedBy;
+      if (output.giveBack !== undefined) batch.lent.push(output.giveBack);
       outputs = outputsOfTexts(tokenBatch, output);
     } catch (thrown) {
       const error = toServerError(thrown);
@@ -232,6 +234,7 @@ export function createBisection<Text extends RunningText>(options: {
       const tokenBatch = tokenBatchOf([canary], batch.limits);
       try {
         const answer = await backend.infer(tokenBatch, { signal: batch.abort.signal });
+        if (answer.giveBack !== undefined) batch.lent.push(answer.giveBack);
         return outputsOfTexts(tokenBatch, answer)[0].dense;
       } catch {
         // A row that cannot be checked is withheld.

@@ -16,7 +16,7 @@ import { VirtualClock } from '../testing/virtual-clock.ts';
  * dispatch after a batch, or one behind its replies; a dispatch for each text; a linger for full
  * batches, or none; departed texts in a batch, or left in the queue; a shared batch given up;
  * batch_size forgotten, or its surplus lost; due times that make a request a block, or starve what
- * is long.
+ * is long; what the backend lent given back before its rows were copied, or never.
  */
 
 let clock: VirtualClock;
@@ -40,6 +40,14 @@ describe('when a batch leaves', () => {
     expect(clock.now()).toBe(0);
     await finishAll();
     expect(hasOwnRows(job)).toBe(true);
+  });
+
+  test('what the backend lent is given back once the rows are copied', async () => {
+    const jobs = Array.from({ length: 3 }, () => harness.submit(texts(6)));
+    jobs[1].hangUp();
+    await finishAll();
+    expect(backend.lentCount).toBe(0);
+    expect(hasOwnRows(jobs[0]) && hasOwnRows(jobs[2])).toBe(true);
   });
 
   test('the texts of one turn leave together', async () => {

@@ -234,7 +234,8 @@ export function createMicroBatcher(options: {
 
   /** One batch, from the slot that it takes to the callers that it answers. */
   async function run(texts: readonly PendingText[], limits: BackendLimits): Promise<void> {
-    const batch = { texts, limits, abort: new AbortController() };
+    const abort = new AbortController();
+    const batch: RunningBatch<PendingText> = { texts, limits, abort, lent: [] };
     const textsCost = costOf(texts, limits);
     const sentMs = takeSlot(batch, textsCost);
     const before = { batchCount: running.size, isFollowed: queue.textCount > 0 };
@@ -253,6 +254,7 @@ export function createMicroBatcher(options: {
       for (let at = 0; at < texts.length; at++)
         settle(texts[at], first.outputs[at], first.servedBy, nowMs);
     }
+    for (const giveBack of batch.lent) giveBack();
     const error = first.failed[0]?.error;
     const report = reportOf(texts, { ...limits, inferMs, error, rescueCallCount });
     if (isRight) deadlines.learn(textsCost, inferMs);

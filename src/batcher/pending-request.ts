@@ -1,9 +1,10 @@
 import type { BackendLimits } from '../backend/contract.ts';
-import type { ServerError } from '../base/errors.ts';
+import { ServerError } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
 import type { TextOutput } from '../vectors/output.ts';
 import { textCostOf } from './plan.ts';
 import type { QueuedRequest, QueuedText } from './queue.ts';
+import { RequestRows } from './request-rows.ts';
 
 /** What one text got, or why it got nothing. */
 export type TextOutcome = TextOutput | ServerError;
@@ -17,6 +18,8 @@ export interface JobResult {
   readonly inferMs: number;
   /** Who ran its last batch: an endpoint's address, `embedded`. */
   readonly servedBy: string | undefined;
+  /** Nobody reads the outcomes any more: their memory is used again. */
+  giveBack(): void;
 }
 
 /**
@@ -31,6 +34,7 @@ export class PendingRequest implements QueuedRequest, JobResult {
   readonly outcomes: TextOutcome[];
   readonly #resolve: (result: JobResult) => void;
   readonly #reject: (reason: ServerError) => void;
+  readonly #rows: RequestRows;
   #openCount: number;
   waitingCount = 0;
   isSettled = false;
@@ -51,18 +55,29 @@ export class PendingRequest implements QueuedRequest, JobResult {
     this.trace = options.trace;
     this.outcomes = new Array(options.textCount);
     this.#openCount = options.textCount;
+    this.#rows = new RequestRows(options.textCount);
     this.#resolve = options.resolve;
     this.#reject = options.reject;
   }
 
-  /** Takes what the text at `index` got; the last one settles the request. */
+  /**
+   * Takes what the text at `index` got; the last one settles the request.
+   *
+   * @param outcome borrowed: what is kept of an output is a copy.
+   */
   put(index: number, outcome: TextOutcome, servedBy: string | undefined): void {
-    this.outcomes[index] = outcome;
+    if (this.isSettled) return;
+    const isOutput = !(outcome instanceof ServerError);
+    this.outcomes[index] = isOutput ? this.#rows.put(index, outcome) : outcome;
     this.servedBy = servedBy ?? this.servedBy;
     this.#openCount--;
-    if (this.#openCount > 0 || this.isSettled) return;
+    if (this.#openCount > 0) return;
     this.isSettled = true;
     this.#resolve(this);
+  }
+
+  giveBack(): void {
+    this.#rows.giveBack();
   }
 
   /** Nobody waits any more. @returns whether somebody did until now. */

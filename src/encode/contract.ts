@@ -66,8 +66,8 @@ export interface FollowUp {
 /** What the journey answers: one entry a text, in order, for each head that was asked for. */
 export interface EncodeResult {
   /**
-   * `[dimension]` float32 each, normalised; views that stay valid. One of length 0 stands for an
-   * empty text with EMPTY_TEXTS=null.
+   * `[dimension]` float32 each, normalised; views that stay valid until `giveBack`. One of length 0
+   * stands for an empty text with EMPTY_TEXTS=null.
    */
   readonly rows?: readonly Float32Array[] | undefined;
   readonly sparse?: readonly SparseWeights[] | undefined;
@@ -87,6 +87,11 @@ export interface EncodeResult {
    */
   readonly standIn?: string | undefined;
   readonly timings: StageTimings;
+  /**
+   * Lets other requests have the memory of the numbers. Called by who knows that nobody reads them
+   * again, or by nobody: then the memory is collected.
+   */
+  readonly giveBack: () => void;
 }
 
 /** How long a request spent in each stage, in ms. */

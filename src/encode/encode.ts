@@ -16,6 +16,7 @@ const NOTHING_TO_DO: Promise<JobResult> = Promise.resolve({
   queueMs: 0,
   inferMs: 0,
   servedBy: undefined,
+  giveBack: () => undefined,
 });
 
 /**
@@ -70,7 +71,8 @@ export function createEncode(parts: Parts): Encode {
       const outputs = joinOutputs(request, { tokenized, outcomes, empty });
       const cachedTextCount = lookup?.hitCount;
       const timings = { tokenizeMs, queueMs, inferMs, cachedTextCount };
-      const result: EncodeResult = { ...outputs, servedBy, standIn, timings };
+      const giveBack = (): void => job.giveBack();
+      const result: EncodeResult = { ...outputs, servedBy, standIn, timings, giveBack };
       if (followUp !== undefined) await followUp.run(result, cancellation);
       return result;
     } finally {
@@ -260,7 +262,7 @@ function joinOutputs(
     outcomes: readonly TextOutcome[];
     empty: FoundEmpty | undefined;
   },
-): Omit<EncodeResult, 'timings' | 'servedBy'> {
+): Omit<EncodeResult, 'timings' | 'servedBy' | 'giveBack'> {
   const rows: Float32Array[] = [];
   const sparse: SparseWeights[] = [];
   const multiVectors: { tokenCount: number; data: Float32Array }[] = [];

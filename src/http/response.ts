@@ -60,7 +60,9 @@ export function vectorReply(
     const replyMs = clock.now() - encodedMs;
     headers['server-timing'] = serverTiming({ readMs: call.readMs, ...result.timings, replyMs });
   }
-  return new Response(body, { headers });
+  const response = new Response(body, { headers });
+  result.giveBack();
+  return response;
 }
 
 /**

@@ -20,6 +20,7 @@ function encoded(count: number, tokenCount: number): EncodeResult {
     truncated: Array.from({ length: count }, () => false),
     servedBy: undefined,
     timings: { tokenizeMs: 0, queueMs: 0, inferMs: 0 },
+    giveBack: () => undefined,
   };
 }
 

@@ -20,6 +20,7 @@ function stand(keptCounts: readonly number[], scoringBytesMax = 1e12) {
     truncated: keptCounts.map(() => false),
     servedBy: undefined,
     timings: { tokenizeMs: 0, queueMs: 0, inferMs: 0 },
+    giveBack: () => undefined,
   };
   const cancellation = { ended: undefined, whenEnded: () => undefined, release: () => undefined };
   const context = {

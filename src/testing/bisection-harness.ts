@@ -71,7 +71,8 @@ export function harness(behave: Behave, limits: Partial<BackendLimits> = {}) {
       return { name, ids, paddedLength: 8, heads: DENSE, request: { isSettled: false } };
     });
   const run = async (all: readonly TestText[]) => {
-    const batch = { texts: all, abort: new AbortController(), limits: { ...LIMITS, ...limits } };
+    const abort = new AbortController();
+    const batch = { texts: all, abort, limits: { ...LIMITS, ...limits }, lent: [] };
     const first = await bisection.attempt(batch);
     const toldCount = outcomes.size;
     const isRight = first.failed.length === 0;

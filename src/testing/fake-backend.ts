@@ -26,6 +26,8 @@ export interface FakeBackend extends Backend {
   readonly running: readonly FakeBatch[];
   /** Most batches that ran at once. */
   readonly runningMax: number;
+  /** Outputs that were not given back yet. What was given back is NaN, and no row any more. */
+  readonly lentCount: number;
   /** Replaces some limits, as an engine that comes back would. */
   changeLimits(change: Partial<BackendLimits>): void;
 }
@@ -49,6 +51,7 @@ export function createFakeBackend(
   const batches: FakeBatch[] = [];
   const running = new Set<FakeBatch>();
   let runningMax = 0;
+  let lentCount = 0;
   let limits: BackendLimits = {
     slotCount: 1,
     endpointCount: 1,
@@ -69,7 +72,7 @@ export function createFakeBackend(
       const fake: FakeBatch = {
         ...batch,
         signal,
-        finish: end(() => resolve(answerTo(batch))),
+        finish: end(() => resolve(lend(batch))),
         fail: (error) => end(() => reject(error))(),
       };
       batches.push(fake);
@@ -77,6 +80,17 @@ export function createFakeBackend(
       runningMax = Math.max(runningMax, running.size);
       options.onBatch?.(fake);
     });
+  }
+
+  function lend(batch: TokenBatch): BatchOutput {
+    const rows = new Float32Array(batch.texts.length * DIMENSION);
+    for (const [index, ids] of batch.texts.entries()) rows.set(fakeRow(ids), index * DIMENSION);
+    lentCount++;
+    const giveBack = (): void => {
+      lentCount--;
+      rows.fill(Number.NaN);
+    };
+    return { servedBy: 'fake', dense: FloatBlock.of(rows), giveBack };
   }
 
   return {
@@ -90,6 +104,9 @@ export function createFakeBackend(
     get runningMax() {
       return runningMax;
     },
+    get lentCount() {
+      return lentCount;
+    },
     capabilities: () => ({ ...limits, heads: ['dense'] }),
     state: () => ({ isReady: true, reason: '' }),
     infer,
@@ -99,10 +116,4 @@ export function createFakeBackend(
     },
     close: async () => undefined,
   };
-}
-
-function answerTo(batch: TokenBatch): BatchOutput {
-  const rows = new Float32Array(batch.texts.length * DIMENSION);
-  for (const [index, ids] of batch.texts.entries()) rows.set(fakeRow(ids), index * DIMENSION);
-  return { servedBy: 'fake', dense: FloatBlock.of(rows) };
 }

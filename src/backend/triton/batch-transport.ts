@@ -76,11 +76,14 @@ export function createBatchTransport(options: {
     try {
       if (!isUnknownRegion(reply)) {
         if (reply.status !== 200) throw refusalOf(reply);
-        return { ...decodeSharedReply(reply, asked, place), servedBy: url };
+        const output = decodeSharedReply(reply, asked, place);
+        return { ...output, servedBy: url, giveBack: slot.free };
       }
-    } finally {
+    } catch (error) {
       slot.free();
+      throw error;
     }
+    slot.free();
     // It was restarted, faster than it was missed.
     void shared?.connect(found).catch(onFailure);
     return await sendOverHttp(batch, found, how);

@@ -30,7 +30,7 @@ export interface SharedMemoryOptions {
 
 /** A region that one batch has to itself. Exactly one of `free` and `abandon` is called. */
 export interface SharedSlot extends SharedFile {
-  /** Triton has answered, and what it wrote was copied out. */
+  /** Triton has answered, and nobody reads what it wrote any more. */
   free(): void;
   /**
    * The call was given up, and Triton may write into the region at any time: nobody reads it again.
@@ -77,10 +77,10 @@ const DENSE = headSet(['dense']);
 /**
  * Keeps a ring of slots, each a region of its own.
  *
- * A slot is used by one batch at a time. It is free again when Triton has answered and the rows
- * were copied out. When a call was given up, Triton may write its rows late, so the slot is never
- * used again: its file loses its name, Triton is told to forget the region, and a new one takes its
- * place. A late row is then written to memory that nobody looks at.
+ * A slot is used by one batch at a time. It is free again when Triton has answered and each row
+ * was copied to the request that it is for. When a call was given up, Triton may write its rows
+ * late, so the slot is never used again: its file loses its name, Triton is told to forget the
+ * region, and a new one takes its place. A late row is then written to memory that nobody looks at.
  *
  * Each slot serves batches only after the probe's row was read back through it, bit for bit as over
  * HTTP. So a Triton on another machine, one that refuses, and one whose memory is another's are all

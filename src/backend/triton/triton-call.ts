@@ -244,7 +244,7 @@ export function sharedCallOf(
 }
 
 /**
- * What a batch got, copied out of the region: the region may be used again once this returns.
+ * What a batch got, as views of the region: the region may be used again once nobody reads them.
  *
  * @throws ServerError EMB_OUTPUT_INVALID for anything else than exactly the heads that the batch
  * asked for, in their shapes.
@@ -260,8 +260,7 @@ export function decodeSharedReply(
   for (const head of readOutputs(reply.body, asked, bytesOf)) {
     const place = layout.outputs.find((output) => output.head === head);
     invariant(place !== undefined, 'an output that was asked for has its place');
-    // A copy: the next batch is written over these rows while callers still read them.
-    result[head] = new FloatBlock(region.memory.slice(place.from, place.from + place.bytes));
+    result[head] = new FloatBlock(region.memory.subarray(place.from, place.from + place.bytes));
   }
   return result;
 }

@@ -35,7 +35,8 @@ const TIMEOUT_MS = 400;
  * A real Triton and real shared memory. Each row that comes back is compared bit by bit with one
  * that was computed apart from both.
  *
- * Caught, planted: rows handed out as views of the slot. A slot that is used again after its call
+ * Caught, planted: a slot that is used again before its rows were given back, and one that never
+ * is. A slot that is used again after its call
  * was given up is caught in `shared-memory.test.ts`, where the late row comes at the worst time.
  */
 describe('shared memory with a real Triton', () => {
@@ -83,22 +84,32 @@ describe('shared memory with a real Triton', () => {
       (name) => name.startsWith('bge-encoder-') && name.includes(`-${process.pid}-`),
     );
 
-  test('rows are right, and stay so while later batches are written over their slots', async () => {
+  test('rows are right, and stay so until they are given back; slots are used again', async () => {
     const { infer, endpoints } = await open('right');
     expect(endpoints.list()[0]).toMatchObject({ overHttp: '' });
     expect((await regions()).length).toBe(3);
     for (const name of ownFiles())
       expect(statSync(join('/dev/shm', name)).mode & 0o777).toBe(0o600);
     const kept: { ids: Int32Array; row: Float32Array }[] = [];
+    const first = { texts: [Int32Array.of(0, 99, 2)], paddedLength: 3, heads: HEADS };
+    const lent = await infer(first);
+    const names = await regions();
     for (let round = 0; round < 20; round++) {
       const texts = Array.from({ length: 1 + (round % 8) }, (_, at) =>
         Int32Array.of(0, 100 + round, 7 + at, 2),
       );
-      const { dense } = await infer({ texts, paddedLength: 4 + (round % 3), heads: HEADS });
+      const batch = { texts, paddedLength: 4 + (round % 3), heads: HEADS };
+      const { dense, giveBack } = await infer(batch);
+      expect(giveBack).toBeDefined();
       for (const [at, ids] of texts.entries()) {
-        kept.push({ ids, row: dense?.values(at * DIMENSION, DIMENSION) ?? new Float32Array() });
+        const row = dense?.values(at * DIMENSION, DIMENSION).slice() ?? new Float32Array();
+        kept.push({ ids, row });
       }
+      giveBack?.();
     }
+    const row = lent.dense?.values(0, DIMENSION) ?? new Float32Array();
+    kept.push({ ids: first.texts[0], row });
+    expect(await regions()).toEqual(names);
     for (const { ids, row } of kept)
       expect(row).toEqual(deterministicEmbedding([...ids], DIMENSION));
   });

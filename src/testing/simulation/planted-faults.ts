@@ -51,6 +51,12 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
     to: '? block.values(((index + 1) % outputs.length) * stride, stride)',
   },
   {
+    name: 'memory of rows is given to two requests',
+    file: 'batcher/request-rows.ts',
+    from: 'kept.get(length)?.pop()',
+    to: 'kept.get(length)?.at(-1)',
+  },
+  {
     name: 'a departed caller is never told',
     file: 'batcher/micro-batcher.ts',
     from: 'if (request.abandon(reason)) onDeparted(request);',

@@ -138,7 +138,9 @@ async function send(
       fieldOf: (index) => `query[${index}]`,
     });
     model.admitted(open);
-    model.answered(open, await reply);
+    const result = await reply;
+    model.answered(open, result);
+    result.giveBack();
   } catch (error) {
     if (!(error instanceof ServerError)) throw error;
     model.failed(open, error);
