@@ -18,6 +18,7 @@ import {
   backgroundTokensOf,
   costOf,
   type JobResult,
+  NOT_SENT,
   PendingRequest,
   type PendingText,
   reportOf,
@@ -25,6 +26,7 @@ import {
 } from './pending-request.ts';
 import { capacityOf, paddedLengthOf, textCostOf } from './plan.ts';
 import { BatchQueue } from './queue.ts';
+import { keyOf, type RowCache, TextsInFlight } from './row-cache.ts';
 
 /** The texts of one request, tokenized. */
 export interface BatchJob {
@@ -38,6 +40,10 @@ export interface BatchJob {
   readonly cancellation: Cancellation;
   /** Its texts wait for those of all others; `background.ts` says how. Default: false. */
   readonly isBackground?: boolean;
+  /** Computes each text for this job alone, and keeps no row of it. Default: false. */
+  readonly bypassesCache?: boolean;
+  /** Told, before `submit` returns, the tokens of the texts that are computed for this job. */
+  readonly planned?: (tokenCount: number) => void;
   /** Of the request, when it is traced. */
   readonly trace?: RequestTrace | undefined;
 }
@@ -50,6 +56,8 @@ export interface MicroBatcher {
   readonly foreground: WaitingTexts;
   readonly background: WaitingTexts;
   readonly batchesInFlight: number;
+  /** Texts that went along with an equal one, so far. */
+  readonly coalescing: { readonly joinedCount: number };
   /** Fails what waits with EMB_SHUTTING_DOWN; batches in flight finish. */
   close(): void;
 }
@@ -79,6 +87,7 @@ export interface WaitingTexts {
  * @param options.graceMs how long texts wait for a backend that is down. The default is 0: not at
  * all.
  * @param options.tokenCountMax the longest padded length.
+ * @param options.cache of rows that come again; unless told, none are kept.
  */
 export function createMicroBatcher(options: {
   backend: Backend;
@@ -89,23 +98,22 @@ export function createMicroBatcher(options: {
   background: BackgroundLimits;
   graceMs?: number;
   tokenCountMax: number;
+  cache?: RowCache | undefined;
   onBatch?: (report: BatchReport) => void;
 }): MicroBatcher {
   const { backend, expected, clock, lingerMs, tokenCountMax, onBatch } = options;
   const [queue, background] = [new BatchQueue<PendingText>(), new BatchQueue<PendingText>()];
   const running = new Set<RunningBatch<PendingText>>();
-  const deadlines = new VirtualDeadlines();
+  const [deadlines, quarantine] = [new VirtualDeadlines(), new Quarantine(clock)];
   const drain = new DrainRate(clock);
   const pacing = new DispatchPacing({ clock, share: options.holdShare ?? 0 });
   const budget = new BackgroundBudget({ clock, pacing, limits: options.background });
   const grace = new BackendGrace({ backend, clock, graceMs: options.graceMs ?? 0 });
-  const quarantine = new Quarantine(clock);
+  const inFlight = new TextsInFlight({ backend, queueOf, cache: options.cache });
   const whenReady = (): Promise<boolean> => grace.wait();
   const bisection = createBisection({ backend, expected, quarantine, whenReady, settle });
-  let runningTextCount = 0;
-  let sequence = 0;
-  let isDispatchDue = false;
-  let isClosed = false;
+  let [runningTextCount, sequence] = [0, 0];
+  let [isDispatchDue, isClosed] = [false, false];
 
   function submit(job: BatchJob): Promise<JobResult> {
     const textCount = job.tokenIds.length;
@@ -136,42 +144,56 @@ export function createMicroBatcher(options: {
     return isBackground ? background : queue;
   }
 
-  /** Each text gets its virtual deadline, one after the other, and a place in the queue. */
-  function enqueue(
-    { tokenIds, heads }: BatchJob,
-    request: PendingRequest,
-    limits: BackendLimits,
-  ): void {
+  /** Each text gets its virtual deadline, and a place in the queue unless its row is on its way. */
+  function enqueue(job: BatchJob, request: PendingRequest, limits: BackendLimits): void {
+    const { tokenIds, heads, bypassesCache = false } = job;
+    const cache = bypassesCache ? undefined : options.cache;
     const arrivedMs = clock.now();
     const into = queueOf(request);
     budget.came(request.isBackground, arrivedMs);
+    inFlight.renew();
+    if (cache !== undefined) request.cachedTextCount = 0;
     // A text costs at least its part of a launch, which only texts of its request may share.
     const launchShare = limits.launchTokens / request.batchTextsMax;
-    let dueMs = arrivedMs;
+    let [dueMs, tokenCount] = [arrivedMs, 0];
     for (let index = 0; index < tokenIds.length; index++) {
       const ids = tokenIds[index];
       invariant(ids.length > 0, 'a tokenized text has at least one id');
       const verdict = quarantine.isEmpty ? 'unknown' : quarantine.judge(ids);
       if (verdict instanceof ServerError) {
-        request.put(index, verdict, undefined);
+        request.put(index, verdict);
+        continue;
+      }
+      const key = bypassesCache ? 0 : keyOf(ids, heads);
+      const known = cache?.find({ key, ids, heads });
+      if (known !== undefined) {
+        request.putKnown(index, known);
         continue;
       }
       const paddedLength = Math.min(paddedLengthOf(ids.length), tokenCountMax);
       dueMs += deadlines.patienceMs(Math.max(textCostOf(paddedLength, limits), launchShare));
       // Written out: a spread costs more, and this is done for each text.
-      into.push({
+      const text: PendingText = {
         request,
         index,
         ids,
         paddedLength,
         heads,
         arrivedMs,
-        sentMs: 0,
+        sentMs: NOT_SENT,
         dueMs,
         sequence: sequence++,
         isAlone: verdict === 'alone',
-      });
+        key,
+        along: undefined,
+        first: undefined,
+      };
+      request.texts.push(text);
+      if (!bypassesCache && inFlight.join(text)) continue;
+      tokenCount += ids.length;
+      into.push(text);
     }
+    job.planned?.(tokenCount);
   }
 
   /** Asks for one dispatch: after the linger, or once all arrivals of this turn are in. */
@@ -242,7 +264,11 @@ export function createMicroBatcher(options: {
     const { isBackground } = texts[0].request;
     const first = await bisection.attempt(batch);
     const isRight = first.failed.length === 0;
-    if (!isRight) budget.failed(batch);
+    if (!isRight) {
+      budget.failed(batch);
+      // Who comes from now on has tries of its own.
+      for (const group of first.failed) for (const text of group.texts) inFlight.close(text);
+    }
     const rescueCallCount = isRight ? 0 : await bisection.rescue(batch, first);
     const batchCount = (before.batchCount + running.size) / 2;
     const inferMs = freeSlot(batch, { texts, sentMs, isRight });
@@ -293,21 +319,24 @@ export function createMicroBatcher(options: {
   }
 
   function settle(
-    { request, index, arrivedMs, sentMs }: PendingText,
+    text: PendingText,
     outcome: TextOutcome,
     servedBy: string | undefined,
     nowMs = clock.now(),
   ): void {
-    request.queueMs = Math.max(request.queueMs, sentMs - arrivedMs);
-    request.inferMs = Math.max(request.inferMs, nowMs - sentMs);
-    request.put(index, outcome, servedBy);
+    const along = inFlight.end(text, outcome, servedBy);
+    const { sentMs } = text;
+    text.request.putComputed(text, outcome, { servedBy, sentMs, nowMs });
+    if (along === undefined) return;
+    for (const one of along) one.request.putComputed(one, outcome, { servedBy, sentMs, nowMs });
   }
 
   /**
-   * A caller has left: its waiting texts are dropped, and a batch that nobody waits for any more
-   * is given up where it runs.
+   * A caller has left: its waiting texts are dropped or handed on, and a batch that nobody waits
+   * for any more is given up where it runs.
    */
   function onDeparted(request: PendingRequest): void {
+    for (const text of request.texts) inFlight.leave(text);
     queueOf(request).depart(request);
     for (const { texts, abort } of running) {
       if (texts.every((text) => text.request.isSettled)) abort.abort();
@@ -316,7 +345,10 @@ export function createMicroBatcher(options: {
 
   function failWaiting(error: ServerError): void {
     for (const from of [queue, background]) {
-      for (const { request, index } of from.drain()) request.put(index, error, undefined);
+      for (const text of from.drain()) {
+        inFlight.close(text);
+        for (const one of [text, ...(text.along ?? [])]) one.request.put(one.index, error);
+      }
     }
   }
 
@@ -334,6 +366,7 @@ export function createMicroBatcher(options: {
     get batchesInFlight() {
       return running.size;
     },
+    coalescing: inFlight,
   };
 }
 

@@ -20,6 +20,10 @@ export interface JobResult {
   readonly servedBy: string | undefined;
   /** Nobody reads the outcomes any more: their memory is used again. */
   giveBack(): void;
+  /** Texts whose rows were known; undefined where none are kept. */
+  readonly cachedTextCount: number | undefined;
+  /** Texts that went along with an equal one. */
+  readonly coalescedTextCount: number;
 }
 
 /**
@@ -32,6 +36,8 @@ export class PendingRequest implements QueuedRequest, JobResult {
   readonly isBackground: boolean;
   readonly trace: RequestTrace | undefined;
   readonly outcomes: TextOutcome[];
+  /** Those that are or were queued, run, or go along with others. */
+  readonly texts: PendingText[] = [];
   readonly #resolve: (result: JobResult) => void;
   readonly #reject: (reason: ServerError) => void;
   readonly #rows: RequestRows;
@@ -41,6 +47,8 @@ export class PendingRequest implements QueuedRequest, JobResult {
   queueMs = 0;
   inferMs = 0;
   servedBy: string | undefined;
+  cachedTextCount: number | undefined;
+  coalescedTextCount = 0;
 
   constructor(options: {
     textCount: number;
@@ -65,7 +73,7 @@ export class PendingRequest implements QueuedRequest, JobResult {
    *
    * @param outcome borrowed: what is kept of an output is a copy.
    */
-  put(index: number, outcome: TextOutcome, servedBy: string | undefined): void {
+  put(index: number, outcome: TextOutcome, servedBy?: string): void {
     if (this.isSettled) return;
     const isOutput = !(outcome instanceof ServerError);
     this.outcomes[index] = isOutput ? this.#rows.put(index, outcome) : outcome;
@@ -80,6 +88,23 @@ export class PendingRequest implements QueuedRequest, JobResult {
     this.#rows.giveBack();
   }
 
+  /** The rows of the text at `index` were known. */
+  putKnown(index: number, output: TextOutput): void {
+    this.cachedTextCount = (this.cachedTextCount ?? 0) + 1;
+    this.put(index, output);
+  }
+
+  /** A text of it was computed, or an equal one that it went along with. */
+  putComputed(
+    { index, arrivedMs }: Pick<PendingText, 'index' | 'arrivedMs'>,
+    outcome: TextOutcome,
+    by: { servedBy: string | undefined; sentMs: number; nowMs: number },
+  ): void {
+    this.queueMs = Math.max(this.queueMs, by.sentMs - arrivedMs);
+    this.inferMs = Math.max(this.inferMs, by.nowMs - Math.max(by.sentMs, arrivedMs));
+    this.put(index, outcome, by.servedBy);
+  }
+
   /** Nobody waits any more. @returns whether somebody did until now. */
   abandon(reason: ServerError): boolean {
     if (this.isSettled) return false;
@@ -89,15 +114,25 @@ export class PendingRequest implements QueuedRequest, JobResult {
   }
 }
 
+/** `sentMs` of a text that waits. */
+export const NOT_SENT = -1;
+
 /** A text on its way through the batcher. */
 export interface PendingText extends QueuedText {
-  readonly request: PendingRequest;
+  /** Whose it is; while it runs it may become another's, who waits for an equal one. */
+  request: PendingRequest;
   /** Place of the text in its request. */
-  readonly index: number;
+  index: number;
   readonly ids: Int32Array;
-  readonly arrivedMs: number;
-  /** When its batch left; 0 until then. */
+  arrivedMs: number;
+  /** When its batch left; `NOT_SENT` until then. */
   sentMs: number;
+  /** Of its ids and heads; 0 for a text that goes along with none. */
+  readonly key: number;
+  /** Equal texts that get what this one gets; undefined for none. */
+  along: Set<PendingText> | undefined;
+  /** The equal text that this one goes along with. */
+  first: PendingText | undefined;
 }
 
 /** What became of a batch, for the log and the metrics. */

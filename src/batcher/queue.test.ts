@@ -6,8 +6,8 @@ import { BatchQueue, type Due, LengthBucket, type QueuedText } from './queue.ts'
 
 /**
  * A heap held against a sorted array: what comes out, in which order, and what is left. And how
- * long the most urgent text may be passed over; the fault that was planted is a count that is never
- * kept.
+ * long the most urgent text may be passed over. Faults that were planted: a count that is never
+ * kept; what takes the place of a removed item neither raised nor lowered.
  */
 
 const DENSE = headSet(['dense']);
@@ -23,6 +23,16 @@ class SortedArray {
 
   pop(): Due | undefined {
     return this.#items.shift();
+  }
+
+  at(index: number): Due | undefined {
+    return this.#items[index];
+  }
+
+  remove(item: Due): boolean {
+    const isThere = this.#items.includes(item);
+    this.#items = this.#items.filter((other) => other !== item);
+    return isThere;
   }
 
   retain(isKept: (item: Due) => boolean): void {
@@ -88,8 +98,11 @@ describe('against a sorted array', () => {
           const item = { dueMs: random.below(30), sequence };
           bucket.push(item);
           model.push(item);
-        } else if (choice < 19) {
+        } else if (choice < 16) {
           expect(bucket.pop()).toEqual(model.pop() as Due);
+        } else if (choice < 19) {
+          const item = model.at(random.below(model.length + 1)) ?? { dueMs: 1, sequence };
+          expect(bucket.remove(item)).toBe(model.remove(item));
         } else {
           const isKept = (item: Due): boolean => item.sequence % 3 !== seed % 3;
           bucket.retain(isKept);

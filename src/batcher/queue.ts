@@ -1,3 +1,4 @@
+import { invariant } from '../base/errors.ts';
 import type { Head } from '../vectors/output.ts';
 import { PASSES_MAX, type PlanLimits, planBatch, textCostOf, tokensMaxOf } from './plan.ts';
 
@@ -224,6 +225,24 @@ export class BatchQueue<Text extends QueuedText> {
     return drawn;
   }
 
+  /** Takes one text out, of a request that somebody waits for: in O(n) of its bucket. */
+  remove(text: Text): void {
+    const { request } = text;
+    this.#textCount--;
+    const surplus = this.#surplus.get(request) ?? [];
+    const at = surplus.indexOf(text);
+    if (at >= 0) {
+      surplus.splice(at, 1);
+      if (surplus.length === 0) this.#surplus.delete(request);
+      return;
+    }
+    const isRemoved = this.#bucketOf(text).remove(text);
+    invariant(isRemoved, 'a text that waits is in its bucket');
+    request.waitingCount--;
+    this.#refill(request);
+    this.#dropEmptyBuckets();
+  }
+
   /** Takes everything out, in no order. */
   drain(): Text[] {
     const all: Text[] = [];
@@ -308,16 +327,8 @@ export class LengthBucket<Item extends Due> {
   }
 
   push(item: Item): void {
-    const heap = this.#heap;
-    let index = heap.length;
-    heap.push(item);
-    while (index > 0) {
-      const parent = (index - 1) >> 1;
-      if (isBefore(heap[parent], item)) break;
-      heap[index] = heap[parent];
-      index = parent;
-    }
-    heap[index] = item;
+    this.#heap.push(item);
+    this.#rise(item, this.#heap.length - 1);
   }
 
   /** In no order. */
@@ -331,17 +342,48 @@ export class LengthBucket<Item extends Due> {
     const top = heap[0];
     const last = heap.pop();
     if (last === undefined || heap.length === 0) return last;
-    let index = 0;
+    this.#sink(last, 0);
+    return top;
+  }
+
+  /** @returns whether the item was there. */
+  remove(item: Item): boolean {
+    const heap = this.#heap;
+    const index = heap.indexOf(item);
+    if (index === -1) return false;
+    const last = heap.pop();
+    if (last === undefined || index === heap.length) return true;
+    this.#sink(last, index);
+    if (heap[index] === last) this.#rise(last, index);
+    return true;
+  }
+
+  /** Moves an item from a place towards the top, as far as it is more urgent. */
+  #rise(item: Item, from: number): void {
+    const heap = this.#heap;
+    let index = from;
+    while (index > 0) {
+      const parent = (index - 1) >> 1;
+      if (isBefore(heap[parent], item)) break;
+      heap[index] = heap[parent];
+      index = parent;
+    }
+    heap[index] = item;
+  }
+
+  /** Moves an item from a place away from the top, as far as others are more urgent. */
+  #sink(item: Item, from: number): void {
+    const heap = this.#heap;
+    let index = from;
     for (;;) {
       let child = index * 2 + 1;
       if (child >= heap.length) break;
       if (child + 1 < heap.length && isBefore(heap[child + 1], heap[child])) child++;
-      if (isBefore(last, heap[child])) break;
+      if (isBefore(item, heap[child])) break;
       heap[index] = heap[child];
       index = child;
     }
-    heap[index] = last;
-    return top;
+    heap[index] = item;
   }
 
   /** Drops the texts for which `isKept` is false, in O(n log n). */

@@ -8,7 +8,6 @@ import type { TokenizerPool } from '../tokenizer/pool/tokenizer-pool.ts';
 import type { CompiledTokenizer } from '../tokenizer/xlmr/compiled-tokenizer.ts';
 import type { Head } from '../vectors/output.ts';
 import type { SparseWeights } from '../vectors/sparse.ts';
-import type { RowCache } from './row-cache.ts';
 
 /** What an API asks of the journey. */
 export interface EncodeRequest {
@@ -39,7 +38,7 @@ export interface EncodeRequest {
   readonly valueCountMax: number;
   /** How long the caller waits, in ms. Default and maximum: the server's own deadline. */
   readonly timeoutMs?: number | undefined;
-  /** Computes every text, and keeps none of their rows. Default: false. */
+  /** Computes every text for this request alone, and keeps none of their rows. Default: false. */
   readonly bypassesCache?: boolean;
   /** Its texts wait for those of all others. Default: false. */
   readonly isBackground?: boolean;
@@ -101,8 +100,10 @@ export interface StageTimings {
   readonly queueMs: number;
   /** The longest batch that one of its texts rode in. */
   readonly inferMs: number;
-  /** Texts that needed no computing of their own; undefined where there is no cache. */
+  /** Texts whose rows were known; undefined where there is no cache. */
   readonly cachedTextCount?: number | undefined;
+  /** Texts that got the rows of equal ones, which waited or ran when they came. Default: 0. */
+  readonly coalescedTextCount?: number;
 }
 
 /** The parts that a request passes through, in order. */
@@ -115,8 +116,6 @@ export interface Parts {
   readonly vocabulary: CompiledTokenizer | undefined;
   readonly batcher: MicroBatcher;
   readonly backend: Backend;
-  /** Undefined unless CACHE_BYTES is set. */
-  readonly cache?: RowCache | undefined;
   readonly manifest: ModelManifest;
   readonly clock: Clock;
   readonly limits: {

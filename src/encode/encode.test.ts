@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import type { Demand, Permit } from '../admission/admission.ts';
 import { ServerError } from '../base/errors.ts';
+import type { BatchJob } from '../batcher/micro-batcher.ts';
 import type { TextOutcome } from '../batcher/pending-request.ts';
 import { createFakeBackend } from '../testing/fake-backend.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
@@ -55,12 +56,10 @@ function stand(
       },
     },
     batcher: {
-      submit: async ({ tokenIds }: { tokenIds: readonly unknown[] }) => ({
-        outcomes: tokenIds.map(() => outcome),
-        queueMs: 0,
-        inferMs: 0,
-        servedBy,
-      }),
+      async submit({ tokenIds, planned }: BatchJob) {
+        planned?.(tokenIds.reduce((sum, ids) => sum + ids.length, 0));
+        return { outcomes: tokenIds.map(() => outcome), queueMs: 0, inferMs: 0, servedBy };
+      },
     },
     backend: { ...backend, standIn, capabilities },
     manifest: {

@@ -4,19 +4,20 @@ import { backendDown, ServerError } from '../base/errors.ts';
 import type { JobResult, TextOutcome } from '../batcher/pending-request.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import type { TokenizedText } from '../tokenizer/pool/tokenizer-pool.ts';
-import { valuesPerText } from '../vectors/output.ts';
+import { areEqual, valuesPerText } from '../vectors/output.ts';
 import { joinTokenWeights, type SparseWeights } from '../vectors/sparse.ts';
 import type { Encode, EncodeRequest, EncodeResult, Parts } from './contract.ts';
 import { traceBatching, traceTokenize } from './encode-tracing.ts';
-import { areEqual } from './row-cache.ts';
 
-/** The rows of all texts are known. */
+/** No text has a row. */
 const NOTHING_TO_DO: Promise<JobResult> = Promise.resolve({
   outcomes: [],
   queueMs: 0,
   inferMs: 0,
   servedBy: undefined,
   giveBack: () => undefined,
+  cachedTextCount: undefined,
+  coalescedTextCount: 0,
 });
 
 /**
@@ -55,22 +56,18 @@ export function createEncode(parts: Parts): Encode {
       refuseManyTokens(parts, request, tokenized);
       refuseLargeReply(parts, request, tokenized);
       const tokenIds = idsToCompute(tokenized, empty);
-      const bypasses = request.bypassesCache === true;
-      const modelStarts = parts.backend.modelStarts ?? 0;
-      const lookup = bypasses ? undefined : parts.cache?.look(tokenIds, heads, modelStarts);
-      const computed = lookup?.missing ?? tokenIds;
-      permit.tokenized(computed.reduce((sum, ids) => sum + ids.length, 0));
       followUp?.plan(tokenIds.map((ids) => ids.length));
-      const batchTextsMax = request.batchTextsMax ?? Number.POSITIVE_INFINITY;
-      const work = { tokenIds: computed, heads, batchTextsMax, isBackground, cancellation, trace };
-      const batching = computed.length === 0 ? NOTHING_TO_DO : batcher.submit(work);
+      const { batchTextsMax = Number.POSITIVE_INFINITY, bypassesCache = false } = request;
+      const planned = (tokenCount: number): void => permit.tokenized(tokenCount);
+      const limit = { batchTextsMax, isBackground, bypassesCache, planned };
+      const work = { tokenIds, heads, ...limit, cancellation, trace };
+      const batching = tokenIds.length === 0 ? NOTHING_TO_DO : batcher.submit(work);
       const job = await (trace ? traceBatching(trace, batching, clock) : batching);
-      const { queueMs, inferMs, servedBy } = job;
+      const { outcomes, servedBy, queueMs, inferMs } = job;
       const standIn = servedBy === parts.backend.standIn ? servedBy : undefined;
-      const outcomes = lookup?.join(job, standIn === undefined) ?? job.outcomes;
       const outputs = joinOutputs(request, { tokenized, outcomes, empty });
-      const cachedTextCount = lookup?.hitCount;
-      const timings = { tokenizeMs, queueMs, inferMs, cachedTextCount };
+      const { cachedTextCount, coalescedTextCount } = job;
+      const timings = { tokenizeMs, queueMs, inferMs, cachedTextCount, coalescedTextCount };
       const giveBack = (): void => job.giveBack();
       const result: EncodeResult = { ...outputs, servedBy, standIn, timings, giveBack };
       if (followUp !== undefined) await followUp.run(result, cancellation);

@@ -109,8 +109,10 @@ export function serverTiming(timings: ReplyTimings): string {
   const told = Object.entries({ ...stages, reply: replyMs })
     .map(([name, ms]) => `${name};dur=${ms.toFixed(3)}`)
     .join(', ');
-  const { cachedTextCount } = timings;
-  return cachedTextCount === undefined ? told : `${told}, cache;desc="${cachedTextCount}"`;
+  const { cachedTextCount, coalescedTextCount = 0 } = timings;
+  const cached = cachedTextCount === undefined ? '' : `, cache;desc="${cachedTextCount}"`;
+  const coalesced = coalescedTextCount === 0 ? '' : `, coalesced;desc="${coalescedTextCount}"`;
+  return told + cached + coalesced;
 }
 
 /** Float32 values that fit a reply of so many bytes in this format. */

@@ -16,6 +16,7 @@ export interface Metrics {
   stage(stage: Stage, durationMs: number): void;
   batch(report: BatchNumbers): void;
   /** A number that is read when it is scraped; several when it is told apart by a label. */
+  counter(options: MetricOptions, read: () => number): void;
   gauge(options: MetricOptions, read: () => number): void;
   gauges(options: MetricOptions & { label: string }, read: () => Iterable<[string, number]>): void;
   /** Facts that do not change, as labels of a metric that is always 1. */
@@ -86,18 +87,17 @@ export function createMetrics(): Metrics {
     label: 'kind',
   });
   for (const kind of ['tokenizer', 'inference']) deaths.of(kind);
+  const alone = (read: () => number) => () => [{ labels: {}, value: read() }];
   return {
     ...requestMetrics(book),
     ...workMetrics(book),
     batch: batchMetrics(book),
-    gauge(options, read) {
-      book.scraped(options, 'gauge', () => [{ labels: {}, value: read() }]);
-    },
-    gauges(options, read) {
+    counter: (options, read) => book.scraped(options, 'counter', alone(read)),
+    gauge: (options, read) => book.scraped(options, 'gauge', alone(read)),
+    gauges: (options, read) =>
       book.scraped(options, 'gauge', () =>
         Array.from(read(), ([key, value]) => ({ labels: { [options.label]: key }, value })),
-      );
-    },
+      ),
     facts: (options, labels) =>
       book.scraped({ ...options, together: 'first' }, 'gauge', () => [{ labels, value: 1 }]),
     counting: (log) => ({

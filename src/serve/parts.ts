@@ -20,11 +20,11 @@ import { coreCountOf, readContainerLimits } from '../base/container-limits.ts';
 import type { Log } from '../base/log.ts';
 import type { BackgroundLimits } from '../batcher/background.ts';
 import { createMicroBatcher } from '../batcher/micro-batcher.ts';
+import { RowCache } from '../batcher/row-cache.ts';
 import { ConfigError } from '../config/read.ts';
 import type { Config } from '../config/settings.ts';
 import type { Parts } from '../encode/contract.ts';
 import { tracedBackend, tracedCall } from '../encode/encode-tracing.ts';
-import { RowCache } from '../encode/row-cache.ts';
 import { readSelfCheck, type SelfCheck } from '../model/engine-record.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import { createMetrics, type Metrics } from '../observe/metrics.ts';
@@ -87,15 +87,22 @@ export async function createParts(options: {
     background: backgroundLimitsOf(config),
     graceMs: config.backendGraceMs,
     tokenCountMax,
+    cache: config.cacheBytes === 0 ? undefined : cacheOf(config, metrics),
     onBatch: metrics.batch,
   });
+  metrics.counter(
+    {
+      name: 'bge_encoder_coalesced_texts_total',
+      help: 'Texts that got the row of an equal one, which waited or ran when they came.',
+    },
+    () => batcher.coalescing.joinedCount,
+  );
   return {
     ...createAdmissions(config, batcher, clock),
     tokenizer,
     vocabulary: opened.vocabulary,
     batcher,
     backend,
-    cache: config.cacheBytes === 0 ? undefined : cacheOf(config, metrics),
     manifest,
     metrics,
     tracing,

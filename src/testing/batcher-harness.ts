@@ -2,9 +2,11 @@ import { createCancellation } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 import type { BackgroundLimits } from '../batcher/background.ts';
 import { createMicroBatcher, type MicroBatcher } from '../batcher/micro-batcher.ts';
-import type { TextOutcome } from '../batcher/pending-request.ts';
-import { headSet } from '../vectors/output.ts';
+import type { JobResult, TextOutcome } from '../batcher/pending-request.ts';
+import { keyOf, type RowCache } from '../batcher/row-cache.ts';
+import { type Head, headSet } from '../vectors/output.ts';
 import { type FakeBackend, fakeRow } from './fake-backend.ts';
+import { seededRandom } from './seeded-random.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
 const DENSE = headSet(['dense']);
@@ -20,6 +22,9 @@ export interface TrackedJob {
   settledMs: number | undefined;
   settleCount: number;
   outcomes: readonly TextOutcome[] | undefined;
+  result: JobResult | undefined;
+  /** Tokens that were to be computed for it. */
+  plannedTokenCount: number | undefined;
   error: ServerError | undefined;
   /** The caller hangs up. */
   hangUp(): void;
@@ -33,6 +38,8 @@ export interface BatcherHarness {
     options?: {
       batchTextsMax?: number;
       isBackground?: boolean;
+      bypassesCache?: boolean;
+      heads?: readonly Head[];
       timeoutMs?: number;
       onSettled?: () => void;
     },
@@ -46,16 +53,17 @@ export function batcherHarness(options: {
   lingerMs?: number;
   holdShare?: number;
   background?: BackgroundLimits;
+  cache?: RowCache;
 }): BatcherHarness {
   const { backend, clock, lingerMs = 0, holdShare = 0, background = BACKGROUND } = options;
   const expected = { dimension: backend.dimension, isNormalized: true };
-  const shared = { backend, clock, expected, background };
+  const shared = { backend, clock, expected, background, cache: options.cache };
   const batcher = createMicroBatcher({ ...shared, lingerMs, holdShare, tokenCountMax: 8192 });
   return {
     batcher,
     submit(texts, options = {}) {
       const { batchTextsMax = Number.POSITIVE_INFINITY, timeoutMs = 1e9 } = options;
-      const { isBackground = false } = options;
+      const { isBackground = false, bypassesCache = false, heads = DENSE } = options;
       const controller = new AbortController();
       const cancellation = createCancellation({ clock, timeoutMs, signal: controller.signal });
       const job: TrackedJob = {
@@ -64,6 +72,8 @@ export function batcherHarness(options: {
         settledMs: undefined,
         settleCount: 0,
         outcomes: undefined,
+        result: undefined,
+        plannedTokenCount: undefined,
         error: undefined,
         hangUp: () => controller.abort(),
       };
@@ -74,10 +84,16 @@ export function batcherHarness(options: {
         cancellation.release();
       };
       batcher
-        .submit({ tokenIds: texts, heads: DENSE, batchTextsMax, isBackground, cancellation })
+        .submit({
+          ...{ tokenIds: texts, heads, batchTextsMax, isBackground, bypassesCache, cancellation },
+          planned: (tokenCount) => {
+            job.plannedTokenCount = tokenCount;
+          },
+        })
         .then(
-          ({ outcomes }) => {
-            job.outcomes = outcomes;
+          (result) => {
+            job.result = result;
+            job.outcomes = result.outcomes;
             settled();
           },
           (error: ServerError) => {
@@ -112,6 +128,23 @@ export function uniqueText(tokenCount: number): Int32Array {
 /** Texts that are like no other. */
 export function uniqueTexts(count: number, tokenCount = 5): Int32Array[] {
   return Array.from({ length: count }, () => uniqueText(tokenCount));
+}
+
+/**
+ * Two texts of one key, which differ in their first id. Among some 100,000 two have one key of 32
+ * bits: the birthday paradox.
+ */
+export function textsOfOneKey(): readonly [Int32Array, Int32Array] {
+  const byKey = new Map<number, Int32Array>();
+  const random = seededRandom(5);
+  for (let text = 0; text < 1_000_000; text++) {
+    const ids = Int32Array.of(text, random.below(250_000), random.below(250_000), 7, 9, 2);
+    const key = keyOf(ids, DENSE);
+    const earlier = byKey.get(key);
+    if (earlier !== undefined) return [earlier, ids];
+    byKey.set(key, ids);
+  }
+  throw new Error('a million texts have a million keys');
 }
 
 /** Ends what runs, and whatever that lets run, until nothing does. */

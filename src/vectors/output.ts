@@ -334,7 +334,11 @@ class RowsByFirstValue {
   }
 }
 
-function areEqual(a: Float32Array | Int32Array, b: Float32Array | Int32Array | undefined): boolean {
+/** Whether two rows, or two texts, have the same numbers. */
+export function areEqual(
+  a: Float32Array | Int32Array,
+  b: Float32Array | Int32Array | undefined,
+): boolean {
   if (b === undefined || a.length !== b.length) return false;
   for (let index = 0; index < a.length; index++) if (a[index] !== b[index]) return false;
   return true;

@@ -1,0 +1,288 @@
+import type { Backend } from '../backend/contract.ts';
+import { ServerError } from '../base/errors.ts';
+import { areEqual, HEADS, type Head, type TextOutput } from '../vectors/output.ts';
+import {
+  NOT_SENT,
+  type PendingRequest,
+  type PendingText,
+  type TextOutcome,
+} from './pending-request.ts';
+import type { BatchQueue } from './queue.ts';
+
+/**
+ * Nothing is computed twice: of equal token ids and heads the model makes equal rows. So a text
+ * that waits or runs is computed for all who ask for it meanwhile (request coalescing, also known
+ * as single flight), and the row cache keeps rows of texts that come again. Both know a text by one
+ * key, and both forget everything when the model may be another.
+ */
+
+/** A text by its ids and heads: equal ones have one key, and few others share it. */
+export function keyOf(ids: Int32Array, heads: readonly Head[]): number {
+  let key = 0;
+  for (let at = 0; at < heads.length; at++) key = key * 4 + HEADS.indexOf(heads[at]) + 1;
+  // A fifth of what the runtime's own hash takes for a query, and twice as much for a document.
+  for (let at = 0; at < ids.length; at++) {
+    key = Math.imul(key ^ ids[at], 0x9e3779b1) ^ (key >>> 15);
+  }
+  return key | 0;
+}
+
+/** What decides a text's rows. */
+type KnownText = Pick<PendingText, 'key' | 'ids' | 'heads'>;
+
+function areSame(a: KnownText, b: KnownText): boolean {
+  return a.heads === b.heads && areEqual(a.ids, b.ids);
+}
+
+/**
+ * The texts that wait or run, each once; those that are equal to one of them go along with it. A
+ * text that goes along is in no queue and no batch.
+ *
+ * Each keeps the deadline of its own request. When the request of the text that is computed ends,
+ * the text is handed on to the most urgent that goes along; when that of another ends, it only goes
+ * away. So the work dies with the last who wants it.
+ *
+ * It holds no more texts than the queue and the batches in flight.
+ */
+export class TextsInFlight {
+  readonly #backend: Pick<Backend, 'modelStarts' | 'standIn'>;
+  readonly #queueOf: (request: PendingRequest) => BatchQueue<PendingText>;
+  readonly #cache: RowCache | undefined;
+  /** By key; of two texts with one key only the first is here. */
+  readonly #texts = new Map<number, PendingText>();
+  #modelStarts = 0;
+  #joinedCount = 0;
+
+  /**
+   * @param options.queueOf where the texts of a request wait.
+   * @param options.cache offered each row; undefined keeps nothing.
+   */
+  constructor(options: {
+    backend: Pick<Backend, 'modelStarts' | 'standIn'>;
+    queueOf: (request: PendingRequest) => BatchQueue<PendingText>;
+    cache: RowCache | undefined;
+  }) {
+    this.#backend = options.backend;
+    this.#queueOf = options.queueOf;
+    this.#cache = options.cache;
+  }
+
+  /** Texts that went along with an equal one, so far. */
+  get joinedCount(): number {
+    return this.#joinedCount;
+  }
+
+  /** Forgets all that a model made which may have been another. */
+  renew(): void {
+    const { modelStarts = 0 } = this.#backend;
+    if (modelStarts === this.#modelStarts) return;
+    this.#modelStarts = modelStarts;
+    this.#texts.clear();
+    this.#cache?.forget();
+  }
+
+  /**
+   * Lets a text go along with an equal one that waits or runs. One that is more urgent waits in its
+   * place: a query waits neither for the others of a large request nor as the background does.
+   *
+   * @returns false when the text needs a place in the queue.
+   */
+  join(text: PendingText): boolean {
+    const first = this.#texts.get(text.key);
+    if (first === undefined) {
+      this.#texts.set(text.key, text);
+      return false;
+    }
+    if (!areSame(first, text)) return false;
+    this.#joinedCount++;
+    text.request.coalescedTextCount++;
+    if (first.sentMs !== NOT_SENT || !isMoreUrgent(text, first)) {
+      goAlong(first, text);
+      return true;
+    }
+    this.#queueOf(first.request).remove(first);
+    this.#handOn(first, text);
+    goAlong(text, first);
+    return false;
+  }
+
+  /** The request of a text has ended. Where others go along with it, one waits in its place. */
+  leave(text: PendingText): void {
+    text.first?.along?.delete(text);
+    text.first = undefined;
+    const heir = mostUrgent(text.along);
+    if (heir === undefined) {
+      this.close(text);
+      text.along = undefined;
+      return;
+    }
+    if (text.sentMs === NOT_SENT) {
+      this.#handOn(text, heir);
+      this.#queueOf(heir.request).push(heir);
+      return;
+    }
+    // It runs, and its batch knows it by its object: so that becomes the heir's.
+    text.along?.delete(heir);
+    heir.first = undefined;
+    text.request = heir.request;
+    text.index = heir.index;
+    text.arrivedMs = heir.arrivedMs;
+    heir.request.texts.push(text);
+  }
+
+  /** Nobody joins the text any more. @returns whether anybody could until now. */
+  close(text: PendingText): boolean {
+    return this.#texts.get(text.key) === text && this.#texts.delete(text.key);
+  }
+
+  /**
+   * A text was computed: its row is kept if it is of the model itself.
+   *
+   * @returns those that get the same outcome; undefined for none.
+   */
+  end(
+    text: PendingText,
+    outcome: TextOutcome,
+    servedBy: string | undefined,
+  ): ReadonlySet<PendingText> | undefined {
+    if (this.#cache !== undefined) this.renew();
+    const { along } = text;
+    const isKnown = this.close(text);
+    if (isKnown && this.#cache !== undefined && !(outcome instanceof ServerError)) {
+      const isOfModel = servedBy === undefined || servedBy !== this.#backend.standIn;
+      if (isOfModel) this.#cache.offer(text, outcome, along !== undefined);
+    }
+    if (along === undefined) return undefined;
+    text.along = undefined;
+    for (const one of along) one.first = undefined;
+    return along;
+  }
+
+  /** What `from` was to those that go along, `to` is now. */
+  #handOn(from: PendingText, to: PendingText): void {
+    if (this.close(from)) this.#texts.set(to.key, to);
+    const { along } = from;
+    from.along = undefined;
+    to.first = undefined;
+    along?.delete(to);
+    for (const text of along ?? []) text.first = to;
+    to.along = along;
+  }
+}
+
+function goAlong(first: PendingText, text: PendingText): void {
+  first.along ??= new Set();
+  first.along.add(text);
+  text.first = first;
+}
+
+/** Whether a text goes before another that waits: texts of the background go last. */
+function isMoreUrgent(text: PendingText, than: PendingText): boolean {
+  const { isBackground } = text.request;
+  if (isBackground !== than.request.isBackground) return !isBackground;
+  return text.dueMs < than.dueMs;
+}
+
+function mostUrgent(texts: ReadonlySet<PendingText> | undefined): PendingText | undefined {
+  let found: PendingText | undefined;
+  for (const text of texts ?? []) {
+    if (text.request.isSettled) continue;
+    if (found === undefined || isMoreUrgent(text, found)) found = text;
+  }
+  return found;
+}
+
+/** What is kept of a text: all that decides its rows, and the rows. */
+interface Entry extends KnownText {
+  readonly output: TextOutput;
+  readonly bytes: number;
+}
+
+/** Beside ids and rows: objects, and the place in the map. */
+const ENTRY_BYTES = 512;
+
+/** No entry takes more than this part of the cache: a book's multi-vector would empty it. */
+const ENTRY_SHARE = 1 / 64;
+
+/** Keys of texts that were seen once; a power of two. */
+const SEEN_COUNT = 1 << 16;
+
+/**
+ * Keeps rows of texts that come again. What is handed out has the bits that were once computed.
+ *
+ * A row is kept when its text comes for the second time. Most texts of a corpus never do, and would
+ * only push out the queries that people repeat. Beyond the limit, what was used longest ago goes.
+ */
+export class RowCache {
+  readonly #bytesMax: number;
+  /** By key, the one used longest ago first. Of two texts with one key the later stays. */
+  readonly #entries = new Map<number, Entry>();
+  readonly #seen = new Int32Array(SEEN_COUNT);
+  #bytes = 0;
+  #hitCount = 0;
+  #missCount = 0;
+
+  /** @param bytesMax of all that is kept. */
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Texts whose rows were known, and the others. */
+  get counts(): { readonly hit: number; readonly miss: number } {
+    return { hit: this.#hitCount, miss: this.#missCount };
+  }
+
+  /** @returns the rows of a text, undefined when they are not known. Nobody may write to them. */
+  find(text: KnownText): TextOutput | undefined {
+    const entry = this.#entries.get(text.key);
+    if (entry === undefined || !areSame(entry, text)) {
+      this.#missCount++;
+      return undefined;
+    }
+    this.#hitCount++;
+    this.#entries.delete(text.key);
+    this.#entries.set(text.key, entry);
+    return entry.output;
+  }
+
+  /**
+   * A text was computed. What is kept is a copy: a row is a view of its whole batch, which would
+   * stay with it.
+   *
+   * @param hasComeAgain somebody asked for it while it was computed.
+   */
+  offer({ key, ids, heads }: KnownText, output: TextOutput, hasComeAgain: boolean): void {
+    const place = key & (SEEN_COUNT - 1);
+    if (!hasComeAgain && this.#seen[place] !== key) {
+      this.#seen[place] = key;
+      return;
+    }
+    let bytes = ENTRY_BYTES + ids.byteLength;
+    for (const head of heads) bytes += output[head]?.byteLength ?? 0;
+    if (bytes > this.#bytesMax * ENTRY_SHARE) return;
+    this.#drop(key);
+    const copies = heads.map((head) => [head, output[head]?.slice()] as const);
+    const kept = { key, ids: ids.slice(), heads, output: Object.fromEntries(copies), bytes };
+    this.#entries.set(key, kept);
+    this.#bytes += bytes;
+    for (const oldest of this.#entries.keys()) {
+      if (this.#bytes <= this.#bytesMax) break;
+      this.#drop(oldest);
+    }
+  }
+
+  /** Another model may have come. */
+  forget(): void {
+    this.#entries.clear();
+    this.#bytes = 0;
+  }
+
+  #drop(key: number): void {
+    this.#bytes -= this.#entries.get(key)?.bytes ?? 0;
+    this.#entries.delete(key);
+  }
+}
