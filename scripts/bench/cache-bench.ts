@@ -1,6 +1,7 @@
 /**
- * Queries that repeat, with the row cache and without: `bun scripts/bench/cache-bench.ts`. Texts
- * are drawn by Zipf's law (exponent 1) from 100,000; Triton takes the time of a GPU.
+ * Queries that repeat: each computed (`x-cache: bypass`), equal ones in flight coalesced, and with
+ * the row cache, too. `bun scripts/bench/cache-bench.ts`. Texts are drawn by Zipf's law from
+ * 100,000 (exponent 1); Triton takes the time of a GPU.
  */
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
@@ -34,6 +35,13 @@ const TOKEN_COUNT_MAX = 512;
 const PLANNERS = 64;
 const RATIO_WANTED = 2;
 
+/** What is measured: a server's cache, and what its requests say of it. */
+const KINDS = [
+  { name: 'each computed', cacheBytes: 0, headers: ['x-cache: bypass'] },
+  { name: 'coalesced', cacheBytes: 0, headers: [] },
+  { name: 'cache', cacheBytes: CACHE_BYTES, headers: [] },
+] as const;
+
 async function main(): Promise<void> {
   const { rounds, seconds, draws, seed } = readFlags(import.meta.path, FLAGS);
   const measureMs = 1000 * seconds;
@@ -42,16 +50,18 @@ async function main(): Promise<void> {
   try {
     const contenders: Contender[] = [];
     const texts = zipfTexts(draws, seed);
-    for (const cacheBytes of [0, CACHE_BYTES]) {
-      const { contender, stop } = await startContender(triton, { cacheBytes, texts });
+    for (const kind of KINDS) {
+      const { contender, stop } = await startContender(triton, { ...kind, texts });
       contenders.push(contender);
       stops.unshift(stop);
     }
     const times = { warmUpMs: 1000, measureMs, seed };
-    const before = await cacheCounts(contenders[1].target.url);
+    const counted = contenders.map(({ target }) => target.url);
+    const before = await Promise.all(counted.map(countsOf));
     const turns = await takeTurns(contenders, { rounds, times, connectionCounts: [CONNECTIONS] });
-    const after = await cacheCounts(contenders[1].target.url);
-    console.log(report(turns, { hit: after.hit - before.hit, miss: after.miss - before.miss }));
+    const after = await Promise.all(counted.map(countsOf));
+    const shares = KINDS.map((_, at) => savedShare(before[at], after[at]));
+    console.log(report(turns, shares));
     await saveRun('cache-bench', { rounds, draws, ...times }, Object.fromEntries(turns));
   } finally {
     for (const stop of stops) await stop();
@@ -61,8 +71,9 @@ async function main(): Promise<void> {
 /** A server over the timed Triton, and checked requests for it. */
 async function startContender(
   triton: BenchTriton,
-  { cacheBytes, texts }: { cacheBytes: number; texts: readonly string[] },
+  of: { name: string; cacheBytes: number; headers: readonly string[]; texts: readonly string[] },
 ): Promise<{ contender: Contender; stop: () => Promise<void> }> {
+  const { name, cacheBytes, headers, texts } = of;
   const { url, pid, stop } = await startServerProcess({
     environment: {
       BACKEND: 'triton',
@@ -84,28 +95,31 @@ async function startContender(
     log: () => '',
     stop: async () => undefined,
   };
-  const name = cacheBytes === 0 ? 'no cache' : 'cache';
   say(`planning ${new Set(texts).size} requests: ${name}`);
-  const requests = await planned(texts, target);
+  const requests = await planned(texts, target, headers);
   return { contender: { name, replyKind: 'msgpack', target, requests }, stop };
 }
 
-function report(turns: Turns, { hit, miss }: { hit: number; miss: number }): string {
+/** @param shares of the texts of each kind that were not computed for themselves. */
+function report(turns: Turns, shares: readonly number[]): string {
   const median = (name: string, of: (point: LoadPoint) => number): number =>
     medianOfTurns(turns, turnName(name, CONNECTIONS), of);
-  const rows = ['no cache', 'cache'].map((name) => [
+  const rows = KINDS.map(({ name }, at) => [
     name,
     short(median(name, requestsPerSecond)),
     short(median(name, ({ result }) => result.latencies.all.p50)),
     short(median(name, ({ result }) => result.latencies.all.p99)),
     short(median(name, (point) => cpuUsPerRequest(point, 'server') ?? 0)),
+    short(100 * shares[at]),
   ]);
-  const ratio = median('cache', requestsPerSecond) / median('no cache', requestsPerSecond);
+  const computed = median(KINDS[0].name, requestsPerSecond);
+  const ratio = median('cache', requestsPerSecond) / computed;
   const wanted = `at least ${RATIO_WANTED}`;
+  const head = ['medians', 'requests/s', 'p50 ms', 'p99 ms', 'server µs', 'saved %'];
   return [
-    textTable(['medians', 'requests/s', 'p50 ms', 'p99 ms', 'server µs'], rows),
+    textTable(head, rows),
     '',
-    `hit rate: ${short((100 * hit) / (hit + miss))} %; every reply had the right bits`,
+    'every reply had the right bits',
     verdict(`${short(ratio)} times the requests/s`, wanted, ratio >= RATIO_WANTED),
   ].join('\n');
 }
@@ -136,6 +150,7 @@ function zipfTexts(draws: number, seed: number): readonly string[] {
 async function planned(
   texts: readonly string[],
   target: BenchTarget,
+  headers: readonly string[],
 ): Promise<readonly PlannedRequest[]> {
   const distinct = [...new Set(texts)];
   const check = { idsOf: loadReferenceIds('bge-m3'), expected: target.expected };
@@ -144,20 +159,33 @@ async function planned(
     Array.from({ length: PLANNERS }, (_, index) => {
       const own = distinct.slice(index * share, (index + 1) * share);
       const groups = own.map((text) => ({ kind: 'short', texts: [text] }));
-      return planRequests(groups, { ...target, replyKind: 'msgpack' }, check);
+      return planRequests(groups, { ...target, headers, replyKind: 'msgpack' }, check);
     }),
   );
   const requestOf = new Map(parts.flat().map((request, index) => [distinct[index], request]));
   return texts.flatMap((text) => requestOf.get(text) ?? []);
 }
 
-async function cacheCounts(url: string): Promise<{ hit: number; miss: number }> {
+/** Texts so far, and those of them whose rows were known or came with an equal one's. */
+async function countsOf(url: string): Promise<{ texts: number; saved: number }> {
   const text = await (await fetch(`${url}/metrics`)).text();
-  const countOf = (outcome: string): number =>
+  const numberOf = (metric: string): number =>
     Number(
-      new RegExp(`^bge_encoder_cache_texts{outcome="${outcome}"} (\\d+)`, 'm').exec(text)?.[1],
+      text
+        .split('\n')
+        .find((line) => line.startsWith(`${metric} `))
+        ?.split(' ')[1] ?? 0,
     );
-  return { hit: countOf('hit'), miss: countOf('miss') };
+  const known = numberOf('bge_encoder_cache_texts{outcome="hit"}');
+  const coalesced = numberOf('bge_encoder_coalesced_texts_total');
+  return { texts: numberOf('bge_encoder_texts_total'), saved: known + coalesced };
+}
+
+function savedShare(
+  before: { texts: number; saved: number },
+  after: { texts: number; saved: number },
+): number {
+  return (after.saved - before.saved) / (after.texts - before.texts);
 }
 
 await runScript('cache-bench', main);
