@@ -28,12 +28,16 @@ const TEXT_COUNT = 32;
 /** Each of WORDS is one token; two more frame a text. */
 const WORDS_PER_TEXT = 510;
 const WORDS = ['договор', 'время', 'суд', 'иск', 'статья', 'закон', 'право', 'срок'];
+/** Memory is looked at once in so many replies: a look at /proc takes as long as a tenth of one. */
+const REPLIES_PER_LOOK = 16;
 const FORMAT = 'application/msgpack; dtype=float16';
 
 interface Turn {
   readonly textsPerSecond: number;
   readonly serverUsPerText: number;
   readonly tritonUsPerText: number;
+  /** Of this process, which sends the texts on the same cores. */
+  readonly loadUsPerText: number;
   /** The most that was resident. */
   readonly mostMb: number;
 }
@@ -93,20 +97,24 @@ async function takeTurn(
   const pids = processTree(server.pid);
   const tritonPids = processTree(load.triton);
   const before = [usageOf(pids).cpuMs, usageOf(tritonPids).cpuMs];
+  const own = process.cpuUsage();
   const begun = performance.now();
   let sent = 0;
   let residentBytes = 0;
   const connection = async (): Promise<void> => {
     while (performance.now() - begun < ms) {
       await replyTo(server, bodies[sent++ % bodies.length]);
+      if (sent % REPLIES_PER_LOOK > 0) continue;
       residentBytes = Math.max(residentBytes, usageOf(pids).residentBytes);
     }
   };
   await Promise.all(Array.from({ length: connections }, connection));
+  const { user, system } = process.cpuUsage(own);
   return {
     textsPerSecond: (1000 * sent) / (performance.now() - begun),
     serverUsPerText: (1000 * (usageOf(pids).cpuMs - before[0])) / sent,
     tritonUsPerText: (1000 * (usageOf(tritonPids).cpuMs - before[1])) / sent,
+    loadUsPerText: (user + system) / sent,
     mostMb: residentBytes / 1e6,
   };
 }
@@ -139,6 +147,7 @@ const FIGURES: readonly (readonly [heading: string, of: (turn: Turn) => number])
   ['texts/s', ({ textsPerSecond }) => textsPerSecond],
   ['server µs/text', ({ serverUsPerText }) => serverUsPerText],
   ['Triton µs/text', ({ tritonUsPerText }) => tritonUsPerText],
+  ['load µs/text', ({ loadUsPerText }) => loadUsPerText],
   ['most memory MB', ({ mostMb }) => mostMb],
 ];
 
