@@ -12,23 +12,25 @@ export const COSINE_MIN = 0.995;
 const COSINE_MEAN_MIN = 0.998;
 /** Ids that a search looks at; those below weigh little. */
 const TOP_IDS = 20;
-/** Beyond it two texts are not joined: those of the engine's gate are long by themselves. */
-const JOINED_TOKENS_MAX = 2_048;
+/** Beyond it there is one text, the longest: long ones take most of an export's time and memory. */
+const SHORT_TOKENS_MAX = 2_048;
 const PAIRS_MAX = 20;
 /** The scores of two texts beyond this take longer than they tell. */
 const PAIR_TOKENS_MAX = 512;
 
 /**
- * Token ids of the texts that int8 is judged by: those of the engine's gate, of up to 8,000 tokens,
- * and the shorter ones each joined with the next. A long text takes most of an export's time.
+ * Token ids of the texts that int8 is judged by: the short ones of the engine's gate, each of them
+ * joined with the next, and its longest, of 8,000 tokens.
  */
 export function int8GateTexts(tokensMax: number): number[][] {
   const texts = gateTextIds(tokensMax);
   const words = texts.map((ids) => ids.slice(1, -1));
   const [first, last] = [texts[0]?.[0] ?? 0, texts[0]?.at(-1) ?? 0];
   const joined = words.map((one, index) => [first, ...one, ...(words[index + 1] ?? []), last]);
-  const joinedMax = Math.min(tokensMax, JOINED_TOKENS_MAX);
-  return [...texts, ...joined.slice(0, -1).filter((ids) => ids.length <= joinedMax)];
+  const longest = Math.max(...texts.map(({ length }) => length));
+  return [...texts, ...joined.slice(0, -1)].filter(
+    ({ length }) => length === longest || length <= Math.min(tokensMax, SHORT_TOKENS_MAX),
+  );
 }
 
 /** Judges int8 by what float32 answers to the same texts. Pure. */

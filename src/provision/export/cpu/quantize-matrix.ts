@@ -3,6 +3,12 @@ import { ELEMENT, lazyFloats, loadFloats, type Tensor, type TensorData } from '.
 /** The largest magnitude of a column becomes this: int8 without its odd end. */
 const INT8_MAX = 127;
 
+/**
+ * Before a matrix of so many elements the ones before it are freed: each leaves five bytes an
+ * element behind, and a whole model of them would fill a gigabyte before they are noticed.
+ */
+const LARGE_ELEMENTS = 4_000_000;
+
 /** A matrix `[rows, columns]` and what it is multiplied and divided by before it is quantized. */
 export interface MatrixPlan {
   /** Float32; read each time that one of the results is. */
@@ -47,6 +53,7 @@ export function dividedBias(bias: Tensor, divisors: Float32Array): Tensor {
 
 function quantize({ weight, rowFactors, columnDivisors }: MatrixPlan) {
   const [rows = 0, columns = 0] = weight.dims;
+  if (rows * columns >= LARGE_ELEMENTS) Bun.gc(true);
   const values = loadFloats(weight);
   const largest = new Float32Array(columns);
   for (let row = 0, at = 0; row < rows; row += 1) {

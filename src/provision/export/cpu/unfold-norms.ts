@@ -105,7 +105,8 @@ class UnfoldPass {
       this.#shift(sum, () => loadFloats(bias));
     }
     this.#readers.set(output, readers);
-    if (consumers.every((consumer) => readers.has(consumer))) return;
+    const isGiven = this.#model.graph.outputs.some(({ name }) => name === output);
+    if (!isGiven && consumers.every((consumer) => readers.has(consumer))) return;
     this.#nodes.push(createNode({ op: 'Add', inputs: [states, bias.name], output }));
   }
 
