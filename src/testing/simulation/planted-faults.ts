@@ -171,6 +171,36 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
     to: '',
   },
   {
+    name: 'a text that waits dies with the caller that brought it',
+    file: 'batcher/row-cache.ts',
+    from: 'this.#queueOf(heir.request).push(heir);',
+    to: '',
+  },
+  {
+    name: 'a text that runs dies with the caller that brought it',
+    file: 'batcher/row-cache.ts',
+    from: 'text.request = heir.request;',
+    to: '',
+  },
+  {
+    name: 'equal texts are computed apart',
+    file: 'batcher/row-cache.ts',
+    from: 'if (!areSame(first, text)) return false;',
+    to: 'return false;',
+  },
+  {
+    name: 'a text that is more urgent than its equal is computed beside it',
+    file: 'batcher/row-cache.ts',
+    from: 'this.#queueOf(first.request).remove(first);',
+    to: '',
+  },
+  {
+    name: 'who went along with an equal text is never told',
+    file: 'batcher/micro-batcher.ts',
+    from: 'if (along === undefined) return;',
+    to: 'return;',
+  },
+  {
     name: 'background texts are queued with all others',
     simulation: 'background-sim.ts',
     file: 'batcher/micro-batcher.ts',

@@ -57,6 +57,18 @@ const LYING: ReadonlySet<ServerMood> = new Set([
 /** Batches in flight to each server. */
 const IN_FLIGHT = 2;
 
+/** Which requests have a text, by its ids. */
+function requestsByText({ requests }: SimulatedLoad): ReadonlyMap<string, Set<PlannedRequest>> {
+  const byText = new Map<string, Set<PlannedRequest>>();
+  for (const planned of requests) {
+    for (const ids of planned.texts) {
+      const key = ids.join(' ');
+      byText.set(key, (byText.get(key) ?? new Set()).add(planned));
+    }
+  }
+  return byText;
+}
+
 export function createServiceModel(world: {
   load: SimulatedLoad;
   clock: VirtualClock;
@@ -83,9 +95,14 @@ export function createServiceModel(world: {
   const admittedOpen = (): OpenRequest[] => [...open].filter(({ isAdmitted }) => isAdmitted);
   const textCountOf = (requests: readonly OpenRequest[]): number =>
     requests.reduce((sum, { planned }) => sum + planned.texts.length, 0);
-  /** The first id of a text tells its request. */
-  const requestOf = (ids: readonly number[]): PlannedRequest | undefined =>
-    load.requests[Math.floor(((ids[0] ?? 0) - 1000) / 32)];
+  const plannedBy = requestsByText(load);
+  function wantedBy(ids: readonly number[]): OpenRequest[] {
+    const planned = plannedBy.get(ids.join(' '));
+    return [...open].filter((request) => planned?.has(request.planned));
+  }
+
+  /** Batches, and who wanted each of their texts when they were sent. */
+  const sent = new Map<SimulatedInference, ReadonlyMap<string, readonly OpenRequest[]>>();
 
   network.onInference = (inference) => {
     const { texts, paddedLength } = inference;
@@ -95,22 +112,40 @@ export function createServiceModel(world: {
     const inFlight = network.inferences.filter(({ isOpen }) => isOpen).length;
     must(inFlight <= load.serverCount * IN_FLIGHT, `${inFlight} batches in flight`);
     must(isWanted(inference), 'a batch was sent that nobody waits for');
+    checkShares(inference);
+    if (load.isPeaceful) checkComputedOnce(inference);
+  };
+
+  function checkShares({ texts }: SimulatedInference): void {
     const shares = new Map<PlannedRequest, number>();
     for (const ids of texts) {
-      const request = requestOf(ids);
-      if (request !== undefined) shares.set(request, (shares.get(request) ?? 0) + 1);
+      // A limit counts the texts that a request brings, not those that it shares with others.
+      const [request, ...others] = plannedBy.get(ids.join(' ')) ?? [];
+      if (request !== undefined && others.length === 0) {
+        shares.set(request, (shares.get(request) ?? 0) + 1);
+      }
     }
     for (const [{ batchTextsMax = 1e9 }, count] of shares) {
       must(count <= batchTextsMax, `${count} texts of a request that allows ${batchTextsMax}`);
     }
-  };
+  }
+
+  /** Where nothing fails, a text that somebody waits for since it was sent is not sent again. */
+  function checkComputedOnce(inference: SimulatedInference): void {
+    const keys = inference.texts.map((ids) => ids.join(' '));
+    must(new Set(keys).size === keys.length, 'a text stands in a batch twice');
+    for (const [other, wanted] of sent) {
+      if (!other.isOpen) sent.delete(other);
+      for (const key of other.isOpen ? keys : []) {
+        const isStillWanted = wanted.get(key)?.some(({ isSettled }) => !isSettled) ?? false;
+        must(!isStillWanted, 'a text is computed twice at once');
+      }
+    }
+    sent.set(inference, new Map(inference.texts.map((ids, at) => [keys[at], wantedBy(ids)])));
+  }
 
   function isWanted({ texts }: SimulatedInference): boolean {
-    const wanted = new Set([...open].map(({ planned }) => planned));
-    return texts.some((ids) => {
-      const request = requestOf(ids);
-      return request !== undefined && wanted.has(request);
-    });
+    return texts.some((ids) => wantedBy(ids).length > 0);
   }
 
   function settle(request: OpenRequest): void {

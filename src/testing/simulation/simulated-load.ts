@@ -109,9 +109,11 @@ function planCrowd(random: SeededRandom): SimulatedLoad {
   const gapMs = { burst: 0, crowd: 6, trickle: 60, exodus: 0 }[kind];
   const bad = { left: isPeaceful ? 0 : random.below(BAD_TEXTS_MAX + 1) };
   const requests: PlannedRequest[] = [];
+  const known: Int32Array[] = [];
   for (let index = 0, atMs = 50; index < count; index++) {
     atMs += gapMs === 0 ? 0 : random.below(2 * gapMs);
-    const request = planRequest(random, { atMs, isPeaceful, bad, index });
+    const request = planRequest(random, { atMs, isPeaceful, bad, index, known });
+    known.push(...request.texts.filter((ids) => ids[1] !== KILLER_ID && ids[1] !== POISON_ID));
     // All but a few leave at once, when most of what they sent still waits.
     const leaves = kind === 'exodus' && index % 8 > 0;
     requests.push(leaves ? { ...request, hangUpMs: 60 } : request);
@@ -159,15 +161,23 @@ function planTrouble(
 
 function planRequest(
   random: SeededRandom,
-  how: { atMs: number; isPeaceful: boolean; bad: { left: number }; index: number },
+  how: {
+    atMs: number;
+    isPeaceful: boolean;
+    bad: { left: number };
+    index: number;
+    /** Texts of earlier requests: some come again. */
+    known: readonly Int32Array[];
+  },
 ): PlannedRequest {
-  const { atMs, isPeaceful, bad, index } = how;
+  const { atMs, isPeaceful, bad, index, known } = how;
   const textCount = random.pick([1, 1, 1, 2, 5, 16]);
   let isPoisoned = false;
   const texts = Array.from({ length: textCount }, (_, text) => {
+    if (known.length > 0 && random.below(3) === 0) return random.pick(known).slice();
     const length = random.pick([3, 5, 9, 9, 30, 120]);
     const ids = new Int32Array(length).fill(2);
-    // No two texts of a run are alike, unless they are meant to be.
+    // No two of them are alike, unless they are meant to be.
     ids[0] = 1000 + index * 32 + (random.below(20) === 0 ? 0 : text);
     ids[1] = random.between(10, 500);
     if (bad.left > 0 && random.below(12) === 0) {
