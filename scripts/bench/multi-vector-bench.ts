@@ -1,12 +1,13 @@
 /**
  * Multi-vectors over Triton, this checkout against another one:
  * `bun scripts/bench/multi-vector-bench.ts --with FOLDER`. The same Triton, the same texts, in
- * turns; ratios come from medians. The replies of both are compared before, value by value.
+ * turns; ratios come from medians. The replies of both are compared, byte by byte.
  */
-import { unpack } from 'msgpackr';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
 import { BASELINE, count, ROUNDS, readFlags, SETTINGS, secondsFlag, text } from './bench-flags.ts';
+import { HttpConnection } from './load/http-connection.ts';
 import { medianOf } from './load/latencies.ts';
+import type { PlannedRequest } from './load/load-plan.ts';
 import { saveRun } from './report/save-run.ts';
 import { short, textTable } from './report/text-table.ts';
 import { runScript, say } from './run-script.ts';
@@ -28,15 +29,15 @@ const TEXT_COUNT = 32;
 /** Each of WORDS is one token; two more frame a text. */
 const WORDS_PER_TEXT = 510;
 const WORDS = ['договор', 'время', 'суд', 'иск', 'статья', 'закон', 'право', 'срок'];
-/** Memory is looked at once in so many replies: a look at /proc takes as long as a tenth of one. */
-const REPLIES_PER_LOOK = 16;
+/** How often memory is looked at. */
+const WATCH_MS = 10;
 const FORMAT = 'application/msgpack; dtype=float16';
 
 interface Turn {
   readonly textsPerSecond: number;
   readonly serverUsPerText: number;
   readonly tritonUsPerText: number;
-  /** Of this process, which sends the texts on the same cores. */
+  /** Of this process. */
   readonly loadUsPerText: number;
   /** The most that was resident. */
   readonly mostMb: number;
@@ -59,11 +60,12 @@ async function main(): Promise<void> {
       stops.unshift(server.stop);
     }
     const bodies = textsOf(TEXT_COUNT).map((query) => JSON.stringify({ query, outputs: heads }));
-    for (const body of bodies) await refuseDifferent(servers, body);
+    const planned: PlannedRequest[] = [];
+    for (const body of bodies) planned.push(await planOf(servers, body));
     const turns: Turn[][] = [[], []];
     for (let round = 1; round <= rounds; round++) {
       for (const [side, server] of servers.entries()) {
-        const load = { bodies, connections, triton: triton.pid, ms: 1000 * seconds };
+        const load = { requests: planned, connections, triton: triton.pid, ms: 1000 * seconds };
         const turn = await takeTurn(server, load);
         turns[side].push(turn);
         say(
@@ -88,33 +90,54 @@ async function startServer(
   return await startServerProcess({ root, environment: { ...own, ...settings } });
 }
 
-/** Sends texts for a while. */
+/** Sends texts for a while. @throws Error when a reply is not what it was before, byte for byte. */
 async function takeTurn(
   server: ServerProcess,
-  load: { bodies: readonly string[]; connections: number; triton: number; ms: number },
+  load: {
+    requests: readonly PlannedRequest[];
+    connections: number;
+    triton: number;
+    ms: number;
+  },
 ): Promise<Turn> {
-  const { bodies, connections, ms } = load;
+  const { requests, connections, ms } = load;
+  const { hostname, port } = new URL(server.url);
+  const address = { hostname, port: Number(port) };
   const pids = processTree(server.pid);
   const tritonPids = processTree(load.triton);
   const before = [usageOf(pids).cpuMs, usageOf(tritonPids).cpuMs];
-  const own = process.cpuUsage();
+  const ownBefore = process.cpuUsage();
   const begun = performance.now();
   let sent = 0;
   let residentBytes = 0;
-  const connection = async (): Promise<void> => {
-    while (performance.now() - begun < ms) {
-      await replyTo(server, bodies[sent++ % bodies.length]);
-      if (sent % REPLIES_PER_LOOK > 0) continue;
-      residentBytes = Math.max(residentBytes, usageOf(pids).residentBytes);
-    }
+  const converse = async (): Promise<void> => {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const next = (connection: HttpConnection): void => {
+      if (performance.now() - begun < ms) connection.send(requests[sent++ % requests.length]);
+      else resolve();
+    };
+    const connection = await HttpConnection.open(address, {
+      onReply(of, { status, otherBody }) {
+        if (status !== 200 || otherBody !== undefined) reject(new Error('a reply is another'));
+        else next(of);
+      },
+      onBroken: (_, why) => reject(new Error(why)),
+    });
+    next(connection);
+    await promise.finally(() => connection.close());
   };
-  await Promise.all(Array.from({ length: connections }, connection));
-  const { user, system } = process.cpuUsage(own);
+  const watch = setInterval(() => {
+    residentBytes = Math.max(residentBytes, usageOf(pids).residentBytes);
+  }, WATCH_MS);
+  await Promise.all(Array.from({ length: connections }, converse)).finally(() =>
+    clearInterval(watch),
+  );
+  const own = process.cpuUsage(ownBefore);
   return {
     textsPerSecond: (1000 * sent) / (performance.now() - begun),
+    loadUsPerText: (own.user + own.system) / sent,
     serverUsPerText: (1000 * (usageOf(pids).cpuMs - before[0])) / sent,
     tritonUsPerText: (1000 * (usageOf(tritonPids).cpuMs - before[1])) / sent,
-    loadUsPerText: (user + system) / sent,
     mostMb: residentBytes / 1e6,
   };
 }
@@ -127,11 +150,19 @@ async function replyTo({ url }: ServerProcess, body: string): Promise<Uint8Array
   throw new Error(`status ${reply.status}: ${new TextDecoder().decode(bytes.subarray(0, 300))}`);
 }
 
-/** @throws Error when two servers give other values for one request. */
-async function refuseDifferent(servers: readonly ServerProcess[], body: string): Promise<void> {
-  const replies = await Promise.all(servers.map((server) => replyTo(server, body)));
-  const [theirs, ours] = replies.map((bytes) => unpack(bytes));
-  if (!Bun.deepEquals(theirs, ours)) throw new Error('the checkouts give other values');
+/** @throws Error when two servers give other bytes for one request. */
+async function planOf(servers: readonly ServerProcess[], body: string): Promise<PlannedRequest> {
+  const [theirs, ours] = await Promise.all(servers.map((server) => replyTo(server, body)));
+  if (Buffer.compare(theirs, ours) !== 0) throw new Error('the checkouts give other bytes');
+  const head = [
+    'POST /encode HTTP/1.1',
+    'Host: bench',
+    'Content-Type: application/json',
+    `Accept: ${FORMAT}`,
+    `Content-Length: ${Buffer.byteLength(body)}`,
+  ].join('\r\n');
+  const bytes = Buffer.from(`${head}\r\n\r\n${body}`);
+  return { bytes, replyBody: ours, kind: 'text', textCount: 1, tokenCount: WORDS_PER_TEXT + 2 };
 }
 
 /** Texts of the same words in other orders. */

@@ -50,6 +50,13 @@ export class RequestRows {
    * @returns views, valid until `giveBack`.
    */
   put(index: number, output: TextOutput): TextOutput {
+    const { dense, sparse, multi_vector: multiVector } = output;
+    // The usual case, written out: this is done for each text.
+    if (dense !== undefined && sparse === undefined && multiVector === undefined) {
+      const place = this.#placeOf(index, dense.length);
+      place.set(dense);
+      return { dense: place };
+    }
     const copy: { -readonly [H in Head]?: Float32Array } = {};
     for (const head of HEADS) {
       const values = output[head];

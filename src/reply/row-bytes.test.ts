@@ -28,15 +28,17 @@ describe('copyBlock', () => {
     for (const dtype of ['float32', 'float16'] as const) {
       const block = blockOf(rows, dtype);
       const bytes = bytesOfBlock(block);
-      // An odd offset: nothing in a msgpack document is aligned.
-      const target = new Uint8Array(bytes + 10).fill(0xaa);
-      expect(copyBlock(target, 3, block)).toBe(3 + bytes);
-      const copied = target.subarray(3, 3 + bytes);
-      if (dtype === 'float32') expect(floatsIn(copied)).toEqual(Float32Array.from(expected));
-      else expect(halvesIn(copied)).toEqual(Float16Array.from(expected));
-      expect([...target.subarray(0, 3), ...target.subarray(3 + bytes)]).toEqual(
-        Array(10).fill(0xaa),
-      );
+      // At an odd offset, too: a block in the middle of a msgpack document may lie anywhere.
+      for (const at of [3, 4]) {
+        const target = new Uint8Array(bytes + 10).fill(0xaa);
+        expect(copyBlock(target, at, block)).toBe(at + bytes);
+        const copied = target.subarray(at, at + bytes);
+        if (dtype === 'float32') expect(floatsIn(copied)).toEqual(Float32Array.from(expected));
+        else expect(halvesIn(copied)).toEqual(Float16Array.from(expected));
+        expect([...target.subarray(0, at), ...target.subarray(at + bytes)]).toEqual(
+          Array(10).fill(0xaa),
+        );
+      }
     }
   });
 

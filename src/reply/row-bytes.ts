@@ -55,11 +55,13 @@ export function copyBlock(
   offset: number,
   block: NumberBlock,
 ): number {
-  const { arrays, asFloat16 } = block;
+  const { asFloat16 } = block;
+  const whole = wholeOf(block.arrays);
+  const arrays: NumberBlock['arrays'] = whole === undefined ? block.arrays : [whole];
   const bytes = bytesOfBlock(block);
   const start = target.byteOffset + offset;
   const isBytes = arrays[0]?.BYTES_PER_ELEMENT === 1;
-  if (isBytes || start % 4 !== 0) return copyUnaligned(target, offset, block);
+  if (isBytes || start % 4 !== 0) return copyUnaligned(target, offset, { arrays, asFloat16 });
   let at = 0;
   if (asFloat16) {
     const halves = new Float16Array(target.buffer, start, bytes / 2);
@@ -76,6 +78,22 @@ export function copyBlock(
     }
   }
   return offset + bytes;
+}
+
+/**
+ * Several rows that follow one another in memory, as those of a request do, as one array: copied by
+ * one call. Undefined where they are others.
+ */
+function wholeOf(arrays: NumberBlock['arrays']): Float32Array | undefined {
+  const [first, second] = arrays;
+  if (second === undefined || !(first instanceof Float32Array)) return undefined;
+  const { buffer } = first;
+  let end = first.byteOffset;
+  for (const array of arrays) {
+    if (array.byteOffset !== end || array.buffer !== buffer) return undefined;
+    end += array.byteLength;
+  }
+  return new Float32Array(buffer, first.byteOffset, (end - first.byteOffset) / 4);
 }
 
 function copyUnaligned(target: Uint8Array, offset: number, block: NumberBlock): number {
