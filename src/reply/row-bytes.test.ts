@@ -4,7 +4,7 @@ import { seededRandom } from '../testing/seeded-random.ts';
 import { base64OfRow, blockOf, bytesOfBlock, copyBlock, float16Of } from './row-bytes.ts';
 
 const matrix = vectorOf(40);
-const other = new Float32Array(matrix.buffer.slice(0));
+const other = matrix.map((value) => -value);
 const rowAt = (index: number) => matrix.subarray(index * 4, index * 4 + 4);
 const empty = new Float32Array(matrix.buffer, 8, 0);
 

@@ -197,17 +197,24 @@ function areSurelyRight(rows: Float32Array, { dimension, isNormalized }: Expecte
   return squaredLengthsAreWithin(rows, dimension, isNormalized ? SURELY_UNIT : SURELY_FINITE);
 }
 
-/** Four sums side by side: with one, each addition waits for the one before. */
+/**
+ * Four sums side by side. With one sum each addition waits for the one before: three times as long.
+ * The sums are declared one by one: from `let [a, b, c, d] = …` the engine makes code that takes
+ * three times as long again.
+ */
 function squaredLength(row: Float32Array): number {
-  const whole = row.length & ~3;
-  let [a, b, c, d] = [0, 0, 0, 0];
-  for (let index = 0; index < whole; index += 4) {
+  let a = 0;
+  let b = 0;
+  let c = 0;
+  let d = 0;
+  let index = 0;
+  for (; index + 4 <= row.length; index += 4) {
     a += row[index] * row[index];
     b += row[index + 1] * row[index + 1];
     c += row[index + 2] * row[index + 2];
     d += row[index + 3] * row[index + 3];
   }
-  for (let index = whole; index < row.length; index++) a += row[index] * row[index];
+  for (; index < row.length; index++) a += row[index] * row[index];
   return a + b + c + d;
 }
 

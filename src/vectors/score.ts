@@ -74,7 +74,11 @@ function raiseBest(
   const second = dimension;
   const third = 2 * dimension;
   const fourth = 3 * dimension;
-  let [a, b, c, d] = [0, 0, 0, 0];
+  // One by one: the engine makes slow code of a sum that was declared in brackets.
+  let a = 0;
+  let b = 0;
+  let c = 0;
+  let d = 0;
   for (let index = 0; index < dimension; index++) {
     const value = text[start + index];
     a += rows[index] * value;
