@@ -419,6 +419,7 @@ run_tests() {
   bun scripts/ci/client-runtimes-setup.ts || exit "$EXIT_DEPENDENCIES"
   bun scripts/deploy/chart-programs.ts || exit "$EXIT_DEPENDENCIES"
   bun scripts/ci/readers-setup.ts || exit "$EXIT_DEPENDENCIES"
+  bun scripts/ci/engines-setup.ts || exit "$EXIT_DEPENDENCIES"
   unlock
   # Not `bun run check`, which is the same but adds a line after the totals when something failed.
   exec bun scripts/ci/check.ts "$@"

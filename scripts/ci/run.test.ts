@@ -151,6 +151,7 @@ test.each([
   [12, [], ['bun'], { FAIL: 'setup.ts' }],
   [11, ['test'], ['bun'], { FAIL: 'clients-setup' }],
   [11, ['test'], ['bun'], { FAIL: 'chart-programs' }],
+  [11, ['test'], ['bun'], { FAIL: 'engines-setup' }],
   [13, ['test'], ['bun'], { FAIL: 'triton-setup' }],
 ] as const)(
   'exit status %p when a script of ours fails, which says why itself',

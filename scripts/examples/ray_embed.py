@@ -2,7 +2,8 @@
 
 `map_batches` calls with columns of numpy; `batch_size` is how many texts, `concurrency` how many calls
 run. Both belong to what the servers can take, not to the cores of the cluster: the work is done
-there, so a task asks for a fraction of a core.
+there, so a task asks for a fraction of a core. Ship `embed_texts.py` with
+`ray job submit --working-dir scripts/examples`.
 """
 
 import sys

@@ -82,3 +82,24 @@ test.each([undefined, true])('pip is told to take a package for any Python: %p',
   expect(words.includes('--ignore-requires-python')).toBe(anyPython === true);
   expect(words.at(-1)).toBe('one==1');
 });
+
+test('what has no wheel is built after the pins, with their setuptools', () => {
+  const command = join(dir, 'builder');
+  const lines = ['#!/bin/sh', 'mkdir -p "$3/bin"', 'ln -s "$0.pip" "$3/bin/python"'];
+  writeFileSync(command, lines.join('\n'), { mode: 0o755 });
+  writeFileSync(`${command}.pip`, `#!/bin/sh\necho "$@" >> ${dir}/calls\n`, { mode: 0o755 });
+  makePinnedVenv({
+    directory: join(dir, 'built'),
+    python: { command, version: '3.11', directory: '' },
+    pins: ['one==1'],
+    sources: ['two==2'],
+    finish: () => {},
+    isReady: () => false,
+    say: () => {},
+  });
+  const calls = readFileSync(join(dir, 'calls'), 'utf8').trim().split('\n');
+  expect(calls).toEqual([
+    expect.stringMatching(/--only-binary=:all: .*one==1$/),
+    expect.stringMatching(/--no-binary=:all: --no-build-isolation .*two==2$/),
+  ]);
+});

@@ -114,6 +114,8 @@ function objection(options: {
  * into it: it is never half there. What set-ups that were killed have left there is removed.
  *
  * @param options.pins name and version of every package, dependencies too; nothing is resolved.
+ * @param options.sources packages that have no wheel: they are built with the setuptools that
+ *   `pins` name, and not kept in pip's cache.
  * @param options.anyPython installs also packages that say that they are for a newer Python: some
  *   say less than they can. `finish` must then import them.
  * @param options.finish completes and checks the new venv, and writes its stamp.
@@ -124,12 +126,22 @@ export function makePinnedVenv(options: {
   directory: string;
   python: Python;
   pins: readonly string[];
+  sources?: readonly string[];
   anyPython?: boolean;
   finish: (directory: string) => void;
   isReady: () => boolean;
   say: Log;
 }): void {
-  const { directory, python, pins, anyPython = false, finish, isReady, say } = options;
+  const {
+    directory,
+    python,
+    pins,
+    sources = [],
+    anyPython = false,
+    finish,
+    isReady,
+    say,
+  } = options;
   const partial = `${directory}.partial-${process.pid}`;
   mkdirSync(dirname(partial), { recursive: true });
   removeAbandoned(directory);
@@ -142,7 +154,12 @@ export function makePinnedVenv(options: {
         `${python.command} -m venv failed (${why}): apt-get install python3-venv`,
       );
     }
-    install(partial, pins, anyPython);
+    const flags = anyPython ? ['--ignore-requires-python'] : [];
+    install(partial, ['--only-binary=:all:', ...flags, ...pins]);
+    if (sources.length > 0) {
+      const built = ['--no-binary=:all:', '--no-build-isolation', '--no-cache-dir'];
+      install(partial, [...built, ...flags, ...sources]);
+    }
     finish(partial);
     // Another set-up may have been faster; tests may run in its venv by now.
     if (isReady()) return;
@@ -153,12 +170,11 @@ export function makePinnedVenv(options: {
   }
 }
 
-function install(directory: string, pins: readonly string[], anyPython: boolean): void {
+function install(directory: string, words: readonly string[]): void {
   const { exitCode, errors } = runCommandSync([
     join(directory, 'bin/python'),
-    ...['-m', 'pip', 'install', '--no-deps', '--only-binary=:all:'],
-    ...(anyPython ? ['--ignore-requires-python'] : []),
-    ...['--no-compile', '--quiet', '--disable-pip-version-check', ...pins],
+    ...['-m', 'pip', 'install', '--no-deps', '--no-compile', '--quiet'],
+    ...['--disable-pip-version-check', ...words],
   ]);
   if (exitCode === 0) return;
   const lines = errors.trim().split('\n');

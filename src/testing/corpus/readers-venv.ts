@@ -11,6 +11,16 @@ export function readersPython(): string {
   return join(READERS_VENV_DIRECTORY, 'bin/python');
 }
 
+/**
+ * Where Spark, with its Java, and Ray stand. Git-ignored; `scripts/ci/engines-setup.ts` fills it.
+ */
+export const ENGINES_VENV_DIRECTORY = join(import.meta.dir, '../../../.tools/engines-venv');
+
+/** Its Python, whether it is there or not. */
+export function enginesPython(): string {
+  return join(ENGINES_VENV_DIRECTORY, 'bin/python');
+}
+
 /** Where PostgreSQL with pgvector stands. */
 export const POSTGRES_DIRECTORY = join(import.meta.dir, '../../../.tools/postgres');
 
