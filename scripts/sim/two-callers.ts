@@ -1,8 +1,12 @@
 /**
  * One caller sends ten times the queue at once, another asks a query each 100 ms: what the second
- * waits, beside what it waits when it is alone. Triton's model takes the time of a GPU.
+ * waits, beside what it waits when it is alone. Triton's model takes a time of its own for a batch;
+ * with `--embedded` the real default model computes.
  *
- * usage: bun scripts/sim/two-callers.ts [--rounds 3] [--background]
+ * usage: bun scripts/sim/two-callers.ts [--rounds 3] [--background] [--embedded] [--call-texts 256]
+ *   [--burst-texts 10240] [--words 0] [--launch-ms 20] [--tokens-per-second 40000]
+ *
+ * `--words` makes the burst's texts longer by so many words.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -18,28 +22,33 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     // The burst says of itself that it can wait.
     background: { type: 'boolean', default: false },
+    embedded: { type: 'boolean', default: false },
+    'burst-texts': { type: 'string', default: '10240' },
+    'call-texts': { type: 'string', default: '256' },
+    words: { type: 'string', default: '0' },
+    'launch-ms': { type: 'string', default: '20' },
+    'tokens-per-second': { type: 'string', default: '40000' },
   },
 });
 const rounds = Number(values.rounds);
 
 const QUEUE_TEXTS = 1024;
-const BURST_TEXTS = 10 * QUEUE_TEXTS;
-const CALL_TEXTS = 256;
+const BURST_TEXTS = Number(values['burst-texts']);
+const CALL_TEXTS = Number(values['call-texts']);
 const QUERY_EVERY_MS = 100;
-const QUIET_QUERIES = 60;
+const QUIET_QUERIES = 100;
 
-/** The burst takes ten seconds: 100 queries of the other caller. */
-const TIMING = { launchMs: 20, tokensPerSecond: 40_000 };
+/** Unless told otherwise the burst takes ten seconds: 100 queries of the other caller. */
+const TIMING = {
+  launchMs: Number(values['launch-ms']),
+  tokensPerSecond: Number(values['tokens-per-second']),
+};
 const MAX_BATCH = 32;
 
 const dir = mkdtempSync(join(tmpdir(), 'two-callers-'));
-const kind = { kind: 'timed', datatype: 'INT64', output: 'dense_vecs' } as const;
-const model = { name: 'bge_model', ...kind, dimension: 1024, maxBatch: MAX_BATCH, timing: TIMING };
-writeRepository({ dir, models: [model] });
-const triton = await startTriton({ repository: dir });
+const triton = values.embedded ? undefined : await startTimed();
 const server = await startProcess({
-  TRITON_URL: triton.url,
-  MODEL: 'bge-m3',
+  ...(triton === undefined ? {} : { TRITON_URL: triton.url, MODEL: 'bge-m3' }),
   QUEUE_TEXTS_MAX: String(QUEUE_TEXTS),
   REQUEST_TEXTS_MAX: String(CALL_TEXTS),
   API_KEYS: 'job,person',
@@ -48,12 +57,22 @@ const server = await startProcess({
 const ready = async (): Promise<boolean> => (await fetch(`${server.url}/ready`)).ok;
 await until('the server is ready', ready);
 
+async function startTimed(): Promise<Awaited<ReturnType<typeof startTriton>>> {
+  const kind = { kind: 'timed', datatype: 'INT64', output: 'dense_vecs' } as const;
+  const timing = { maxBatch: MAX_BATCH, timing: TIMING };
+  const model = { name: 'bge_model', ...kind, dimension: 1024, ...timing };
+  writeRepository({ dir, models: [model] });
+  return await startTriton({ repository: dir });
+}
+
+const more = ' стороны договорились о порядке'.repeat(Math.ceil(Number(values.words) / 4));
 let textCount = 0;
 const statuses = new Map<string, number>();
 
 async function ask(key: string, count: number): Promise<number> {
   const startMs = performance.now();
-  const query = Array.from({ length: count }, () => `договор аренды ${textCount++}`);
+  const tail = key === 'job' ? more : '';
+  const query = Array.from({ length: count }, () => `договор аренды ${textCount++}${tail}`);
   const reply = await fetch(`${server.url}/encode`, {
     method: 'POST',
     headers: {
@@ -109,6 +128,6 @@ try {
 } finally {
   server.signal('SIGKILL');
   await server.exited;
-  await triton.stop();
+  await triton?.stop();
   rmSync(dir, { recursive: true, force: true });
 }

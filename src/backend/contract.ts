@@ -113,6 +113,11 @@ export interface BackendLimits {
   /** Batches that may be in flight at once. */
   readonly slotCount: number;
   /**
+   * Batches that may be in flight beyond those, for a caller who would otherwise wait behind
+   * another's; absent: none.
+   */
+  readonly spareSlotCount?: number;
+  /**
    * Servers or workers that could run a batch: with a second one, what failed on the first is tried
    * there.
    */

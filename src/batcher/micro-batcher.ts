@@ -5,13 +5,8 @@ import type { RequestTrace } from '../observe/tracing.ts';
 import type { ExpectedRows, Head } from '../vectors/output.ts';
 import { BackgroundBudget, type BackgroundLimits } from './background.ts';
 import { createBisection, Quarantine, type RunningBatch } from './bisection.ts';
-import {
-  BackendGrace,
-  DispatchPacing,
-  type DrainEstimate,
-  DrainRate,
-  VirtualDeadlines,
-} from './pacing.ts';
+import { CallerQueue, type SharingLimits, type WaitingTexts, waitingIn } from './caller-queue.ts';
+import { BackendGrace, DispatchPacing, DrainRate, VirtualDeadlines } from './pacing.ts';
 import {
   type BatchReport,
   backgroundCostOf,
@@ -44,6 +39,8 @@ export interface BatchJob {
   readonly bypassesCache?: boolean;
   /** Told, before `submit` returns, the tokens of the texts that are computed for this job. */
   readonly planned?: (tokenCount: number) => void;
+  /** Whose request it is, as for the admission; undefined is one caller like another. */
+  readonly caller?: string | undefined;
   /** Of the request, when it is traced. */
   readonly trace?: RequestTrace | undefined;
 }
@@ -62,15 +59,19 @@ export interface MicroBatcher {
   close(): void;
 }
 
-/** Texts that wait for a batch. */
-export interface WaitingTexts {
-  readonly waitingTextCount: number;
-  /** How far the most urgent one is past its virtual deadline, in ms; 0 when none is. */
-  readonly latenessMs: number;
-  /** The longest wait of any, in ms; 0 when none waits. */
-  readonly oldestWaitMs: number;
-  /** How fast they get done. */
-  readonly drain: DrainEstimate;
+/** What a batcher is made of; `createMicroBatcher` says what each is. */
+export interface BatcherOptions {
+  readonly backend: Backend;
+  readonly expected: ExpectedRows;
+  readonly clock: Clock;
+  readonly lingerMs: number;
+  readonly holdShare?: number;
+  readonly background: BackgroundLimits;
+  readonly sharing?: SharingLimits;
+  readonly graceMs?: number;
+  readonly tokenCountMax: number;
+  readonly cache?: RowCache | undefined;
+  readonly onBatch?: (report: BatchReport) => void;
 }
 
 /**
@@ -84,32 +85,22 @@ export interface WaitingTexts {
  * free.
  * @param options.holdShare of a batch's time for which the next one to a busy endpoint is held.
  * @param options.background how much texts of the background may be in the others' way.
+ * @param options.sharing the same for several callers.
  * @param options.graceMs how long texts wait for a backend that is down. The default is 0: not at
  * all.
  * @param options.tokenCountMax the longest padded length.
  * @param options.cache of rows that come again; unless told, none are kept.
  */
-export function createMicroBatcher(options: {
-  backend: Backend;
-  expected: ExpectedRows;
-  clock: Clock;
-  lingerMs: number;
-  holdShare?: number;
-  background: BackgroundLimits;
-  graceMs?: number;
-  tokenCountMax: number;
-  cache?: RowCache | undefined;
-  onBatch?: (report: BatchReport) => void;
-}): MicroBatcher {
+export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
   const { backend, expected, clock, lingerMs, tokenCountMax, onBatch } = options;
-  const [queue, background] = [new BatchQueue<PendingText>(), new BatchQueue<PendingText>()];
   const running = new Set<RunningBatch<PendingText>>();
-  const [deadlines, quarantine] = [new VirtualDeadlines(), new Quarantine(clock)];
-  const drain = new DrainRate(clock);
+  const [deadlines, drain] = [new VirtualDeadlines(), new DrainRate(clock)];
   const pacing = new DispatchPacing({ clock, share: options.holdShare ?? 0 });
+  const queue = new CallerQueue({ clock, pacing, limits: options.sharing });
   const budget = new BackgroundBudget({ clock, pacing, limits: options.background });
   const grace = new BackendGrace({ backend, clock, graceMs: options.graceMs ?? 0 });
   const inFlight = new TextsInFlight({ backend, queueOf, cache: options.cache });
+  const [background, quarantine] = [new BatchQueue<PendingText>(), new Quarantine(clock)];
   const whenReady = (): Promise<boolean> => grace.wait();
   const bisection = createBisection({ backend, expected, quarantine, whenReady, settle });
   let [runningTextCount, sequence] = [0, 0];
@@ -119,15 +110,7 @@ export function createMicroBatcher(options: {
     const textCount = job.tokenIds.length;
     invariant(textCount > 0, 'a job has at least one text');
     return new Promise((resolve, reject) => {
-      const { batchTextsMax, isBackground = false, trace } = job;
-      const request = new PendingRequest({
-        textCount,
-        batchTextsMax,
-        isBackground,
-        trace,
-        resolve,
-        reject,
-      });
+      const request = new PendingRequest({ ...job, textCount, resolve, reject });
       if (isClosed) request.abandon(shuttingDown());
       job.cancellation.whenEnded((reason) => {
         if (request.abandon(reason)) onDeparted(request);
@@ -140,7 +123,7 @@ export function createMicroBatcher(options: {
     });
   }
 
-  function queueOf({ isBackground }: PendingRequest): BatchQueue<PendingText> {
+  function queueOf({ isBackground }: PendingRequest): CallerQueue | BatchQueue<PendingText> {
     return isBackground ? background : queue;
   }
 
@@ -153,6 +136,7 @@ export function createMicroBatcher(options: {
     budget.came(request.isBackground, arrivedMs);
     inFlight.renew();
     if (cache !== undefined) request.cachedTextCount = 0;
+    if (!request.isBackground) queue.came(request, tokenIds, limits);
     // A text costs at least its part of a launch, which only texts of its request may share.
     const launchShare = limits.launchTokens / request.batchTextsMax;
     let [dueMs, tokenCount] = [arrivedMs, 0];
@@ -220,9 +204,25 @@ export function createMicroBatcher(options: {
     const limits = backend.capabilities();
     while (running.size < limits.slotCount) {
       const texts = nextBatch(limits);
-      if (texts === undefined) return;
+      if (texts === undefined) break;
       if (texts.length > 0) void run(texts, limits);
     }
+    while (hasSpareSlot(limits)) {
+      const texts = queue.draw(limits, runningTextCount);
+      if (texts.length > 0) void run(texts, limits);
+    }
+  }
+
+  /** Whether a spare slot is free for a caller who asks: all slots are taken, not only by such. */
+  function hasSpareSlot({ slotCount, spareSlotCount = 0 }: BackendLimits): boolean {
+    const usedCount = running.size - slotCount;
+    if (usedCount < 0 || usedCount >= spareSlotCount || queue.askingCount === 0) return false;
+    let otherCount = 0;
+    for (const { texts } of running) {
+      const { isBulk, isBackground } = texts[0].request;
+      if (isBulk || isBackground) otherCount++;
+    }
+    return otherCount > usedCount;
   }
 
   /** Takes a batch out of its queue; undefined when none may leave now. */
@@ -231,8 +231,9 @@ export function createMicroBatcher(options: {
     const isNext = queue.textCount === 0 || (background.textCount > 0 && budget.isOwed());
     const costMax = isNext && background.textCount > 0 ? budget.costMax(limits, isBusy) : undefined;
     if (costMax === undefined && queue.textCount === 0) return undefined;
-    const isPartial = costMax !== undefined || queue.textCount < limits.batchTextsMax;
-    if (isBusy && isPartial && !pacing.mayLeave(dispatch)) return undefined;
+    const isClose = queue.isJustInTime;
+    const isPartial = isClose || costMax !== undefined || queue.textCount < limits.batchTextsMax;
+    if (isBusy && isPartial && !pacing.mayLeave(dispatch, isClose)) return undefined;
     if (costMax !== undefined) return background.draw({ ...limits, costMax }, runningTextCount);
     const texts = queue.draw(limits, runningTextCount);
     if (background.textCount > 0) addBackground(texts, limits);
@@ -297,7 +298,8 @@ export function createMicroBatcher(options: {
     running.add(batch);
     runningTextCount += texts.length;
     const cost = limits.launchTokens + textsCost;
-    pacing.sent(batch, { cost, endpointCount: limits.endpointCount });
+    const endpointCount = limits.endpointCount + (limits.spareSlotCount ?? 0);
+    pacing.sent(batch, { cost, endpointCount });
     const [backgroundCost, isBefore] = [backgroundCostOf(texts, cost), queue.textCount > 0];
     budget.sent(batch, { cost, backgroundCost, textCount: texts.length, isBefore }, limits);
     for (const text of texts) text.sentMs = sentMs;
@@ -367,25 +369,5 @@ export function createMicroBatcher(options: {
       return running.size;
     },
     coalescing: inFlight,
-  };
-}
-
-/** What waits in a queue, for the admission and the metrics. */
-function waitingIn(
-  queue: BatchQueue<PendingText>,
-  { clock, drain }: { clock: Clock; drain: DrainEstimate },
-): WaitingTexts {
-  return {
-    drain,
-    get waitingTextCount() {
-      return queue.textCount;
-    },
-    get latenessMs() {
-      return Math.max(0, clock.now() - queue.dueMs);
-    },
-    get oldestWaitMs() {
-      const nowMs = clock.now();
-      return queue.texts().reduce((ms, { arrivedMs }) => Math.max(ms, nowMs - arrivedMs), 0);
-    },
   };
 }

@@ -34,6 +34,7 @@ export class PendingRequest implements QueuedRequest, JobResult {
   readonly batchTextsMax: number;
   /** Its texts wait for those of all others. */
   readonly isBackground: boolean;
+  readonly caller: string | undefined;
   readonly trace: RequestTrace | undefined;
   readonly outcomes: TextOutcome[];
   /** Those that are or were queued, run, or go along with others. */
@@ -43,6 +44,9 @@ export class PendingRequest implements QueuedRequest, JobResult {
   readonly #rows: RequestRows;
   #openCount: number;
   waitingCount = 0;
+  /** Its caller sends more than others wait for; `CallerQueue` says, and counts what waits. */
+  isBulk = false;
+  readonly queued = { textCount: 0, tokenCount: 0 };
   isSettled = false;
   queueMs = 0;
   inferMs = 0;
@@ -53,13 +57,15 @@ export class PendingRequest implements QueuedRequest, JobResult {
   constructor(options: {
     textCount: number;
     batchTextsMax: number;
-    isBackground: boolean;
-    trace: RequestTrace | undefined;
+    isBackground?: boolean;
+    caller?: string | undefined;
+    trace?: RequestTrace | undefined;
     resolve: (result: JobResult) => void;
     reject: (reason: ServerError) => void;
   }) {
     this.batchTextsMax = options.batchTextsMax;
-    this.isBackground = options.isBackground;
+    this.isBackground = options.isBackground ?? false;
+    this.caller = options.caller;
     this.trace = options.trace;
     this.outcomes = new Array(options.textCount);
     this.#openCount = options.textCount;

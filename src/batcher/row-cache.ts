@@ -34,6 +34,9 @@ function areSame(a: KnownText, b: KnownText): boolean {
   return a.heads === b.heads && areEqual(a.ids, b.ids);
 }
 
+/** Where texts wait. */
+type TextPlaces = Pick<BatchQueue<PendingText>, 'push' | 'remove'>;
+
 /**
  * The texts that wait or run, each once; those that are equal to one of them go along with it. A
  * text that goes along is in no queue and no batch.
@@ -46,7 +49,7 @@ function areSame(a: KnownText, b: KnownText): boolean {
  */
 export class TextsInFlight {
   readonly #backend: Pick<Backend, 'modelStarts' | 'standIn'>;
-  readonly #queueOf: (request: PendingRequest) => BatchQueue<PendingText>;
+  readonly #queueOf: (request: PendingRequest) => TextPlaces;
   readonly #cache: RowCache | undefined;
   /** By key; of two texts with one key only the first is here. */
   readonly #texts = new Map<number, PendingText>();
@@ -59,7 +62,7 @@ export class TextsInFlight {
    */
   constructor(options: {
     backend: Pick<Backend, 'modelStarts' | 'standIn'>;
-    queueOf: (request: PendingRequest) => BatchQueue<PendingText>;
+    queueOf: (request: PendingRequest) => TextPlaces;
     cache: RowCache | undefined;
   }) {
     this.#backend = options.backend;
@@ -176,10 +179,11 @@ function goAlong(first: PendingText, text: PendingText): void {
   text.first = first;
 }
 
-/** Whether a text goes before another that waits: texts of the background go last. */
+/** Whether a text goes before another that waits: first who asks, then bulk, then background. */
 function isMoreUrgent(text: PendingText, than: PendingText): boolean {
-  const { isBackground } = text.request;
+  const { isBackground, isBulk } = text.request;
   if (isBackground !== than.request.isBackground) return !isBackground;
+  if (isBulk !== than.request.isBulk) return !isBulk;
   return text.dueMs < than.dueMs;
 }
 

@@ -69,7 +69,7 @@ export const SETTINGS = {
   backendGraceMs: integer('BACKEND_GRACE_MS', 10_000, [0, 600_000], 'ms',
     'How long admitted texts wait for a backend that went down, then 503. New requests get 503 at once.'),
   embeddedSlots: integer('EMBEDDED_SLOTS', 0, [0, 256], 'workers',
-    'Inference workers. 0: one for each core, or a single one for over 0.5 GB that is not mapped.'),
+    'Inference workers. 0: one for each core, or a single one for over 0.5 GB that is not mapped. Where weights are mapped one more is spare.'),
   embeddedMemoryMb: integer('EMBEDDED_MEMORY_MB', 0, [0, 16_777_216], 'MB',
     'Memory for texts being computed; longer texts get 422. 0: half of what the machine or container has.'),
   embeddedThreads: integer('EMBEDDED_THREADS', 1, [1, 256], 'threads',

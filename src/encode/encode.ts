@@ -35,7 +35,7 @@ export function createEncode(parts: Parts): Encode {
     refuseWhileDown(parts);
     refuseMissingHeads(parts, request);
     refuseLongTexts(parts, request);
-    const { signal, heads, truncationSide, followUp, trace } = request;
+    const { signal, heads, truncationSide, followUp, trace, caller } = request;
     const arrivedMs = clock.now();
     const { isBackground = false } = request;
     const admission = isBackground ? parts.backgroundAdmission : parts.admission;
@@ -60,7 +60,7 @@ export function createEncode(parts: Parts): Encode {
       const { batchTextsMax = Number.POSITIVE_INFINITY, bypassesCache = false } = request;
       const planned = (tokenCount: number): void => permit.tokenized(tokenCount);
       const limit = { batchTextsMax, isBackground, bypassesCache, planned };
-      const work = { tokenIds, heads, ...limit, cancellation, trace };
+      const work = { tokenIds, heads, ...limit, caller, cancellation, trace };
       const batching = tokenIds.length === 0 ? NOTHING_TO_DO : batcher.submit(work);
       const job = await (trace ? traceBatching(trace, batching, clock) : batching);
       const { outcomes, servedBy, queueMs, inferMs } = job;

@@ -1,6 +1,7 @@
 import { createCancellation } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 import type { BackgroundLimits } from '../batcher/background.ts';
+import { SHARING, type SharingLimits } from '../batcher/caller-queue.ts';
 import { createMicroBatcher, type MicroBatcher } from '../batcher/micro-batcher.ts';
 import type { JobResult, TextOutcome } from '../batcher/pending-request.ts';
 import { keyOf, type RowCache } from '../batcher/row-cache.ts';
@@ -40,6 +41,7 @@ export interface BatcherHarness {
       isBackground?: boolean;
       bypassesCache?: boolean;
       heads?: readonly Head[];
+      caller?: string;
       timeoutMs?: number;
       onSettled?: () => void;
     },
@@ -54,16 +56,18 @@ export function batcherHarness(options: {
   holdShare?: number;
   background?: BackgroundLimits;
   cache?: RowCache;
+  sharing?: SharingLimits;
 }): BatcherHarness {
   const { backend, clock, lingerMs = 0, holdShare = 0, background = BACKGROUND } = options;
   const expected = { dimension: backend.dimension, isNormalized: true };
-  const shared = { backend, clock, expected, background, cache: options.cache };
+  const { cache, sharing = SHARING } = options;
+  const shared = { backend, clock, expected, background, sharing, cache };
   const batcher = createMicroBatcher({ ...shared, lingerMs, holdShare, tokenCountMax: 8192 });
   return {
     batcher,
     submit(texts, options = {}) {
       const { batchTextsMax = Number.POSITIVE_INFINITY, timeoutMs = 1e9 } = options;
-      const { isBackground = false, bypassesCache = false, heads = DENSE } = options;
+      const { isBackground = false, bypassesCache = false, heads = DENSE, caller } = options;
       const controller = new AbortController();
       const cancellation = createCancellation({ clock, timeoutMs, signal: controller.signal });
       const job: TrackedJob = {
@@ -85,7 +89,8 @@ export function batcherHarness(options: {
       };
       batcher
         .submit({
-          ...{ tokenIds: texts, heads, batchTextsMax, isBackground, bypassesCache, cancellation },
+          ...{ tokenIds: texts, heads, batchTextsMax, isBackground, bypassesCache, caller },
+          cancellation,
           planned: (tokenCount) => {
             job.plannedTokenCount = tokenCount;
           },

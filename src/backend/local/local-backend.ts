@@ -52,6 +52,8 @@ export function createLocalBackend(options: {
   /** Of the model's file. */
   engine: string;
   slotCount: number;
+  /** Workers beyond those: as of the limits. */
+  spareSlotCount: number;
   /** Texts that ride in one message to a worker, and tokens of them together. */
   messageTextsMax: number;
   messageTokensMax: number;
@@ -70,11 +72,11 @@ export function createLocalBackend(options: {
   const { init } = options;
   const { dimension } = init;
   const slots: Slot[] = [];
-  let capabilities = capabilitiesOf(options);
+  let capabilities = capabilitiesOf(options, 1);
   const budget = new MemoryBudget(options.memoryBytesMax);
   let nextMessageId = 1;
 
-  for (let index = 0; index < options.slotCount; index++) {
+  for (let index = 0; index < options.slotCount + options.spareSlotCount; index++) {
     const host = createWorkerHost<
       InferenceInit,
       InferenceMessage,
@@ -149,9 +151,9 @@ export function createLocalBackend(options: {
     engine: options.engine,
     isInProcess: true,
     capabilities() {
-      const slotCount = Math.max(1, runningCount());
-      if (slotCount !== capabilities.slotCount) {
-        capabilities = { ...capabilities, slotCount, endpointCount: slotCount };
+      const count = Math.max(1, runningCount());
+      if (count !== capabilities.slotCount + capabilities.spareSlotCount) {
+        capabilities = capabilitiesOf(options, count);
       }
       return capabilities;
     },
@@ -173,12 +175,17 @@ export function createLocalBackend(options: {
   };
 }
 
-/** Of the first worker; there is a slot more for each further one. */
-function capabilitiesOf(options: Parameters<typeof createLocalBackend>[0]): BackendCapabilities {
+/** Of so many workers. Those beyond the slots are spare. */
+function capabilitiesOf(
+  options: Parameters<typeof createLocalBackend>[0],
+  workerCount: number,
+): BackendCapabilities & { readonly spareSlotCount: number } {
+  const slotCount = Math.min(workerCount, options.slotCount);
   return {
     heads: Object.keys(options.init.outputs) as Head[],
-    slotCount: 1,
-    endpointCount: 1,
+    slotCount,
+    spareSlotCount: workerCount - slotCount,
+    endpointCount: slotCount,
     batchTextsMax: options.messageTextsMax,
     batchTokensMax: options.messageTokensMax,
     multiVectorTokensMax: options.messageTokensMax,

@@ -1,6 +1,8 @@
 /** How many sessions of a local model there are, and on how many threads each. */
 export interface SessionLayout {
   readonly slotCount: number;
+  /** Sessions beyond those, for a caller who would otherwise wait behind another's. */
+  readonly spareSlotCount: number;
   /** Threads of each slot's session. */
   readonly threadCount: number;
   /** Threads of one more session, for a text that has the machine to itself; 0 for none. */
@@ -37,6 +39,10 @@ const MAPPED_BYTES_MIN = 8_000_000;
  * text at a time in each, and once more over all cores. A large one runs once, over all cores:
  * fewer texts at the same time, and each one sooner.
  *
+ * What an inference has begun cannot be called back, but the system shares cores among threads: one
+ * session more lets a query pass texts of others that every session is busy with. Where sessions
+ * share their weights it costs some MB.
+ *
  * @param options.isMapped whether sessions share the weights.
  * @param options.slotCount and `options.threadCount` are what the settings say; of 0 slots, this
  * decides.
@@ -54,12 +60,13 @@ export function layoutSessions(options: {
   if (isAlone && options.slotCount === 0) {
     const isTold = threadCount > 1;
     const threads = { threadCount: isTold ? threadCount : coreCount, wideThreadCount: 0 };
-    return { slotCount: 1, ...threads, ...LARGE_MESSAGE };
+    return { slotCount: 1, spareSlotCount: 0, ...threads, ...LARGE_MESSAGE };
   }
   const slotCount = options.slotCount || coreCount;
   const wideThreadCount = slotCount > 1 && !isAlone ? slotCount * threadCount : 0;
   const message = isLarge ? LARGE_MESSAGE : SMALL_MESSAGE;
-  return { slotCount, threadCount, wideThreadCount, ...message };
+  const spareSlotCount = isMapped ? 1 : 0;
+  return { slotCount, spareSlotCount, threadCount, wideThreadCount, ...message };
 }
 
 /** Whether a model of so many bytes is more than each session could have for itself. Pure. */

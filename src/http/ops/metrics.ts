@@ -1,5 +1,5 @@
 import type { Admission } from '../../admission/admission.ts';
-import type { WaitingTexts } from '../../batcher/micro-batcher.ts';
+import type { WaitingTexts } from '../../batcher/caller-queue.ts';
 import type { Parts } from '../../encode/contract.ts';
 import type { Metrics, Together } from '../../observe/metrics.ts';
 import { get, type Route } from '../api.ts';

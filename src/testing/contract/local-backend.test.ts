@@ -26,6 +26,7 @@ for (const file of ['onnx/model.onnx', 'onnx/model-int8.onnx']) {
         engine: file,
         onMappedRefusal: () => undefined,
         slotCount: 2,
+        spareSlotCount: 0,
         messageTextsMax: 16,
         messageTokensMax: 320,
         textMemory: planTextMemory({ dimension: manifest.dimension, storesScores: true }),

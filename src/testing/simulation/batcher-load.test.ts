@@ -77,7 +77,9 @@ function submitRandom({ harness }: Load, random: SeededRandom): TrackedJob {
   const texts = Array.from({ length: random.pick([1, 1, 1, 5, 40]) }, () =>
     uniqueText(random.between(2, random.pick([20, 120, 1200]))),
   );
-  return harness.submit(texts, { batchTextsMax: random.pick([Number.POSITIVE_INFINITY, 1, 4]) });
+  const caller = random.pick(['one', 'one', 'one', 'two', 'three']);
+  const batchTextsMax = random.pick([Number.POSITIVE_INFINITY, 1, 4]);
+  return harness.submit(texts, { batchTextsMax, caller });
 }
 
 function checkBatch({ texts, paddedLength }: FakeBatch, { backend }: Load): void {
