@@ -1,8 +1,10 @@
 /**
  * Multi-vectors over Triton, this checkout against another one:
  * `bun scripts/bench/multi-vector-bench.ts --with FOLDER`. The same Triton, the same texts, in
- * turns; ratios come from medians. The replies of both are compared, byte by byte.
+ * turns; ratios come from medians. The replies of both are compared, byte by byte. A bare server
+ * that sends as many bytes takes turns, too: no server takes less for a text.
  */
+import { join } from 'node:path';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
 import { BASELINE, count, ROUNDS, readFlags, SETTINGS, secondsFlag, text } from './bench-flags.ts';
 import { HttpConnection } from './load/http-connection.ts';
@@ -33,6 +35,11 @@ const WORDS = ['договор', 'время', 'суд', 'иск', 'статья
 const WATCH_MS = 10;
 const FORMAT = 'application/msgpack; dtype=float16';
 
+/** What a turn needs of a server, and how it ends. */
+type RunningServer = Pick<ServerProcess, 'url' | 'pid' | 'stop'>;
+
+const SIDES = ['baseline', 'this', 'bare server'] as const;
+
 interface Turn {
   readonly textsPerSecond: number;
   readonly serverUsPerText: number;
@@ -62,15 +69,17 @@ async function main(): Promise<void> {
     const bodies = textsOf(TEXT_COUNT).map((query) => JSON.stringify({ query, outputs: heads }));
     const planned: PlannedRequest[] = [];
     for (const body of bodies) planned.push(await planOf(servers, body));
-    const turns: Turn[][] = [[], []];
+    const bare = await startBareServer(planned[0].replyBody.length);
+    stops.unshift(bare.stop);
+    const plannedOfBare = [await planOf([bare, bare], bodies[0])];
+    const turns: Turn[][] = [[], [], []];
     for (let round = 1; round <= rounds; round++) {
-      for (const [side, server] of servers.entries()) {
-        const load = { requests: planned, connections, triton: triton.pid, ms: 1000 * seconds };
+      for (const [side, server] of [...servers, bare].entries()) {
+        const requests = server === bare ? plannedOfBare : planned;
+        const load = { requests, connections, triton: triton.pid, ms: 1000 * seconds };
         const turn = await takeTurn(server, load);
         turns[side].push(turn);
-        say(
-          `round ${round}, ${side === 0 ? 'baseline' : 'this'}: ${short(turn.textsPerSecond)} texts/s`,
-        );
+        say(`round ${round}, ${SIDES[side]}: ${short(turn.textsPerSecond)} texts/s`);
       }
     }
     console.log(report(turns));
@@ -78,6 +87,23 @@ async function main(): Promise<void> {
   } finally {
     for (const stop of stops) await stop();
   }
+}
+
+/** A server that sends so many bytes to whatever it is asked. */
+async function startBareServer(bytes: number): Promise<RunningServer> {
+  const script = join(import.meta.dir, 'bare/bare-reply-server.ts');
+  const child = Bun.spawn([process.execPath, script, String(bytes)], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  const { value } = await child.stdout.getReader().read();
+  return {
+    url: new TextDecoder().decode(value).trim(),
+    pid: child.pid,
+    async stop() {
+      child.stdin.end();
+      await child.exited;
+    },
+  };
 }
 
 async function startServer(
@@ -92,7 +118,7 @@ async function startServer(
 
 /** Sends texts for a while. @throws Error when a reply is not what it was before, byte for byte. */
 async function takeTurn(
-  server: ServerProcess,
+  server: RunningServer,
   load: {
     requests: readonly PlannedRequest[];
     connections: number;
@@ -142,7 +168,7 @@ async function takeTurn(
   };
 }
 
-async function replyTo({ url }: ServerProcess, body: string): Promise<Uint8Array> {
+async function replyTo({ url }: RunningServer, body: string): Promise<Uint8Array> {
   const headers = { 'Content-Type': 'application/json', Accept: FORMAT };
   const reply = await fetch(`${url}/encode`, { method: 'POST', headers, body });
   const bytes = new Uint8Array(await reply.arrayBuffer());
@@ -151,7 +177,7 @@ async function replyTo({ url }: ServerProcess, body: string): Promise<Uint8Array
 }
 
 /** @throws Error when two servers give other bytes for one request. */
-async function planOf(servers: readonly ServerProcess[], body: string): Promise<PlannedRequest> {
+async function planOf(servers: readonly RunningServer[], body: string): Promise<PlannedRequest> {
   const [theirs, ours] = await Promise.all(servers.map((server) => replyTo(server, body)));
   if (Buffer.compare(theirs, ours) !== 0) throw new Error('the checkouts give other bytes');
   const head = [
@@ -183,13 +209,16 @@ const FIGURES: readonly (readonly [heading: string, of: (turn: Turn) => number])
 ];
 
 function report(turns: readonly (readonly Turn[])[]): string {
-  const [baseline, ours] = turns.map((side) => FIGURES.map(([, of]) => medianOf(side.map(of))));
+  const [baseline, ours, bare] = turns.map((side) =>
+    FIGURES.map(([, of]) => medianOf(side.map(of))),
+  );
   return textTable(
     ['medians', ...FIGURES.map(([heading]) => heading)],
     [
       ['baseline', ...baseline.map(short)],
       ['this', ...ours.map(short)],
       ['  ratio', ...ours.map((value, at) => `${short(value / baseline[at])} ×`)],
+      [SIDES[2], ...bare.map(short)],
     ],
   );
 }

@@ -13,8 +13,10 @@ import type { EncodeReply } from '../../src/reply/reply-content.ts';
 import { negotiateFormat } from '../../src/reply/reply-format.ts';
 import { base64OfRow, float16Of } from '../../src/reply/row-bytes.ts';
 import { type SeededRandom, seededRandom } from '../../src/testing/seeded-random.ts';
+import { faultOfRow } from '../../src/vectors/output.ts';
 
 const DIMENSION = 1_024;
+const EXPECTED = { dimension: DIMENSION, isNormalized: true };
 /** More rows than a branch predictor can learn by heart. */
 const ROW_COUNT = 256;
 const BATCH_TEXTS = 64;
@@ -70,6 +72,8 @@ export function addReplyTasks(bench: Bench): void {
 
   bench
     .add('float16, one row', () => float16Of(nextRow()))
+    .add('float16, one row: by the runtime', () => new Float16Array(DIMENSION).set(nextRow()))
+    .add('output guard, one row', () => faultOfRow(nextRow(), EXPECTED))
     .add('base64, one row', () => base64OfRow(nextRow()));
 
   const query = { query: 'расторжение договора аренды нежилого помещения' };
