@@ -95,6 +95,23 @@ describe('when to come back', () => {
     few.release();
   });
 
+  test('who holds more than drains in time, admitted before that was known, refuses nobody else', () => {
+    const it = harness({ tokenCountMax: 1_000_000, timeoutMs: 1000 });
+    const held = [1, 2].map(() =>
+      it.admission.admit({ textCount: 1, tokenCount: 5000, caller: 'burst' }),
+    );
+    it.backlog.waitingTextCount = 1;
+    Object.assign(it.backlog.drain, { tokensPerMs: 10, isMeasured: true });
+    expect(refusalOf(it.admission, one('burst'))?.code).toBe('EMB_QUEUE_FULL');
+    expect(refusalOf(it.admission, one('person'))).toBeUndefined();
+    // Not without end: another ninth is all there is for newcomers.
+    const late = it.admission.admit({ textCount: 1, tokenCount: 550, caller: 'person' });
+    expect(refusalOf(it.admission, { ...one('third'), tokenCount: 100 })?.code).toBe(
+      'EMB_QUEUE_FULL',
+    );
+    for (const permit of [...held, late]) permit.release();
+  });
+
   test('a rate that was not measured refuses nobody', () => {
     const it = measured(10, { tokenCountMax: 1_000_000, timeoutMs: 1000 });
     const held = hold(it.admission, 5000);
@@ -107,13 +124,16 @@ describe('when to come back', () => {
 
   test('while nothing waits no rate refuses anybody, however slow the work was', () => {
     const it = measured(10, { tokenCountMax: 1_000_000, timeoutMs: 1000 });
-    const held = hold(it.admission, 5000);
+    const permits = [1, 2].map(() => it.admission.admit({ textCount: 1, tokenCount: 2500 }));
     Object.assign(it.backlog.drain, { tokensPerMs: 0.01 });
     Object.assign(it.backlog, { latenessMs: 60_000 });
     expect(refusalOf(it.admission, one())?.code).toBe('EMB_QUEUE_FULL');
     it.backlog.waitingTextCount = 0;
+    // What is not tokenized yet is about to wait.
+    expect(refusalOf(it.admission, one())?.code).toBe('EMB_QUEUE_FULL');
+    for (const permit of permits) permit.tokenized(2500);
     expect(refusalOf(it.admission, one())).toBeUndefined();
-    held.release();
+    for (const permit of permits) permit.release();
   });
 
   test('real tokens take the place of estimated ones', () => {

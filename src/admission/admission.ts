@@ -140,6 +140,8 @@ export function createAdmission(options: {
   const refused = new RefusedWork(clock);
   const { holdMs, ...holdLimits } = options.hold ?? NO_HOLD;
   const held = new HeldRequests<CountedDemand, Permit>(clock, holdLimits);
+  /** Permits of requests that are not tokenized yet. */
+  let comingCount = 0;
   let isClosed = false;
   let onEmpty: (() => void) | undefined;
 
@@ -174,9 +176,15 @@ export function createAdmission(options: {
     const place: Held = { textCount, tokenCount, workTokenCount };
     add(total, place, 1);
     add(own, place, 1);
-    let isReleased = false;
+    let [isReleased, isComing] = [false, true];
+    comingCount++;
+    const arrived = (): void => {
+      if (isComing) comingCount--;
+      isComing = false;
+    };
     return {
       tokenized(workTokenCount) {
+        arrived();
         const counted = Math.min(workTokenCount, Math.floor(REQUEST_SHARE * workLimit()));
         const more = counted - place.workTokenCount;
         for (const sum of [total, own, place]) sum.workTokenCount += more;
@@ -184,6 +192,7 @@ export function createAdmission(options: {
       release() {
         invariant(!isReleased, 'a permit is released once');
         isReleased = true;
+        arrived();
         add(total, place, -1);
         add(own, place, -1);
         if (caller !== undefined && own.textCount === 0) callers.delete(caller);
@@ -222,8 +231,20 @@ export function createAdmission(options: {
     const lack =
       overShare(demand, own, { unit: 'texts', key: 'textCount', max: textCountMax }) ??
       overShare(demand, own, { unit: 'tokens', key: 'tokenCount', max: tokenCountMax });
-    if (lack !== undefined || backlog.waitingTextCount === 0) return lack;
+    // What was let in and is not tokenized yet will wait, though nothing may wait now.
+    if (lack !== undefined || backlog.waitingTextCount + comingCount === 0) return lack;
     return overTime(demand, own);
+  }
+
+  /**
+   * What other callers hold beyond all of a limit. It was lower when they came, or not known: that
+   * is no reason to refuse the first request of somebody else.
+   */
+  function excessOfOthers(own: Held, key: keyof Held, max: number): number {
+    let excess = 0;
+    if (total[key] <= max) return excess;
+    for (const held of callers.values()) if (held !== own) excess += Math.max(0, held[key] - max);
+    return excess;
   }
 
   function overShare(
@@ -231,7 +252,7 @@ export function createAdmission(options: {
     own: Held,
     { unit, key, max }: { unit: string; key: keyof Held; max: number },
   ): Lack | undefined {
-    const others = total[key] - own[key];
+    const others = total[key] - own[key] - excessOfOthers(own, key, max);
     const limit = Math.max(0, Math.floor(max - OTHERS_PART * others));
     const value = own[key] + demand[key];
     if (value <= limit) return undefined;

@@ -183,7 +183,10 @@ interface Running {
 }
 
 /** Batches go to the server with the fewest; those that compute share the cores. */
-function serversOf(machine: CallersMachine, clock: VirtualClock): (batch: FakeBatch) => void {
+export function serversOf(
+  machine: CallersMachine,
+  clock: VirtualClock,
+): (batch: FakeBatch) => void {
   const { serverCount, coreCount, bringMs, batchMs } = machine;
   const servers: Running[][] = Array.from({ length: serverCount }, () => []);
   let changedMs = 0;
