@@ -76,7 +76,7 @@ async function main(words: readonly string[]): Promise<void> {
 async function firstTexts(source: string, count: number): Promise<readonly string[]> {
   const texts: string[] = [];
   const bytes = Bun.file(source).stream() as unknown as AsyncIterable<Uint8Array>;
-  for await (const lines of linesOf(bytes, { name: source, start: 0 })) {
+  for await (const lines of linesOf(bytes, { start: 0 })) {
     for (const { text } of lines) texts.push((JSON.parse(text ?? '') as { text: string }).text);
     if (texts.length >= count) break;
   }

@@ -280,13 +280,15 @@ class SeenFields {
   readonly #isCarried: boolean[];
   #hasId = false;
   #first: { input: SourceInput; names: readonly string[] } | undefined;
+  #firstFault: string | undefined;
 
   constructor(fields: RecordFields) {
     this.#fields = fields;
     this.#isCarried = fields.carry.map(() => false);
   }
 
-  add(input: SourceInput, { fields }: RawRecord, { id, carried }: CorpusRecord): void {
+  add(input: SourceInput, { fields, fault }: RawRecord, { id, carried }: CorpusRecord): void {
+    this.#firstFault ??= fault;
     if (fields === undefined) return;
     this.#first ??= { input, names: Object.keys(fields) };
     this.#hasId ||= id !== null;
@@ -314,7 +316,9 @@ class SeenFields {
     const there = names.length > 0 ? ` A record has ${names.slice(0, 20).join(', ')}.` : '';
     const found = flag === 'text' ? 'no text in any of the first records' : 'not in any record';
     const from = input === undefined ? '' : ` of ${input.name}`;
-    const message = `--${flag} ${asked.join(',')}: ${found}${from}.${there}`;
+    // Where no record could be read, that is why.
+    const why = names.length > 0 || this.#firstFault === undefined ? '' : ` ${this.#firstFault}.`;
+    const message = `--${flag} ${asked.join(',')}: ${found}${from}.${there}${why}`;
     return new CorpusError('CORPUS_SOURCE_INVALID', message);
   }
 }

@@ -26,7 +26,6 @@ const BATCH_RECORDS = 256;
 /** JSON Lines: an object a line. Its positions are bytes, unless it is packed. */
 export function jsonLinesInput(input: ByteInput, compression: Compression): SourceInput {
   return lineInput(input, compression, (text): Omit<RawRecord, 'position'> | undefined => {
-    if (text === undefined) return { fields: undefined, fault: 'the line is not UTF-8' };
     // Blank lines are how people end files and part them.
     if (text.trim() === '') return undefined;
     try {
@@ -68,10 +67,9 @@ function isInexact(value: unknown): boolean {
 
 /** Plain text, a text a line; blank lines are left out. */
 export function textLinesInput(input: ByteInput, compression: Compression): SourceInput {
-  return lineInput(input, compression, (text) => {
-    if (text === undefined) return { fields: undefined, fault: 'the line is not UTF-8' };
-    return text.trim() === '' ? undefined : { fields: { text } };
-  });
+  return lineInput(input, compression, (text) =>
+    text.trim() === '' ? undefined : { fields: { text } },
+  );
 }
 
 /**
@@ -105,7 +103,7 @@ function inputsOf(record: RawRecord): readonly RawRecord[] {
 function lineInput(
   input: ByteInput,
   compression: Compression,
-  recordOf: (text: string | undefined) => Omit<RawRecord, 'position'> | undefined,
+  recordOf: (text: string) => Omit<RawRecord, 'position'> | undefined,
 ): SourceInput {
   const isSeekable = compression === undefined;
   return {
@@ -115,10 +113,10 @@ function lineInput(
     async *read(from = 0) {
       const start = isSeekable ? Number(from) : 0;
       const bytes = isSeekable ? input.open(start) : unpackedBytes(input, compression);
-      for await (const lines of linesOf(guarded(bytes, input.name), { name: input.name, start })) {
+      for await (const lines of linesOf(guarded(bytes, input.name), { start })) {
         const records: RawRecord[] = [];
-        for (const { start: position, text } of lines) {
-          const record = recordOf(text);
+        for (const { start: position, text, fault: why } of lines) {
+          const record = text === undefined ? { fields: undefined, fault: why } : recordOf(text);
           if (record === undefined || position < Number(from)) continue;
           const { fields, fault } = record;
           if (fault === undefined) records.push({ position, fields });

@@ -13,7 +13,7 @@ async function* pieces(bytes: Uint8Array, size: () => number): AsyncGenerator<Ui
 async function linesIn(bytes: Uint8Array, size: () => number, start = 0): Promise<Line[]> {
   const lines: Line[] = [];
   const source = pieces(bytes, size);
-  for await (const some of linesOf(source, { name: 'a.jsonl', start })) lines.push(...some);
+  for await (const some of linesOf(source, { start })) lines.push(...some);
   return lines;
 }
 
@@ -57,5 +57,21 @@ describe('linesOf', () => {
     ]);
     const texts = (await linesIn(bytes, () => 1 << 20)).map(({ text }) => text);
     expect(texts).toEqual(['a', 'b', undefined, 'c']);
+  });
+
+  /** Caught, planted: the job ended, and with it every line after. */
+  test('a line over the limit costs itself, however its bytes come', async () => {
+    const bytes = Buffer.from(`a\n${'x'.repeat(40)}\nb\n${'y'.repeat(21)}`);
+    for (const size of [1, 7, 1 << 20]) {
+      const lines: Line[] = [];
+      const source = pieces(bytes, () => size);
+      for await (const some of linesOf(source, { start: 0, bytesMax: 20 })) lines.push(...some);
+      expect(lines).toEqual([
+        { start: 0, text: 'a' },
+        { start: 2, text: undefined, fault: 'the line has 40 bytes, over the limit of 20' },
+        { start: 43, text: 'b' },
+        { start: 45, text: undefined, fault: 'the line has 21 bytes, over the limit of 20' },
+      ]);
+    }
   });
 });

@@ -1,14 +1,14 @@
-import { CorpusError } from '../corpus-error.ts';
-
 /** A line, without its end, and where it begins. */
 export interface Line {
   /** Byte of its first character, counted from the start of the input. */
   readonly start: number;
-  /** Undefined where its bytes are no UTF-8. */
+  /** Undefined where there is a fault. */
   readonly text: string | undefined;
+  /** Why its text cannot be had. */
+  readonly fault?: string;
 }
 
-/** A line over this many bytes ends the job: memory has to have a bound. */
+/** A line over this many bytes is not held: memory has to have a bound. */
 const LINE_BYTES_MAX = 1 << 26;
 
 const NEWLINE = 0x0a;
@@ -20,12 +20,14 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
  * Cuts bytes into lines, one array for each block that was read. A last line without an end counts;
  * an end without a line after it does not.
  *
- * @param start the byte that `bytes` begins with.
+ * @param options.start the byte that `bytes` begins with.
+ * @param options.bytesMax a longer line has a fault in place of its text.
  */
 export async function* linesOf(
   bytes: AsyncIterable<Uint8Array>,
-  options: { name: string; start: number },
+  options: { start: number; bytesMax?: number },
 ): AsyncGenerator<Line[], void, undefined> {
+  const { bytesMax = LINE_BYTES_MAX } = options;
   /** Pieces of a line whose end has not come yet, and the byte that it begins with. */
   let begun: Uint8Array[] = [];
   let start = options.start;
@@ -33,26 +35,34 @@ export async function* linesOf(
   for await (const piece of bytes) {
     const first = piece.indexOf(NEWLINE);
     length += first < 0 ? piece.length : first;
-    if (length > LINE_BYTES_MAX) {
-      const message = `${options.name}: the line from byte ${start} on is over ${LINE_BYTES_MAX} bytes long; is it JSON Lines?`;
-      throw new CorpusError('CORPUS_SOURCE_INVALID', message);
-    }
+    // It costs itself alone: its bytes are counted, and those after it are lines again.
+    if (length > bytesMax) begun = [];
     if (first < 0) {
-      begun.push(piece);
+      if (length <= bytesMax) begun.push(piece);
       continue;
     }
-    const lines = [lineOf(joined(begun, piece.subarray(0, first)), start)];
+    const lines = [
+      length > bytesMax
+        ? tooLong(start, length, bytesMax)
+        : lineOf(joined(begun, piece.subarray(0, first)), start),
+    ];
     start += length + 1;
     const last = piece.lastIndexOf(NEWLINE);
     if (last > first) {
-      addLines(lines, piece.subarray(first + 1, last), start);
+      addLines(lines, piece.subarray(first + 1, last), { start, bytesMax });
       start += last - first;
     }
     yield lines;
     begun = [piece.subarray(last + 1)];
     length = piece.length - last - 1;
   }
-  if (length > 0) yield [lineOf(joined(begun, new Uint8Array()), start)];
+  if (length > bytesMax) yield [tooLong(start, length, bytesMax)];
+  else if (length > 0) yield [lineOf(joined(begun, new Uint8Array()), start)];
+}
+
+function tooLong(start: number, length: number, bytesMax: number): Line {
+  const fault = `the line has ${length} bytes, over the limit of ${bytesMax}`;
+  return { start, text: undefined, fault };
 }
 
 /** One copy, and none where there is a single piece. */
@@ -62,7 +72,11 @@ function joined(pieces: readonly Uint8Array[], last: Uint8Array): Uint8Array {
 }
 
 /** Adds the lines of a block. Decoding them together takes half the time of one after the other. */
-function addLines(lines: Line[], block: Uint8Array, start: number): void {
+function addLines(
+  lines: Line[],
+  block: Uint8Array,
+  { start, bytesMax }: { start: number; bytesMax: number },
+): void {
   const whole = decoded(block);
   const texts = whole?.split('\n');
   let from = 0;
@@ -70,18 +84,16 @@ function addLines(lines: Line[], block: Uint8Array, start: number): void {
     const found = block.indexOf(NEWLINE, from);
     const end = found < 0 ? block.length : found;
     const text = texts?.[index];
-    lines.push(
-      text === undefined
-        ? lineOf(block.subarray(from, end), start + from)
-        : { start: start + from, text: withoutReturn(text) },
-    );
+    if (end - from > bytesMax) lines.push(tooLong(start + from, end - from, bytesMax));
+    else if (text === undefined) lines.push(lineOf(block.subarray(from, end), start + from));
+    else lines.push({ start: start + from, text: withoutReturn(text) });
     from = end + 1;
   }
 }
 
 function lineOf(bytes: Uint8Array, start: number): Line {
   const text = decoded(bytes);
-  if (text === undefined) return { start, text };
+  if (text === undefined) return { start, text, fault: 'the line is not UTF-8' };
   const hasMark = start === 0 && text.startsWith(BYTE_ORDER_MARK);
   return { start, text: withoutReturn(hasMark ? text.slice(1) : text) };
 }
