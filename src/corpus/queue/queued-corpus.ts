@@ -109,14 +109,17 @@ export async function describeJobs(
         ({ toldAt, state }) => state === 'running' && Date.now() - toldAt < SILENT_MS,
       );
       const failures = await jobs.failuresOf(job.id);
+      const isRunning = job.state === 'running';
       const rate = told.reduce((sum, { textsPerSecond }) => sum + textsPerSecond, 0);
       const done =
         job.state === 'done' ? job.parts : Math.max(0, ...told.map((one) => one.partsDone));
-      const left =
-        rate > 0 ? `, ${durationOf((job.texts * (1 - done / job.parts)) / rate)} left` : '';
+      const seconds = (job.texts * (1 - done / job.parts)) / rate;
+      const left = rate > 0 ? `, ${durationOf(seconds)} left` : '';
+      // Who was at work a moment ago is not news of a job that has ended.
+      const atWork = `; workers: ${told.length}, ${rate.toFixed(0)} texts/s${left}`;
       lines.push(
-        `${job.id}  ${job.state}  ${done}/${job.parts} parts, ${job.texts} texts to ${job.options.to}; ` +
-          `${told.length} workers, ${rate.toFixed(0)} texts/s${left}`,
+        `${job.id}  ${job.state}  ${done}/${job.parts} parts, ${job.texts} texts to ${job.options.to}` +
+          (isRunning ? atWork : ''),
         ...failures.map(
           ({ part, count, error }) => `  part ${part} failed ${count} times: ${error}`,
         ),

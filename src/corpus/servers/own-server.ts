@@ -102,6 +102,9 @@ const OWN_SETTINGS = {
   TLS_KEY: '',
 } as const;
 
+/** Ends the server and removes the folder of its socket, once nobody else can. */
+const GUARD = 'read -r _; kill -KILL "$1"; rm -f "$2"/*.sock; rmdir "$2"';
+
 interface RunningServer {
   readonly pid: number;
   readonly socket: string;
@@ -126,7 +129,7 @@ function spawnServer(options: {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   // Its pipe closes when we are gone, also by a signal that nobody can catch.
-  const guard = Bun.spawn(['sh', '-c', 'read -r _; kill -KILL "$1"', 'guard', String(child.pid)], {
+  const guard = Bun.spawn(['sh', '-c', GUARD, 'guard', String(child.pid), dirname(socket)], {
     stdio: ['pipe', 'ignore', 'ignore'],
   });
   let said = '';

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, setDefaultTimeout, test } from 'bun:test';
+import { mkdir, readdir } from 'node:fs/promises';
 import { legalTexts } from '../legal-texts.ts';
 import { until } from '../until.ts';
 import { bytesOfFolder, type CorpusStand, jsonLines, startCorpusStand } from './corpus-stand.ts';
@@ -10,7 +11,7 @@ import { runCommand, startCommand } from './kill-run.ts';
  * `scripts/sim/corpus-kills.ts` kills two hundred times.
  *
  * Faults that were planted to see these fail: parts written in their place; the guard of the server
- * left out (an orphan).
+ * left out (an orphan); the folder of its socket left to whoever was killed.
  */
 
 setDefaultTimeout(180_000);
@@ -31,15 +32,19 @@ test('killed a dozen times, with its server or alone, the bytes are those of a c
     3,
   );
   const source = await stand.write('laws.jsonl', jsonLines(texts));
+  const temporary = stand.path('tmp');
+  await mkdir(temporary);
   const report = await killAtRandom({
     words: [source, '--id', 'id', '--part-texts', '32', '--request-texts', '8'],
     folder: stand.folder,
-    environment: EMBEDDED,
+    environment: { ...EMBEDDED, TMPDIR: temporary },
     killCount: 12,
     seed: 11,
   });
   expect(report.differing).toEqual([]);
   expect(report.orphans).toBe(0);
+  // The folders of their sockets.
+  await until('nothing of them is left', async () => (await readdir(temporary)).length === 0);
   expect(report.jobs).toBeGreaterThan(0);
 });
 

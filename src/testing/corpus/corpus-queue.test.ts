@@ -220,9 +220,14 @@ test('a job that is cancelled stops its workers', async () => {
     .wrote()
     .split('\n')
     .find((line) => line.includes(stand.path('out')));
+  expect(running).toContain('; workers: 1, ');
   const jobId = running?.split(' ')[0] ?? '';
   expect((await runCommand(['cancel', jobId, '--queue', nats.url])).status).toBe(0);
   const { status, said } = await job.ended;
   expect(status, said).toBe(5);
   expect(said).toContain('was cancelled');
+  const after = startCommand(['status', '--queue', nats.url], { stdout: true });
+  await after.ended;
+  // Caught, planted: the worker of a moment ago, its rate and the time left.
+  expect(after.wrote()).toMatch(new RegExp(`${jobId}  cancelled  \\d+/\\d+ parts, [^;]*$`, 'm'));
 });
