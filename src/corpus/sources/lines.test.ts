@@ -59,7 +59,7 @@ describe('linesOf', () => {
     expect(texts).toEqual(['a', 'b', undefined, 'c']);
   });
 
-  /** Caught, planted: the job ended, and with it every line after. */
+  /** Once seen: the job ended at such a line. Caught, planted: only lines over several pieces. */
   test('a line over the limit costs itself, however its bytes come', async () => {
     const bytes = Buffer.from(`a\n${'x'.repeat(40)}\nb\n${'y'.repeat(21)}`);
     for (const size of [1, 7, 1 << 20]) {

@@ -11,7 +11,7 @@ import { runCommand, startCommand } from './kill-run.ts';
  * `scripts/sim/corpus-kills.ts` kills two hundred times.
  *
  * Faults that were planted to see these fail: parts written in their place; the guard of the server
- * left out (an orphan); the folder of its socket left to whoever was killed.
+ * left out (an orphan). Once seen: the folders of sockets that killed commands left.
  */
 
 setDefaultTimeout(180_000);

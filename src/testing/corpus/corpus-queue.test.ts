@@ -228,6 +228,6 @@ test('a job that is cancelled stops its workers', async () => {
   expect(said).toContain('was cancelled');
   const after = startCommand(['status', '--queue', nats.url], { stdout: true });
   await after.ended;
-  // Caught, planted: the worker of a moment ago, its rate and the time left.
+  // Once seen: the worker of a moment ago, its rate and the time left.
   expect(after.wrote()).toMatch(new RegExp(`${jobId}  cancelled  \\d+/\\d+ parts, [^;]*$`, 'm'));
 });
