@@ -28,7 +28,12 @@ export interface SmallHeadsHarness {
   readonly triton: RunningTriton | undefined;
   readonly golden: Golden;
   /** Sends JSON and waits for the head of the reply. */
-  post(path: string, body: object, accept?: string): Promise<Response>;
+  post(
+    path: string,
+    body: object,
+    accept?: string,
+    headers?: Readonly<Record<string, string>>,
+  ): Promise<Response>;
 }
 
 /**
@@ -88,10 +93,10 @@ export function smallHeadsHarness(options: {
     get golden() {
       return golden;
     },
-    post: (path, body, accept = 'application/json') =>
+    post: (path, body, accept = 'application/json', headers = {}) =>
       fetch(server.url + path, {
         method: 'POST',
-        headers: { 'content-type': 'application/json', accept },
+        headers: { 'content-type': 'application/json', accept, ...headers },
         body: JSON.stringify(body),
       }),
   };
