@@ -135,6 +135,24 @@ test('who hangs up is forgotten: the next request of that caller asks again', as
   expect(inBatch(query, await next())).toBe(true);
 });
 
+test('who hangs up is forgotten as well when it was alone for a while', async () => {
+  harness.submit(texts(1), { caller: 'person' });
+  const large = harness.submit(texts(30), { caller: 'burst' });
+  await clock.advance(10_001);
+  await burst(1, 1);
+  await next();
+  await next();
+  harness.submit(texts(1), { caller: 'person' });
+  await clock.settle();
+  large.hangUp();
+  await burst(24, 1);
+  await clock.advance(1000);
+  const query = harness.submit(texts(1), { caller: 'person' });
+  for (let batch = await next(); !inBatch(query, batch); batch = await next()) {
+    expect(batch?.texts.length).toBeLessThan(8);
+  }
+});
+
 describe('a spare slot', () => {
   beforeEach(() => {
     const limits = { isOneByOne: true, slotCount: 2, endpointCount: 2, spareSlotCount: 1 };

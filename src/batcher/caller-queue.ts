@@ -146,7 +146,9 @@ export class CallerQueue {
   /** As `BatchQueue.drain`. */
   drain(): PendingText[] {
     this.#callers.clear();
-    return [...this.#asking.drain(), ...this.#bulk.drain()];
+    const texts = [...this.#asking.drain(), ...this.#bulk.drain()];
+    for (const { request } of texts) request.queued.textCount = request.queued.tokenCount = 0;
+    return texts;
   }
 
   #drawFrom(limits: BackendLimits, runningCount: number): PendingText[] {

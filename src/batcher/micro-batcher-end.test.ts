@@ -6,11 +6,17 @@ import {
   finishBatches,
   hasOwnRows,
   uniqueTexts as texts,
+  uniqueText,
 } from '../testing/batcher-harness.ts';
 import { createFakeBackend, type FakeBackend } from '../testing/fake-backend.ts';
 import { VirtualClock } from '../testing/virtual-clock.ts';
 
-/** Callers that leave before their texts do, batches that fail, and the end of the whole. */
+/**
+ * Callers that leave before their texts do, batches that fail, and the end of the whole.
+ *
+ * Caught before it was mended: a text that waited when the backend went away still had heirs. One
+ * was computed for a request that had been told its error, so that the request ended too early.
+ */
 
 let clock: VirtualClock;
 let backend: FakeBackend;
@@ -126,4 +132,34 @@ describe('an end', () => {
     expect(backend.batches).toHaveLength(1);
     expect(harness.batcher.foreground.waitingTextCount).toBe(0);
   });
+
+  test.each(['is lost', 'is shut down'])(
+    'when all %s, nobody inherits a text that was told so',
+    async (how) => {
+      backend.changeLimits({ slotCount: 2 });
+      const text = uniqueText(5);
+      // Each has a batch that runs, so that both requests outlive the text that waits.
+      const leaver = harness.submit([...texts(8), text]);
+      const stays = harness.submit([...texts(8), text.slice()]);
+      await clock.settle();
+      expect(harness.batcher.coalescing.joinedCount).toBe(1);
+      const state = { isReady: how !== 'is lost', reason: how === 'is lost' ? 'gone' : '' };
+      Object.assign(backend, { state: () => state });
+      if (how === 'is shut down') harness.batcher.close();
+      else harness.submit([uniqueText(5)]);
+      await clock.settle();
+      leaver.hangUp();
+      Object.assign(backend, { state: () => ({ isReady: true, reason: '' }) });
+      backend.running[0].finish();
+      await clock.settle();
+      // Were the text computed for it now, its request would end before its own batch does.
+      backend.running.at(-1)?.finish();
+      await finishAll();
+      expect(stays.settleCount).toBe(1);
+      expect(stays.outcomes?.map((outcome) => outcome instanceof ServerError)).toEqual(
+        Array.from({ length: 9 }, (_, index) => index === 8),
+      );
+      expect(backend.batches.map((batch) => batch.texts.length)).toEqual([8, 8]);
+    },
+  );
 });

@@ -348,8 +348,8 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
   function failWaiting(error: ServerError): void {
     for (const from of [queue, background]) {
       for (const text of from.drain()) {
-        inFlight.close(text);
-        for (const one of [text, ...(text.along ?? [])]) one.request.put(one.index, error);
+        const along = inFlight.end(text, error, undefined) ?? [];
+        for (const one of [text, ...along]) one.request.put(one.index, error);
       }
     }
   }

@@ -139,7 +139,8 @@ export class TextsInFlight {
   }
 
   /**
-   * A text was computed: its row is kept if it is of the model itself.
+   * A text was computed, or gets no row any more: nobody inherits it. Its row is kept if it is of
+   * the model itself.
    *
    * @returns those that get the same outcome; undefined for none.
    */
