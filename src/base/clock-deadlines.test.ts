@@ -62,3 +62,17 @@ test('an action may begin a wait, and cancel another', async () => {
   expect(events).toEqual(['begun at 200']);
   expect(clock.plannedCount).toBe(0);
 });
+
+test.each(['systemClock', 'foregroundClock'])(
+  '%s takes a time that has passed without a word',
+  async (name) => {
+    const program = `
+    const clock = (await import('./clock.ts')).${name};
+    await new Promise((resolve) => { setTimeout(resolve, 1000); clock.schedule(-10, resolve); });
+    console.log('done');
+    process.exit();
+  `;
+    const child = Bun.spawnSync([process.execPath, '-e', program], { cwd: import.meta.dir });
+    expect(`${child.stdout}${child.stderr}`).toBe('done\n');
+  },
+);

@@ -22,7 +22,7 @@ export interface Clock {
 export const systemClock: Clock = {
   now: () => performance.now(),
   schedule(delayMs, action) {
-    const timer = setTimeout(action, delayMs);
+    const timer = setTimeout(action, notNegative(delayMs));
     timer.unref();
     return () => clearTimeout(timer);
   },
@@ -37,10 +37,18 @@ export const systemClock: Clock = {
 export const foregroundClock: Clock = {
   ...systemClock,
   schedule(delayMs, action) {
-    const timer = setTimeout(action, delayMs);
+    const timer = setTimeout(action, notNegative(delayMs));
     return () => clearTimeout(timer);
   },
 };
+
+/**
+ * What is past is due at once: a caller's deadline may pass while its request waits for this
+ * thread. The runtime would do the same, and write a warning into the log.
+ */
+function notNegative(delayMs: number): number {
+  return Math.max(0, delayMs);
+}
 
 /**
  * Keeps the process alive, which scheduled actions do not: for one that only waits for others. The
