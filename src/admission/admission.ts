@@ -176,7 +176,8 @@ export function createAdmission(options: {
     const place: Held = { textCount, tokenCount, workTokenCount };
     add(total, place, 1);
     add(own, place, 1);
-    let [isReleased, isComing] = [false, true];
+    let isReleased = false;
+    let isComing = true;
     comingCount++;
     const arrived = (): void => {
       if (isComing) comingCount--;

@@ -103,8 +103,10 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
   const [background, quarantine] = [new BatchQueue<PendingText>(), new Quarantine(clock)];
   const whenReady = (): Promise<boolean> => grace.wait();
   const bisection = createBisection({ backend, expected, quarantine, whenReady, settle });
-  let [runningTextCount, sequence] = [0, 0];
-  let [isDispatchDue, isClosed] = [false, false];
+  let runningTextCount = 0;
+  let sequence = 0;
+  let isDispatchDue = false;
+  let isClosed = false;
 
   function submit(job: BatchJob): Promise<JobResult> {
     const textCount = job.tokenIds.length;
@@ -139,7 +141,8 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
     if (!request.isBackground) queue.came(request, tokenIds, limits);
     // A text costs at least its part of a launch, which only texts of its request may share.
     const launchShare = limits.launchTokens / request.batchTextsMax;
-    let [dueMs, tokenCount] = [arrivedMs, 0];
+    let dueMs = arrivedMs;
+    let tokenCount = 0;
     for (let index = 0; index < tokenIds.length; index++) {
       const ids = tokenIds[index];
       invariant(ids.length > 0, 'a tokenized text has at least one id');
@@ -300,7 +303,8 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
     const cost = limits.launchTokens + textsCost;
     const endpointCount = limits.endpointCount + (limits.spareSlotCount ?? 0);
     pacing.sent(batch, { cost, endpointCount });
-    const [backgroundCost, isBefore] = [backgroundCostOf(texts, cost), queue.textCount > 0];
+    const backgroundCost = backgroundCostOf(texts, cost);
+    const isBefore = queue.textCount > 0;
     budget.sent(batch, { cost, backgroundCost, textCount: texts.length, isBefore }, limits);
     for (const text of texts) text.sentMs = sentMs;
     return sentMs;

@@ -186,7 +186,8 @@ export function reportOf(
 
 /** What a batch has cost, in tokens of a short text. */
 export function costOf(texts: readonly PendingText[], limits: BackendLimits): number {
-  let [sum, longest] = [0, 0];
+  let sum = 0;
+  let longest = 0;
   for (const { ids, paddedLength } of texts) {
     sum += textCostOf(ids.length, limits);
     longest = Math.max(longest, paddedLength);

@@ -206,7 +206,9 @@ function cutRow(row: TextRow, buckets: readonly BucketView[], limits: Bounds): I
 
 /** The places of the batch that has most of the leader's texts. */
 function batchOfLeader({ places }: TextRow, leader: number, counts: Int32Array): Run {
-  let [from, to, most] = [0, 0, 0];
+  let from = 0;
+  let to = 0;
+  let most = 0;
   for (let end = places.length; end > 0; end -= counts[end]) {
     const start = end - counts[end];
     let own = 0;

@@ -144,7 +144,8 @@ export class BatchQueue<Text extends QueuedText> {
     const share = Math.floor((this.#textCount + runningCount) / (limits.slotCount + 1));
     const textCountMax = Math.min(limits.batchTextsMax, Math.max(1, share));
     const { costMax = Number.POSITIVE_INFINITY } = limits;
-    let [tokenCount, cost] = [0, 0];
+    let tokenCount = 0;
+    let cost = 0;
     while (drawn.length < textCountMax && !drawn[0]?.isAlone) {
       const bucketIndex = this.#mostUrgentBucket(drawn[0]?.heads);
       if (bucketIndex === -1) break;

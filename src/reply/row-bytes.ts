@@ -85,8 +85,8 @@ export function copyBlock(
  * one call. Undefined where they are others.
  */
 function wholeOf(arrays: NumberBlock['arrays']): Float32Array | undefined {
-  const [first, second] = arrays;
-  if (second === undefined || !(first instanceof Float32Array)) return undefined;
+  const first = arrays[0];
+  if (arrays.length < 2 || !(first instanceof Float32Array)) return undefined;
   const { buffer } = first;
   let end = first.byteOffset;
   for (const array of arrays) {

@@ -194,7 +194,8 @@ function solve(products: Float64Array, times: Float64Array): Vector {
 
 /** How many times slower than the guess the endpoint is, all in all; 1 before any batch. */
 function scaleOf(products: Float64Array, times: Float64Array): number {
-  let [total, sum] = [0, 0];
+  let total = 0;
+  let sum = 0;
   for (let at = 0; at < 3; at++) total += times[at];
   for (let at = 0; at < 9; at++) sum += products[at];
   return sum > 0 ? total / sum : 1;

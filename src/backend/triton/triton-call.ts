@@ -205,8 +205,8 @@ export function encodeSharedRequest(
   const words = (from: number): Int32Array<ArrayBuffer> =>
     new Int32Array(memory.buffer, memory.byteOffset + from, tensorBytes / 4);
   const maskFrom = aligned(tensorBytes);
-  const [ids, mask] = [words(0), words(maskFrom)];
-  writeTokenTensors(batch, { padId: signature.padId, wordsPerValue, ids, mask });
+  const tensors = { ids: words(0), mask: words(maskFrom) };
+  writeTokenTensors(batch, { padId: signature.padId, wordsPerValue, ...tensors });
   for (const { head, from, bytes } of outputs) {
     const values = new Float32Array(memory.buffer, memory.byteOffset + from, bytes / 4);
     const rowLength = head === 'sparse' ? batch.paddedLength : signature.dimension;
