@@ -111,7 +111,9 @@ function startContainer(
   // The longest first, as the kernel does; and no part of a longer word.
   const paths = [...places.keys()].sort((a, b) => b.length - a.length);
   const pattern = new RegExp(`(?<![\\w.])(${paths.join('|')})(?![\\w-])`, 'g');
-  const here = (word: string) => word.replace(pattern, (path) => places.get(path) ?? path);
+  // rclone itself is of this machine, and the project may lie below a folder that is a mount there.
+  const here = (word: string) =>
+    word === CHART_TOOLS.rclone ? word : word.replace(pattern, (path) => places.get(path) ?? path);
   const child = Bun.spawn([...command, ...args].map(here), {
     cwd: '/',
     env: {
