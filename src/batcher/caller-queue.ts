@@ -1,8 +1,7 @@
 import type { BackendLimits } from '../backend/contract.ts';
 import type { Clock } from '../base/clock.ts';
 import type { DispatchPacing, DrainEstimate } from './pacing.ts';
-import { costOf, type PendingRequest, type PendingText } from './pending-request.ts';
-import { capacityOf, textCostOf } from './plan.ts';
+import { addAlong, costOf, type PendingRequest, type PendingText } from './pending-request.ts';
 import { BatchQueue } from './queue.ts';
 
 /** How long a caller counts as present after its last request, in ms. */
@@ -169,23 +168,10 @@ export class CallerQueue {
     const drawn = this.#asking.draw(limits, runningCount);
     if (drawn.length > 0) {
       this.#aheadCost += launchTokens + costOf(drawn, limits);
-      this.#addBulk(drawn, limits);
+      const { alongPart } = this.#limits;
+      addAlong(drawn, this.#bulk, { limits, costMax: (cost) => alongPart * cost });
     }
     return drawn;
-  }
-
-  /** Bulk texts ride along, after the others. */
-  #addBulk(texts: PendingText[], limits: BackendLimits): void {
-    const [{ heads, isAlone }] = texts;
-    if (isAlone || limits.isOneByOne) return;
-    let paddedLength = 0;
-    for (const text of texts) paddedLength = Math.max(paddedLength, text.paddedLength);
-    const cost = limits.launchTokens + costOf(texts, limits);
-    const textCount = Math.min(
-      capacityOf({ paddedLength, heads }, { ...limits, isCrowd: false }) - texts.length,
-      Math.floor((this.#limits.alongPart * cost) / textCostOf(paddedLength, limits)),
-    );
-    if (textCount > 0) texts.push(...this.#bulk.drawAlong({ paddedLength, heads, textCount }));
   }
 
   /** A second caller has come, or only one is left: all that waits is sorted anew. */

@@ -8,6 +8,7 @@ import { createBisection, Quarantine, type RunningBatch } from './bisection.ts';
 import { CallerQueue, type SharingLimits, type WaitingTexts, waitingIn } from './caller-queue.ts';
 import { BackendGrace, DispatchPacing, DrainRate, VirtualDeadlines } from './pacing.ts';
 import {
+  addAlong,
   type BatchReport,
   backgroundCostOf,
   backgroundTokensOf,
@@ -19,7 +20,7 @@ import {
   reportOf,
   type TextOutcome,
 } from './pending-request.ts';
-import { capacityOf, paddedLengthOf, textCostOf } from './plan.ts';
+import { paddedLengthOf, textCostOf } from './plan.ts';
 import { BatchQueue } from './queue.ts';
 import { keyOf, type RowCache, TextsInFlight } from './row-cache.ts';
 
@@ -239,23 +240,10 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
     if (isBusy && isPartial && !pacing.mayLeave(dispatch, isClose)) return undefined;
     if (costMax !== undefined) return background.draw({ ...limits, costMax }, runningTextCount);
     const texts = queue.draw(limits, runningTextCount);
-    if (background.textCount > 0) addBackground(texts, limits);
+    if (background.textCount > 0) {
+      addAlong(texts, background, { limits, costMax: (cost) => budget.alongCostMax(cost) });
+    }
     return texts;
-  }
-
-  /** Background texts that the batch has room for ride along, after its own. */
-  function addBackground(texts: PendingText[], limits: BackendLimits): void {
-    const [first] = texts;
-    if (first === undefined || first.isAlone || limits.isOneByOne) return;
-    const { heads } = first;
-    let paddedLength = 0;
-    for (const text of texts) paddedLength = Math.max(paddedLength, text.paddedLength);
-    const cost = limits.launchTokens + costOf(texts, limits);
-    const textCount = Math.min(
-      capacityOf({ paddedLength, heads }, { ...limits, isCrowd: false }) - texts.length,
-      Math.floor(budget.alongCostMax(cost) / textCostOf(paddedLength, limits)),
-    );
-    if (textCount > 0) texts.push(...background.drawAlong({ paddedLength, heads, textCount }));
   }
 
   /** One batch, from the slot that it takes to the callers that it answers. */

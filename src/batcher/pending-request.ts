@@ -2,8 +2,8 @@ import type { BackendLimits } from '../backend/contract.ts';
 import { ServerError } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
 import type { TextOutput } from '../vectors/output.ts';
-import { textCostOf } from './plan.ts';
-import type { QueuedRequest, QueuedText } from './queue.ts';
+import { capacityOf, textCostOf } from './plan.ts';
+import type { BatchQueue, QueuedRequest, QueuedText } from './queue.ts';
 import { RequestRows } from './request-rows.ts';
 
 /** What one text got, or why it got nothing. */
@@ -182,6 +182,30 @@ export function reportOf(
     error,
     rescueCallCount,
   };
+}
+
+/**
+ * Adds texts of another queue to a batch, after its own, as far as it has room.
+ *
+ * @param options.costMax what they may add, in tokens of a short text, given what the batch costs.
+ */
+export function addAlong(
+  texts: PendingText[],
+  from: BatchQueue<PendingText>,
+  options: { limits: BackendLimits; costMax: (cost: number) => number },
+): void {
+  const { limits, costMax } = options;
+  const first = texts[0];
+  if (first === undefined || first.isAlone || limits.isOneByOne) return;
+  const { heads } = first;
+  let paddedLength = 0;
+  for (const text of texts) paddedLength = Math.max(paddedLength, text.paddedLength);
+  const cost = limits.launchTokens + costOf(texts, limits);
+  const textCount = Math.min(
+    capacityOf({ paddedLength, heads }, { ...limits, isCrowd: false }) - texts.length,
+    Math.floor(costMax(cost) / textCostOf(paddedLength, limits)),
+  );
+  if (textCount > 0) texts.push(...from.drawAlong({ paddedLength, heads, textCount }));
 }
 
 /** What a batch has cost, in tokens of a short text. */
