@@ -52,7 +52,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   },
   {
     name: 'memory of rows is given to two requests',
-    file: 'batcher/request-rows.ts',
+    file: 'batcher/pending-request.ts',
     from: 'kept.get(length)?.pop()',
     to: 'kept.get(length)?.at(-1)',
   },

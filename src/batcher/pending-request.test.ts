@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import { seededRandom } from '../testing/seeded-random.ts';
-import { RequestRows } from './request-rows.ts';
+import { RequestRows } from './pending-request.ts';
 
 /** Caught, planted: memory given back twice; dense rows one place further; a place too short. */
 const DIMENSION = 8;
