@@ -5,12 +5,12 @@
  */
 import { pack } from 'msgpackr';
 import { Bench } from 'tinybench';
+import { negotiateFormat } from '../../src/http/request.ts';
 import { decodeJsonBody } from '../../src/reply/decode-json.ts';
 import { decodeMsgpackBody } from '../../src/reply/decode-msgpack.ts';
 import { encodeReply } from '../../src/reply/encode-reply.ts';
 import { FLOAT32_JSON_BYTES_MAX, writeFloat32Json } from '../../src/reply/float32-json.ts';
 import type { EncodeReply } from '../../src/reply/reply-content.ts';
-import { negotiateFormat } from '../../src/reply/reply-format.ts';
 import { base64OfRow, float16Of } from '../../src/reply/row-bytes.ts';
 import { type SeededRandom, seededRandom } from '../../src/testing/seeded-random.ts';
 import { faultOfRow } from '../../src/vectors/output.ts';

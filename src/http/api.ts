@@ -2,7 +2,7 @@ import { type Context, type DocumentDecoration, type Elysia, NotFoundError } fro
 import { ServerError, shuttingDown, toServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { EncodeRequest, EncodeResult } from '../encode/contract.ts';
-import { JSON_FORMAT, negotiateFormat, type ReplyFormat } from '../reply/reply-format.ts';
+import { JSON_FORMAT, type ReplyFormat } from '../reply/reply-content.ts';
 import type { Access } from './access.ts';
 import type { BodyIntake } from './body-intake.ts';
 import type { ApiContext, Call, Ending } from './context.ts';
@@ -18,6 +18,7 @@ import { type ErrorShape, NATIVE_ERRORS } from './error-reply.ts';
 import { type FieldTable, readerOf, schemaOf, type ValuesOf } from './fields.ts';
 import {
   isBackgroundRequest,
+  negotiateFormat,
   PRIORITY_PARAMETER,
   pathOf,
   readBody,

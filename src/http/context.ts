@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { EncodeRequest, EncodeResult, Parts } from '../encode/contract.ts';
-import type { ReplyFormat } from '../reply/reply-format.ts';
+import type { ReplyFormat } from '../reply/reply-content.ts';
 import type { Head } from '../vectors/output.ts';
 import type { Access } from './access.ts';
 import type { BodyLimits } from './request.ts';

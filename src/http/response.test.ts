@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import type { EncodeResult } from '../encode/contract.ts';
-import { JSON_FORMAT, type ReplyFormat } from '../reply/reply-format.ts';
+import { JSON_FORMAT, type ReplyFormat } from '../reply/reply-content.ts';
 import type { ApiContext, Call } from './context.ts';
 import { vectorReply } from './response.ts';
 

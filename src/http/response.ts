@@ -2,8 +2,7 @@ import { pack } from 'msgpackr';
 import type { EncodeResult, StageTimings } from '../encode/contract.ts';
 import { type ByteWriter, writeJson } from '../reply/byte-writer.ts';
 import { encodeReply } from '../reply/encode-reply.ts';
-import type { SparseRow } from '../reply/reply-content.ts';
-import type { ReplyFormat } from '../reply/reply-format.ts';
+import type { ReplyFormat, SparseRow } from '../reply/reply-content.ts';
 import type { ApiContext, Call } from './context.ts';
 import { REQUEST_ID_HEADER } from './error-reply.ts';
 

@@ -1,6 +1,6 @@
 import type { ByteWriter } from '../reply/byte-writer.ts';
 import { FLOAT32_JSON_BYTES_MAX } from '../reply/float32-json.ts';
-import { JSON_BASE64_FORMAT, JSON_FORMAT, type ReplyFormat } from '../reply/reply-format.ts';
+import { JSON_BASE64_FORMAT, JSON_FORMAT, type ReplyFormat } from '../reply/reply-content.ts';
 import { isQuantized, QUANTIZED, type Quantized, quantizeRow } from '../vectors/quantize.ts';
 import type { Schema } from './document.ts';
 import { type Field, invalidWord, oneOf, optional, someOf } from './fields.ts';

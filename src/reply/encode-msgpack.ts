@@ -1,6 +1,11 @@
 import { invariant } from '../base/errors.ts';
-import type { EncodedReply, EncodeReply, MultiVector, SparseRow } from './reply-content.ts';
-import type { ReplyDtype } from './reply-format.ts';
+import type {
+  EncodedReply,
+  EncodeReply,
+  MultiVector,
+  ReplyDtype,
+  SparseRow,
+} from './reply-content.ts';
 import {
   blockOf,
   bytesOfBlock,

@@ -11,18 +11,17 @@ import {
   vectorOf,
 } from '../testing/reply-fixtures.ts';
 import { checkFormatCarries, encodeRawReply, encodeReply } from './encode-reply.ts';
-import type { EncodeReply } from './reply-content.ts';
 import {
+  type EncodeReply,
   JSON_BASE64_FORMAT,
   JSON_FORMAT,
-  negotiateFormat,
   type ReplyFormat,
-} from './reply-format.ts';
+} from './reply-content.ts';
 
-const msgpack = negotiateFormat('application/msgpack');
-const numpy = negotiateFormat('application/msgpack; layout=numpy');
-const raw = negotiateFormat('application/octet-stream');
-const rawHalf = negotiateFormat('application/octet-stream; dtype=float16');
+const msgpack: ReplyFormat = { kind: 'msgpack', layout: 'plain', dtype: 'float32' };
+const numpy: ReplyFormat = { kind: 'msgpack', layout: 'numpy', dtype: 'float32' };
+const raw: ReplyFormat = { kind: 'raw', dtype: 'float32' };
+const rawHalf: ReplyFormat = { kind: 'raw', dtype: 'float16' };
 
 const formats: readonly ReplyFormat[] = [
   JSON_FORMAT,
@@ -123,14 +122,13 @@ describe('encodeRawReply', () => {
  * rests on the runtime, which must copy a body of any size when the Response is made.
  */
 test.each([
-  ['application/json', 1],
-  ['application/msgpack', 1],
-  ['application/msgpack', 300],
-  ['application/octet-stream', 300],
-  ['application/json', 300],
-  ['application/json', 3000],
-])('%s: a Response of %d texts keeps its bytes while others are encoded', async (accept, count) => {
-  const format = negotiateFormat(accept);
+  [JSON_FORMAT, 1],
+  [msgpack, 1],
+  [msgpack, 300],
+  [raw, 300],
+  [JSON_FORMAT, 300],
+  [JSON_FORMAT, 3000],
+])('%p: a Response of %d texts keeps its bytes while others are encoded', async (format, count) => {
   const reply = denseOf(count, 512);
   const first = encodeReply(reply, format).body;
   const expected = first.slice();

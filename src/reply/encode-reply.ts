@@ -2,8 +2,14 @@ import { invariant, ServerError } from '../base/errors.ts';
 import { type ByteWriter, writeJson } from './byte-writer.ts';
 import { encodeMsgpackReply } from './encode-msgpack.ts';
 import { FLOAT32_JSON_BYTES_MAX } from './float32-json.ts';
-import type { EncodedReply, EncodeReply, MultiVector, SparseRow } from './reply-content.ts';
-import type { ReplyDtype, ReplyFormat } from './reply-format.ts';
+import type {
+  EncodedReply,
+  EncodeReply,
+  MultiVector,
+  ReplyDtype,
+  ReplyFormat,
+  SparseRow,
+} from './reply-content.ts';
 import { blockOf, bytesOfBlock, copyBlock, lendReplyBytes } from './row-bytes.ts';
 
 /**

@@ -1,3 +1,5 @@
+import { QUANTIZED } from '../vectors/quantize.ts';
+
 /** The sparse head of one text: learned weights of the tokens that it holds. */
 export interface SparseRow {
   /** Token ids, ascending; as long as `values`. */
@@ -50,3 +52,24 @@ export interface EncodedReply {
   readonly contentType: string;
   readonly headers?: Record<string, string>;
 }
+
+/** How the components of dense rows may be sent in a binary reply. */
+export const REPLY_DTYPES = ['float32', 'float16', ...QUANTIZED] as const;
+
+/** One of them. */
+export type ReplyDtype = (typeof REPLY_DTYPES)[number];
+
+/**
+ * The form of a reply, as negotiated. `encoding` says how JSON carries the vectors: as numbers, or
+ * as base64 strings.
+ */
+export type ReplyFormat =
+  | { readonly kind: 'json'; readonly encoding: 'float' | 'base64' }
+  | { readonly kind: 'msgpack'; readonly layout: 'plain' | 'numpy'; readonly dtype: ReplyDtype }
+  | { readonly kind: 'raw'; readonly dtype: ReplyDtype };
+
+/** What a caller gets who asks for nothing in particular. */
+export const JSON_FORMAT: ReplyFormat = { kind: 'json', encoding: 'float' };
+
+/** JSON whose vectors are base64 of little-endian float32. */
+export const JSON_BASE64_FORMAT: ReplyFormat = { kind: 'json', encoding: 'base64' };

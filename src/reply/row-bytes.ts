@@ -1,7 +1,7 @@
 import { invariant } from '../base/errors.ts';
 import { isQuantized, quantizeRow } from '../vectors/quantize.ts';
 import { setFloat16 } from '../vectors/row-kernels.ts';
-import type { ReplyDtype } from './reply-format.ts';
+import type { ReplyDtype } from './reply-content.ts';
 
 // Float32Array and Int32Array have the machine's byte order, and every format here is
 // little-endian.

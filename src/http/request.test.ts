@@ -1,11 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { ServerError } from '../base/errors.ts';
-import {
-  JSON_BASE64_FORMAT,
-  JSON_FORMAT,
-  negotiateFormat,
-  type ReplyFormat,
-} from './reply-format.ts';
+import { JSON_BASE64_FORMAT, JSON_FORMAT, type ReplyFormat } from '../reply/reply-content.ts';
+import { negotiateFormat } from './request.ts';
 
 const msgpack: ReplyFormat = { kind: 'msgpack', layout: 'plain', dtype: 'float32' };
 const numpy: ReplyFormat = { kind: 'msgpack', layout: 'numpy', dtype: 'float32' };
