@@ -4,15 +4,10 @@ import { join } from 'node:path';
 import { createLog } from '../../base/log.ts';
 import { until } from '../../testing/until.ts';
 import { headSet } from '../../vectors/output.ts';
-import { createSharedMemory, type SharedMemory, type SharedSlot } from './shared-memory.ts';
-import {
-  decodeSharedReply,
-  encodeSharedRequest,
-  layoutOf,
-  type TritonReply,
-  type TritonRequest,
-} from './triton-call.ts';
+import { createSharedMemory, type SharedMemory } from './shared-memory.ts';
+import type { SharedSlot, TritonReply, TritonRequest } from './triton-call.ts';
 import type { TritonModel } from './triton-model.ts';
+import { decodeSharedReply, encodeSharedRequest, layoutOf } from './triton-wire.ts';
 
 const DIMENSION = 4;
 const SIGNATURE = {
@@ -115,7 +110,7 @@ test('a row written after its call was given up reaches no other batch', async (
     for (const given of late) server.write(given, Float32Array.of(0, 0, 0, 1));
     const reply = replyOf({ outputs: [{ name: 'dense_vecs', datatype: 'FP32', shape: [1, 4] }] });
     const place = { region: slot, layout: LAYOUT };
-    const { dense } = decodeSharedReply(reply, { signature: SIGNATURE, batch: BATCH }, place);
+    const { dense } = decodeSharedReply(reply.body, { signature: SIGNATURE, batch: BATCH }, place);
     expect([...(dense?.values(0, 4) ?? [])]).toEqual([0, 1, 0, 0]);
     slot.free();
   }
@@ -148,7 +143,7 @@ test('a Triton that answers without having written gives no row', async () => {
   server.write(slot.memory, Float32Array.of(0, 1, 0, 0));
   encodeSharedRequest(BATCH, SIGNATURE, place);
   const reply = replyOf({ outputs: [{ name: 'dense_vecs', datatype: 'FP32', shape: [1, 4] }] });
-  const { dense } = decodeSharedReply(reply, { signature: SIGNATURE, batch: BATCH }, place);
+  const { dense } = decodeSharedReply(reply.body, { signature: SIGNATURE, batch: BATCH }, place);
   expect(dense?.values(0, 1)[0]).toBeNaN();
   slot.free();
 });

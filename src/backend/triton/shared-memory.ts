@@ -8,17 +8,20 @@ import {
   type SharedFile,
 } from './shared-files.ts';
 import {
-  decodeSharedReply,
-  encodeSharedRequest,
   inferCallOf,
   inferOutputOf,
-  layoutOf,
+  type SharedSlot,
   sharedCallOf,
   type TritonReply,
   type TritonRequest,
 } from './triton-call.ts';
 import { PROBE_IDS, type TritonModel } from './triton-model.ts';
-import { encodeInferRequest } from './triton-wire.ts';
+import {
+  decodeSharedReply,
+  encodeInferRequest,
+  encodeSharedRequest,
+  layoutOf,
+} from './triton-wire.ts';
 
 /** TRITON_SHARED_MEMORY and its size. */
 export interface SharedMemoryOptions {
@@ -26,16 +29,6 @@ export interface SharedMemoryOptions {
   readonly mode: 'auto' | 'on';
   /** Of all slots of one endpoint. */
   readonly bytes: number;
-}
-
-/** A region that one batch has to itself. Exactly one of `free` and `abandon` is called. */
-export interface SharedSlot extends SharedFile {
-  /** Triton has answered, and nobody reads what it wrote any more. */
-  free(): void;
-  /**
-   * The call was given up, and Triton may write into the region at any time: nobody reads it again.
-   */
-  abandon(): void;
 }
 
 /** Shared memory with one Triton server. */
@@ -182,7 +175,7 @@ export function createSharedMemory(
     const request = sharedCallOf(modelUrl, encodeSharedRequest(batch, signature, place));
     const reply = await call({ ...request, isFreshConnection: true, timeoutMs });
     refuseUnlessOk(reply);
-    const { dense } = decodeSharedReply(reply, { signature, batch }, place);
+    const { dense } = decodeSharedReply(reply.body, { signature, batch }, place);
     return dense?.values(0, signature.dimension) ?? new Float32Array();
   }
 

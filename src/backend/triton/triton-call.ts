@@ -1,14 +1,17 @@
 import type { Clock } from '../../base/clock.ts';
 import { directFetch } from '../../base/direct-fetch.ts';
-import { invariant, ServerError } from '../../base/errors.ts';
-import { FloatBlock, type Head, valuesPerText } from '../../vectors/output.ts';
+import { ServerError } from '../../base/errors.ts';
+import { type Head, valuesPerText } from '../../vectors/output.ts';
 import type { BatchOutput, TokenBatch } from '../contract.ts';
 import {
   decodeInferReply,
+  decodeSharedReply,
+  encodeInferRequest,
+  encodeSharedRequest,
   type InferRequest,
-  readOutputs,
+  layoutOf,
+  type SharedRegion,
   type TritonSignature,
-  writeTokenTensors,
 } from './triton-wire.ts';
 
 /** An HTTP reply, whole. */
@@ -136,104 +139,6 @@ export function inferOutputOf(
   return decodeInferReply(reply.body, headerBytes, asked);
 }
 
-/**
- * Triton's shared memory extension: tensors lie in a region that both processes have mapped, and
- * HTTP carries only their names, places and sizes.
- *
- * Source: `docs/protocol/extension_shared_memory.md` of triton-inference-server/server.
- */
-
-/** A region as a request needs it: what Triton calls it, and our mapping of it. */
-export interface SharedRegion {
-  readonly name: string;
-  readonly memory: Uint8Array<ArrayBuffer>;
-}
-
-/** Where a batch's tensors lie in a region, in bytes from its start. */
-export interface SharedLayout {
-  readonly tensorBytes: number;
-  readonly outputs: readonly {
-    readonly head: Head;
-    readonly from: number;
-    readonly bytes: number;
-  }[];
-  /** What all of them take. */
-  readonly bytes: number;
-}
-
-/** Tensors start at a cache line, so that two of them never share one. */
-const ALIGNMENT = 64;
-
-/** Plans ids, mask and outputs of a batch one after the other. Pure. */
-export function layoutOf(batch: TokenBatch, signature: TritonSignature): SharedLayout {
-  const { dimension, inputDatatype } = signature;
-  const { texts, paddedLength, heads } = batch;
-  const tensorBytes = texts.length * paddedLength * (inputDatatype === 'INT64' ? 8 : 4);
-  let bytes = 2 * aligned(tensorBytes);
-  const outputs = heads.map((head) => {
-    const from = bytes;
-    const size = 4 * texts.length * valuesPerText(head, { dimension, paddedLength });
-    bytes += aligned(size);
-    return { head, from, bytes: size };
-  });
-  return { tensorBytes, outputs, bytes };
-}
-
-function aligned(bytes: number): number {
-  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
-}
-
-const encoder = new TextEncoder();
-
-/**
- * Writes a batch's ids and mask into a region, and the request that names them.
- *
- * Each row of the outputs is marked with NaN first. A Triton that answered without having written
- * would otherwise hand out the rows of the batch before; the output guard takes NaN for no row.
- *
- * @param batch borrowed. The region is the caller's alone until Triton has answered.
- */
-export function encodeSharedRequest(
-  batch: TokenBatch,
-  signature: TritonSignature,
-  { region, layout }: { region: SharedRegion; layout: SharedLayout },
-): Uint8Array<ArrayBuffer> {
-  const { name, memory } = region;
-  const { tensorBytes, outputs } = layout;
-  invariant(layout.bytes <= memory.length, 'the region holds the batch');
-  const wordsPerValue = signature.inputDatatype === 'INT64' ? 2 : 1;
-  const words = (from: number): Int32Array<ArrayBuffer> =>
-    new Int32Array(memory.buffer, memory.byteOffset + from, tensorBytes / 4);
-  const maskFrom = aligned(tensorBytes);
-  const tensors = { ids: words(0), mask: words(maskFrom) };
-  writeTokenTensors(batch, { padId: signature.padId, wordsPerValue, ...tensors });
-  for (const { head, from, bytes } of outputs) {
-    const values = new Float32Array(memory.buffer, memory.byteOffset + from, bytes / 4);
-    const rowLength = head === 'sparse' ? batch.paddedLength : signature.dimension;
-    for (let at = 0; at < values.length; at += rowLength) values[at] = Number.NaN;
-  }
-  const place = (from: number, bytes: number): object => ({
-    shared_memory_region: name,
-    shared_memory_offset: from,
-    shared_memory_byte_size: bytes,
-  });
-  const input = (tensor: string, from: number): object => ({
-    name: tensor,
-    shape: [batch.texts.length, batch.paddedLength],
-    datatype: signature.inputDatatype,
-    parameters: place(from, tensorBytes),
-  });
-  return encoder.encode(
-    JSON.stringify({
-      inputs: [input(signature.idsInput, 0), input(signature.maskInput, maskFrom)],
-      outputs: outputs.map(({ head, from, bytes }) => ({
-        name: signature.outputs[head],
-        parameters: place(from, bytes),
-      })),
-    }),
-  );
-}
-
 /** The HTTP side of a request whose tensors lie in a region. */
 export function sharedCallOf(
   modelUrl: string,
@@ -243,31 +148,195 @@ export function sharedCallOf(
   return { address: `${modelUrl}/infer`, method: 'POST', body, headers };
 }
 
-/**
- * What a batch got, as views of the region: the region may be used again once nobody reads them.
- *
- * @throws ServerError EMB_OUTPUT_INVALID for anything else than exactly the heads that the batch
- * asked for, in their shapes.
- */
-export function decodeSharedReply(
-  reply: TritonReply,
-  asked: { signature: TritonSignature; batch: TokenBatch },
-  { region, layout }: { region: SharedRegion; layout: SharedLayout },
-): BatchOutput {
-  const result: { -readonly [H in Head]?: FloatBlock } = {};
-  const bytesOf = (head: Head): number =>
-    layout.outputs.find((output) => output.head === head)?.bytes ?? 0;
-  for (const head of readOutputs(reply.body, asked, bytesOf)) {
-    const place = layout.outputs.find((output) => output.head === head);
-    invariant(place !== undefined, 'an output that was asked for has its place');
-    result[head] = new FloatBlock(region.memory.subarray(place.from, place.from + place.bytes));
-  }
-  return result;
-}
-
 /** Whether Triton says that it does not know the region: it was restarted since. */
 export function isUnknownRegion({ status, body }: TritonReply): boolean {
   if (status === 200) return false;
   const said = new TextDecoder().decode(body.subarray(0, 500));
   return said.includes('Unable to find') && said.includes('shared memory region');
+}
+
+/** How batches travel to one Triton server and back. */
+export interface BatchTransport {
+  /** Runs one batch, once. */
+  send(batch: TokenBatch, signature: TritonSignature, how: SendOptions): Promise<BatchOutput>;
+  /** Ends every call that is on its way. */
+  giveUp(reason: ServerError): void;
+}
+
+/** A region that one batch has to itself. Exactly one of `free` and `abandon` is called. */
+export interface SharedSlot extends SharedRegion {
+  /** Triton has answered, and nobody reads what it wrote any more. */
+  free(): void;
+  /**
+   * The call was given up, and Triton may write into the region at any time: nobody reads it again.
+   */
+  abandon(): void;
+}
+
+/** How a batch is sent. */
+export interface SendOptions {
+  /** A pooled connection may be half open; a fresh one tells of the server. */
+  readonly isFreshConnection: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Request buffers kept for reuse: as many as batches usually are in flight. */
+const BUFFERS_KEPT = 4;
+
+/**
+ * @param options.takeSlot gives a region that holds so many bytes; without one the batch goes over
+ * HTTP.
+ * @param options.onAnswer called with each answer, whatever it says.
+ * @param options.onForgotten called when the server does not know a region: it was restarted,
+ * faster than it was missed.
+ */
+export function createBatchTransport(options: {
+  url: string;
+  modelUrl: string;
+  ownHeaders: Readonly<Record<string, string>>;
+  timeoutMs: number;
+  takeSlot: ((bytes: number) => SharedSlot | undefined) | undefined;
+  call: TritonCall;
+  onAnswer: () => void;
+  onForgotten: () => void;
+}): BatchTransport {
+  const { url, modelUrl, ownHeaders, timeoutMs, takeSlot, call } = options;
+  const alignment = new ReplyAlignment();
+  const buffers: ArrayBuffer[] = [];
+  const openCalls = new Set<OpenCall>();
+
+  /** Over shared memory where a slot is free and large enough, over HTTP otherwise. */
+  async function send(
+    batch: TokenBatch,
+    signature: TritonSignature,
+    how: SendOptions,
+  ): Promise<BatchOutput> {
+    const layout = takeSlot === undefined ? undefined : layoutOf(batch, signature);
+    const slot = layout === undefined ? undefined : takeSlot?.(layout.bytes);
+    if (slot === undefined || layout === undefined) {
+      return await sendOverHttp(batch, signature, how);
+    }
+    const place = { region: slot, layout };
+    let reply: TritonReply;
+    try {
+      const body = encodeSharedRequest(batch, signature, place);
+      reply = await answerOf(sharedCallOf(modelUrl, body), how);
+    } catch (error) {
+      slot.abandon();
+      throw error;
+    }
+    try {
+      if (!isUnknownRegion(reply)) {
+        if (reply.status !== 200) throw refusalOf(reply);
+        const output = decodeSharedReply(reply.body, { signature, batch }, place);
+        return { ...output, servedBy: url, giveBack: slot.free };
+      }
+    } catch (error) {
+      slot.free();
+      throw error;
+    }
+    slot.free();
+    options.onForgotten();
+    return await sendOverHttp(batch, signature, how);
+  }
+
+  async function sendOverHttp(
+    batch: TokenBatch,
+    signature: TritonSignature,
+    how: SendOptions,
+  ): Promise<BatchOutput> {
+    const { dimension } = signature;
+    const id = alignment.idFor(batch, dimension);
+    const request = encodeInferRequest(batch, signature, takeBuffer, id);
+    const reply = await answerOf(inferCallOf(modelUrl, request), how);
+    // Only now has the whole request been read by the other side; a failed call never gives its
+    // buffer back.
+    if (buffers.length < BUFFERS_KEPT) buffers.push(request.body.buffer);
+    const output = inferOutputOf(reply, { signature, batch });
+    const headerBytes = Number(reply.headers.get('inference-header-content-length'));
+    alignment.learn(batch, dimension, { idLength: id.length, headerBytes });
+    return { ...output, servedBy: url };
+  }
+
+  /** Sends one request, which ends when nobody waits for it or the endpoint goes down. */
+  async function answerOf(
+    asked: ReturnType<typeof inferCallOf>,
+    { isFreshConnection, signal }: SendOptions,
+  ): Promise<TritonReply> {
+    const headers = { ...asked.headers, ...ownHeaders };
+    const open = call({ ...asked, headers, isFreshConnection, timeoutMs });
+    const onAbort = (): void => open.cancel(nobodyWaits());
+    openCalls.add(open);
+    signal?.addEventListener('abort', onAbort);
+    if (signal?.aborted) onAbort();
+    try {
+      const reply = await open.reply;
+      options.onAnswer();
+      return reply;
+    } finally {
+      openCalls.delete(open);
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  function takeBuffer(bytes: number): ArrayBuffer {
+    const kept = buffers.pop();
+    return kept !== undefined && kept.byteLength >= bytes
+      ? kept
+      : new ArrayBuffer(2 ** Math.ceil(Math.log2(bytes)));
+  }
+
+  return {
+    send,
+    giveUp(reason) {
+      for (const open of openCalls) open.cancel(reason);
+    },
+  };
+}
+
+function nobodyWaits(): ServerError {
+  return new ServerError('EMB_REQUEST_ABORTED', 'Nobody waits for this batch any more.');
+}
+
+/**
+ * Aligns the rows of replies. A reply's rows start where its JSON header ends, wherever that is,
+ * and rows off a multiple of four bytes would each be copied before they can be read as float32.
+ * The request's id stands in the header, so its length moves the rows to such a place.
+ *
+ *     header = what never changes + id + digits of the batch's sizes
+ *
+ * The part that never changes is learned from each reply. Where it was guessed wrong, rows are
+ * copied and nothing else is lost.
+ */
+export class ReplyAlignment {
+  readonly #fixedLengths = new Map<readonly Head[], number>();
+
+  /** The id to send with a batch. */
+  idFor(batch: TokenBatch, dimension: number): string {
+    const fixed = this.#fixedLengths.get(batch.heads) ?? 0;
+    return 'rows'.slice(0, -(fixed + digitCountOf(batch, dimension)) & 3 || 4);
+  }
+
+  /** Learns from a reply to a batch that had `idFor`'s id. */
+  learn(
+    batch: TokenBatch,
+    dimension: number,
+    reply: { idLength: number; headerBytes: number },
+  ): void {
+    const { idLength, headerBytes } = reply;
+    this.#fixedLengths.set(batch.heads, headerBytes - idLength - digitCountOf(batch, dimension));
+  }
+}
+
+/** Digits in a reply's header that differ between batches: of shapes and byte counts. */
+function digitCountOf({ texts, paddedLength, heads }: TokenBatch, dimension: number): number {
+  const textCount = texts.length;
+  let count = 0;
+  for (const head of heads) {
+    const byteCount = 4 * textCount * valuesPerText(head, { dimension, paddedLength });
+    count += `${textCount}${byteCount}`.length;
+    if (head === 'sparse') count += `${paddedLength}`.length;
+    if (head === 'multi_vector') count += `${paddedLength - 1}`.length;
+  }
+  return count;
 }

@@ -2,7 +2,6 @@ import type { Clock } from '../../base/clock.ts';
 import { describeError, type Log } from '../../base/log.ts';
 import type { SelfCheck } from '../../model/engine-record.ts';
 import type { BatchOutput, TokenBatch } from '../contract.ts';
-import { createBatchTransport, type SendOptions } from './batch-transport.ts';
 import { BatchCost, type CostShape, EndpointHealth } from './endpoint-history.ts';
 import {
   createSharedMemory,
@@ -10,7 +9,9 @@ import {
   type SharedMemoryOptions,
 } from './shared-memory.ts';
 import {
+  createBatchTransport,
   type OpenCall,
+  type SendOptions,
   type TritonCall,
   type TritonReply,
   type TritonRequest,
@@ -107,11 +108,13 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   let returnedMs = Number.NEGATIVE_INFINITY;
   const shared = sharedMemoryOf(options, modelUrl, callHere);
   const transport = createBatchTransport({
-    ...{ url, modelUrl, ownHeaders, timeoutMs, shared, call: options.call },
+    ...{ url, modelUrl, ownHeaders, timeoutMs, takeSlot: shared?.take, call: options.call },
     onAnswer() {
       answeredMs = clock.now();
     },
-    onFailure: (error) => goDown(describeError(error)),
+    onForgotten() {
+      if (model !== undefined) shared?.connect(model).catch((e) => goDown(describeError(e)));
+    },
   });
   const openProbes = new Set<OpenCall>();
   let model: TritonModel | undefined;
@@ -214,7 +217,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     outstandingTokens += tokens;
     const sentMs = clock.now();
     try {
-      const output = await transport.send(batch, model, { isFreshConnection, signal });
+      const output = await transport.send(batch, model.signature, { isFreshConnection, signal });
       // Behind another batch, it was computed from that one's return on.
       const startMs = Math.max(sentMs, returnedMs);
       returnedMs = clock.now();

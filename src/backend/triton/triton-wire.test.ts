@@ -5,10 +5,10 @@ import { seededRandom } from '../../testing/seeded-random.ts';
 import { deterministicEmbedding } from '../../testing/triton/deterministic-embedding.ts';
 import { headSet, valuesPerText } from '../../vectors/output.ts';
 import type { TokenBatch } from '../contract.ts';
+import { ReplyAlignment } from './triton-call.ts';
 import {
   decodeInferReply,
   encodeInferRequest,
-  ReplyAlignment,
   type TritonSignature,
   writeTokenTensors,
 } from './triton-wire.ts';

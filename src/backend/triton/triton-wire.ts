@@ -5,9 +5,10 @@ import type { BatchOutput, TokenBatch } from '../contract.ts';
 /**
  * Triton's HTTP v2 protocol with the binary tensor extension: a JSON header, directly followed by
  * the tensors' bytes, little-endian and row-major. The lengths of both parts travel in HTTP
- * headers.
+ * headers. Or the tensors lie in a region of shared memory, and HTTP carries only their places.
  *
- * Source: `docs/protocol/extension_binary_data.md` of triton-inference-server/server.
+ * Source: `docs/protocol/extension_binary_data.md` and `extension_shared_memory.md` of
+ * triton-inference-server/server.
  */
 
 /** What a model calls its tensors, read from its own metadata. */
@@ -82,49 +83,6 @@ export function encodeInferRequest(
   const mask = new Int32Array(buffer, headerBytes + tensorBytes, wordCount);
   writeTokenTensors(batch, { padId: signature.padId, wordsPerValue, ids, mask });
   return { body, headerBytes };
-}
-
-/**
- * Aligns the rows of replies. A reply's rows start where its JSON header ends, wherever that is,
- * and rows off a multiple of four bytes would each be copied before they can be read as float32.
- * The request's id stands in the header, so its length moves the rows to such a place.
- *
- *     header = what never changes + id + digits of the batch's sizes
- *
- * The part that never changes is learned from each reply. Where it was guessed wrong, rows are
- * copied and nothing else is lost.
- */
-export class ReplyAlignment {
-  readonly #fixedLengths = new Map<readonly Head[], number>();
-
-  /** The id to send with a batch. */
-  idFor(batch: TokenBatch, dimension: number): string {
-    const fixed = this.#fixedLengths.get(batch.heads) ?? 0;
-    return 'rows'.slice(0, -(fixed + digitCountOf(batch, dimension)) & 3 || 4);
-  }
-
-  /** Learns from a reply to a batch that had `idFor`'s id. */
-  learn(
-    batch: TokenBatch,
-    dimension: number,
-    reply: { idLength: number; headerBytes: number },
-  ): void {
-    const { idLength, headerBytes } = reply;
-    this.#fixedLengths.set(batch.heads, headerBytes - idLength - digitCountOf(batch, dimension));
-  }
-}
-
-/** Digits in a reply's header that differ between batches: of shapes and byte counts. */
-function digitCountOf({ texts, paddedLength, heads }: TokenBatch, dimension: number): number {
-  const textCount = texts.length;
-  let count = 0;
-  for (const head of heads) {
-    const byteCount = 4 * textCount * valuesPerText(head, { dimension, paddedLength });
-    count += `${textCount}${byteCount}`.length;
-    if (head === 'sparse') count += `${paddedLength}`.length;
-    if (head === 'multi_vector') count += `${paddedLength - 1}`.length;
-  }
-  return count;
 }
 
 interface OutputHeader {
@@ -297,4 +255,115 @@ export function writeTokenTensors(
     }
     for (let index = text.length; index < paddedLength; index++, at += step) ids[at] = padId;
   }
+}
+
+/** A region as a request needs it: what Triton calls it, and our mapping of it. */
+export interface SharedRegion {
+  readonly name: string;
+  readonly memory: Uint8Array<ArrayBuffer>;
+}
+
+/** Where a batch's tensors lie in a region, in bytes from its start. */
+export interface SharedLayout {
+  readonly tensorBytes: number;
+  readonly outputs: readonly {
+    readonly head: Head;
+    readonly from: number;
+    readonly bytes: number;
+  }[];
+  /** What all of them take. */
+  readonly bytes: number;
+}
+
+/** Tensors start at a cache line, so that two of them never share one. */
+const ALIGNMENT = 64;
+
+/** Plans ids, mask and outputs of a batch one after the other. Pure. */
+export function layoutOf(batch: TokenBatch, signature: TritonSignature): SharedLayout {
+  const { dimension, inputDatatype } = signature;
+  const { texts, paddedLength, heads } = batch;
+  const tensorBytes = texts.length * paddedLength * (inputDatatype === 'INT64' ? 8 : 4);
+  let bytes = 2 * aligned(tensorBytes);
+  const outputs = heads.map((head) => {
+    const from = bytes;
+    const size = 4 * texts.length * valuesPerText(head, { dimension, paddedLength });
+    bytes += aligned(size);
+    return { head, from, bytes: size };
+  });
+  return { tensorBytes, outputs, bytes };
+}
+
+function aligned(bytes: number): number {
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+}
+
+/**
+ * Writes a batch's ids and mask into a region, and the request that names them.
+ *
+ * Each row of the outputs is marked with NaN first. A Triton that answered without having written
+ * would otherwise hand out the rows of the batch before; the output guard takes NaN for no row.
+ *
+ * @param batch borrowed. The region is the caller's alone until Triton has answered.
+ */
+export function encodeSharedRequest(
+  batch: TokenBatch,
+  signature: TritonSignature,
+  { region, layout }: { region: SharedRegion; layout: SharedLayout },
+): Uint8Array<ArrayBuffer> {
+  const { name, memory } = region;
+  const { tensorBytes, outputs } = layout;
+  invariant(layout.bytes <= memory.length, 'the region holds the batch');
+  const wordsPerValue = signature.inputDatatype === 'INT64' ? 2 : 1;
+  const words = (from: number): Int32Array<ArrayBuffer> =>
+    new Int32Array(memory.buffer, memory.byteOffset + from, tensorBytes / 4);
+  const maskFrom = aligned(tensorBytes);
+  const tensors = { ids: words(0), mask: words(maskFrom) };
+  writeTokenTensors(batch, { padId: signature.padId, wordsPerValue, ...tensors });
+  for (const { head, from, bytes } of outputs) {
+    const values = new Float32Array(memory.buffer, memory.byteOffset + from, bytes / 4);
+    const rowLength = head === 'sparse' ? batch.paddedLength : signature.dimension;
+    for (let at = 0; at < values.length; at += rowLength) values[at] = Number.NaN;
+  }
+  const place = (from: number, bytes: number): object => ({
+    shared_memory_region: name,
+    shared_memory_offset: from,
+    shared_memory_byte_size: bytes,
+  });
+  const input = (tensor: string, from: number): object => ({
+    name: tensor,
+    shape: [batch.texts.length, batch.paddedLength],
+    datatype: signature.inputDatatype,
+    parameters: place(from, tensorBytes),
+  });
+  return encoder.encode(
+    JSON.stringify({
+      inputs: [input(signature.idsInput, 0), input(signature.maskInput, maskFrom)],
+      outputs: outputs.map(({ head, from, bytes }) => ({
+        name: signature.outputs[head],
+        parameters: place(from, bytes),
+      })),
+    }),
+  );
+}
+
+/**
+ * What a batch got, as views of the region: the region may be used again once nobody reads them.
+ *
+ * @throws ServerError EMB_OUTPUT_INVALID for anything else than exactly the heads that the batch
+ * asked for, in their shapes.
+ */
+export function decodeSharedReply(
+  body: Uint8Array,
+  asked: { signature: TritonSignature; batch: TokenBatch },
+  { region, layout }: { region: SharedRegion; layout: SharedLayout },
+): BatchOutput {
+  const result: { -readonly [H in Head]?: FloatBlock } = {};
+  const bytesOf = (head: Head): number =>
+    layout.outputs.find((output) => output.head === head)?.bytes ?? 0;
+  for (const head of readOutputs(body, asked, bytesOf)) {
+    const place = layout.outputs.find((output) => output.head === head);
+    invariant(place !== undefined, 'an output that was asked for has its place');
+    result[head] = new FloatBlock(region.memory.subarray(place.from, place.from + place.bytes));
+  }
+  return result;
 }
