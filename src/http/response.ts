@@ -1,7 +1,6 @@
 import { pack } from 'msgpackr';
 import type { EncodeResult, StageTimings } from '../encode/contract.ts';
-import { type ByteWriter, writeJson } from '../reply/byte-writer.ts';
-import { encodeReply } from '../reply/encode-reply.ts';
+import { type ByteWriter, encodeReply, writeJson } from '../reply/encode-reply.ts';
 import type { ReplyFormat, SparseRow } from '../reply/reply-content.ts';
 import type { ApiContext, Call } from './context.ts';
 import { REQUEST_ID_HEADER } from './error-reply.ts';

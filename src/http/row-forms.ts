@@ -1,4 +1,4 @@
-import type { ByteWriter } from '../reply/byte-writer.ts';
+import type { ByteWriter } from '../reply/encode-reply.ts';
 import { FLOAT32_JSON_BYTES_MAX } from '../reply/float32-json.ts';
 import { JSON_BASE64_FORMAT, JSON_FORMAT, type ReplyFormat } from '../reply/reply-content.ts';
 import { isQuantized, QUANTIZED, type Quantized, quantizeRow } from '../vectors/quantize.ts';

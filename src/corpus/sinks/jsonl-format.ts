@@ -1,4 +1,4 @@
-import { ByteWriter } from '../../reply/byte-writer.ts';
+import { ByteWriter } from '../../reply/encode-reply.ts';
 import { float16Of } from '../../reply/row-bytes.ts';
 import { columnValue, plainJson } from '../job/records.ts';
 import type { PartFormat } from './part-format.ts';

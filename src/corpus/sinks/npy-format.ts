@@ -1,4 +1,4 @@
-import { ByteWriter } from '../../reply/byte-writer.ts';
+import { ByteWriter } from '../../reply/encode-reply.ts';
 import { float16Of } from '../../reply/row-bytes.ts';
 import { writeMetadata } from './jsonl-format.ts';
 import type { PartFormat } from './part-format.ts';

@@ -1,5 +1,5 @@
 import { ERRORS } from '../../base/errors.ts';
-import { ByteWriter } from '../../reply/byte-writer.ts';
+import { ByteWriter } from '../../reply/encode-reply.ts';
 import { float16Of } from '../../reply/row-bytes.ts';
 import type { PartFormat } from './part-format.ts';
 import type { OutputRow, OutputSchema } from './sink.ts';

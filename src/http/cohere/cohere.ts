@@ -1,6 +1,6 @@
 import type { ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
-import type { ByteWriter } from '../../reply/byte-writer.ts';
+import type { ByteWriter } from '../../reply/encode-reply.ts';
 import { headSet } from '../../vectors/output.ts';
 import { type Api, encodeTexts, post, type Route } from '../api.ts';
 import type { ApiContext } from '../context.ts';

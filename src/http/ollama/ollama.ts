@@ -1,7 +1,7 @@
 import type { ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { type ModelManifest, modelNamesOf } from '../../model/manifest.ts';
-import type { ByteWriter } from '../../reply/byte-writer.ts';
+import type { ByteWriter } from '../../reply/encode-reply.ts';
 import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';
 import { headSet } from '../../vectors/output.ts';
 import { type Api, encodeTexts, get, post, type Route } from '../api.ts';

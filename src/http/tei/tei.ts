@@ -1,7 +1,7 @@
 import type { ErrorCode, ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { EncodeResult } from '../../encode/contract.ts';
-import type { ByteWriter } from '../../reply/byte-writer.ts';
+import type { ByteWriter } from '../../reply/encode-reply.ts';
 import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';
 import type { MultiVector, ReplyFormat, SparseRow } from '../../reply/reply-content.ts';
 import { type Head, headSet } from '../../vectors/output.ts';

@@ -1,4 +1,4 @@
-import type { ByteWriter } from '../../reply/byte-writer.ts';
+import type { ByteWriter } from '../../reply/encode-reply.ts';
 import { headSet } from '../../vectors/output.ts';
 import { type Api, encodeTexts, get, type PostRoute, post, type Route } from '../api.ts';
 import type { ApiContext, Call } from '../context.ts';

@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import { InvariantError } from '../base/errors.ts';
-import { writeJson } from './byte-writer.ts';
+import { writeJson } from './encode-reply.ts';
 
 test('parts follow one another', () => {
   const row = Float32Array.of(0.5, -1);
