@@ -21,8 +21,8 @@ const SHELL_SCRIPTS = [
 // own default is 5 s, and it takes no other from bunfig.toml.
 const TEST_MS_MAX = 60_000;
 
-// Half of the suite's time it waits for programs that it has started, so files run two at a time. In
-// two processes, not in one global each: a worker of Bun 1.4 that isolates its files crashes.
+// For a third of its time the suite waits for programs that it has started, so files run two at a
+// time, each process with one global: a process of Bun 1.4 that isolates its files crashes.
 const PARALLEL = ['--parallel=2', '--no-isolate'];
 
 // The audit asks a registry; without a network it must not hold up a check for longer than this.
