@@ -16,6 +16,8 @@ import requests
 
 TEXTS_PER_REQUEST = 64
 TRIES = 20
+# The last one: a connection that broke in the middle of a reply.
+PASSING = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
 def embed_texts(texts, url, session=None, input_type="passage"):
@@ -37,7 +39,7 @@ def _embed(texts, url, session, input_type):
                 headers={"Accept": "application/msgpack", "x-priority": "background"},
                 timeout=120,
             )
-        except requests.ConnectionError:
+        except PASSING:
             # The server is being restarted, or a proxy in front of it is.
             time.sleep(min(10, 0.25 * 2**attempt))
             continue

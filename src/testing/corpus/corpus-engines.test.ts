@@ -1,10 +1,20 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  setDefaultTimeout,
+  test,
+} from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type FakeTriton, startFakeTriton } from '../fake-triton.ts';
+import { startRawHttpServer } from '../raw-http-server.ts';
 import { scrape } from '../scraped-metrics.ts';
-import { scriptedRow } from '../scripted-encode-server.ts';
+import { scriptedReply, scriptedRow } from '../scripted-encode-server.ts';
 import { type RunningServer, startServer } from '../start-server.ts';
 import { until } from '../until.ts';
 import { type CorpusStand, refusal, startCorpusStand } from './corpus-stand.ts';
@@ -151,28 +161,87 @@ describe('a table of texts, over a whole server', () => {
   });
 });
 
+/** Prints the rows of so many texts, no two of which have the same. */
+const EMBED = `
+import json, sys
+from embed_texts import embed_texts
+texts = [chr(0x430 + i) + " статья" for i in range(int(sys.argv[2]))]
+print(json.dumps(embed_texts(texts, sys.argv[1]).tolist()))`;
+
+const rowsOf = (count: number): number[][] =>
+  Array.from({ length: count }, (_, index) => [
+    ...scriptedRow(`${String.fromCharCode(0x430 + index)} статья`),
+  ]);
+
 describe('what each task calls', () => {
   let stand: CorpusStand;
 
-  beforeAll(() => {
+  beforeEach(() => {
     stand = startCorpusStand();
   });
 
-  afterAll(() => stand.close());
+  afterEach(() => stand.close());
 
-  test('texts become rows, in requests of 64, as background, after a refusal too', async () => {
-    let count = 0;
-    stand.answer = () =>
-      ++count === 1 ? refusal(429, 'EMB_QUEUE_FULL', { 'retry-after-ms': '10' }) : undefined;
+  test('texts become rows, in requests of 64, as background and as passages', async () => {
+    expect(JSON.parse(await python(EMBED, stand.server.url, '100'))).toEqual(rowsOf(100));
+    expect(stand.server.requests.map(({ body }) => body.query?.length)).toEqual([64, 36]);
+    for (const { headers, body } of stand.server.requests) {
+      expect(headers.get('x-priority')).toBe('background');
+      // The model of the other test has no prefixes, and would not show it.
+      expect(body.input_type).toBe('passage');
+    }
+  });
+
+  test.each([429, 502, 503, 504])('a %d is waited out, as long as told', async (status) => {
+    const toldMs = 600;
+    const arrivalsMs: number[] = [];
+    stand.answer = () => {
+      arrivalsMs.push(performance.now());
+      const told = { 'retry-after-ms': String(toldMs) };
+      return arrivalsMs.length === 1 ? refusal(status, 'EMB_QUEUE_FULL', told) : undefined;
+    };
+    expect(JSON.parse(await python(EMBED, stand.server.url, '2'))).toEqual(rowsOf(2));
+    const [first = 0, second = 0] = arrivalsMs;
+    expect(arrivalsMs).toHaveLength(2);
+    // Its own first wait is 250 ms.
+    expect(second - first).toBeGreaterThanOrEqual(toldMs - 10);
+  });
+
+  test('a refused text raises, with the words of the server, after one try', async () => {
+    stand.answer = () => refusal(400, 'EMB_TEXT_TOO_LONG');
     const script = `
-import json, sys
+import sys
 from embed_texts import embed_texts
-print(json.dumps(embed_texts([f"статья {i}" for i in range(100)], sys.argv[1]).tolist()))`;
-    const rows = JSON.parse(await python(script, stand.server.url));
-    expect(rows).toEqual(
-      Array.from({ length: 100 }, (_, index) => [...scriptedRow(`статья ${index}`)]),
-    );
-    expect(stand.server.requests.map(({ body }) => body.query?.length)).toEqual([64, 64, 36]);
-    expect(stand.server.requests[0]?.headers.get('x-priority')).toBe('background');
+try:
+    embed_texts(["статья"], sys.argv[1])
+except ValueError as error:
+    print(error)`;
+    expect(await python(script, stand.server.url)).toBe('Scripted EMB_TEXT_TOO_LONG.\n');
+    expect(stand.server.requests).toHaveLength(1);
+  });
+
+  test('a server that dies before its reply, or in the middle of it, is asked again', async () => {
+    const problems: string[] = [];
+    const reply = Buffer.from(await scriptedReply(['а статья', 'б статья']).arrayBuffer());
+    const head = `HTTP/1.1 200 OK\r\ncontent-length: ${reply.length}\r\n\r\n`;
+    let count = 0;
+    const server = await startRawHttpServer({
+      port: 0,
+      onProblem: (problem) => void problems.push(problem),
+      onRequest(_, socket) {
+        count++;
+        if (count === 1) return void socket.destroy();
+        socket.write(head);
+        if (count === 2) socket.end(reply.subarray(0, 20));
+        else socket.write(reply);
+      },
+    });
+    try {
+      const rows = await python(EMBED, `http://127.0.0.1:${server.port}`, '2');
+      expect(JSON.parse(rows)).toEqual(rowsOf(2));
+      expect({ count, problems }).toEqual({ count: 3, problems: [] });
+    } finally {
+      await server.stop();
+    }
   });
 });
