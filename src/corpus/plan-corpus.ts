@@ -52,7 +52,6 @@ export async function planCorpus(
       context.tokensPerSecond === undefined ? 'of an embedded model here, a guess' : 'as given';
     const margin = errorTokens === 0 ? 'counted' : `± ${errorTokens}, from a sample`;
     return [
-      `inputs  ${planned.inputs.length}`,
       `texts   ${planned.textCount}, of which ${planned.textCount - encodable} cannot be encoded`,
       `parts   ${planned.shards.length}`,
       `tokens  ${tokens} (${margin}); ${kept} after cutting at ${model.tokenCountMax}`,

@@ -30,9 +30,7 @@ export async function openManifest(job: {
   const before = await sink.readManifest();
   if (before === undefined) {
     const { inputs } = source;
-    context.terminal.write(
-      `embed: reading ${inputs.length} inputs once, to cut and pin the parts\n`,
-    );
+    context.terminal.write('embed: reading the source once, to cut and pin the parts\n');
     const { signal } = context;
     const { planned, repeated } = await planShards({ inputs, fields, limits: parts, signal });
     if (repeated !== undefined) {

@@ -274,13 +274,22 @@ class ColumnKinds {
   }
 }
 
+/** The fields as flags name them, one object deep. */
+function namesOf(fields: Readonly<Record<string, unknown>>): string[] {
+  return Object.entries(fields).flatMap(([name, value]) =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? Object.keys(value).map((inner) => `${name}.${inner}`)
+      : [name],
+  );
+}
+
 /** Which of the fields that were asked for there are: one that no record has is a wrong name. */
 class SeenFields {
   readonly #fields: RecordFields;
   readonly #isCarried: boolean[];
   #hasId = false;
   #first: { input: SourceInput; names: readonly string[] } | undefined;
-  #firstFault: string | undefined;
+  #firstFault: { input: SourceInput; fault: string } | undefined;
 
   constructor(fields: RecordFields) {
     this.#fields = fields;
@@ -288,9 +297,9 @@ class SeenFields {
   }
 
   add(input: SourceInput, { fields, fault }: RawRecord, { id, carried }: CorpusRecord): void {
-    this.#firstFault ??= fault;
+    if (fault !== undefined) this.#firstFault ??= { input, fault };
     if (fields === undefined) return;
-    this.#first ??= { input, names: Object.keys(fields) };
+    this.#first ??= { input, names: namesOf(fields) };
     this.#hasId ||= id !== null;
     for (let index = 0; index < carried.length; index++) {
       const name = this.#fields.carry[index] ?? '';
@@ -312,13 +321,14 @@ class SeenFields {
   }
 
   missing(flag: 'text' | 'id' | 'carry', asked: readonly string[]): CorpusError {
-    const { input, names = [] } = this.#first ?? {};
+    const { names = [] } = this.#first ?? {};
+    const { input } = this.#first ?? this.#firstFault ?? {};
     const there = names.length > 0 ? ` A record has ${names.slice(0, 20).join(', ')}.` : '';
     const found = flag === 'text' ? 'no text in any of the first records' : 'not in any record';
     const from = input === undefined ? '' : ` of ${input.name}`;
     // Where no record could be read, that is why.
-    const why = names.length > 0 || this.#firstFault === undefined ? '' : ` ${this.#firstFault}.`;
-    const message = `--${flag} ${asked.join(',')}: ${found}${from}.${there}${why}`;
+    const why = this.#first === undefined && this.#firstFault ? `: ${this.#firstFault.fault}` : '';
+    const message = `--${flag} ${asked.join(',')}: ${found}${from}${why}.${there}`;
     return new CorpusError('CORPUS_SOURCE_INVALID', message);
   }
 }

@@ -128,18 +128,55 @@ function lineInput(
   };
 }
 
-/** One text a file, with the file's name as `path`. */
-export function documentInput(input: ByteInput, compression: Compression): SourceInput {
-  return counted(input, async function* () {
-    const pieces: Uint8Array[] = [];
-    for await (const piece of unpackedBytes(input, compression)) pieces.push(piece);
-    try {
-      const text = new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(pieces));
-      yield { fields: { text, path: input.name } };
-    } catch {
-      yield { fields: undefined, fault: 'the file is not UTF-8' };
-    }
-  });
+/** Files that are looked at at the same time; of a bucket each look is a request. */
+const LOOKS_AT_ONCE = 16;
+
+/**
+ * One text a file, with the file's name as `path`. Neighbouring files are one input: a part for
+ * each would be a request for each text, and a folder of documents would take its servers weeks.
+ * Positions are counts of files.
+ *
+ * @param files at least one.
+ */
+export function documentsInput(
+  files: readonly { readonly bytes: ByteInput; readonly compression: Compression }[],
+): SourceInput {
+  const names = files.map(({ bytes }) => bytes.name);
+  const many = `${names.length} files from ${names[0]} to ${names.at(-1)}`;
+  return {
+    name: names.length === 1 ? (names[0] as string) : many,
+    isSeekable: true,
+    async look() {
+      let bytes = 0;
+      const versions: string[] = [];
+      for (let start = 0; start < files.length; start += LOOKS_AT_ONCE) {
+        const some = files.slice(start, start + LOOKS_AT_ONCE);
+        for (const looked of await Promise.all(some.map((file) => file.bytes.look()))) {
+          bytes += looked.bytes;
+          versions.push(looked.version);
+        }
+      }
+      if (versions.length === 1) return { bytes, version: versions[0] as string };
+      const hash = Bun.hash.xxHash64(JSON.stringify([names, versions]));
+      return { bytes, version: `xxh64:${hash.toString(16)}` };
+    },
+    async *read(from = 0) {
+      for (let position = Number(from); position < files.length; position++) {
+        const { bytes, compression } = files[position] as (typeof files)[number];
+        const pieces: Uint8Array[] = [];
+        for await (const piece of unpackedBytes(bytes, compression)) pieces.push(piece);
+        yield [{ position, ...documentOf(bytes.name, Buffer.concat(pieces)) }];
+      }
+    },
+  };
+}
+
+function documentOf(path: string, content: Uint8Array): Omit<RawRecord, 'position'> {
+  try {
+    return { fields: { text: new TextDecoder('utf-8', { fatal: true }).decode(content), path } };
+  } catch {
+    return { fields: undefined, fault: `${path} is not UTF-8` };
+  }
 }
 
 /** An array of JSON objects, or of strings. */
@@ -155,7 +192,12 @@ export function jsonArrayInput(input: ByteInput, compression: Compression): Sour
     parser.onError = (error) => {
       failure ??= error;
     };
-    for await (const piece of unpackedBytes(input, compression)) {
+    const { header, bytes } = await withHeader(unpackedBytes(input, compression));
+    if (header.trimStart().startsWith('{')) {
+      const why = 'it is no JSON array but an object; --input-format jsonl reads an object a line';
+      throw unreadable(input, new Error(why));
+    }
+    for await (const piece of checkedUtf8(input, bytes)) {
       parser.write(piece);
       if (failure !== undefined) throw unreadable(input, failure);
       for (const element of elements) {
@@ -171,30 +213,91 @@ export function jsonArrayInput(input: ByteInput, compression: Compression): Sour
   });
 }
 
-/** Comma- or tab-separated values whose first line names the fields. */
+/** @throws CorpusError CORPUS_SOURCE_INVALID; the parser would put other letters in silence. */
+async function* checkedUtf8(
+  input: ByteInput,
+  bytes: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const decoder = new TextDecoder('utf-8', { fatal: true });
+  for await (const piece of bytes) {
+    try {
+      decoder.decode(piece, { stream: true });
+    } catch {
+      throw unreadable(input, new Error('it is not UTF-8'));
+    }
+    yield piece;
+  }
+}
+
+/**
+ * Comma- or tab-separated values whose first line names the fields. Where that line has semicolons
+ * and no comma, they separate: spreadsheets write so wherever the comma is that of decimals.
+ */
 export function separatedInput(
   input: ByteInput,
   options: { compression: Compression; delimiter: ',' | '\t' },
 ): SourceInput {
   const { compression, delimiter } = options;
-  const csv: CsvOptions = {
-    columns: true,
-    bom: true,
-    delimiter,
-    // A tab-separated file quotes nothing: a lone quote is text.
-    ...(delimiter === '\t' ? { quote: null } : {}),
-    skip_empty_lines: true,
-  };
   return counted(input, async function* () {
-    const bytes = Readable.from(unpackedBytes(input, compression), { objectMode: false });
+    const { header, bytes } = await withHeader(unpackedBytes(input, compression));
+    const hasSemicolons = delimiter === ',' && header.includes(';') && !header.includes(',');
+    const csv: CsvOptions = {
+      columns: (names: string[]) => names.map(utf8Of),
+      // A letter for each byte: the parser would put another one for bytes that are not UTF-8.
+      encoding: 'latin1',
+      delimiter: hasSemicolons ? ';' : delimiter,
+      // A tab-separated file quotes nothing: a lone quote is text.
+      ...(delimiter === '\t' ? { quote: null } : {}),
+      skip_empty_lines: true,
+    };
+    const readable = Readable.from(bytes, { objectMode: false });
     const parser = parse(csv);
-    bytes.on('error', (error) => parser.destroy(error));
+    readable.on('error', (error) => parser.destroy(error));
     try {
-      for await (const fields of bytes.pipe(parser)) yield { fields };
+      for await (const fields of readable.pipe(parser)) yield decodedFields(fields);
     } catch (error) {
       throw error instanceof CorpusError ? error : unreadable(input, error);
     }
   });
+}
+
+/** The first line, and all bytes without the mark in front. */
+async function withHeader(
+  all: AsyncGenerator<Uint8Array, void, undefined>,
+): Promise<{ header: string; bytes: AsyncGenerator<Uint8Array, void, undefined> }> {
+  let start = Buffer.alloc(0);
+  while (!start.includes(0x0a) && start.length < HEADER_BYTES_MAX) {
+    const { value, done } = await all.next();
+    if (done === true) break;
+    start = Buffer.concat([start, value]);
+  }
+  const isMarked = start[0] === 0xef && start[1] === 0xbb && start[2] === 0xbf;
+  const rest = isMarked ? start.subarray(3) : start;
+  const end = rest.indexOf(0x0a);
+  const bytes = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
+    yield rest;
+    yield* all;
+  };
+  return { header: rest.toString('latin1', 0, end < 0 ? rest.length : end), bytes: bytes() };
+}
+
+/** A first line that is longer names no fields. */
+const HEADER_BYTES_MAX = 1 << 20;
+
+const utf8Decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/** @param latin1 a letter for each byte. @throws TypeError where those are not UTF-8. */
+function utf8Of(latin1: string): string {
+  return utf8Decoder.decode(Buffer.from(latin1, 'latin1'));
+}
+
+function decodedFields(fields: Record<string, string>): Omit<RawRecord, 'position'> {
+  try {
+    const entries = Object.entries(fields).map(([name, value]) => [name, utf8Of(value)]);
+    return { fields: Object.fromEntries(entries) };
+  } catch {
+    return { fields: undefined, fault: 'the record is not UTF-8' };
+  }
 }
 
 /**

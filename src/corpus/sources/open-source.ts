@@ -6,7 +6,7 @@ import type { RecordFields } from '../job/records.ts';
 import { openS3Bucket, parseS3Address, type S3Bucket } from '../stores/s3-bucket.ts';
 import { type ByteInput, compressionOf, localInput } from './byte-input.ts';
 import {
-  documentInput,
+  documentsInput,
   INPUT_FORMATS,
   type InputFormat,
   jsonArrayInput,
@@ -41,14 +41,38 @@ const FORMAT_OF_ENDING: Readonly<Record<string, InputFormat>> = {
 export async function openSource(options: CorpusOptions, context: CorpusContext): Promise<Source> {
   const [first = ''] = options.sources;
   if (/^postgres(ql)?:\/\//.test(first)) return openPostgresSource(options);
-  const inputs: SourceInput[] = [];
+  const files: ByteInput[] = [];
   for (const address of options.sources) {
     const found = address.startsWith('s3://')
       ? await objectsOf(address, context)
       : (await pathsOf(address)).map(localInput);
-    inputs.push(...found.map((bytes) => inputOf(bytes, options)));
+    files.push(...found);
   }
-  return { inputs, close: async () => undefined };
+  return { inputs: inputsOf(files, options), close: async () => undefined };
+}
+
+/** Documents of one input: as many as one part has texts, unless it is told otherwise. */
+const DOCUMENTS_MAX = 4096;
+
+/** Files in their order; documents that follow one another are one input. */
+function inputsOf(files: readonly ByteInput[], options: CorpusOptions): SourceInput[] {
+  const inputs: SourceInput[] = [];
+  let documents: ByteInput[] = [];
+  const endDocuments = (): void => {
+    if (documents.length === 0) return;
+    inputs.push(
+      documentsInput(documents.map((bytes) => ({ bytes, ...compressionOf(bytes.name) }))),
+    );
+    documents = [];
+  };
+  for (const bytes of files) {
+    const format = formatOf(bytes, options);
+    if (format === 'document') documents.push(bytes);
+    if (format !== 'document' || documents.length === DOCUMENTS_MAX) endDocuments();
+    if (format !== 'document') inputs.push(inputOf(bytes, format, options));
+  }
+  endDocuments();
+  return inputs;
 }
 
 /** An object, all below a prefix that ends in a slash, or the matches of a glob. */
@@ -80,11 +104,29 @@ function objectInput(bucket: S3Bucket, key: string): ByteInput {
   };
 }
 
-/** The input that reads these bytes as their name, or the flag, says. */
-function inputOf(bytes: ByteInput, options: CorpusOptions): SourceInput {
-  const { compression, plainName } = compressionOf(bytes.name);
-  const ending = /\.(\w+)$/.exec(plainName)?.[1]?.toLowerCase() ?? '';
-  const format = options.inputFormat ?? FORMAT_OF_ENDING[ending];
+/** As the flag says, or the file's name. */
+function formatOf({ name }: ByteInput, options: CorpusOptions): InputFormat {
+  const format = options.inputFormat ?? formatOfName(name);
+  if (format !== undefined) return format;
+  const known = INPUT_FORMATS.join(', ');
+  throw new CorpusError(
+    'CORPUS_SOURCE_INVALID',
+    `${name}: its name does not say what it is; give --input-format (${known}).`,
+  );
+}
+
+function formatOfName(name: string): InputFormat | undefined {
+  const ending = /\.(\w+)$/.exec(compressionOf(name).plainName)?.[1]?.toLowerCase() ?? '';
+  return FORMAT_OF_ENDING[ending];
+}
+
+/** The input that reads these bytes. */
+function inputOf(
+  bytes: ByteInput,
+  format: Exclude<InputFormat, 'document'>,
+  options: CorpusOptions,
+): SourceInput {
+  const { compression } = compressionOf(bytes.name);
   switch (format) {
     case 'jsonl':
       return jsonLinesInput(bytes, compression);
@@ -98,17 +140,8 @@ function inputOf(bytes: ByteInput, options: CorpusOptions): SourceInput {
       return separatedInput(bytes, { compression, delimiter: '\t' });
     case 'text':
       return textLinesInput(bytes, compression);
-    case 'document':
-      return documentInput(bytes, compression);
     case 'parquet':
       return parquetInput(bytes, { columns: topLevel(options.fields) });
-    default: {
-      const known = INPUT_FORMATS.join(', ');
-      throw new CorpusError(
-        'CORPUS_SOURCE_INVALID',
-        `${bytes.name}: its name does not say what it is; give --input-format (${known}).`,
-      );
-    }
   }
 }
 
@@ -138,8 +171,7 @@ function topLevel({ text, id, carry }: RecordFields): string[] {
 
 /** In a folder lie other things too; what is named by itself is read whatever its name. */
 function isTextFile(path: string): boolean {
-  const ending = /\.(\w+)$/.exec(compressionOf(path).plainName)?.[1]?.toLowerCase() ?? '';
-  return FORMAT_OF_ENDING[ending] !== undefined;
+  return formatOfName(path) !== undefined;
 }
 
 /** The same order everywhere, whatever the locale. */

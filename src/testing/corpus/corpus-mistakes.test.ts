@@ -38,7 +38,7 @@ test('a field that no record has is refused, with those that there are', async (
   );
   const words = [source, '--to', stand.path('typo')];
   const refused = (more: readonly string[]) => expect(stand.embed([...words, ...more])).rejects;
-  const there = 'typo.jsonl. A record has key, body, title, court.';
+  const there = 'typo.jsonl. A record has key, body, title, court.name.';
   await refused(['--text', 'bdy']).toThrow(there);
   await refused(['--text', 'body', '--id', 'kay']).toThrow(there);
   await refused(['--text', 'body', '--carry', 'title,titel']).toThrow('--carry titel: not in any');

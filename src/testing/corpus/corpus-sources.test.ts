@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { readdir } from 'node:fs/promises';
 import zlib from 'node:zlib';
 import { seededRandom } from '../seeded-random.ts';
 import { type CorpusStand, rowsOfJsonLines, startCorpusStand } from './corpus-stand.ts';
@@ -121,7 +122,107 @@ test('a folder gives its files of texts in order, whole documents too', async ()
   expect(ids).toEqual([stand.path('docs/a/c.md'), stand.path('docs/b.md')]);
 });
 
+test('documents fill parts together, and are taken up again in the middle', async () => {
+  const texts = Array.from({ length: 250 }, (_, index) => `договор ${1000 + index}`);
+  for (const [index, text] of texts.entries()) {
+    const packed = index % 2 === 0;
+    const bytes = Buffer.from(text);
+    const name = `many/${1000 + index}.md${packed ? '.gz' : ''}`;
+    await stand.write(name, packed ? zlib.gzipSync(bytes) : bytes);
+  }
+  await stand.write('many/1005.md', Uint8Array.of(0xff, 0xfe));
+  const to = stand.path('out-many');
+  const words = [stand.path('many'), '--to', to, '--format', 'jsonl', '--id', 'path'];
+  const interrupt = new AbortController();
+  stand.answer = (_, some) => {
+    if (some.includes('договор 1150')) interrupt.abort(new Error('stopped'));
+    return undefined;
+  };
+  const requestsBefore = stand.server.requests.length;
+  const parts = ['--part-texts', '100'];
+  await expect(stand.embed([...words, ...parts], interrupt.signal)).rejects.toThrow('stopped');
+  stand.answer = undefined;
+  await stand.embed([...words, ...parts]);
+  // Each run asks `/info`; a request for each text would be 250.
+  expect(stand.server.requests.length - requestsBefore).toBeLessThan(12);
+  expect(await readdir(to)).toEqual(expect.arrayContaining(['part-000002.jsonl']));
+  expect(await readdir(to)).not.toContain('part-000003.jsonl');
+  const rows = await rowsOfJsonLines(to);
+  const bad = `EMB_BODY_MALFORMED: ${stand.path('many/1005.md')} is not UTF-8`;
+  expect(rows.map(({ error }) => error ?? undefined)).toEqual(
+    texts.map((_, index) => (index === 5 ? bad : undefined)),
+  );
+  expect(rows.map(({ id }) => id)).toEqual(
+    texts.map((_, index) =>
+      index === 5 ? null : stand.path(`many/${1000 + index}.md${index % 2 === 0 ? '.gz' : ''}`),
+    ),
+  );
+  await stand.write('many/1201.md', 'договор другой');
+  await expect(stand.embed([...words, ...parts])).rejects.toMatchObject({
+    code: 'CORPUS_SOURCE_CHANGED',
+  });
+});
+
+test('semicolons separate where the first line has no comma, as spreadsheets write', async () => {
+  const lines = ['дело;текст', '1;"суд; ""иск"", срок"', '2;статья, 5'];
+  const source = await stand.write('excel.csv', `\uFEFF${lines.join('\r\n')}\r\n`);
+  const to = stand.path('out-excel');
+  const words = ['--text', 'текст', '--id', 'дело', '--carry', 'текст', '--format', 'jsonl'];
+  await stand.embed([source, '--to', to, ...words]);
+  expect((await rowsOfJsonLines(to)).map(({ id, текст }) => [id, текст])).toEqual([
+    ['1', 'суд; "иск", срок'],
+    ['2', 'статья, 5'],
+  ]);
+});
+
+/** Letters as Windows wrote them before Unicode: each is one byte, and none is UTF-8. */
+const windows1251 = (text: string): Buffer =>
+  Buffer.from(
+    text.replace(/[А-я]/g, (letter) =>
+      String.fromCharCode((letter.codePointAt(0) ?? 0) - 0x410 + 0xc0),
+    ),
+    'latin1',
+  );
+
+test.each(['laws1251.csv', 'laws1251.tsv', 'laws1251.json'])(
+  '%s in another encoding is refused, and no other letters are encoded',
+  async (name) => {
+    const rows = Array.from({ length: 5 }, (_, index) => `суд ${index}`);
+    const separator = name.endsWith('.tsv') ? '\t' : ',';
+    const content = name.endsWith('.json')
+      ? JSON.stringify(rows)
+      : ['id,text', ...rows.map((text, index) => `${index},${text}`)]
+          .join('\n')
+          .replaceAll(',', separator);
+    const source = await stand.write(name, windows1251(content));
+    await expect(stand.embed([source, '--to', stand.path(`out-${name}`)])).rejects.toMatchObject({
+      code: 'CORPUS_SOURCE_INVALID',
+      message: expect.stringMatching(
+        /laws1251\S+(: the record| cannot be read: it) is not UTF-8\.$/,
+      ),
+    });
+  },
+);
+
+test('one record in another encoding has its error, and the others their rows', async () => {
+  const content = Buffer.concat([
+    Buffer.from('id,text\n1,суд\n2,'),
+    windows1251('иск'),
+    Buffer.from('\n3,срок\n'),
+  ]);
+  const source = await stand.write('mixed.csv', content);
+  const to = stand.path('out-mixed');
+  await stand.embed([source, '--to', to, '--format', 'jsonl', '--id', 'id', '--carry', 'text']);
+  expect((await rowsOfJsonLines(to)).map(({ text, error }) => [text, error ?? null])).toEqual([
+    ['суд', null],
+    [null, 'EMB_BODY_MALFORMED: the record is not UTF-8'],
+    ['срок', null],
+  ]);
+});
+
 test.each([
+  ['wrapped.json', '\uFEFF{"laws":[{"text":"а"}]}', /wrapped\.json .*array.*--input-format jsonl/],
+  ['nested.jsonl', '{"case":1,"body":{"text":"а"}}', /A record has case, body\.text\./],
   ['broken.json', '[{"text":"а"},', /broken\.json cannot be read: .*breaks off/],
   ['broken.jsonl.gz', 'no gzip', /broken\.jsonl\.gz cannot be read/],
   ['broken.parquet', 'no parquet at all', /broken\.parquet cannot be read/],
