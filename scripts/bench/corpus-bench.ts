@@ -24,14 +24,14 @@ import { startServerProcess } from './target/server-process.ts';
 
 const FLAGS = {
   rounds: count(3, [1, 100], ROUNDS.meaning),
-  texts: count(200_000, [12_800, 100_000_000], 'texts of the corpus'),
+  texts: count(200_000, [1000, 100_000_000], 'texts of the corpus'),
   seconds: secondsFlag(5),
   target: oneOf(
     ['trivial', 'timed', 'small'],
     'Triton with a model that costs nothing or takes the time of a GPU, or a small embedded one',
   ),
   format: oneOf(['parquet', 'jsonl', 'npy'], 'files that are written'),
-  heads: text('HEADS', 'dense', 'heads, dense among them; Triton has that one alone'),
+  heads: text('HEADS', 'dense', 'heads, dense among them; no sparse ones of Triton'),
   connections: count(8, [1, 1024], 'requests at a time, of both'),
   'request-texts': count(128, [1, 2048], 'texts of a request, of both'),
   tries: count(4, [1, 100], 'of a turn that other programs disturb'),
@@ -107,7 +107,7 @@ async function main(): Promise<void> {
 }
 
 async function startStand(
-  { target: name }: Flags,
+  { target: name, heads }: Flags,
   folder: string,
   firstTexts: readonly string[],
 ): Promise<Stand> {
@@ -123,6 +123,7 @@ async function startStand(
   const target = await startTarget(name, {
     modelsDir: MODELS_DIR,
     settings: { SERVER_TIMING: 'off' },
+    hasMultiVectors: heads.includes('multi_vector'),
   });
   const size = firstTexts.length / CHECKED_REQUESTS;
   const groups = Array.from({ length: CHECKED_REQUESTS }, (_, index) => ({

@@ -60,6 +60,7 @@ export interface BenchTarget {
  *
  * @param options.model of the embedded backend; its default unless told.
  * @param options.settings further settings of the server, as variables.
+ * @param options.hasMultiVectors of a trivial Triton.
  * @param options.profileDir makes the server write its profiles there when it stops.
  */
 export async function startTarget(
@@ -69,9 +70,10 @@ export async function startTarget(
     model?: string;
     settings?: Readonly<Record<string, string>>;
     profileDir?: string | undefined;
+    hasMultiVectors?: boolean;
   },
 ): Promise<BenchTarget> {
-  const { settings, profileDir, modelsDir } = options;
+  const { settings, profileDir, modelsDir, hasMultiVectors = false } = options;
   const { model = 'multilingual-e5-small' } = options;
   const modelId = kind === 'embedded' ? model : 'bge-m3';
   const manifest = await loadManifest({ modelsDir, name: modelId });
@@ -79,7 +81,7 @@ export async function startTarget(
   try {
     if (kind !== 'embedded') {
       const imitated = kind === 'timed' ? TIMED_MODEL : ({ kind } as const);
-      triton = await startBenchTriton(imitated, { maxBatch: TRITON_BATCH_MAX });
+      triton = await startBenchTriton(imitated, { maxBatch: TRITON_BATCH_MAX, hasMultiVectors });
     }
     const backend: Readonly<Record<string, string>> =
       triton === undefined
