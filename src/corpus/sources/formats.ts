@@ -3,7 +3,7 @@ import { JSONParser } from '@streamparser/json';
 import { type Options as CsvOptions, parse } from 'csv-parse';
 import { CorpusError, wordsOf } from '../corpus-error.ts';
 import { type ByteInput, type Compression, unpackedBytes } from './byte-input.ts';
-import { linesOf } from './lines.ts';
+import { LINE_BYTES_MAX, linesOf } from './lines.ts';
 import type { RawRecord, SourceInput } from './source.ts';
 
 /** How a file's texts are laid out. */
@@ -137,9 +137,11 @@ const LOOKS_AT_ONCE = 16;
  * Positions are counts of files.
  *
  * @param files at least one.
+ * @param bytesMax a larger one has a fault in place of its text.
  */
 export function documentsInput(
   files: readonly { readonly bytes: ByteInput; readonly compression: Compression }[],
+  bytesMax = LINE_BYTES_MAX,
 ): SourceInput {
   const names = files.map(({ bytes }) => bytes.name);
   const many = `${names.length} files from ${names[0]} to ${names.at(-1)}`;
@@ -164,8 +166,18 @@ export function documentsInput(
       for (let position = Number(from); position < files.length; position++) {
         const { bytes, compression } = files[position] as (typeof files)[number];
         const pieces: Uint8Array[] = [];
-        for await (const piece of unpackedBytes(bytes, compression)) pieces.push(piece);
-        yield [{ position, ...documentOf(bytes.name, Buffer.concat(pieces)) }];
+        let length = 0;
+        for await (const piece of unpackedBytes(bytes, compression)) {
+          length += piece.length;
+          if (length > bytesMax) break;
+          pieces.push(piece);
+        }
+        const fault = `${bytes.name} has more than ${bytesMax} bytes`;
+        const record =
+          length > bytesMax
+            ? { fields: undefined, fault }
+            : documentOf(bytes.name, Buffer.concat(pieces));
+        yield [{ position, ...record }];
       }
     },
   };
@@ -232,12 +244,14 @@ async function* checkedUtf8(
 /**
  * Comma- or tab-separated values whose first line names the fields. Where that line has semicolons
  * and no comma, they separate: spreadsheets write so wherever the comma is that of decimals.
+ *
+ * @param options.bytesMax a longer record ends the reading: as a rule a quote was not closed.
  */
 export function separatedInput(
   input: ByteInput,
-  options: { compression: Compression; delimiter: ',' | '\t' },
+  options: { compression: Compression; delimiter: ',' | '\t'; bytesMax?: number },
 ): SourceInput {
-  const { compression, delimiter } = options;
+  const { compression, delimiter, bytesMax = LINE_BYTES_MAX } = options;
   return counted(input, async function* () {
     const { header, bytes } = await withHeader(unpackedBytes(input, compression));
     const hasSemicolons = delimiter === ',' && header.includes(';') && !header.includes(',');
@@ -249,6 +263,7 @@ export function separatedInput(
       // A tab-separated file quotes nothing: a lone quote is text.
       ...(delimiter === '\t' ? { quote: null } : {}),
       skip_empty_lines: true,
+      max_record_size: bytesMax,
     };
     const readable = Readable.from(bytes, { objectMode: false });
     const parser = parse(csv);

@@ -8,8 +8,8 @@ export interface Line {
   readonly fault?: string;
 }
 
-/** A line over this many bytes is not held: memory has to have a bound. */
-const LINE_BYTES_MAX = 1 << 26;
+/** A line, record or document over this many bytes is not held: memory has to have a bound. */
+export const LINE_BYTES_MAX = 1 << 26;
 
 const NEWLINE = 0x0a;
 const BYTE_ORDER_MARK = '\uFEFF';
