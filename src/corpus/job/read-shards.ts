@@ -82,11 +82,13 @@ class Cursor {
   async take(start: Position, count: number): Promise<readonly RawRecord[]> {
     const taken: RawRecord[] = [];
     while (taken.length < count) {
-      const record = await this.#peek();
-      if (record === undefined) break;
-      this.#at++;
-      const isBefore = typeof start === 'number' && Number(record.position) < start;
-      if (!isBefore) taken.push(record);
+      if ((await this.#peek()) === undefined) break;
+      // Those that are read already, without a promise for each.
+      while (taken.length < count && this.#at < this.#waiting.length) {
+        const record = this.#waiting[this.#at++] as RawRecord;
+        const isBefore = typeof start === 'number' && Number(record.position) < start;
+        if (!isBefore) taken.push(record);
+      }
     }
     return taken;
   }
