@@ -19,7 +19,11 @@ class TritonPythonModel:
         keys = np.arange(ROW_COUNT, dtype=np.int64)[:, None]
         self.table = DeterministicRows(self.tensors.dimension).rows(keys, np.ones_like(keys))
 
+        self.longer_table = self.table
+        self.room = np.empty(0, dtype=np.float32)
+
     def execute(self, requests):
+        self.is_alone = len(requests) == 1
         return [self.response(request) for request in requests]
 
     def response(self, request):
@@ -30,6 +34,21 @@ class TritonPythonModel:
         for at, name in enumerate(self.tensors.output_names):
             if name not in asked:
                 continue
-            places = keys if at == 0 else (keys[:, None] + np.arange(1, ids.shape[1])) % ROW_COUNT
-            outputs.append(tensor_of(name, self.table[places]))
+            rows = self.table[keys] if at == 0 else self.multi_vectors(keys, ids.shape[1])
+            outputs.append(tensor_of(name, rows))
         return pb_utils.InferenceResponse(output_tensors=outputs)
+
+    def multi_vectors(self, keys, token_count):
+        """Rows that follow one another in the table, which is repeated until none needs a second
+        look-up. They are copied into memory that is kept: fresh memory would cost more than the
+        copy. The backend has sent what is in it before it executes again."""
+        while len(self.longer_table) < ROW_COUNT + token_count:
+            self.longer_table = np.concatenate([self.longer_table, self.table])
+        shape = (len(keys), token_count - 1, self.tensors.dimension)
+        size = int(np.prod(shape))
+        if not self.is_alone or len(self.room) < size:
+            self.room = np.empty(size, dtype=np.float32)
+        rows = self.room[:size].reshape(shape)
+        for text, key in enumerate(keys):
+            rows[text] = self.longer_table[key + 1 : key + token_count]
+        return rows
