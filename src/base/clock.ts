@@ -69,6 +69,11 @@ export function sleep(clock: Clock, delayMs: number): Promise<void> {
   });
 }
 
+/** Resolves after what has come in by then was looked at, and what was written was sent. */
+export function nextTurn(clock: Clock): Promise<void> {
+  return new Promise((resolve) => clock.afterTurn(resolve));
+}
+
 /**
  * Ends the work of a request when nobody waits for it any more: past its deadline, or once its
  * caller has hung up.

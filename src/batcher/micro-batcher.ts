@@ -1,5 +1,5 @@
 import type { Backend, BackendLimits } from '../backend/contract.ts';
-import type { Cancellation, Clock } from '../base/clock.ts';
+import { type Cancellation, type Clock, nextTurn } from '../base/clock.ts';
 import { backendDown, invariant, ServerError, shuttingDown } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
 import type { ExpectedRows, Head } from '../vectors/output.ts';
@@ -13,6 +13,7 @@ import {
   backgroundCostOf,
   backgroundTokensOf,
   costOf,
+  isLarge,
   type JobResult,
   NOT_SENT,
   PendingRequest,
@@ -105,6 +106,8 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
   const whenReady = (): Promise<boolean> => grace.wait();
   const bisection = createBisection({ backend, expected, quarantine, whenReady, settle });
   let runningTextCount = 0;
+  /** Batches that are back and whose callers are being told. Their memory is still lent. */
+  let settlingCount = 0;
   let sequence = 0;
   let isDispatchDue = false;
   let isClosed = false;
@@ -206,7 +209,8 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
     if (state === 'gone') failWaiting(backendDown(backend.state().reason));
     if (state !== 'ready') return;
     const limits = backend.capabilities();
-    while (running.size < limits.slotCount) {
+    // No more batches hold memory of the backend than its slots and one that is being told.
+    while (running.size + Math.max(0, settlingCount - 1) < limits.slotCount) {
       const texts = nextBatch(limits);
       if (texts === undefined) break;
       if (texts.length > 0) void run(texts, limits);
@@ -264,15 +268,21 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
     const rescueCallCount = isRight ? 0 : await bisection.rescue(batch, first);
     const batchCount = (before.batchCount + running.size) / 2;
     const inferMs = freeSlot(batch, { texts, sentMs, isRight });
+    settlingCount++;
     // The next batch leaves before this one's callers are told: the backend computes while their
     // replies are written.
     dispatch();
     if (isRight) {
       const nowMs = clock.now();
-      for (let at = 0; at < texts.length; at++)
+      for (let at = 0; at < texts.length; at++) {
+        // Between two large ones a reply is sent, and who comes meanwhile is sent to the backend.
+        if (at > 0 && isLarge(first.outputs[at])) await nextTurn(clock);
         settle(texts[at], first.outputs[at], first.servedBy, nowMs);
+      }
     }
     for (const giveBack of batch.lent) giveBack();
+    settlingCount--;
+    if (settlingCount > 0) dispatch();
     const error = first.failed[0]?.error;
     const report = reportOf(texts, { ...limits, inferMs, error, rescueCallCount });
     if (isRight) deadlines.learn(textsCost, inferMs);

@@ -1,7 +1,7 @@
 import type { BackendLimits } from '../backend/contract.ts';
 import { ServerError } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
-import { HEADS, type Head, type TextOutput } from '../vectors/output.ts';
+import type { TextOutput } from '../vectors/output.ts';
 import { capacityOf, textCostOf } from './plan.ts';
 import type { BatchQueue, QueuedRequest, QueuedText } from './queue.ts';
 
@@ -144,20 +144,22 @@ export class RequestRows {
    * @returns views, valid until `giveBack`.
    */
   put(index: number, output: TextOutput): TextOutput {
-    const { dense, sparse, multi_vector: multiVector } = output;
+    const { dense, sparse, multi_vector: multiVector, halves } = output;
     // The usual case, written out: this is done for each text.
     if (dense !== undefined && sparse === undefined && multiVector === undefined) {
       const place = this.#placeOf(index, dense.length);
       place.set(dense);
       return { dense: place };
     }
-    const copy: { -readonly [H in Head]?: Float32Array } = {};
-    for (const head of HEADS) {
-      const values = output[head];
-      if (values === undefined) continue;
-      copy[head] = head === 'dense' ? this.#placeOf(index, values.length) : this.#room(values);
-      copy[head].set(values);
+    const copy: { -readonly [Key in keyof TextOutput]: TextOutput[Key] } = {};
+    if (dense !== undefined) {
+      const place = this.#placeOf(index, dense.length);
+      place.set(dense);
+      copy.dense = place;
     }
+    if (sparse !== undefined) copy.sparse = this.#copyOf(sparse);
+    if (halves !== undefined) copy.halves = this.#copyOfHalves(halves);
+    else if (multiVector !== undefined) copy.multi_vector = this.#copyOf(multiVector);
     return copy;
   }
 
@@ -174,10 +176,19 @@ export class RequestRows {
     return this.#dense.subarray(index * length, (index + 1) * length);
   }
 
-  #room({ length }: Float32Array): Float32Array {
-    const block = take(length);
+  #copyOf(values: Float32Array): Float32Array {
+    const block = take(values.length);
     this.#others.push(block);
-    return block.subarray(0, length);
+    block.set(values);
+    return block.subarray(0, values.length);
+  }
+
+  #copyOfHalves(values: Float16Array): Float16Array {
+    const block = take(Math.ceil(values.length / 2));
+    this.#others.push(block);
+    const copy = new Float16Array(block.buffer, 0, values.length);
+    copy.set(values);
+    return copy;
   }
 }
 
@@ -202,6 +213,15 @@ function keep(block: Float32Array<ArrayBuffer>): void {
   const others = kept.get(block.length);
   if (others === undefined) kept.set(block.length, [block]);
   else others.push(block);
+}
+
+/** From this size on telling one caller takes a good part of a ms: 64 rows of 1,024 values. */
+const LARGE_BYTES = 1 << 18;
+
+/** Whether a text got so much that others should have a turn before the next one. */
+export function isLarge({ multi_vector: vectors, halves }: TextOutput): boolean {
+  const bytes = halves?.byteLength ?? vectors?.byteLength ?? 0;
+  return bytes >= LARGE_BYTES;
 }
 
 /** `sentMs` of a text that waits. */

@@ -115,3 +115,17 @@ test('a text that many go along with holds none that has left', () => {
   for (const text of others) leave(text);
   expect(heir.along?.size).toBe(0);
 });
+
+test('multi-vectors as halves are kept as such, and apart from those of float32', () => {
+  const ids = idsOf(1);
+  const [whole, halved] = [false, true].map((halves) => headSet(['multi_vector'], { halves }));
+  const cache = new RowCache(1 << 20);
+  const rows = Float32Array.of(0.5, 0.25, 0.125, 1);
+  const halves = new Float16Array(rows);
+  cache.offer(textOf(ids, halved), { multi_vector: rows, halves }, true);
+  expect(cache.find(textOf(ids, halved))).toEqual({ halves: new Float16Array(rows) });
+  expect(cache.find(textOf(ids, whole))).toBeUndefined();
+  cache.offer(textOf(ids, whole), { multi_vector: rows }, true);
+  expect(cache.find(textOf(ids, whole))).toEqual({ multi_vector: rows.slice() });
+  expect(cache.find(textOf(ids, halved))).toEqual({ halves: new Float16Array(rows) });
+});

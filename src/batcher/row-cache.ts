@@ -1,6 +1,6 @@
 import type { Backend } from '../backend/contract.ts';
 import { ServerError } from '../base/errors.ts';
-import { areEqual, HEADS, type Head, type TextOutput } from '../vectors/output.ts';
+import { areEqual, areHalved, HEADS, type Head, type TextOutput } from '../vectors/output.ts';
 import {
   NOT_SENT,
   type PendingRequest,
@@ -18,7 +18,7 @@ import type { BatchQueue } from './queue.ts';
 
 /** A text by its ids and heads: equal ones have one key, and few others share it. */
 export function keyOf(ids: Int32Array, heads: readonly Head[]): number {
-  let key = 0;
+  let key = areHalved(heads) ? 1 : 0;
   for (let at = 0; at < heads.length; at++) key = key * 4 + HEADS.indexOf(heads[at]) + 1;
   // A fifth of what the runtime's own hash takes for a query, and twice as much for a document.
   for (let at = 0; at < ids.length; at++) {
@@ -267,10 +267,11 @@ export class RowCache {
       return;
     }
     let bytes = ENTRY_BYTES + ids.byteLength;
-    for (const head of heads) bytes += output[head]?.byteLength ?? 0;
+    const parts = partsOf(output);
+    for (const [, values] of parts) bytes += values.byteLength;
     if (bytes > this.#bytesMax * ENTRY_SHARE) return;
     this.#drop(key);
-    const copies = heads.map((head) => [head, output[head]?.slice()] as const);
+    const copies = parts.map(([part, values]) => [part, values.slice()] as const);
     const kept = { key, ids: ids.slice(), heads, output: Object.fromEntries(copies), bytes };
     this.#entries.set(key, kept);
     this.#bytes += bytes;
@@ -290,4 +291,13 @@ export class RowCache {
     this.#bytes -= this.#entries.get(key)?.bytes ?? 0;
     this.#entries.delete(key);
   }
+}
+
+/** What is kept of an output: where there are halves, what they were made of is none any more. */
+function partsOf(output: TextOutput): (readonly [string, Float32Array | Float16Array])[] {
+  const { halves, multi_vector, ...others } = output;
+  const vectors = halves === undefined ? { multi_vector } : { halves };
+  return Object.entries({ ...others, ...vectors }).flatMap(([part, values]) =>
+    values === undefined ? [] : [[part, values] as const],
+  );
 }

@@ -74,6 +74,10 @@ export interface EncodeResult {
   readonly multiVectors?:
     | readonly { readonly tokenCount: number; readonly data: Float32Array }[]
     | undefined;
+  /** The same as float16, in their place, where `heads` asks for halves. */
+  readonly halfVectors?:
+    | readonly { readonly tokenCount: number; readonly data: Float16Array }[]
+    | undefined;
   /** Tokens of each text before truncation, prefix and special tokens included. */
   readonly tokenCounts: readonly number[];
   readonly truncated: readonly boolean[];

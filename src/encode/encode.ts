@@ -4,7 +4,7 @@ import { backendDown, ServerError } from '../base/errors.ts';
 import type { JobResult, TextOutcome } from '../batcher/pending-request.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import type { TokenizedText } from '../tokenizer/pool/tokenizer-pool.ts';
-import { areEqual, valuesPerText } from '../vectors/output.ts';
+import { areEqual, areHalved, valuesPerText } from '../vectors/output.ts';
 import { joinTokenWeights, type SparseWeights } from '../vectors/sparse.ts';
 import type { Encode, EncodeRequest, EncodeResult, Parts } from './contract.ts';
 import { traceBatching, traceTokenize } from './encode-tracing.ts';
@@ -263,6 +263,7 @@ function joinOutputs(
   const rows: Float32Array[] = [];
   const sparse: SparseWeights[] = [];
   const multiVectors: { tokenCount: number; data: Float32Array }[] = [];
+  const halfVectors: { tokenCount: number; data: Float16Array }[] = [];
   const isSkipped = work.empty?.areSkipped === true;
   let computed = 0;
   for (let index = 0; index < work.tokenized.length; index++) {
@@ -270,6 +271,7 @@ function joinOutputs(
       rows.push(NO_ROW);
       sparse.push({ indices: new Int32Array(0), values: NO_ROW });
       multiVectors.push({ tokenCount: 0, data: NO_ROW });
+      halfVectors.push({ tokenCount: 0, data: new Float16Array(0) });
       continue;
     }
     const outcome = work.outcomes[computed++];
@@ -277,15 +279,18 @@ function joinOutputs(
     const { tokenIds } = work.tokenized[index];
     if (outcome.dense !== undefined) rows.push(outcome.dense);
     if (outcome.sparse !== undefined) sparse.push(joinTokenWeights(tokenIds, outcome.sparse));
-    if (outcome.multi_vector !== undefined) {
-      multiVectors.push({ tokenCount: tokenIds.length - 1, data: outcome.multi_vector });
-    }
+    const tokenCount = tokenIds.length - 1;
+    const { multi_vector: vectors, halves } = outcome;
+    if (vectors !== undefined) multiVectors.push({ tokenCount, data: vectors });
+    if (halves !== undefined) halfVectors.push({ tokenCount, data: halves });
   }
   const { heads } = request;
+  const hasVectors = heads.includes('multi_vector');
   return {
     rows: heads.includes('dense') ? rows : undefined,
     sparse: heads.includes('sparse') ? sparse : undefined,
-    multiVectors: heads.includes('multi_vector') ? multiVectors : undefined,
+    multiVectors: hasVectors && !areHalved(heads) ? multiVectors : undefined,
+    halfVectors: hasVectors && areHalved(heads) ? halfVectors : undefined,
     tokenCounts: work.tokenized.map((text) => text.tokenCount),
     truncated: work.tokenized.map((text) => text.isTruncated),
     empty: work.empty?.flags,

@@ -2,6 +2,7 @@ import { invariant } from '../base/errors.ts';
 import type {
   EncodedReply,
   EncodeReply,
+  HalfVector,
   MultiVector,
   ReplyDtype,
   SparseRow,
@@ -37,7 +38,7 @@ const FRAME = new Uint8Array(4096);
  */
 export function encodeMsgpackReply(reply: EncodeReply, shape: MsgpackShape): EncodedReply {
   const writer = new MsgpackWriter(FRAME);
-  const { rows, sparse, multiVectors, empty } = reply;
+  const { rows, sparse, empty, multiVectors = reply.halfVectors } = reply;
   const optional = [rows, sparse, multiVectors, empty].filter((part) => part !== undefined).length;
   writer.mapHeader(4 + optional);
   if (rows !== undefined) {
@@ -53,7 +54,7 @@ export function encodeMsgpackReply(reply: EncodeReply, shape: MsgpackShape): Enc
   }
   if (multiVectors !== undefined) {
     writer.text('multi_vector');
-    writeEach(writer, reply, multiVectors, (vectors) =>
+    writeEach<MultiVector | HalfVector>(writer, reply, multiVectors, (vectors) =>
       writeMultiVector(writer, shape, { vectors, dimension: reply.dimension }),
     );
   }
@@ -105,12 +106,13 @@ function writeSparse(
 function writeMultiVector(
   writer: MsgpackWriter,
   shape: MsgpackShape,
-  { vectors, dimension }: { vectors: MultiVector; dimension: number },
+  { vectors, dimension }: { vectors: MultiVector | HalfVector; dimension: number },
 ): void {
-  writeArray(writer, shape, {
-    lengths: [vectors.tokenCount, dimension],
-    block: blockOf([vectors.data], shape.dtype === 'float16' ? 'float16' : 'float32'),
-  });
+  const { tokenCount, data } = vectors;
+  const dtype = shape.dtype === 'float16' ? 'float16' : 'float32';
+  const areHalves = data instanceof Float16Array;
+  const block = areHalves ? { arrays: [data], asFloat16: false } : blockOf([data], dtype);
+  writeArray(writer, shape, { lengths: [tokenCount, dimension], block });
 }
 
 interface ShapedBlock {

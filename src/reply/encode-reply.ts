@@ -70,7 +70,8 @@ export function checkFormatCarries(
  * fit.
  */
 function checkReply(reply: EncodeReply): void {
-  const { rows, tokenCounts, truncated, sparse, multiVectors, dimension } = reply;
+  const { rows, tokenCounts, truncated, sparse, dimension } = reply;
+  const multiVectors = reply.multiVectors ?? reply.halfVectors;
   const textCount = tokenCounts.length;
   invariant(!reply.single || textCount === 1, 'A single reply is about one text.');
   invariant(truncated.length === textCount, 'Each text has a truncated flag.');

@@ -17,6 +17,12 @@ export interface MultiVector {
   readonly data: Float32Array;
 }
 
+/** The same as float16, for replies that carry nothing else. */
+export interface HalfVector {
+  readonly tokenCount: number;
+  readonly data: Float16Array;
+}
+
 /**
  * What `/encode` answers, before it is bytes. The arrays that stand beside one another have one
  * element a text, in the order of the request. The encoders borrow every array: they copy what they
@@ -41,6 +47,8 @@ export interface EncodeReply {
   readonly empty?: readonly boolean[] | undefined;
   readonly sparse?: readonly SparseRow[] | undefined;
   readonly multiVectors?: readonly MultiVector[] | undefined;
+  /** In place of `multiVectors`, for msgpack in float16. */
+  readonly halfVectors?: readonly HalfVector[] | undefined;
 }
 
 /**

@@ -15,7 +15,11 @@ export type NumberArray = Float32Array | Float16Array | Int32Array | Int8Array |
 
 /** Numbers that go into a binary reply as one block. All arrays of a block have one type. */
 export interface NumberBlock {
-  readonly arrays: readonly Float32Array[] | readonly Int32Array[] | readonly Bytes[];
+  readonly arrays:
+    | readonly Float32Array[]
+    | readonly Float16Array[]
+    | readonly Int32Array[]
+    | readonly Bytes[];
   /** Halves the bytes of float32 arrays. */
   readonly asFloat16: boolean;
 }
@@ -60,8 +64,8 @@ export function copyBlock(
   const arrays: NumberBlock['arrays'] = whole === undefined ? block.arrays : [whole];
   const bytes = bytesOfBlock(block);
   const start = target.byteOffset + offset;
-  const isBytes = arrays[0]?.BYTES_PER_ELEMENT === 1;
-  if (isBytes || start % 4 !== 0) return copyUnaligned(target, offset, { arrays, asFloat16 });
+  const areWords = arrays[0]?.BYTES_PER_ELEMENT === 4;
+  if (!areWords || start % 4 !== 0) return copyUnaligned(target, offset, { arrays, asFloat16 });
   let at = 0;
   if (asFloat16) {
     const halves = new Float16Array(target.buffer, start, bytes / 2);

@@ -57,12 +57,13 @@ export function batcherHarness(options: {
   background?: BackgroundLimits;
   cache?: RowCache;
   sharing?: SharingLimits;
+  tokenCountMax?: number;
 }): BatcherHarness {
   const { backend, clock, lingerMs = 0, holdShare = 0, background = BACKGROUND } = options;
   const expected = { dimension: backend.dimension, isNormalized: true };
-  const { cache, sharing = SHARING } = options;
+  const { cache, sharing = SHARING, tokenCountMax = 8192 } = options;
   const shared = { backend, clock, expected, background, sharing, cache };
-  const batcher = createMicroBatcher({ ...shared, lingerMs, holdShare, tokenCountMax: 8192 });
+  const batcher = createMicroBatcher({ ...shared, lingerMs, holdShare, tokenCountMax });
   return {
     batcher,
     submit(texts, options = {}) {

@@ -42,6 +42,17 @@ export function fakeRow(ids: Int32Array): Float32Array {
   return deterministicEmbedding([ids[0], ids.length], DIMENSION);
 }
 
+/** For each token but the first, the text's row again. */
+function vectorsOf({ texts, paddedLength }: TokenBatch): FloatBlock {
+  const rowCount = paddedLength - 1;
+  const rows = new Float32Array(texts.length * rowCount * DIMENSION);
+  for (const [index, ids] of texts.entries()) {
+    const row = fakeRow(ids);
+    for (let at = 0; at < rowCount; at++) rows.set(row, (index * rowCount + at) * DIMENSION);
+  }
+  return FloatBlock.of(rows);
+}
+
 /**
  * @param options.onBatch called with each batch as it arrives; it may finish it, now or later.
  */
@@ -90,7 +101,9 @@ export function createFakeBackend(
       lentCount--;
       rows.fill(Number.NaN);
     };
-    return { servedBy: 'fake', dense: FloatBlock.of(rows), giveBack };
+    const dense = FloatBlock.of(rows);
+    if (!batch.heads.includes('multi_vector')) return { servedBy: 'fake', dense, giveBack };
+    return { servedBy: 'fake', dense, multi_vector: vectorsOf(batch), giveBack };
   }
 
   return {

@@ -4,7 +4,8 @@ import { seededRandom } from './seeded-random.ts';
 const random = seededRandom(5);
 
 /** A reply with all heads. */
-type Whole = { [Key in keyof Omit<EncodeReply, 'empty'>]-?: NonNullable<EncodeReply[Key]> };
+type Whole = Omit<EncodeReply, 'rows' | 'sparse' | 'multiVectors'> &
+  Required<{ [Key in 'rows' | 'sparse' | 'multiVectors']: NonNullable<EncodeReply[Key]> }>;
 
 /** Components as a unit vector has them. */
 export function vectorOf(length: number): Float32Array {

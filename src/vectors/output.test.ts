@@ -1,5 +1,14 @@
 import { describe, expect, test } from 'bun:test';
-import { faultOfRow, faultOfRows, faultOfWeights } from './output.ts';
+import {
+  areHalved,
+  FloatBlock,
+  faultOfOutput,
+  faultOfRow,
+  faultOfRows,
+  faultOfWeights,
+  headSet,
+  outputsOfTexts,
+} from './output.ts';
 
 const DIMENSION = 4;
 const EXPECTED = { dimension: DIMENSION, isNormalized: true };
@@ -71,5 +80,57 @@ describe('vectors of tokens', () => {
     expect(faultOfRows(rowOf(1, 0, 0, 0, 0, 0, 0, 0), 2, EXPECTED)).toContain('zeros');
     expect(faultOfRows(two, 3, EXPECTED)).toContain('8 values for 3 tokens');
     expect(faultOfRows(rowOf(), 0, EXPECTED)).toBeUndefined();
+  });
+});
+
+/** Caught, planted: the exact look skipped; halves of rows after the first block not written. */
+describe('multi-vectors that are wanted as halves', () => {
+  const heads = headSet(['multi_vector'], { halves: true });
+
+  /** Two texts of 20 and 12 tokens; no row's numbers are those of another. */
+  function outputsOf(dimension: number, scale = 1) {
+    const values = Float32Array.from({ length: 2 * 19 * dimension }, (_, at) => {
+      const row = Math.floor(at / dimension);
+      return at % dimension === row % dimension ? scale : (at % 2 ? 1 : -1) * 1e-6 * (at % 7);
+    });
+    const batch = { texts: [new Int32Array(20), new Int32Array(12)], paddedLength: 20, heads };
+    const rightOf = (text: number, count: number) =>
+      new Float16Array(values.slice(text * 19 * dimension, (text * 19 + count) * dimension));
+    const right = [rightOf(0, 19), rightOf(1, 11)];
+    return {
+      values,
+      right,
+      outputs: outputsOfTexts(batch, { multi_vector: FloatBlock.of(values) }),
+    };
+  }
+
+  test.each([4, 16, 1024])('are checked and converted, rows of %i', (dimension) => {
+    // The second length is one that only the exact look lets pass.
+    for (const scale of [1, 1.00195]) {
+      const { outputs, right } = outputsOf(dimension, scale);
+      const expected = { dimension, isNormalized: true };
+      expect(faultOfOutput(outputs[0], 20, expected)).toBeUndefined();
+      expect(faultOfOutput(outputs[1], 12, expected)).toBeUndefined();
+      expect(outputs.map(({ halves }) => halves)).toEqual(right);
+    }
+  });
+
+  test.each([4, 1024])('are withheld with any row that is wrong, of %i values', (dimension) => {
+    for (const wrongRow of [0, 9, 18]) {
+      const { outputs, values, right } = outputsOf(dimension);
+      values[wrongRow * dimension + 1] = Number.NaN;
+      const expected = { dimension, isNormalized: true };
+      expect(faultOfOutput(outputs[0], 20, expected)).toContain('not finite');
+      expect(faultOfOutput(outputs[1], 12, expected)).toBeUndefined();
+      expect(outputs[1].halves).toEqual(right[1]);
+    }
+  });
+
+  test('are another set of heads than the same as float32', () => {
+    expect(heads).toEqual(headSet(['multi_vector']));
+    expect(heads).not.toBe(headSet(['multi_vector']));
+    expect(heads).toBe(headSet(['multi_vector'], { halves: true }));
+    expect(headSet(['dense'], { halves: true })).toBe(headSet(['dense']));
+    expect([heads, headSet(['multi_vector'])].map(areHalved)).toEqual([true, false]);
   });
 });

@@ -1,5 +1,5 @@
 import { invariant } from '../base/errors.ts';
-import { squaredLengthsAreWithin } from './row-kernels.ts';
+import { setFloat16, setFloat16Within, squaredLengthsAreWithin } from './row-kernels.ts';
 
 /**
  * What a model gives for its texts: heads, as blocks of numbers. Then the output guard: what a
@@ -21,9 +21,25 @@ const HEAD_SETS: readonly (readonly Head[])[] = Array.from({ length: 8 }, (_, ma
   HEADS.filter((_head, bit) => (mask & (1 << bit)) !== 0),
 );
 
-/** The one array that stands for a set of heads, in the order dense, sparse, multi-vector. */
-export function headSet(heads: readonly Head[]): readonly Head[] {
-  return HEAD_SETS[heads.reduce((mask, head) => mask | (1 << HEADS.indexOf(head)), 0)];
+/** The same sets again, whose multi-vectors are wanted as float16 alone. */
+const HALVED_SETS = HEAD_SETS.map((heads) => [...heads]);
+
+/**
+ * The one array that stands for a set of heads, in the order dense, sparse, multi-vector.
+ *
+ * @param options.halves multi-vectors are wanted as float16, and nobody needs their float32.
+ */
+export function headSet(
+  heads: readonly Head[],
+  { halves = false }: { readonly halves?: boolean } = {},
+): readonly Head[] {
+  const sets = halves && heads.includes('multi_vector') ? HALVED_SETS : HEAD_SETS;
+  return sets[heads.reduce((mask, head) => mask | (1 << HEADS.indexOf(head)), 0)];
+}
+
+/** Whether multi-vectors of this set are wanted as float16. */
+export function areHalved(heads: readonly Head[]): boolean {
+  return heads.length > 0 && HALVED_SETS.includes(heads as Head[]);
 }
 
 /** How many float32 values a head has for one text that is padded to `paddedLength` tokens. */
@@ -82,6 +98,11 @@ export interface TextOutput {
   readonly sparse?: Float32Array;
   /** `[tokenCount - 1, dimension]`. */
   readonly multi_vector?: Float32Array;
+  /**
+   * The same as float16, where that is all that is wanted. The output guard writes it over
+   * `multi_vector` while it looks at that: the one pass over memory that no cache holds.
+   */
+  readonly halves?: Float16Array;
 }
 
 /** What the cut must know of a batch; the backend's `TokenBatch` has it. */
@@ -94,14 +115,17 @@ interface Batch {
 /**
  * Cuts a batch's output into one for each text.
  *
- * @param output row-major, one block for each head of the batch; borrowed.
+ * @param output row-major, one block for each head of the batch; borrowed, and written over where
+ * halves are wanted.
  * @returns views of the blocks, or small copies where a block is not aligned to four bytes.
  */
 export function outputsOfTexts(
   batch: Batch,
   output: { readonly [H in Head]?: FloatBlock },
 ): TextOutput[] {
-  const outputs: { -readonly [H in Head]?: Float32Array }[] = batch.texts.map(() => ({}));
+  const outputs: { -readonly [Key in keyof TextOutput]: TextOutput[Key] }[] = batch.texts.map(
+    () => ({}),
+  );
   for (const head of batch.heads) {
     const block = output[head];
     invariant(block !== undefined, 'a backend answers each head that was asked for');
@@ -113,6 +137,11 @@ export function outputsOfTexts(
           ? block.values(index * stride, stride)
           : partByTokens(block, { head, index, stride, batch });
     }
+  }
+  if (!areHalved(batch.heads)) return outputs;
+  for (const output of outputs) {
+    const { multi_vector: rows = new Float32Array() } = output;
+    output.halves = new Float16Array(rows.buffer, rows.byteOffset, rows.length);
   }
   return outputs;
 }
@@ -164,12 +193,12 @@ export function faultOfOutput(
   tokenCount: number,
   expected: ExpectedRows,
 ): string | undefined {
-  const { dense, sparse, multi_vector: multiVector } = output;
+  const { dense, sparse, multi_vector: multiVector, halves } = output;
   const denseFault = dense && faultOfRow(dense, expected);
   if (denseFault !== undefined) return denseFault;
   const sparseFault = sparse && faultOfWeights(sparse);
   if (sparseFault !== undefined) return sparseFault;
-  return multiVector && faultOfRows(multiVector, tokenCount - 1, expected);
+  return multiVector && faultOfRows(multiVector, tokenCount - 1, expected, halves);
 }
 
 /**
@@ -194,7 +223,11 @@ export function faultOfRow(row: Float32Array, expected: ExpectedRows): string | 
 
 /** Whether rows pass at a glance, many at once. The exact look says what is wrong with one. */
 function areSurelyRight(rows: Float32Array, { dimension, isNormalized }: ExpectedRows): boolean {
-  return squaredLengthsAreWithin(rows, dimension, isNormalized ? SURELY_UNIT : SURELY_FINITE);
+  return squaredLengthsAreWithin(rows, dimension, sureLengths(isNormalized));
+}
+
+function sureLengths(isNormalized: boolean): { readonly low: number; readonly high: number } {
+  return isNormalized ? SURELY_UNIT : SURELY_FINITE;
 }
 
 /**
@@ -231,130 +264,34 @@ export function faultOfWeights(weights: Float32Array): string | undefined {
   return undefined;
 }
 
-/** Says what is wrong with the first bad vector of a text's tokens, or nothing. */
+/**
+ * Says what is wrong with the first bad vector of a text's tokens, or nothing.
+ *
+ * @param halves where the rows are written as float16; it may begin where they do.
+ */
 export function faultOfRows(
   rows: Float32Array,
   rowCount: number,
   expected: ExpectedRows,
+  halves?: Float16Array,
 ): string | undefined {
   const { dimension } = expected;
   if (rows.length !== rowCount * dimension) {
     return `has ${rows.length} values for ${rowCount} tokens of ${dimension} dimensions`;
   }
-  if (areSurelyRight(rows, expected)) return undefined;
-  for (let at = 0; at < rows.length; at += dimension) {
+  let sureCount = 0;
+  if (halves !== undefined) {
+    sureCount = setFloat16Within(halves, rows, dimension, sureLengths(expected.isNormalized));
+  } else if (areSurelyRight(rows, expected)) return undefined;
+  for (let at = sureCount * dimension; at < rows.length; at += dimension) {
     const fault = faultOfRow(rows.subarray(at, at + dimension), expected);
     if (fault !== undefined) return fault;
   }
+  if (halves !== undefined && sureCount < rowCount) {
+    const at = sureCount * dimension;
+    setFloat16(halves, rows.subarray(at), at);
+  }
   return undefined;
-}
-
-/** A dense row that a batch gave to several texts of different token ids. */
-export interface SharedRow {
-  readonly row: Float32Array;
-  /** Texts that got it again when they ran alone. */
-  ownerCount: number;
-  /** What the canary got; asked once. */
-  canaryRow?: Float32Array | undefined;
-}
-
-/**
- * Rows that the model gave to several texts again, each alone, after which rows are no longer
- * compared: a model that coarse gives equal rows in earnest.
- */
-const COARSE_ROWS_MAX = 3;
-
-/**
- * Finds duplicate rows: one row in a batch for several different texts. A kernel or a copy has
- * then written one row to two places. Such a row is finite and has unit norm, so no other check
- * sees it.
- *
- * A model may also be coarse and give equal rows in earnest, a fake with few rows for instance. So
- * each text that shares its row is run alone. The row that it gets then is its own, unless the
- * model gives that row to every text. The canary, a text that nobody sends, shows that.
- */
-export class DuplicateRows {
-  readonly #seen = new RowsByFirstValue();
-  #coarseRowCount = 0;
-
-  /** @returns the shared row of each text that has one; undefined when none has. */
-  find<Text extends { readonly ids: Int32Array }>(
-    texts: readonly Text[],
-    outputs: readonly TextOutput[],
-  ): Map<Text, SharedRow> | undefined {
-    if (texts.length < 2 || this.#coarseRowCount >= COARSE_ROWS_MAX) return undefined;
-    const seen = this.#seen;
-    seen.clear(texts.length);
-    let shared: Map<Text, SharedRow> | undefined;
-    for (let index = 0; index < texts.length; index++) {
-      const row = outputs[index].dense;
-      if (row === undefined) return undefined;
-      const earlier = seen.earlierOrAdd(row[0], index);
-      if (earlier === -1) continue;
-      const isShared =
-        areEqual(row, outputs[earlier].dense) && !areEqual(texts[index].ids, texts[earlier].ids);
-      if (!isShared) continue;
-      shared ??= new Map();
-      const sharedRow = shared.get(texts[earlier]) ?? { row, ownerCount: 0 };
-      shared.set(texts[earlier], sharedRow).set(texts[index], sharedRow);
-    }
-    return shared;
-  }
-
-  /**
-   * Whether the model gives the row that a text got alone to every text.
-   *
-   * @param askCanary runs the canary; undefined when that fails, and the row then counts as
-   * everyone's.
-   */
-  async isOfAll(
-    row: Float32Array,
-    shared: SharedRow,
-    askCanary: () => Promise<Float32Array | undefined>,
-  ): Promise<boolean> {
-    if (!areEqual(row, shared.row)) return false;
-    shared.canaryRow ??= await askCanary();
-    if (shared.canaryRow === undefined || areEqual(row, shared.canaryRow)) return true;
-    shared.ownerCount++;
-    if (shared.ownerCount === 2) this.#coarseRowCount++;
-    return false;
-  }
-}
-
-/**
- * The first row of a batch for each first component: a hash table with open addressing, kept
- * between batches. A Map takes 1 µs for each row of a batch whose rows are not in any cache.
- */
-class RowsByFirstValue {
-  /** Index of the row plus one; 0 is empty. At least half of the places are. */
-  #rows = new Int32Array(256);
-  /** The bits of each row's first value. */
-  #bits = new Int32Array(256);
-  readonly #value = new Float32Array(1);
-  readonly #valueBits = new Int32Array(this.#value.buffer);
-
-  clear(rowCount: number): void {
-    if (this.#rows.length < 2 * rowCount) {
-      const placeCount = 2 ** Math.ceil(Math.log2(2 * rowCount));
-      this.#rows = new Int32Array(placeCount);
-      this.#bits = new Int32Array(placeCount);
-    } else this.#rows.fill(0);
-  }
-
-  /** The index of the row with this first value, or -1 when there was none: `index` is it now. */
-  earlierOrAdd(value: number, index: number): number {
-    this.#value[0] = value;
-    const bits = this.#valueBits[0];
-    const last = this.#rows.length - 1;
-    let place = (Math.imul(bits, 0x9e3779b1) >>> 8) & last;
-    while (this.#rows[place] !== 0) {
-      if (this.#bits[place] === bits) return this.#rows[place] - 1;
-      place = (place + 1) & last;
-    }
-    this.#rows[place] = index + 1;
-    this.#bits[place] = bits;
-    return -1;
-  }
 }
 
 /** Whether two rows, or two texts, have the same numbers. */

@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
 import { join } from 'node:path';
 import wabt from 'wabt';
-import { setFloat16, squaredLengthsAreWithin } from './row-kernels.ts';
+import { setFloat16, setFloat16Within, squaredLengthsAreWithin } from './row-kernels.ts';
 
 const NEAR_ONE = { low: 0.99, high: 1.01 };
 
@@ -66,4 +66,35 @@ test('halves of any number land where they are wanted, and nowhere else', () => 
     const expected = [3, 3, 3, 3, 3, ...new Float16Array(values), 3];
     expect(target).toEqual(new Float16Array(expected));
   }
+});
+
+test.each([
+  [1, 1024],
+  [8, 1024],
+  [511, 1024],
+  [700, 48],
+  [3, 8192],
+])(
+  '%i rows of %i become halves where they lie, up to the block of one that is not within',
+  (rowCount, dimension) => {
+    for (const wrong of [undefined, 0, rowCount >> 1, rowCount - 1]) {
+      const rows = unitRows(rowCount, dimension);
+      if (wrong !== undefined) rows[wrong * dimension + 3] = Number.NaN;
+      const before = rows.slice();
+      const halves = new Float16Array(rows.buffer, 0, rows.length);
+      const sureCount = setFloat16Within(halves, rows, dimension, NEAR_ONE);
+      if (wrong === undefined) expect(sureCount).toBe(rowCount);
+      else expect(sureCount).toBeLessThanOrEqual(wrong);
+      const done = sureCount * dimension;
+      expect(halves.slice(0, done)).toEqual(new Float16Array(before.subarray(0, done)));
+      expect([...rows.subarray(done)]).toEqual([...before.subarray(done)]);
+    }
+  },
+);
+
+test('rows that the loop cannot take stay as they are', () => {
+  const rows = unitRows(2, 24);
+  const halves = new Float16Array(rows.buffer, 0, rows.length);
+  expect(setFloat16Within(halves, rows, 24, NEAR_ONE)).toBe(0);
+  expect(rows).toEqual(unitRows(2, 24));
 });

@@ -70,7 +70,7 @@ export function squaredLengthsAreWithin(
   dimension: number,
   { low, high }: { readonly low: number; readonly high: number },
 ): boolean {
-  if (dimension % 16 !== 0 || dimension === 0 || dimension > BLOCK_VALUES) return false;
+  if (!isFitting(dimension)) return false;
   const block = BLOCK_VALUES - (BLOCK_VALUES % dimension);
   for (let from = 0; from < rows.length; from += block) {
     const count = Math.min(block, rows.length - from);
@@ -78,4 +78,36 @@ export function squaredLengthsAreWithin(
     if (kernels.lengthsAreWithin(count / dimension, dimension, low, high) === 0) return false;
   }
   return true;
+}
+
+/**
+ * Both of the above in one pass: rows come from far, and each block of them is in the cache once.
+ * Stops before a block with a row that is not within.
+ *
+ * @param target holds the halves from its beginning on. It may lie over the beginning of `rows`: a
+ * block's halves take the place of values that were read.
+ * @returns how many rows were within and are halves now; all after them are as they were.
+ */
+export function setFloat16Within(
+  target: Float16Array,
+  rows: Float32Array,
+  dimension: number,
+  { low, high }: { readonly low: number; readonly high: number },
+): number {
+  if (!isFitting(dimension)) return 0;
+  const block = BLOCK_VALUES - (BLOCK_VALUES % dimension);
+  for (let from = 0; from < rows.length; from += block) {
+    const count = Math.min(block, rows.length - from);
+    input.set(count === rows.length ? rows : rows.subarray(from, from + count));
+    const isWithin = kernels.lengthsAreWithin(count / dimension, dimension, low, high) !== 0;
+    if (!isWithin) return from / dimension;
+    kernels.toFloat16(count);
+    target.set(count === BLOCK_VALUES ? halves : halves.subarray(0, count), from);
+  }
+  return rows.length / dimension;
+}
+
+/** Whether the loops can take rows of so many values. */
+function isFitting(dimension: number): boolean {
+  return dimension % 16 === 0 && dimension > 0 && dimension <= BLOCK_VALUES;
 }

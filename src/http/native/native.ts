@@ -69,8 +69,10 @@ function encodeRoute(context: ApiContext): Route {
       },
     },
     async answer(call, { query, outputs, sparse_tokens, input_type, truncate, batch_size }) {
-      const heads = headSet(outputs);
-      checkFormatCarries(call.format, {
+      const { format } = call;
+      const halves = format.kind === 'msgpack' && format.dtype === 'float16';
+      const heads = headSet(outputs, { halves });
+      checkFormatCarries(format, {
         dense: heads.includes('dense'),
         sparse: heads.includes('sparse'),
         multiVectors: heads.includes('multi_vector'),
@@ -87,7 +89,7 @@ function encodeRoute(context: ApiContext): Route {
       const sparse = sparse_tokens ? withPieces(context, result.sparse) : result.sparse;
       return vectorReply(context, call, {
         result: sparse === undefined ? result : { ...result, sparse },
-        format: call.format,
+        format,
         dimension: manifest.dimension,
         isSingle: query.isSingle,
       });

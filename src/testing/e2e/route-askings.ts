@@ -128,6 +128,19 @@ export const ASKINGS: readonly Asking[] = [
   },
   {
     path: '/encode',
+    accept: `${MSGPACK}; dtype=float16`,
+    textsMax: 20,
+    body: (query) => ({ query, outputs: ['multi_vector'] }),
+    read: async (reply) => {
+      const { multi_vector } = unpack(await reply.bytes());
+      return multi_vector.map(
+        ({ data }: { data: Uint8Array }) => new Float16Array(Uint8Array.from(data).buffer),
+      );
+    },
+    right: (known) => Float16Array.from(known.multiVector),
+  },
+  {
+    path: '/encode',
     accept: `${MSGPACK}; layout=numpy; dtype=float16`,
     textsMax: 200,
     body: (query) => ({ query }),

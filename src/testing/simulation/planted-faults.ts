@@ -124,7 +124,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   },
   {
     name: 'a row that stands in a batch twice is believed',
-    file: 'vectors/output.ts',
+    file: 'vectors/duplicate-rows.ts',
     from: 'if (!isShared) continue;',
     to: 'continue;',
   },
