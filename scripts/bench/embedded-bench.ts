@@ -15,7 +15,7 @@ import { benchTexts, type TextLength } from './bench-texts.ts';
 import { medianOf } from './load/latencies.ts';
 import type { PlannedRequest } from './load/load-plan.ts';
 import { cutToTokens, planRequests } from './load/plan-requests.ts';
-import { type MeasureTimes, measureLoad } from './measure.ts';
+import { type MeasureTimes, measureLoad, WrongReplyError } from './measure.ts';
 import { textsPerSecond } from './report/bench-report.ts';
 import { saveRun } from './report/save-run.ts';
 import { short, textTable } from './report/text-table.ts';
@@ -67,6 +67,9 @@ const PEER = {
   middle: { textsPerSecond: 79, timesWanted: 1.1 },
   long: { textsPerSecond: 12.2, timesWanted: 1.25 },
 } as const;
+
+/** Equal texts in flight would be computed once, and the bare run computes each. */
+const EACH_COMPUTED = ['x-cache: bypass'];
 
 type SetName = keyof typeof TEXT_COUNTS;
 
@@ -164,6 +167,7 @@ async function benchSet(bench: Bench, name: SetName): Promise<readonly Found[]> 
       say(`${point.label}: ${short(textsPerSecond(point))} texts/s, p50 ${short(p50)} ms`);
     }
   }
+  await refuseCoalesced(target.url, name);
   return [...served].map(([connectionCount, server]) => ({
     set: name,
     connectionCount,
@@ -172,6 +176,14 @@ async function benchSet(bench: Bench, name: SetName): Promise<readonly Found[]> 
       ? { what: 'lone p50 ms' as const, bare: bareLone }
       : { what: 'texts/s' as const, bare }),
   }));
+}
+
+/** A text that another one's row answers is not comparable to a text of the bare run. */
+async function refuseCoalesced(url: string, name: SetName): Promise<void> {
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  const count = Number(/^bge_encoder_coalesced_texts_total (\d+)/m.exec(metrics)?.[1]);
+  if (count === 0) return;
+  throw new WrongReplyError(`${name}: ${count} texts were not computed, nothing is compared`);
 }
 
 /**
@@ -200,7 +212,7 @@ async function textSet(bench: Bench, name: SetName): Promise<TextSet> {
     byIds.get(row.join()) ?? new Float32Array();
   const requests = await planRequests(
     texts.map((text) => ({ kind: name, texts: [text] })),
-    { ...target, replyKind: 'json' },
+    { ...target, replyKind: 'json', headers: EACH_COMPUTED },
     { idsOf, expected: { rowOf, tolerance: TOLERANCE } },
   );
   return { name, bare, requests };

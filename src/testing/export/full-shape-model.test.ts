@@ -2,6 +2,7 @@ import { expect, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fuseForCpu } from '../../provision/export/cpu/fuse-for-cpu.ts';
 import { prepareGraphs } from '../../provision/export/graph/prepare-graph.ts';
 import { readLinearLayer } from '../../provision/export/torch-file.ts';
 import { loadFloats } from '../../provision/onnx/model.ts';
@@ -31,6 +32,8 @@ test('a model of any shape is made, exported and answers, whatever its neighbour
   expect(layers.multiVector.weight.dims).toEqual([64, 64]);
   expect(loadFloats(layers.sparse.bias)[0]).toBeCloseTo(0.01, 6);
   const { exact } = prepareGraphs(readModel(join(folder, 'onnx/model.onnx')), layers, NAMES);
+  const fused = fuseForCpu(exact)?.graph.nodes.filter(({ op }) => op === 'MultiHeadAttention');
+  expect(fused?.length).toBe(SHAPE.layerCount);
   writeModel(exact, join(folder, 'exact.onnx'));
   const model = await createOnnxSession(join(folder, 'exact.onnx'));
   const texts = [

@@ -41,7 +41,8 @@ const SPREAD = 0.02 * Math.sqrt(3);
 
 /**
  * Writes a model of this shape with random weights as published models lie: `onnx/model.onnx` with
- * its weights beside it, and the two heads. Weights are made while they are written, so that memory
+ * its weights beside it, and the two heads. Its nodes are those of published files, by which other
+ * programs find attention and matrices. Weights are made while they are written, so that memory
  * holds one piece of them.
  */
 export function writeEncoderModel(folder: string, shape: EncoderShape): void {
@@ -85,7 +86,7 @@ class EncoderBuilder {
     let states = this.#embed();
     for (let layer = 0; layer < layerCount; layer += 1) {
       const isLast = layer === layerCount - 1;
-      states = this.#layer(`layer.${layer}`, states, isLast ? 'last_hidden_state' : undefined);
+      states = this.#layer(`layer.${layer}`, states, isLast ? 'token_embeddings' : undefined);
     }
     const ids = { elementType: ELEMENT.int64, dims: ['batch', 'sequence'] };
     const output = { elementType: ELEMENT.float, dims: ['batch', 'sequence', hidden] };
@@ -120,13 +121,15 @@ class EncoderBuilder {
       this.#weight('position_embeddings', [positions, hidden]),
       this.#node('Add', 'position_ids', [real, axis]),
     ]);
-    const mask = this.#node('Cast', 'mask', ['attention_mask'], { to: int(ELEMENT.float) });
+    const across = this.#constant(intTensor('across', [1]));
+    const over = this.#constant(intTensor('over', [2]));
+    const tall = this.#node('Unsqueeze', 'mask_tall', ['attention_mask', across]);
+    const wide = this.#node('Unsqueeze', 'mask_wide', [tall, over]);
+    const mask = this.#node('Cast', 'mask', [wide], { to: int(ELEMENT.float) });
     const one = this.#constant(floatTensor('one_float', [], [1]));
     const lowest = this.#constant(floatTensor('lowest', [], [-3.4028234663852886e38]));
     const padding = this.#node('Sub', 'padding', [one, mask]);
-    const axes = this.#constant(intTensor('axes', [1, 2]));
-    const wide = this.#node('Unsqueeze', 'padding_wide', [padding, axes]);
-    this.#node('Mul', 'attention_bias', [wide, lowest]);
+    this.#node('Mul', 'attention_bias', [padding, lowest]);
     const { headCount } = this.#shape;
     this.#constant(intTensor('split', [0, 0, headCount, hidden / headCount]));
     this.#constant(intTensor('join', [0, 0, hidden]));
@@ -152,26 +155,23 @@ class EncoderBuilder {
     const mixed = this.#node('MatMul', `${name}.mixed`, [weights, value]);
     const back = this.#node('Transpose', `${name}.back`, [mixed], { perm: ints([0, 2, 1, 3]) });
     const joined = this.#node('Reshape', `${name}.joined`, [back, 'join']);
-    const attended = this.#linear(`${name}.attention`, joined, [hidden, hidden]);
+    const attended = this.#linear(`${name}/attention/output/dense`, joined, [hidden, hidden]);
     const between = this.#norm(
       `${name}.between`,
       this.#node('Add', `${name}.residual`, [attended, input]),
     );
-    const wide = this.#linear(`${name}.wide`, between, [hidden, inner]);
+    const wide = this.#linear(`${name}/intermediate/dense`, between, [hidden, inner]);
     const ratio = this.#node('Div', `${name}.ratio`, [wide, 'sqrt2']);
     const erf = this.#node('Erf', `${name}.erf`, [ratio]);
     const shifted = this.#node('Add', `${name}.shifted`, [erf, 'one_float']);
     const gated = this.#node('Mul', `${name}.gated`, [wide, shifted]);
     const active = this.#node('Mul', `${name}.active`, [gated, 'half']);
-    const narrow = this.#linear(`${name}.narrow`, active, [inner, hidden]);
+    const narrow = this.#linear(`${name}/output/dense`, active, [inner, hidden]);
     return this.#norm(name, this.#node('Add', `${name}.sum`, [narrow, between]), output);
   }
 
   #linear(name: string, input: string, dims: [number, number]): string {
-    const product = this.#node('MatMul', `${name}.matmul`, [
-      input,
-      this.#weight(`${name}.weight`, dims),
-    ]);
+    const product = this.#node('MatMul', name, [input, this.#weight(`${name}.weight`, dims)]);
     return this.#node('Add', `${name}.linear`, [this.#weight(`${name}.bias`, [dims[1]]), product]);
   }
 
