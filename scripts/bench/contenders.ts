@@ -18,6 +18,8 @@ const REQUESTS_MAX = 256;
 
 /** Texts of all requests together: enough that no request is like the one before. */
 const TEXTS_WANTED = 1024;
+/** More than are under way at once: equal ones would be computed once. */
+const REQUESTS_MIN = 16;
 
 const EXPECTED: ExpectedRows = {
   rowOf: (ids) => trivialEmbedding(ids, TRITON_DIMENSION),
@@ -64,7 +66,7 @@ export async function createContender(
   };
   const requestCount = Math.min(
     REQUESTS_MAX,
-    Math.max(4, Math.ceil(TEXTS_WANTED / textsPerRequest)),
+    Math.max(REQUESTS_MIN, Math.ceil(TEXTS_WANTED / textsPerRequest)),
   );
   const groups = textGroupsOf([{ length: 'short', textsPerRequest, requestCount }], seed);
   const requests = await planRequests(
