@@ -1,3 +1,5 @@
+import { isIP } from 'node:net';
+
 /**
  * The kinds of settings. Each function makes one row of the table in `settings.ts`.
  */
@@ -117,6 +119,26 @@ interface WordsKind {
   readonly pattern: RegExp;
   readonly wanted: string;
   readonly value?: readonly string[];
+}
+
+/** Addresses and networks, comma-separated, and `unix` for whoever comes by the Unix socket. */
+export function networks(environment: string, meaning: string): Setting<readonly string[]> {
+  const parse = (raw: string): readonly string[] | Problem => {
+    const list = raw.split(',').map((word) => word.trim());
+    const wrong = list.find((word) => word !== 'unix' && !isNetwork(word));
+    if (wrong === undefined) return [...new Set(list)];
+    const wanted = 'addresses, networks like 10.0.0.0/8, or unix';
+    return new Problem(`must be ${wanted}, comma-separated`, wrong);
+  };
+  return { environment, default: [], unit: 'networks', meaning, parse };
+}
+
+function isNetwork(word: string): boolean {
+  const [address = '', bits, ...more] = word.split('/');
+  const family = isIP(address);
+  if (family === 0 || more.length > 0) return false;
+  if (bits === undefined) return true;
+  return /^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128);
 }
 
 /** Rights of a file as three octal digits; empty for those that the umask gives. */

@@ -6,6 +6,7 @@ import { ServerError } from '../base/errors.ts';
 import { ConfigError } from '../config/read.ts';
 import { SECRET, SECRET_WANTED } from '../config/setting-kinds.ts';
 import type { Config } from '../config/settings.ts';
+import { createCallerAddress } from './caller-address.ts';
 import { pathOf } from './request.ts';
 
 /** Says whose request it is; undefined where that is not known, as on a Unix socket. */
@@ -52,8 +53,11 @@ export function addAccess(app: Elysia, config: Config): Access {
   const standsFor = (request: Request, original: Request): void => {
     originals.set(request, original);
   };
-  const addressOf: CallerOf = (request) =>
-    app.server?.requestIP(originals.get(request) ?? request)?.address;
+  const callerAddress = createCallerAddress(config.trustedProxies);
+  const addressOf: CallerOf = (request) => {
+    const connected = app.server?.requestIP(originals.get(request) ?? request)?.address;
+    return callerAddress(connected, request.headers.get('x-forwarded-for'));
+  };
   const keys = createApiKeys(config);
   if (keys === undefined) {
     return { callerOf: addressOf, refusalOf: () => undefined, standsFor, needsKey: () => false };

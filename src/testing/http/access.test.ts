@@ -133,6 +133,49 @@ describe('keys', () => {
   });
 });
 
+describe('behind a proxy', () => {
+  const QUEUE = { QUEUE_TEXTS_MAX: '90', REQUEST_TEXTS_MAX: '90', QUEUE_HOLD_MS: '0' };
+  const CALLER = '203.0.113.5';
+
+  /** The statuses for a caller who has the queue full, and for another. */
+  async function statusesOf(settings: Record<string, string>): Promise<number[]> {
+    const server = await startHeadsServer({ ...QUEUE, ...settings });
+    const permit = server.parts.admission.admit({ textCount: 90, tokenCount: 90, caller: CALLER });
+    try {
+      const statuses: number[] = [];
+      for (const caller of [CALLER, '203.0.113.6']) {
+        const headers = { 'x-forwarded-for': `1.1.1.1, ${caller}` };
+        const body = '{"query": "тест"}';
+        const reply = await fetch(`${server.url}/encode`, { method: 'POST', headers, body });
+        statuses.push(reply.status);
+        await reply.bytes();
+      }
+      return statuses;
+    } finally {
+      permit.release();
+      await server.close();
+    }
+  }
+
+  test('that is trusted, each has a share of its own', async () => {
+    expect(await statusesOf({ TRUSTED_PROXIES: '10.0.0.0/8,127.0.0.1' })).toEqual([429, 200]);
+  });
+
+  test('that is not trusted, it is the caller', async () => {
+    expect(await statusesOf({})).toEqual([200, 200]);
+    expect(await statusesOf({ TRUSTED_PROXIES: '10.0.0.0/8' })).toEqual([200, 200]);
+  });
+
+  test.each(['proxy', '10.0.0.0/33', '10.0.0.0/8/8', '::1/129', '10.0.0', '10.0.0.0/'])(
+    '%s is no network',
+    (word) => {
+      expect(startHeadsServer({ TRUSTED_PROXIES: `127.0.0.1,${word}` })).rejects.toThrow(
+        'must be addresses, networks like 10.0.0.0/8, or unix',
+      );
+    },
+  );
+});
+
 describe('fields that /encode does not have', () => {
   const encode = (url: string, headers: Record<string, string> = {}) =>
     fetch(`${url}/encode`, {

@@ -1,0 +1,74 @@
+/**
+ * A corpus by the AI SDK's defaults, which send all calls at once and try each three times, against
+ * the embedded default; and by a polite client, which has four calls of 256 texts in flight.
+ *
+ * usage: bun scripts/sim/lone-burst.ts [--client ai-sdk|polite] [--texts 40000]
+ */
+import { parseArgs } from 'node:util';
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
+import { embedMany } from 'ai';
+import OpenAI from 'openai';
+import { startProcess } from '../../src/testing/e2e/start-process.ts';
+import { scrape } from '../../src/testing/scraped-metrics.ts';
+import { until } from '../../src/testing/until.ts';
+
+const { values } = parseArgs({
+  options: {
+    client: { type: 'string', default: 'ai-sdk' },
+    texts: { type: 'string', default: '40000' },
+  },
+});
+
+const POLITE_TEXTS = 256;
+const POLITE_CALLS = 4;
+
+const server = await startProcess({ LOG_LEVEL: 'error' });
+const baseURL = `${server.url}/v1`;
+const model = 'embedded';
+
+/** Some 30 tokens each. */
+const texts = Array.from(
+  { length: Number(values.texts) },
+  (_, index) =>
+    `Пункт ${index}. Арендатор обязуется вносить арендную плату не позднее десятого числа ` +
+    'каждого месяца за текущий месяц.',
+);
+
+async function byAiSdk(): Promise<number> {
+  const provider = createOpenAICompatible({ name: 'lone', baseURL });
+  const reply = await embedMany({ model: provider.embeddingModel(model), values: texts });
+  return reply.embeddings.length;
+}
+
+async function politely(): Promise<number> {
+  const client = new OpenAI({ baseURL, apiKey: 'unused' });
+  let [next, count] = [0, 0];
+  const one = async (): Promise<void> => {
+    while (next < texts.length) {
+      const input = texts.slice(next, next + POLITE_TEXTS);
+      next += input.length;
+      const { data } = await client.embeddings.create({ model, input });
+      count += data.length;
+    }
+  };
+  await Promise.all(Array.from({ length: POLITE_CALLS }, one));
+  return count;
+}
+
+try {
+  await until('the server is ready', async () => (await fetch(`${server.url}/ready`)).ok);
+  const startMs = performance.now();
+  const told = await (values.client === 'polite' ? politely() : byAiSdk()).then(
+    (count) => `${count} rows`,
+    (error: Error) => `failed: ${error.name} ${error.message}`,
+  );
+  const seconds = ((performance.now() - startMs) / 1000).toFixed(0);
+  console.log(`${values.client}, ${texts.length} texts: ${told} in ${seconds} s`);
+  for (const [sample, value] of await scrape(server.url)) {
+    const isTold = /_(requests|texts|tokens)_total/.test(sample);
+    if (isTold && value > 0 && !sample.includes('/ready')) console.log(`${sample} ${value}`);
+  }
+} finally {
+  server.signal('SIGKILL');
+  await server.exited;
+}
