@@ -2,7 +2,7 @@
  * A corpus by the AI SDK's defaults, which send all calls at once and try each three times, against
  * the embedded default; and by a polite client, which has four calls of 256 texts in flight.
  *
- * usage: bun scripts/sim/lone-burst.ts [--client ai-sdk|polite] [--texts 40000]
+ * usage: bun scripts/sim/lone-burst.ts [--client ai-sdk|polite] [--texts 40000] [--long]
  */
 import { parseArgs } from 'node:util';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
@@ -16,6 +16,7 @@ const { values } = parseArgs({
   options: {
     client: { type: 'string', default: 'ai-sdk' },
     texts: { type: 'string', default: '40000' },
+    long: { type: 'boolean', default: false },
   },
 });
 
@@ -26,12 +27,13 @@ const server = await startProcess({ LOG_LEVEL: 'error' });
 const baseURL = `${server.url}/v1`;
 const model = 'embedded';
 
-/** Some 30 tokens each. */
+const more = values.long
+  ? ' Арендатор обязуется вносить плату не позднее десятого числа месяца.'
+  : '';
+/** Of 11 tokens each, or some 30. */
 const texts = Array.from(
   { length: Number(values.texts) },
-  (_, index) =>
-    `Пункт ${index}. Арендатор обязуется вносить арендную плату не позднее десятого числа ` +
-    'каждого месяца за текущий месяц.',
+  (_, index) => `Договор аренды номер ${index}.${more}`,
 );
 
 async function byAiSdk(): Promise<number> {
