@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { Packr } from 'msgpackr';
 import { portableClock } from '../../client/cancellation.ts';
+import type { Head } from '../../client/read-encode-reply.ts';
 import { decodeMsgpackBody } from '../../reply/decode-msgpack.ts';
 import { EncodeRequests } from './encode-request.ts';
 
@@ -46,9 +47,32 @@ describe('EncodeRequests', () => {
       ]);
     }
   });
+
+  test('a reply is given back at once where its rows are copies, and stays where they are it', async () => {
+    const sent: ArrayBuffer[] = [];
+    const fetch = async (): Promise<Response> => {
+      const body = await reply(2, 0, 40).arrayBuffer();
+      sent.push(body);
+      const response = new Response();
+      response.arrayBuffer = () => Promise.resolve(body);
+      return response;
+    };
+    const common = { inputType: 'passage', truncate: true, apiKey: undefined } as const;
+    const send = (heads: Head[]) =>
+      new EncodeRequests({ ...common, heads, clock: portableClock }).send(
+        { url: '', fetch, signal },
+        ['a', 'b'],
+      );
+    const both = await send(['dense', 'multi_vector']);
+    expect(both.rows[1]?.multiVector?.data).toEqual(new Float32Array(40 * 3).fill(0.25));
+    expect(both.rows[1]?.dense).toEqual(Float32Array.of(1.5, -0, 3e-45));
+    expect(sent[0]?.byteLength).toBe(0);
+    const alone = await send(['dense']);
+    expect(alone.rows[1]?.dense).toEqual(Float32Array.of(1.5, -0, 3e-45));
+  });
 });
 
-function reply(count: number, padding: number): Response {
+function reply(count: number, padding: number, tokenCount = 0): Response {
   const rows = Array.from({ length: count }, (_, row) => [row + 0.5, -0, 3e-45]).flat();
   const fields = {
     model: 'm'.repeat(padding + 1),
@@ -60,6 +84,11 @@ function reply(count: number, padding: number): Response {
       shape: [count, 3],
       data: new Uint8Array(Float32Array.from(rows).buffer),
     },
+    multi_vector: Array.from({ length: count }, () => ({
+      dtype: '<f4',
+      shape: [tokenCount, 3],
+      data: new Uint8Array(new Float32Array(tokenCount * 3).fill(0.25).buffer),
+    })),
   };
   return new Response(new Uint8Array(new Packr({ useRecords: false }).pack(fields)));
 }
