@@ -113,14 +113,17 @@ class HeldCharacters {
     this.#signal = signal;
   }
 
-  /** Hands on a piece when there is room for it, or nothing else is held. */
+  /**
+   * Hands on a piece while what is held is under the most, so the last one may go over it: of texts
+   * of 8,192 tokens one is encoded while another comes back.
+   */
   async *within(
     pieces: AsyncGenerator<Piece, void, undefined>,
   ): AsyncGenerator<Piece, void, undefined> {
     const stopListening = onAbort(this.#signal, () => this.#wake());
     try {
       for await (const piece of pieces) {
-        while (this.#held > 0 && this.#held + piece.characters > this.#max) {
+        while (this.#held >= this.#max) {
           this.#signal.throwIfAborted();
           await new Promise<void>((resolve) => {
             this.#wake = resolve;

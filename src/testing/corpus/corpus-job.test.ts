@@ -85,8 +85,8 @@ describe('the output', () => {
       return undefined;
     };
     await stand.embed(words(source, stand.path('out'), '--concurrency', '8'));
-    // Two for each of eight requests of 65,536 characters have room for three.
-    expect(stand.server.concurrencyPeak).toBe(3);
+    // Two for each of eight requests of 65,536 characters are full when the fourth is begun.
+    expect(stand.server.concurrencyPeak).toBe(4);
     expect((await rowsOfJsonLines(stand.path('out'))).map(({ embedding }) => embedding)).toEqual(
       texts.map((text) => [...scriptedRow(text)]),
     );
