@@ -76,22 +76,6 @@ describe('the output', () => {
     );
   });
 
-  test('long texts are held in memory by their characters, and not by their count', async () => {
-    const texts = Array.from({ length: 24 }, (_, index) => `${index} `.padEnd(300_000, 'суд '));
-    const source = await stand.write('laws.jsonl', jsonLines(texts));
-    stand.answer = async () => {
-      // Whatever may be begun is, meanwhile.
-      for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
-      return undefined;
-    };
-    await stand.embed(words(source, stand.path('out'), '--concurrency', '8'));
-    // Two for each of eight requests of 65,536 characters are full when the fourth is begun.
-    expect(stand.server.concurrencyPeak).toBe(4);
-    expect((await rowsOfJsonLines(stand.path('out'))).map(({ embedding }) => embedding)).toEqual(
-      texts.map((text) => [...scriptedRow(text)]),
-    );
-  });
-
   test('has all heads, and says that texts of a job are background', async () => {
     const source = await stand.write('laws.jsonl', jsonLines(['а', 'бб']));
     stand.answer = (_, texts) =>
