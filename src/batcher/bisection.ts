@@ -7,12 +7,13 @@ import {
 import type { Clock } from '../base/clock.ts';
 import { ServerError, toServerError } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
-import { DuplicateRows, type SharedRow } from '../vectors/duplicate-rows.ts';
 import {
+  DuplicateRows,
   type ExpectedRows,
   faultOfOutput,
   type Head,
   outputsOfTexts,
+  type SharedRow,
   type TextOutput,
 } from '../vectors/output.ts';
 

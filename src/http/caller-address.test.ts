@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
-import { createCallerAddress } from './caller-address.ts';
+import { createCallerAddress } from './access.ts';
 
-/** Planted by hand: reading from the left, where the made-up address was believed. */
+/** Planted by hand, and caught: reading from the left, where the made-up address was believed. */
 
 const PROXIES = ['10.0.0.0/8', '2001:db8:1::/48', '192.0.2.7'];
 

@@ -5,10 +5,10 @@ import {
   faultOfOutput,
   faultOfRow,
   faultOfRows,
-  faultOfWeights,
   headSet,
   outputsOfTexts,
 } from './output.ts';
+import { faultOfWeights } from './sparse.ts';
 
 const DIMENSION = 4;
 const EXPECTED = { dimension: DIMENSION, isNormalized: true };

@@ -27,3 +27,16 @@ export function joinTokenWeights(ids: Int32Array, weights: Float32Array): Sparse
   const indices = Int32Array.from(best.keys()).sort();
   return { indices, values: Float32Array.from(indices, (id) => best.get(id) ?? 0) };
 }
+
+/**
+ * Says what is wrong with the weights of a text's tokens, or nothing. The graph ends in a ReLU:
+ * none is negative.
+ */
+export function faultOfWeights(weights: Float32Array): string | undefined {
+  for (let index = 0; index < weights.length; index++) {
+    if (!(weights[index] >= 0 && weights[index] < Number.POSITIVE_INFINITY)) {
+      return 'has a token weight that is negative or not finite';
+    }
+  }
+  return undefined;
+}

@@ -77,8 +77,8 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: 'one batch more than there are slots',
     file: 'batcher/micro-batcher.ts',
-    from: 'running.size < limits.slotCount',
-    to: 'running.size <= limits.slotCount',
+    from: 'running.size + Math.max(0, settlingCount - 1) < limits.slotCount',
+    to: 'running.size + Math.max(0, settlingCount - 1) <= limits.slotCount',
   },
   {
     name: 'padded tokens are not bounded',
@@ -124,7 +124,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   },
   {
     name: 'a row that stands in a batch twice is believed',
-    file: 'vectors/duplicate-rows.ts',
+    file: 'vectors/output.ts',
     from: 'if (!isShared) continue;',
     to: 'continue;',
   },
