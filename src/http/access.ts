@@ -53,11 +53,13 @@ export function addAccess(app: Elysia, config: Config): Access {
   const standsFor = (request: Request, original: Request): void => {
     originals.set(request, original);
   };
+  const connected: CallerOf = (request) =>
+    app.server?.requestIP(originals.get(request) ?? request)?.address;
   const callerAddress = createCallerAddress(config.trustedProxies);
-  const addressOf: CallerOf = (request) => {
-    const connected = app.server?.requestIP(originals.get(request) ?? request)?.address;
-    return callerAddress(connected, request.headers.get('x-forwarded-for'));
-  };
+  const addressOf: CallerOf =
+    config.trustedProxies.length === 0
+      ? connected
+      : (request) => callerAddress(connected(request), request.headers.get('x-forwarded-for'));
   const keys = createApiKeys(config);
   if (keys === undefined) {
     return { callerOf: addressOf, refusalOf: () => undefined, standsFor, needsKey: () => false };
@@ -75,10 +77,7 @@ export function addAccess(app: Elysia, config: Config): Access {
 }
 
 /** Finds the address of who sent a request, from who is connected and X-Forwarded-For. */
-export type CallerAddress = (
-  peer: string | undefined,
-  forwardedFor: string | null,
-) => string | undefined;
+type CallerAddress = (peer: string | undefined, forwardedFor: string | null) => string | undefined;
 
 /**
  * Behind a proxy everybody comes from one address, and would be one caller. A proxy adds to
@@ -93,7 +92,6 @@ export type CallerAddress = (
  * peer has an address. Empty: nobody is believed.
  */
 export function createCallerAddress(trusted: readonly string[]): CallerAddress {
-  if (trusted.length === 0) return (peer) => peer;
   const proxies = new BlockList();
   for (const word of trusted) {
     if (word === 'unix') continue;

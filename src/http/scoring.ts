@@ -1,4 +1,4 @@
-import type { Cancellation, Clock } from '../base/clock.ts';
+import { type Cancellation, type Clock, nextTurn } from '../base/clock.ts';
 import { invariant, ServerError } from '../base/errors.ts';
 import type { EncodeRequest, EncodeResult } from '../encode/contract.ts';
 import { HEADS, type Head, headSet, valuesPerText } from '../vectors/output.ts';
@@ -178,7 +178,7 @@ const turns = new WeakMap<Clock, Promise<void>>();
  */
 function turnOf(clock: Clock): Promise<void> {
   const before = turns.get(clock) ?? Promise.resolve();
-  const turn = before.then(() => new Promise<void>((resolve) => clock.afterTurn(resolve)));
+  const turn = before.then(() => nextTurn(clock));
   turns.set(clock, turn);
   return turn;
 }
