@@ -1,3 +1,4 @@
+import { lookup } from 'node:dns/promises';
 import { chmodSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Elysia } from 'elysia';
@@ -62,16 +63,25 @@ export async function listen(
   return `http${tlsCert === '' ? '' : 's'}://${bracketed(host)}:${app.server?.port ?? port}`;
 }
 
-/** Why an address cannot be listened on, in one line that names the setting to change. */
-export function listenFailure(
+/**
+ * Why an address cannot be listened on, in one line that names the setting to change.
+ *
+ * For a name without an address Bun tells the code of whatever call had failed before it, even
+ * EADDRINUSE; so the name is looked up once more.
+ */
+export async function listenFailure(
   error: NodeJS.ErrnoException,
   { unixSocket, host, port }: Pick<Config, 'unixSocket' | 'host' | 'port'>,
-): string {
+): Promise<string> {
   if (unixSocket !== '') {
     const why = error.code === 'EADDRINUSE' ? 'it is in use' : error.message;
     return `Cannot listen on ${unixSocket}: ${why}. Choose another UNIX_SOCKET.`;
   }
-  const [why, setting] = LISTEN_FAILURES[error.code ?? ''] ?? [error.message, 'PORT'];
+  const code = await lookup(host).then(
+    () => error.code,
+    () => 'ENOTFOUND',
+  );
+  const [why, setting] = LISTEN_FAILURES[code ?? ''] ?? [error.message, 'PORT'];
   return `Cannot listen on ${bracketed(host)}:${port}: ${why}. Choose another ${setting}.`;
 }
 
@@ -82,9 +92,6 @@ const LISTEN_FAILURES: Readonly<Record<string, readonly [why: string, setting: '
   {
     EADDRINUSE: ['it is in use', 'PORT'],
     EACCES: ['this user may not', 'PORT'],
-    // What Bun says of a name that has no address.
-    EINVAL: NO_ADDRESS,
-    ENOENT: NO_ADDRESS,
     EADDRNOTAVAIL: NO_ADDRESS,
     ENOTFOUND: NO_ADDRESS,
   };

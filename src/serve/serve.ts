@@ -35,9 +35,9 @@ export async function serve(options: {
   const { version } = packageJson;
   const ending = { isAnnounced: false, isCut: false };
   const app = orExit(() => createApp({ parts, config, version, log, siblings: channel, ending }));
-  const address = await listen(app, config).catch((error) => {
+  const address = await listen(app, config).catch(async (error) => {
     if (error instanceof ConfigError) exitOnKnown(error);
-    exit(EXIT.port, listenFailure(error, config));
+    return exit(EXIT.port, await listenFailure(error, config));
   });
   const draining = drainOnSignal({
     server: app.server,

@@ -25,8 +25,8 @@ export async function supervise(options: {
 }): Promise<number> {
   const { config, log } = options;
   const { serverProcesses: count } = config;
-  const port = await findPort(config).catch((error: Error) =>
-    exit(EXIT.port, listenFailure(error, config)),
+  const port = await findPort(config).catch(async (error: Error) =>
+    exit(EXIT.port, await listenFailure(error, config)),
   );
   const release = stayAlive();
   const supervisor = createSupervisor({

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Elysia } from 'elysia';
 import { ConfigError, readConfig } from '../../config/read.ts';
-import { listen } from '../../serve/listen.ts';
+import { listen, listenFailure } from '../../serve/listen.ts';
 import { startHeadsServer } from '../clients/heads-server.ts';
 
 /**
@@ -39,6 +39,26 @@ const settings = (environment: Record<string, string>) => ({
   ...readConfig(environment),
   host: '127.0.0.1',
   port: 0,
+});
+
+describe('an address that cannot be listened on', () => {
+  const why = (code: string, host: string) =>
+    listenFailure(Object.assign(new Error(code), { code }), { unixSocket: '', host, port: 8080 });
+
+  test('a name without an address is told as one, whatever code Bun has for it', async () => {
+    for (const code of ['EADDRINUSE', 'EACCES', 'EINVAL', 'ENOTFOUND']) {
+      expect(await why(code, 'no-such-host.invalid')).toBe(
+        'Cannot listen on no-such-host.invalid:8080: it is no address of this machine. ' +
+          'Choose another HOST.',
+      );
+    }
+  });
+
+  test('a port that is taken, and an address of another machine', async () => {
+    expect(await why('EADDRINUSE', '127.0.0.1')).toEndWith('it is in use. Choose another PORT.');
+    expect(await why('EADDRNOTAVAIL', '192.0.2.1')).toEndWith('Choose another HOST.');
+    expect(await why('EADDRINUSE', '::1')).toStartWith('Cannot listen on [::1]:8080: it is in use');
+  });
 });
 
 describe('TLS', () => {
