@@ -43,12 +43,12 @@ const settings = (environment: Record<string, string>) => ({
 
 describe('an address that cannot be listened on', () => {
   const why = (code: string, host: string) =>
-    listenFailure(Object.assign(new Error(code), { code }), { unixSocket: '', host, port: 8080 });
+    listenFailure(Object.assign(new Error(code), { code }), { unixSocket: '', host, port: 0 });
 
   test('a name without an address is told as one, whatever code Bun has for it', async () => {
     for (const code of ['EADDRINUSE', 'EACCES', 'EINVAL', 'ENOTFOUND']) {
       expect(await why(code, 'no-such-host.invalid')).toBe(
-        'Cannot listen on no-such-host.invalid:8080: it is no address of this machine. ' +
+        'Cannot listen on no-such-host.invalid:0: it is no address of this machine. ' +
           'Choose another HOST.',
       );
     }
@@ -57,7 +57,7 @@ describe('an address that cannot be listened on', () => {
   test('a port that is taken, and an address of another machine', async () => {
     expect(await why('EADDRINUSE', '127.0.0.1')).toEndWith('it is in use. Choose another PORT.');
     expect(await why('EADDRNOTAVAIL', '192.0.2.1')).toEndWith('Choose another HOST.');
-    expect(await why('EADDRINUSE', '::1')).toStartWith('Cannot listen on [::1]:8080: it is in use');
+    expect(await why('EADDRINUSE', '::1')).toStartWith('Cannot listen on [::1]:0: it is in use');
   });
 });
 
