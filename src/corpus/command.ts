@@ -1,5 +1,5 @@
 import { CORPUS_EXIT, CorpusError } from './corpus-error.ts';
-import { type CorpusContext, corpusContext } from './corpus-options.ts';
+import { type CorpusContext, type CorpusOptions, corpusContext } from './corpus-options.ts';
 import { type CorpusReport, embedCorpus } from './embed-corpus.ts';
 import { type CommandLine, helpText, parseCommandLine } from './flags.ts';
 import { durationOf } from './job/progress.ts';
@@ -51,7 +51,7 @@ export async function runCorpusCommand(
     const report = await (line.queue === undefined
       ? embedCorpus(keyed, context)
       : embedByQueue(keyed, context, line.queue));
-    sayReport(report, line.options.to, say);
+    sayReport(report, line.options, say);
     return report.failed > 0 ? CORPUS_EXIT.textsFailed : CORPUS_EXIT.done;
   } catch (error) {
     if (error instanceof Interrupted) {
@@ -105,7 +105,16 @@ async function withKey({ options, apiKeyFile }: CommandLine): Promise<CommandLin
   throw new CorpusError('CORPUS_FLAG_INVALID', message);
 }
 
-function sayReport(report: CorpusReport, to: string, say: (words: string) => void): void {
+/** Arrow's issue 35692: its readers before 26 know no null among lists of one length. */
+const NULLS_IN_PARQUET =
+  'A failed row has no embedding (null): polars, DuckDB and pyarrow 26 read that, pandas over an ' +
+  'older pyarrow does not.';
+
+function sayReport(
+  report: CorpusReport,
+  { to, format }: Pick<CorpusOptions, 'to' | 'format'>,
+  say: (words: string) => void,
+): void {
   const { texts, textsNow, tokens, truncated, failed, elapsedMs, errors } = report;
   const seconds = elapsedMs / 1000;
   const rate = seconds > 0 ? Math.round(textsNow / seconds) : 0;
@@ -115,4 +124,5 @@ function sayReport(report: CorpusReport, to: string, say: (words: string) => voi
   );
   for (const { part, row, error } of errors) say(`part ${part}, row ${row}: ${error}`);
   if (failed > errors.length) say(`${failed - errors.length} more have their error in the output.`);
+  if (failed > 0 && format === 'parquet' && !to.startsWith('postgres')) say(NULLS_IN_PARQUET);
 }

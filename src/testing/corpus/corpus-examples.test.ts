@@ -84,6 +84,27 @@ test('those of the README', async () => {
   expect(await new Response(child.stdout).text()).toBe('(40, 5)\n');
 });
 
+test('rows that failed are told with the readers that know their null, and can be left out', async () => {
+  const laws = ['первый', 5, 'третий'].map((body, id) => JSON.stringify({ id: `${id}`, body }));
+  await stand.write('flawed/laws.jsonl', laws.join('\n'));
+  const inFolder = (command: string) => run(`cd flawed && ${command}`);
+  const embed = './run.sh embed laws.jsonl --text body --id id --to';
+  const { status, said } = await inFolder(`${embed} vectors`);
+  expect([status, said.includes('pyarrow 26')]).toEqual([3, true]);
+  const jsonl = await inFolder(`${embed} lines --format jsonl`);
+  expect([jsonl.status, jsonl.said.includes('pyarrow')]).toEqual([3, false]);
+  const python = /```python\n([^`]+)```/.exec(README.slice(README.indexOf('## A corpus')))?.[1];
+  const check =
+    'import pyarrow.parquet\n' +
+    'for path in ("vectors/part-000000.parquet", "vectors-whole.parquet"):\n' +
+    '  print(pyarrow.parquet.read_table(path)["embedding"].null_count)';
+  const child = Bun.spawn([readersPython(), '-c', `${python}\n${check}`], {
+    cwd: stand.path('flawed'),
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  expect(await new Response(child.stdout).text()).toBe('1\n0\n');
+});
+
 test('those of the help', async () => {
   const examples = examplesOf(helpText());
   expect(examples.length).toBe(4);
