@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import { invariant, ServerError, shuttingDown } from '../base/errors.ts';
 import { retryAfterMsOf } from '../base/retry-after.ts';
-import { HeldRequests, type HoldLimits } from './held-requests.ts';
+import { HeldRequests, type HoldLimits, lineOf } from './held-requests.ts';
 import { RefusedWork } from './refused-work.ts';
 
 /** A place in the queue for one request. */
@@ -41,6 +41,8 @@ export interface Backlog {
   readonly latenessMs: number;
   /** How fast it gets done; while that is not measured it refuses nobody. */
   readonly drain: { readonly tokensPerMs: number; readonly isMeasured: boolean };
+  /** What keeps the backend at work: less is never kept from it. */
+  readonly fill: { readonly textCount: number; readonly tokenCount: number };
 }
 
 /** Refuses work before it is done. */
@@ -52,8 +54,9 @@ export interface Admission {
    */
   admit(demand: Demand): Permit;
   /**
-   * The same, but a request that would be refused may stand before the queue for a while. Where
-   * there is room, the place is taken before this returns.
+   * The same, but a request that would be refused may stand before the queue for a while, and so
+   * does one behind enough others of its caller and its size. Where there is room, the place is
+   * taken before this returns.
    *
    * @param signal fires when the caller hangs up; EMB_REQUEST_ABORTED then.
    */
@@ -70,6 +73,13 @@ export interface Admission {
 
 /** The part of a deadline that waiting may take; the rest is for the work itself and the reply. */
 const WAIT_SHARE = 0.5;
+
+/**
+ * The part of the longest deadline in which a caller's requests of one size that are let in
+ * together get done. The others stand before the queue, and their deadlines do not run: were all
+ * let in, they would share the time, and miss their deadlines together where it gets short.
+ */
+const LINE_SHARE = 0.1;
 
 /**
  * The most that one request counts as, as a part of a limit. So the largest request is within its
@@ -94,6 +104,7 @@ const NOTHING_WAITS: Backlog = {
   waitingTextCount: 0,
   latenessMs: 0,
   drain: { tokensPerMs: 1, isMeasured: false },
+  fill: { textCount: Number.MAX_SAFE_INTEGER, tokenCount: Number.MAX_SAFE_INTEGER },
 };
 
 /** What is held, by one caller or by all. */
@@ -101,6 +112,11 @@ interface Held {
   textCount: number;
   tokenCount: number;
   workTokenCount: number;
+}
+
+interface CallerHeld extends Held {
+  /** By the size of requests, as `lineOf` has it. Of all together: those without a caller. */
+  readonly lines: Held[];
 }
 
 /** A limit that a demand would pass. */
@@ -132,11 +148,10 @@ export function createAdmission(options: {
   hold?: HoldLimits & { readonly holdMs: number };
 }): Admission {
   const { clock, textCountMax, tokenCountMax, backlog = NOTHING_WAITS } = options;
-  const { queueName = 'queue' } = options;
-  const timeoutMsMax = options.timeoutMs ?? Number.MAX_SAFE_INTEGER;
+  const { queueName = 'queue', timeoutMs: timeoutMsMax = Number.MAX_SAFE_INTEGER } = options;
   const waitMsMax = Math.floor(timeoutMsMax * WAIT_SHARE);
-  const total: Held = nothing();
-  const callers = new Map<string, Held>();
+  const total = noneHeld([]);
+  const callers = new Map<string, CallerHeld>();
   const refused = new RefusedWork(clock);
   const { holdMs, ...holdLimits } = options.hold ?? NO_HOLD;
   const held = new HeldRequests<CountedDemand, Permit>(clock, holdLimits);
@@ -147,35 +162,54 @@ export function createAdmission(options: {
 
   function admit(asked: Demand): Permit {
     if (isClosed) throw shuttingDown();
-    const demand = attainable(asked);
-    const lack = lackOf(demand);
-    if (lack !== undefined) throw full(lack, demand);
-    return grant(demand);
+    return grantOrRefuse(attainable(asked));
   }
 
   async function enter(asked: Demand, signal: AbortSignal | undefined): Promise<Permit> {
     if (isClosed) throw shuttingDown();
     const demand = attainable(asked);
     const lack = lackOf(demand);
-    if (lack === undefined) return grant(demand);
+    if (lack === undefined && !isLineLong(demand)) return grant(demand);
     // Half of what the caller waits is for the work.
     const waitMs = Math.min(holdMs, (demand.timeoutMs ?? holdMs / WAIT_SHARE) * WAIT_SHARE);
-    if (waitMs <= 0 || !held.hasRoomFor(demand)) throw full(lack, demand);
-    // Asked again: what it lacks may be something else by then.
-    const refusal = (): ServerError => full(lackOf(demand) ?? lack, demand);
-    return await held.hold(demand, { holdMs: waitMs, signal, refusal });
+    if (waitMs <= 0 || !held.hasRoomFor(demand)) return grantOrRefuse(demand);
+    const atLast = (): Permit => grantOrRefuse(demand);
+    return await held.hold(demand, { holdMs: waitMs, signal, atLast });
   }
 
   function grantIfRoom(demand: CountedDemand): Permit | undefined {
-    return lackOf(demand) === undefined ? grant(demand) : undefined;
+    return lackOf(demand) === undefined && !isLineLong(demand) ? grant(demand) : undefined;
   }
 
-  function grant({ caller, textCount, tokenCount, workTokenCount }: CountedDemand): Permit {
-    const own = caller === undefined ? nothing() : (callers.get(caller) ?? nothing());
+  function grantOrRefuse(demand: CountedDemand): Permit {
+    const lack = lackOf(demand);
+    if (lack !== undefined) throw full(lack, demand);
+    return grant(demand);
+  }
+
+  /** Whether enough of its caller's requests of its size are in the queue. */
+  function isLineLong(demand: CountedDemand): boolean {
+    const { drain, fill } = backlog;
+    const own = demand.caller === undefined ? total : callers.get(demand.caller);
+    const line = own?.lines[demand.line];
+    if (line === undefined || line.textCount === 0) return false;
+    if (line.textCount + demand.textCount <= fill.textCount) return false;
+    const work = line.workTokenCount + demand.workTokenCount;
+    if (work <= fill.tokenCount) return false;
+    return !drain.isMeasured || work > drain.tokensPerMs * timeoutMsMax * LINE_SHARE;
+  }
+
+  function grant(demand: CountedDemand): Permit {
+    const { caller, textCount, tokenCount, workTokenCount } = demand;
+    const own =
+      caller === undefined ? noneHeld(total.lines) : (callers.get(caller) ?? noneHeld([]));
     if (caller !== undefined && own.textCount === 0) callers.set(caller, own);
+    const line = own.lines[demand.line] ?? nothing();
+    own.lines[demand.line] = line;
     const place: Held = { textCount, tokenCount, workTokenCount };
     add(total, place, 1);
     add(own, place, 1);
+    add(line, place, 1);
     let isReleased = false;
     let isComing = true;
     comingCount++;
@@ -188,7 +222,7 @@ export function createAdmission(options: {
         arrived();
         const counted = Math.min(workTokenCount, Math.floor(REQUEST_SHARE * workLimit()));
         const more = counted - place.workTokenCount;
-        for (const sum of [total, own, place]) sum.workTokenCount += more;
+        for (const sum of [total, own, line, place]) sum.workTokenCount += more;
       },
       release() {
         invariant(!isReleased, 'a permit is released once');
@@ -196,6 +230,7 @@ export function createAdmission(options: {
         arrived();
         add(total, place, -1);
         add(own, place, -1);
+        add(line, place, -1);
         if (caller !== undefined && own.textCount === 0) callers.delete(caller);
         held.letIn(grantIfRoom);
         if (total.textCount === 0) onEmpty?.();
@@ -212,6 +247,7 @@ export function createAdmission(options: {
       byteCount,
       caller,
       timeoutMs,
+      line: lineOf(workTokenCount),
       tokenCount: Math.min(tokenCount, Math.floor(REQUEST_SHARE * tokenCountMax)),
       workTokenCount: Math.min(workTokenCount, Math.floor(REQUEST_SHARE * workLimit())),
     };
@@ -334,7 +370,12 @@ const NO_HOLD = { holdMs: 0, holdTextsMax: 0, holdBytesMax: 0 } as const;
 interface CountedDemand extends Held {
   readonly byteCount: number;
   readonly caller: string | undefined;
+  readonly line: number;
   readonly timeoutMs: number | undefined;
+}
+
+function noneHeld(lines: Held[]): CallerHeld {
+  return { textCount: 0, tokenCount: 0, workTokenCount: 0, lines };
 }
 
 function nothing(): Held {

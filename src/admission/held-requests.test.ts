@@ -6,7 +6,8 @@ import { createAdmission, type Demand, type Permit } from './admission.ts';
 /**
  * Requests before a full queue. Faults that were planted by hand, and that this suite caught: room
  * that nobody is told of; a request that is let in and timed out as well; callers who do not take
- * turns; a bound that is not kept.
+ * turns; a bound that is not kept; one line for requests of all sizes; a line that keeps the
+ * backend waiting, or others out; a line that holds where nothing may be held.
  */
 
 function harness(hold: { holdTextsMax?: number; holdBytesMax?: number } = {}) {
@@ -30,6 +31,77 @@ function harness(hold: { holdTextsMax?: number; holdBytesMax?: number } = {}) {
   const release = (name: string): void => permits.get(name)?.release();
   return { clock, admission, log, enter, release };
 }
+
+/** Two requests of 160 tokens, or two texts, keep the backend at work. */
+function lineHarness(holdMs = 1000) {
+  const clock = new VirtualClock();
+  const drain = { tokensPerMs: 1, isMeasured: false };
+  const fill = { textCount: 2, tokenCount: 320 };
+  const admission = createAdmission({
+    ...{ clock, textCountMax: 1000, tokenCountMax: 100_000, timeoutMs: 10_000 },
+    backlog: { waitingTextCount: 0, latenessMs: 0, drain, fill },
+    hold: { holdMs, holdTextsMax: 1000, holdBytesMax: 1e6 },
+  });
+  const [log, permits]: [string[], Map<string, Permit>] = [[], new Map()];
+  const enter = (name: string, more: Partial<Demand> = {}): void => {
+    const demand = { textCount: 16, tokenCount: 160, caller: name[0], ...more };
+    void admission.enter(demand, undefined).then((permit) => {
+      permits.set(name, permit);
+      log.push(name);
+    });
+  };
+  const release = (name: string): void => permits.get(name)?.release();
+  return { clock, drain, admission, log, enter, release };
+}
+
+describe("a caller's requests of one size", () => {
+  const burst = ['a0', 'a1', 'a2', 'a3', 'a4', 'a5'];
+
+  test('are in the queue one after the other, and the backend has enough', async () => {
+    const it = lineHarness();
+    for (const name of burst) it.enter(name);
+    await it.clock.settle();
+    expect(it.log).toEqual(['a0', 'a1']);
+    it.release('a0');
+    await it.clock.settle();
+    expect(it.log).toEqual(['a0', 'a1', 'a2']);
+    // A tenth of ten seconds at ten tokens a ms: all of them.
+    Object.assign(it.drain, { tokensPerMs: 10, isMeasured: true });
+    it.release('a1');
+    await it.clock.settle();
+    expect(it.log).toEqual(burst);
+  });
+
+  test('keep none of another size waiting, nor those of anybody else', async () => {
+    const it = lineHarness();
+    for (const name of burst) it.enter(name);
+    it.enter('a query', { textCount: 1, tokenCount: 12 });
+    it.enter('a large one', { textCount: 900, tokenCount: 9000 });
+    it.enter('b0');
+    await it.clock.settle();
+    expect(it.log).toEqual(['a0', 'a1', 'a query', 'a large one', 'b0']);
+  });
+
+  test('are two at least, if they are of one text each', async () => {
+    const it = lineHarness();
+    for (const name of burst) it.enter(name, { textCount: 1, tokenCount: 3000 });
+    await it.clock.settle();
+    expect(it.log).toEqual(['a0', 'a1']);
+  });
+
+  test('go by the limits alone in the end, and where nothing is held', async () => {
+    const waiting = lineHarness(1000);
+    for (const name of burst) waiting.enter(name);
+    await waiting.clock.advance(999);
+    expect(waiting.log).toHaveLength(2);
+    await waiting.clock.advance(1);
+    expect(waiting.log).toEqual(burst);
+    const it = lineHarness(0);
+    for (const name of burst) it.enter(name);
+    await it.clock.settle();
+    expect(it.log).toEqual(burst);
+  });
+});
 
 describe('before a full queue', () => {
   test('a lone burst of many times the queue is let in whole, in its order', async () => {

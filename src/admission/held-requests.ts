@@ -4,6 +4,8 @@ import { ServerError } from '../base/errors.ts';
 /** What a request takes while it stands before the queue. */
 interface HeldDemand {
   readonly caller: string | undefined;
+  /** As `lineOf` has it. */
+  readonly line: number;
   readonly textCount: number;
   /** Of its texts, as they lie in memory. */
   readonly byteCount: number;
@@ -25,13 +27,13 @@ export interface HoldLimits {
  * Requests that stand before a full queue for a while, in place of a refusal. Clients send a whole
  * corpus at once and try each call three times; a promise costs them nothing, a refusal one try.
  *
- * Callers take turns, and each caller's requests go in the order in which they came. A caller whose
- * first request does not fit yet keeps nobody else from going.
+ * Callers take turns, and each caller's requests of one size go in the order in which they came. A
+ * request that does not fit yet keeps nobody else's from going, and none of another size.
  */
 export class HeldRequests<Demand extends HeldDemand, Place> {
   readonly #clock: Clock;
   readonly #limits: HoldLimits;
-  readonly #byCaller = new Map<string | undefined, Set<Waiting<Demand, Place>>>();
+  readonly #byCaller = new Map<string | undefined, Map<number, Set<Waiting<Demand, Place>>>>();
   #textCount = 0;
   #byteCount = 0;
 
@@ -52,14 +54,14 @@ export class HeldRequests<Demand extends HeldDemand, Place> {
   }
 
   /**
-   * @param options.refusal makes the error of a request that has waited for `holdMs` in vain.
-   * @throws ServerError that error, EMB_REQUEST_ABORTED, or what `close` was given.
+   * @param options.atLast asked when it has waited for `holdMs`: gives a place, or throws.
+   * @throws ServerError of that, EMB_REQUEST_ABORTED, or what `close` was given.
    */
   hold(
     demand: Demand,
-    options: { holdMs: number; signal: AbortSignal | undefined; refusal: () => ServerError },
+    options: { holdMs: number; signal: AbortSignal | undefined; atLast: () => Place },
   ): Promise<Place> {
-    const { holdMs, signal, refusal } = options;
+    const { holdMs, signal, atLast } = options;
     return new Promise((resolve, reject) => {
       const end = (): void => {
         cancelTimer();
@@ -81,7 +83,14 @@ export class HeldRequests<Demand extends HeldDemand, Place> {
         waiting.refuse(
           new ServerError('EMB_REQUEST_ABORTED', 'The caller hung up before the reply.'),
         );
-      const cancelTimer = this.#clock.schedule(holdMs, () => waiting.refuse(refusal()));
+      const cancelTimer = this.#clock.schedule(holdMs, () => {
+        end();
+        try {
+          resolve(atLast());
+        } catch (error) {
+          reject(error);
+        }
+      });
       this.#add(waiting);
       if (signal?.aborted) onAbort();
       else signal?.addEventListener('abort', onAbort);
@@ -93,40 +102,69 @@ export class HeldRequests<Demand extends HeldDemand, Place> {
     let isDone = this.#byCaller.size === 0;
     while (!isDone) {
       isDone = true;
-      for (const [caller, requests] of [...this.#byCaller]) {
-        const [first] = requests;
-        const place = admit(first.demand);
-        if (place === undefined) continue;
+      for (const [caller, lines] of [...this.#byCaller]) {
+        if (!letInFirst(lines, admit)) continue;
         isDone = false;
-        first.admit(place);
         // To the end of the turn.
-        if (!this.#byCaller.delete(caller) || requests.size === 0) continue;
-        this.#byCaller.set(caller, requests);
+        if (this.#byCaller.delete(caller) && lines.size > 0) this.#byCaller.set(caller, lines);
       }
     }
   }
 
   close(error: ServerError): void {
-    for (const requests of [...this.#byCaller.values()]) {
-      for (const waiting of [...requests]) waiting.refuse(error);
+    for (const lines of [...this.#byCaller.values()]) {
+      for (const line of [...lines.values()]) {
+        for (const waiting of [...line]) waiting.refuse(error);
+      }
     }
   }
 
   #add(waiting: Waiting<Demand, Place>): void {
-    const { caller, textCount, byteCount } = waiting.demand;
-    const requests = this.#byCaller.get(caller) ?? new Set();
-    requests.add(waiting);
-    this.#byCaller.set(caller, requests);
+    const { caller, line: size, textCount, byteCount } = waiting.demand;
+    const lines = this.#byCaller.get(caller) ?? new Map();
+    const line = lines.get(size) ?? new Set();
+    this.#byCaller.set(caller, lines.set(size, line.add(waiting)));
     this.#textCount += textCount;
     this.#byteCount += byteCount;
   }
 
   #remove(waiting: Waiting<Demand, Place>): void {
-    const { caller, textCount, byteCount } = waiting.demand;
-    const requests = this.#byCaller.get(caller);
-    if (!requests?.delete(waiting)) return;
-    if (requests.size === 0) this.#byCaller.delete(caller);
+    const { caller, line: size, textCount, byteCount } = waiting.demand;
+    const lines = this.#byCaller.get(caller);
+    const line = lines?.get(size);
+    if (lines === undefined || !line?.delete(waiting)) return;
+    if (line.size === 0) lines.delete(size);
+    if (lines.size === 0) this.#byCaller.delete(caller);
     this.#textCount -= textCount;
     this.#byteCount -= byteCount;
   }
 }
+
+/** Lets in the first request of a caller that fits. @returns whether one did. */
+function letInFirst<Demand, Place>(
+  lines: Map<number, Set<Waiting<Demand, Place>>>,
+  admit: (demand: Demand) => Place | undefined,
+): boolean {
+  for (const [size, line] of lines) {
+    const [first] = line;
+    const place = admit(first.demand);
+    if (place === undefined) continue;
+    first.admit(place);
+    // To the end of its caller's lines.
+    if (lines.delete(size)) lines.set(size, line);
+    return true;
+  }
+  return false;
+}
+
+/**
+ * A caller's requests stand in line behind such of their own size alone: each line is for up to
+ * sixteen times the tokens of the one before it. So a query does not wait for a corpus that comes
+ * from the same address or with the same key, and nothing waits for what is much larger.
+ */
+export function lineOf(workTokenCount: number): number {
+  return Math.min(LINES_MAX, Math.floor(Math.log2(Math.max(1, workTokenCount)) / 4));
+}
+
+/** From 65,536 tokens on requests are of one size. */
+const LINES_MAX = 4;

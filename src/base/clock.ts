@@ -93,6 +93,12 @@ export interface Cancellation {
   release(): void;
 }
 
+/** What a cancellation's maker has of it: it may end the request for a reason of its own. */
+export interface OwnCancellation extends Cancellation {
+  /** Without effect once it has ended. */
+  end(reason: ServerError): void;
+}
+
 /**
  * @param options.timeoutMs the request's whole budget.
  * @param options.signal fires when the caller hangs up.
@@ -101,12 +107,12 @@ export function createCancellation(options: {
   clock: Pick<Clock, 'schedule'>;
   timeoutMs: number;
   signal?: AbortSignal | undefined;
-}): Cancellation {
+}): OwnCancellation {
   return new RequestCancellation(options);
 }
 
 /** A class, and its own listener, for their speed: each request has one. */
-class RequestCancellation implements Cancellation {
+class RequestCancellation implements OwnCancellation {
   readonly #timeoutMs: number;
   readonly #signal: AbortSignal | undefined;
   readonly #cancelTimer: () => void;
@@ -135,16 +141,16 @@ class RequestCancellation implements Cancellation {
   /** Called by the signal: the caller has hung up. */
   handleEvent(): void {
     const message = 'The caller hung up before the reply.';
-    this.#end(new ServerError('EMB_REQUEST_ABORTED', message));
+    this.end(new ServerError('EMB_REQUEST_ABORTED', message));
   }
 
   #onTime(): void {
     const limit = this.#timeoutMs;
     const message = `The request took longer than ${limit} ms.`;
-    this.#end(new ServerError('EMB_DEADLINE_EXCEEDED', message, { limit }));
+    this.end(new ServerError('EMB_DEADLINE_EXCEEDED', message, { limit }));
   }
 
-  #end(reason: ServerError): void {
+  end(reason: ServerError): void {
     if (this.ended !== undefined) return;
     this.ended = reason;
     const last = this.#action;

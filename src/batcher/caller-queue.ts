@@ -1,4 +1,4 @@
-import type { BackendLimits } from '../backend/contract.ts';
+import type { Backend, BackendLimits } from '../backend/contract.ts';
 import type { Clock } from '../base/clock.ts';
 import type { DispatchPacing, DrainEstimate } from './pacing.ts';
 import { addAlong, costOf, type PendingRequest, type PendingText } from './pending-request.ts';
@@ -219,15 +219,22 @@ export interface WaitingTexts {
   readonly oldestWaitMs: number;
   /** How fast they get done. */
   readonly drain: DrainEstimate;
+  /** What keeps the backend at work: a full batch in each slot and one that waits, or two texts. */
+  readonly fill: { readonly textCount: number; readonly tokenCount: number };
 }
 
 /** What waits in a queue, for the admission and the metrics. */
 export function waitingIn(
   queue: CallerQueue | BatchQueue<PendingText>,
-  { clock, drain }: { clock: Clock; drain: DrainEstimate },
+  { clock, drain, backend }: { clock: Clock; drain: DrainEstimate; backend: Backend },
 ): WaitingTexts {
   return {
     drain,
+    get fill() {
+      const { slotCount, batchTokensMax } = backend.capabilities();
+      const batchCount = slotCount + 1;
+      return { textCount: 2 * batchCount, tokenCount: batchCount * batchTokensMax };
+    },
     get waitingTextCount() {
       return queue.textCount;
     },

@@ -365,8 +365,8 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
   return {
     submit,
     close,
-    foreground: waitingIn(queue, { clock, drain }),
-    background: waitingIn(background, { clock, drain: budget.drain }),
+    foreground: waitingIn(queue, { clock, drain, backend }),
+    background: waitingIn(background, { clock, drain: budget.drain, backend }),
     get batchesInFlight() {
       return running.size;
     },

@@ -21,6 +21,8 @@ function stand(
     servedBy?: string;
     standIn?: string;
     textTokensMax?: number;
+    /** Of the backend, for each token of work. */
+    msPerToken?: number;
   } = {},
 ) {
   const { outcome = { dense: new Float32Array(8) }, kept = 5, servedBy, standIn } = options;
@@ -56,8 +58,10 @@ function stand(
       },
     },
     batcher: {
-      async submit({ tokenIds, planned }: BatchJob) {
+      foreground: { drain: { tokensPerMs: 1 / (options.msPerToken ?? 1), isMeasured: true } },
+      async submit({ tokenIds, planned, cancellation }: BatchJob) {
         planned?.(tokenIds.reduce((sum, ids) => sum + ids.length, 0));
+        if (cancellation.ended !== undefined) throw cancellation.ended;
         return { outcomes: tokenIds.map(() => outcome), queueMs: 0, inferMs: 0, servedBy };
       },
     },
@@ -115,6 +119,21 @@ describe('what the queue is told', () => {
     await encode(request({ texts: ['a', 'b'] }));
     expect(worked).toEqual([10]);
     expect(releases).toHaveLength(1);
+  });
+
+  test('work that takes twice its deadline is not begun, and says how long it would take', async () => {
+    const texts = Array.from({ length: 100 }, () => 'a');
+    const late = stand({ msPerToken: 4.1 });
+    const error = await late.encode(request({ texts })).catch((thrown: ServerError) => thrown);
+    expect(error).toMatchObject({
+      code: 'EMB_DEADLINE_EXCEEDED',
+      details: { limit: 1000, value: 2050 },
+    });
+    expect((error as ServerError).message).toContain('Send fewer texts');
+    expect(late.releases).toHaveLength(1);
+    expect(await codeOf(stand({ msPerToken: 3.9 }).encode(request({ texts })))).toBeUndefined();
+    // A query is tried at any speed.
+    expect(await codeOf(stand({ msPerToken: 1e6 }).encode(request()))).toBeUndefined();
   });
 
   test.each<[string, Parameters<typeof stand>[0], Partial<EncodeRequest>, string]>([

@@ -1,4 +1,5 @@
 import type { Demand } from '../admission/admission.ts';
+import { whyTooMuch } from '../admission/refused-work.ts';
 import { type Cancellation, createCancellation, Deadlines } from '../base/clock.ts';
 import { backendDown, ServerError } from '../base/errors.ts';
 import type { JobResult, TextOutcome } from '../batcher/pending-request.ts';
@@ -58,7 +59,12 @@ export function createEncode(parts: Parts): Encode {
       const tokenIds = idsToCompute(tokenized, empty);
       followUp?.plan(tokenIds.map((ids) => ids.length));
       const { batchTextsMax = Number.POSITIVE_INFINITY, bypassesCache = false } = request;
-      const planned = (tokenCount: number): void => permit.tokenized(tokenCount);
+      const planned = (tokenCount: number): void => {
+        permit.tokenized(tokenCount);
+        const { drain } = isBackground ? batcher.background : batcher.foreground;
+        const reason = whyTooMuch(drain, { tokenCount, timeoutMs });
+        if (reason !== undefined) cancellation.end(reason);
+      };
       const limit = { batchTextsMax, isBackground, bypassesCache, planned };
       const work = { tokenIds, heads, ...limit, caller, cancellation, trace };
       const batching = tokenIds.length === 0 ? NOTHING_TO_DO : batcher.submit(work);

@@ -13,7 +13,8 @@ export function admissionHarness(
 ) {
   const clock = new VirtualClock();
   const drain = { tokensPerMs: 10, isMeasured: false };
-  const backlog = { waitingTextCount: 0, latenessMs: 0, drain };
+  const fill = { textCount: 1e9, tokenCount: 1e9 };
+  const backlog = { waitingTextCount: 0, latenessMs: 0, drain, fill };
   const limits = { textCountMax: 100, tokenCountMax: 10_000, ...options };
   return { clock, backlog, admission: createAdmission({ clock, backlog, ...limits }) };
 }
