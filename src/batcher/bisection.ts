@@ -16,6 +16,7 @@ import {
   type SharedRow,
   type TextOutput,
 } from '../vectors/output.ts';
+import { takeHalves } from './pending-request.ts';
 
 /** A text that has left the queue. */
 export interface RunningText {
@@ -122,7 +123,7 @@ export function createBisection<Text extends RunningText>(options: {
       const output = await backend.infer(tokenBatch, { signal, avoid, traces });
       servedBy = output.servedBy;
       if (output.giveBack !== undefined) batch.lent.push(output.giveBack);
-      outputs = outputsOfTexts(tokenBatch, output);
+      outputs = outputsOfTexts(tokenBatch, output, takeHalves);
     } catch (thrown) {
       const error = toServerError(thrown);
       if (isDeath(error)) quarantine.remember(texts);
@@ -235,7 +236,7 @@ export function createBisection<Text extends RunningText>(options: {
       try {
         const answer = await backend.infer(tokenBatch, { signal: batch.abort.signal });
         if (answer.giveBack !== undefined) batch.lent.push(answer.giveBack);
-        return outputsOfTexts(tokenBatch, answer)[0].dense;
+        return outputsOfTexts(tokenBatch, answer, takeHalves)[0].dense;
       } catch {
         // A row that cannot be checked is withheld.
         return undefined;
@@ -288,8 +289,7 @@ function deathCountOf(attempt: Attempt<unknown>): number {
 function tokenBatchOf(texts: readonly RunningText[], limits: BackendLimits): TokenBatch {
   let paddedLength = 0;
   for (const text of texts) {
-    const length = limits.isOneByOne ? text.ids.length : text.paddedLength;
-    if (length > paddedLength) paddedLength = length;
+    paddedLength = Math.max(paddedLength, limits.isOneByOne ? text.ids.length : text.paddedLength);
   }
   return { texts: texts.map((text) => text.ids), paddedLength, heads: texts[0].heads };
 }

@@ -72,3 +72,20 @@ test('no more batches hold memory of the backend than its slots and one', async 
   expect(heldMax).toBe(3);
   expect(backend.lentCount).toBe(0);
 });
+
+/** Caught, planted: who goes along gets the memory of the first. */
+test('equal texts that are wanted as halves have memory of their own', async () => {
+  const clock = new VirtualClock();
+  const backend = createFakeBackend();
+  const harness = batcherHarness({ backend, clock });
+  const text = uniqueText(5);
+  const first = harness.submit([text], { heads: HEADS[1] });
+  const second = harness.submit([text.slice(), text.slice()], { heads: HEADS[1] });
+  await finishBatches(backend, clock);
+  first.result?.giveBack();
+  harness.submit([uniqueText(5)], { heads: HEADS[1] });
+  await finishBatches(backend, clock);
+  const row = [...fakeRow(text)];
+  const right = { halves: Float16Array.from([...row, ...row, ...row, ...row]) };
+  expect(second.outcomes).toEqual([right, right]);
+});

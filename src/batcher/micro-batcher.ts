@@ -330,9 +330,10 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
   ): void {
     const along = inFlight.end(text, outcome, servedBy);
     const { sentMs } = text;
-    text.request.putComputed(text, outcome, { servedBy, sentMs, nowMs });
+    const by = { servedBy, sentMs, nowMs };
+    text.request.putComputed(text, outcome, { ...by, getsHalves: true });
     if (along === undefined) return;
-    for (const one of along) one.request.putComputed(one, outcome, { servedBy, sentMs, nowMs });
+    for (const one of along) one.request.putComputed(one, outcome, { ...by, getsHalves: false });
   }
 
   /**

@@ -1,7 +1,7 @@
 import type { BackendLimits } from '../backend/contract.ts';
 import { ServerError } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
-import type { TextOutput } from '../vectors/output.ts';
+import { HALVES_ROOM_BYTES, type TextOutput } from '../vectors/output.ts';
 import { capacityOf, textCostOf } from './plan.ts';
 import type { BatchQueue, QueuedRequest, QueuedText } from './queue.ts';
 
@@ -76,12 +76,12 @@ export class PendingRequest implements QueuedRequest, JobResult {
   /**
    * Takes what the text at `index` got; the last one settles the request.
    *
-   * @param outcome borrowed: what is kept of an output is a copy.
+   * @param outcome borrowed: what is kept of an output is a copy, but for halves that it may have.
    */
-  put(index: number, outcome: TextOutcome, servedBy?: string): void {
+  put(index: number, outcome: TextOutcome, servedBy?: string, getsHalves = false): void {
     if (this.isSettled) return;
     const isOutput = !(outcome instanceof ServerError);
-    this.outcomes[index] = isOutput ? this.#rows.put(index, outcome) : outcome;
+    this.outcomes[index] = isOutput ? this.#rows.put(index, outcome, getsHalves) : outcome;
     this.servedBy = servedBy ?? this.servedBy;
     this.#openCount--;
     if (this.#openCount > 0) return;
@@ -99,15 +99,15 @@ export class PendingRequest implements QueuedRequest, JobResult {
     this.put(index, output);
   }
 
-  /** A text of it was computed, or an equal one that it went along with. */
+  /** A text of it was computed (`getsHalves`), or an equal one that it went along with. */
   putComputed(
     { index, arrivedMs }: Pick<PendingText, 'index' | 'arrivedMs'>,
     outcome: TextOutcome,
-    by: { servedBy: string | undefined; sentMs: number; nowMs: number },
+    by: { servedBy: string | undefined; sentMs: number; nowMs: number; getsHalves: boolean },
   ): void {
     this.queueMs = Math.max(this.queueMs, by.sentMs - arrivedMs);
     this.inferMs = Math.max(this.inferMs, by.nowMs - Math.max(by.sentMs, arrivedMs));
-    this.put(index, outcome, by.servedBy);
+    this.put(index, outcome, by.servedBy, by.getsHalves);
   }
 
   /** Nobody waits any more. @returns whether somebody did until now. */
@@ -141,9 +141,10 @@ export class RequestRows {
    * Copies what the text at `index` got.
    *
    * @param output borrowed. All dense rows of a request have one length.
-   * @returns views, valid until `giveBack`.
+   * @param getsHalves its halves are of `takeHalves`, and this request's from now on.
+   * @returns views, valid until `giveBack`. Halves have room in front (`HALVES_ROOM_BYTES`).
    */
-  put(index: number, output: TextOutput): TextOutput {
+  put(index: number, output: TextOutput, getsHalves = false): TextOutput {
     const { dense, sparse, multi_vector: multiVector, halves } = output;
     // The usual case, written out: this is done for each text.
     if (dense !== undefined && sparse === undefined && multiVector === undefined) {
@@ -158,7 +159,7 @@ export class RequestRows {
       copy.dense = place;
     }
     if (sparse !== undefined) copy.sparse = this.#copyOf(sparse);
-    if (halves !== undefined) copy.halves = this.#copyOfHalves(halves);
+    if (halves !== undefined) copy.halves = this.#halvesFrom(halves, getsHalves);
     else if (multiVector !== undefined) copy.multi_vector = this.#copyOf(multiVector);
     return copy;
   }
@@ -183,28 +184,43 @@ export class RequestRows {
     return block.subarray(0, values.length);
   }
 
-  #copyOfHalves(values: Float16Array): Float16Array {
-    const block = take(Math.ceil(values.length / 2));
-    this.#others.push(block);
-    const copy = new Float16Array(block.buffer, 0, values.length);
-    copy.set(values);
-    return copy;
+  #halvesFrom(values: Float16Array, getsHalves: boolean): Float16Array {
+    const halves = getsHalves ? values : takeHalves(values.length);
+    if (!getsHalves) halves.set(values);
+    this.#others.push(new Float32Array(halves.buffer as ArrayBuffer));
+    return halves;
   }
+}
+
+/**
+ * Memory for so many halves of one text, with room in front. The output guard writes a megabyte to
+ * where a reply is made around it, so that it is not copied again for either. The request that gets
+ * the text gets the memory; where none does, it is collected.
+ */
+export function takeHalves(count: number): Float16Array<ArrayBuffer> {
+  const { buffer } = take((HALVES_ROOM_BYTES + 2 * count) / 4);
+  return new Float16Array(buffer, HALVES_ROOM_BYTES, count);
 }
 
 /** Memory up to this size is kept for the requests to come: 4,000 rows of 1,024 values. */
 const KEPT_BYTES_MAX = 1 << 24;
 
-/** Blocks of numbers that nobody uses, by their length; all lengths are powers of two. */
+/** Blocks of numbers that nobody uses, by their length: see `lengthFor`. */
 const kept = new Map<number, Float32Array<ArrayBuffer>[]>();
 let keptBytes = 0;
 
 function take(count: number): Float32Array<ArrayBuffer> {
-  const length = 2 ** Math.ceil(Math.log2(Math.max(1, count)));
+  const length = lengthFor(count);
   const block = kept.get(length)?.pop();
   if (block === undefined) return new Float32Array(length);
   keptBytes -= block.byteLength;
   return block;
+}
+
+/** At least `count`: a power of two, or one and a quarter, a half or three quarters of one. */
+function lengthFor(count: number): number {
+  const step = 2 ** Math.max(0, Math.floor(Math.log2(Math.max(1, count))) - 2);
+  return Math.ceil(Math.max(1, count) / step) * step;
 }
 
 function keep(block: Float32Array<ArrayBuffer>): void {

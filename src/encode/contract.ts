@@ -76,7 +76,12 @@ export interface EncodeResult {
     | undefined;
   /** The same as float16, in their place, where `heads` asks for halves. */
   readonly halfVectors?:
-    | readonly { readonly tokenCount: number; readonly data: Float16Array }[]
+    | readonly {
+        readonly tokenCount: number;
+        readonly data: Float16Array;
+        /** `HALVES_ROOM_BYTES`, but for a text that has no row. */
+        readonly roomBytes?: number;
+      }[]
     | undefined;
   /** Tokens of each text before truncation, prefix and special tokens included. */
   readonly tokenCounts: readonly number[];

@@ -5,7 +5,7 @@ import { backendDown, ServerError } from '../base/errors.ts';
 import type { JobResult, TextOutcome } from '../batcher/pending-request.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import type { TokenizedText } from '../tokenizer/pool/tokenizer-pool.ts';
-import { areEqual, areHalved, valuesPerText } from '../vectors/output.ts';
+import { areEqual, areHalved, HALVES_ROOM_BYTES, valuesPerText } from '../vectors/output.ts';
 import { joinTokenWeights, type SparseWeights } from '../vectors/sparse.ts';
 import type { Encode, EncodeRequest, EncodeResult, Parts } from './contract.ts';
 import { traceBatching, traceTokenize } from './encode-tracing.ts';
@@ -269,7 +269,7 @@ function joinOutputs(
   const rows: Float32Array[] = [];
   const sparse: SparseWeights[] = [];
   const multiVectors: { tokenCount: number; data: Float32Array }[] = [];
-  const halfVectors: { tokenCount: number; data: Float16Array }[] = [];
+  const halfVectors: { tokenCount: number; data: Float16Array; roomBytes?: number }[] = [];
   const isSkipped = work.empty?.areSkipped === true;
   let computed = 0;
   for (let index = 0; index < work.tokenized.length; index++) {
@@ -288,7 +288,9 @@ function joinOutputs(
     const tokenCount = tokenIds.length - 1;
     const { multi_vector: vectors, halves } = outcome;
     if (vectors !== undefined) multiVectors.push({ tokenCount, data: vectors });
-    if (halves !== undefined) halfVectors.push({ tokenCount, data: halves });
+    if (halves !== undefined) {
+      halfVectors.push({ tokenCount, data: halves, roomBytes: HALVES_ROOM_BYTES });
+    }
   }
   const { heads } = request;
   const hasVectors = heads.includes('multi_vector');

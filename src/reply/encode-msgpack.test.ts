@@ -76,6 +76,32 @@ describe('encodeMsgpackReply', () => {
     expect(value.sparse[2].values.dtype).toBe('<f4');
   });
 
+  /** Caught, planted: one byte further to the front; the rows before the halves left out. */
+  test.each([
+    [1, 4096, true],
+    [1, 60, false],
+    [3, 4096, true],
+  ])(
+    '%p texts with halves that have room of %p bytes: made around the last, %p',
+    (textCount, roomBytes, isAround) => {
+      const { multiVectors, ...reply } = replyOf(textCount + 1, 8);
+      const halves = multiVectors.map(({ tokenCount, data }) => {
+        const bytes = new Uint8Array(roomBytes + 2 * data.length + 8).fill(0xee);
+        const inRoom = new Float16Array(bytes.buffer, roomBytes, data.length);
+        inRoom.set(data);
+        return { tokenCount, data: inRoom, roomBytes };
+      });
+      const format: MsgpackShape = { layout: 'plain', dtype: 'float16' };
+      const alone = halves.map(({ tokenCount, data }) => ({ tokenCount, data: data.slice() }));
+      const expected = encodeMsgpackReply({ ...reply, halfVectors: alone }, format).body.slice();
+      const { body } = encodeMsgpackReply({ ...reply, halfVectors: halves }, format);
+      expect(body).toEqual(expected);
+      const { buffer } = halves[textCount].data;
+      expect(body.buffer === buffer).toBe(isAround);
+      expect([...new Uint8Array(buffer).slice(-8)]).toEqual(new Array(8).fill(0xee));
+    },
+  );
+
   test('the numpy layout, byte by byte: keys are binary', () => {
     const reply = { ...singleOf(2), model: 'm', rows: [Float32Array.of(1, -2)] };
     const text = (value: string) => [0xa0 | value.length, ...Buffer.from(value)];

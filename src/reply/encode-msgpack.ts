@@ -110,8 +110,11 @@ function writeMultiVector(
 ): void {
   const { tokenCount, data } = vectors;
   const dtype = shape.dtype === 'float16' ? 'float16' : 'float32';
+  const { roomBytes = 0 } = vectors as HalfVector;
   const areHalves = data instanceof Float16Array;
-  const block = areHalves ? { arrays: [data], asFloat16: false } : blockOf([data], dtype);
+  const block = areHalves
+    ? { arrays: [data], asFloat16: false, roomBytes }
+    : blockOf([data], dtype);
   writeArray(writer, shape, { lengths: [tokenCount, dimension], block });
 }
 
@@ -255,14 +258,21 @@ export class MsgpackWriter {
     this.#blockBytes += bytes;
   }
 
-  /** The document; lent until the next one of this thread. The writer is spent. */
+  /**
+   * The document; lent until the next one of this thread, and as long as the memory of its last
+   * block, which it may be written around. The writer is spent.
+   */
   take(): Uint8Array<ArrayBuffer> {
-    const document = lendReplyBytes(this.#length + this.#blockBytes, this.#blocks[0]?.after ?? 0);
+    const bytes = this.#length + this.#blockBytes;
+    const around = this.#aroundLast(bytes);
+    const document = around ?? lendReplyBytes(bytes, this.#blocks[0]?.after ?? 0);
     let offset = 0;
     let framed = 0;
     for (const { block, after } of this.#blocks) {
       this.#copyFrame(framed, after, document, offset);
-      offset = copyBlock(document, offset + after - framed, block);
+      offset += after - framed;
+      const isThere = around !== undefined && after === this.#length;
+      offset = isThere ? offset + bytesOfBlock(block) : copyBlock(document, offset, block);
       framed = after;
     }
     this.#copyFrame(framed, this.#length, document, offset);
@@ -271,6 +281,17 @@ export class MsgpackWriter {
       'A document must be as long as its parts.',
     );
     return document;
+  }
+
+  /** The memory of the last block with the room in front of it, where that holds all the rest. */
+  #aroundLast(bytes: number): Uint8Array<ArrayBuffer> | undefined {
+    const last = this.#blocks.at(-1);
+    if (last === undefined || last.after !== this.#length) return undefined;
+    const { arrays, roomBytes = 0 } = last.block;
+    const [{ buffer, byteOffset, byteLength }] = arrays;
+    const before = bytes - byteLength;
+    if (arrays.length !== 1 || before > roomBytes) return undefined;
+    return new Uint8Array(buffer as ArrayBuffer, byteOffset - before, bytes);
   }
 
   /** Two blocks are some dozen bytes apart: a view of those costs more than this loop. */

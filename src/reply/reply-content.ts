@@ -21,6 +21,11 @@ export interface MultiVector {
 export interface HalfVector {
   readonly tokenCount: number;
   readonly data: Float16Array;
+  /**
+   * Bytes in front of `data`, in its buffer, that the encoder may write over: a reply that ends
+   * with a large block is made around it. Default: 0.
+   */
+  readonly roomBytes?: number;
 }
 
 /**

@@ -22,6 +22,8 @@ export interface NumberBlock {
     | readonly Bytes[];
   /** Halves the bytes of float32 arrays. */
   readonly asFloat16: boolean;
+  /** Bytes in front of its only array that may be written over. Default: 0. */
+  readonly roomBytes?: number;
 }
 
 type Bytes = Int8Array | Uint8Array;

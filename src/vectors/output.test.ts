@@ -87,6 +87,8 @@ describe('vectors of tokens', () => {
 describe('multi-vectors that are wanted as halves', () => {
   const heads = headSet(['multi_vector'], { halves: true });
 
+  const halvesOf = (count: number) => new Float16Array(count).fill(Number.NaN);
+
   /** Two texts of 20 and 12 tokens; no row's numbers are those of another. */
   function outputsOf(dimension: number, scale = 1) {
     const values = Float32Array.from({ length: 2 * 19 * dimension }, (_, at) => {
@@ -100,7 +102,7 @@ describe('multi-vectors that are wanted as halves', () => {
     return {
       values,
       right,
-      outputs: outputsOfTexts(batch, { multi_vector: FloatBlock.of(values) }),
+      outputs: outputsOfTexts(batch, { multi_vector: FloatBlock.of(values) }, halvesOf),
     };
   }
 

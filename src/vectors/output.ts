@@ -90,6 +90,9 @@ export class FloatBlock {
   }
 }
 
+/** Room before a text's halves, for what a reply says first: a dense row, names, counts. */
+export const HALVES_ROOM_BYTES = 4096;
+
 /** What one text got: the heads that were asked for, without padding. */
 export interface TextOutput {
   /** `[dimension]`. */
@@ -99,8 +102,8 @@ export interface TextOutput {
   /** `[tokenCount - 1, dimension]`. */
   readonly multi_vector?: Float32Array;
   /**
-   * The same as float16, where that is all that is wanted. The output guard writes it over
-   * `multi_vector` while it looks at that: the one pass over memory that no cache holds.
+   * The same as float16, where that is all that is wanted. The output guard writes it while it looks
+   * at `multi_vector`: the one pass over memory that no cache holds.
    */
   readonly halves?: Float16Array;
 }
@@ -115,13 +118,14 @@ interface Batch {
 /**
  * Cuts a batch's output into one for each text.
  *
- * @param output row-major, one block for each head of the batch; borrowed, and written over where
- * halves are wanted.
+ * @param output row-major, one block for each head of the batch; borrowed.
+ * @param takeHalves gives memory for so many halves.
  * @returns views of the blocks, or small copies where a block is not aligned to four bytes.
  */
 export function outputsOfTexts(
   batch: Batch,
   output: { readonly [H in Head]?: FloatBlock },
+  takeHalves: (count: number) => Float16Array,
 ): TextOutput[] {
   const outputs: { -readonly [Key in keyof TextOutput]: TextOutput[Key] }[] = batch.texts.map(
     () => ({}),
@@ -139,10 +143,7 @@ export function outputsOfTexts(
     }
   }
   if (!areHalved(batch.heads)) return outputs;
-  for (const output of outputs) {
-    const { multi_vector: rows = new Float32Array() } = output;
-    output.halves = new Float16Array(rows.buffer, rows.byteOffset, rows.length);
-  }
+  for (const output of outputs) output.halves = takeHalves(output.multi_vector?.length ?? 0);
   return outputs;
 }
 
@@ -254,7 +255,7 @@ function squaredLength(row: Float32Array): number {
 /**
  * Says what is wrong with the first bad vector of a text's tokens, or nothing.
  *
- * @param halves where the rows are written as float16; it may begin where they do.
+ * @param halves where the rows are written as float16.
  */
 export function faultOfRows(
   rows: Float32Array,
@@ -346,8 +347,7 @@ export class DuplicateRows {
   /**
    * Whether the model gives the row that a text got alone to every text.
    *
-   * @param askCanary runs the canary; undefined when that fails, and the row then counts as
-   * everyone's.
+   * @param askCanary runs the canary; undefined when that fails: the row counts as everyone's.
    */
   async isOfAll(
     row: Float32Array,

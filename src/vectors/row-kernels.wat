@@ -8,21 +8,22 @@
   (memory (export "memory") 1)
   (data (i32.const 65472)
     "\ff\ff\ff\7f"   ;; all but the sign
-    "\00\00\80\38"   ;; 2^-14, the least that is normal in float16
-    "\ff\ef\ff\0e"   ;; from there to the last that rounds to no infinity, 65,519.996
     "\ff\0f\00\c8"   ;; the exponent's bias, less 112, and just under half of the last bit kept
-    "\00\00\00\80")  ;; the sign
+    "\00\80\00\80"   ;; the signs of two halves
+    "\00\7c\00\7c"   ;; added to two halves: of those from 2^-14 to 65,504 it makes
+    "\ff\f7\ff\f7")  ;; the least numbers, up to this one; halves are below and above
 
-  ;; Float32 to float16: to the nearest, ties to even. `count` is a multiple of eight.
+  ;; Float32 to float16: to the nearest, ties to even. `count` is a multiple of eight. All values are
+  ;; converted as $normalHalf does; $up makes one comparison of whether the eight are normal halves.
   (func (export "toFloat16") (param $count i32)
     (local $from i32) (local $to i32) (local $end i32)
-    (local $a v128) (local $b v128) (local $x v128) (local $y v128)
-    (local $allButSign v128) (local $least v128) (local $span v128) (local $bias v128) (local $sign v128)
+    (local $a v128) (local $b v128) (local $x v128) (local $y v128) (local $h v128)
+    (local $allButSign v128) (local $bias v128) (local $sign v128) (local $up v128) (local $top v128)
     (local.set $allButSign (v128.load32_splat (i32.const 65472)))
-    (local.set $least (v128.load32_splat (i32.const 65476)))
-    (local.set $span (v128.load32_splat (i32.const 65480)))
-    (local.set $bias (v128.load32_splat (i32.const 65484)))
-    (local.set $sign (v128.load32_splat (i32.const 65488)))
+    (local.set $bias (v128.load32_splat (i32.const 65476)))
+    (local.set $sign (v128.load32_splat (i32.const 65480)))
+    (local.set $up (v128.load32_splat (i32.const 65484)))
+    (local.set $top (v128.load32_splat (i32.const 65488)))
     (local.set $to (i32.const 32768))
     (local.set $end (i32.shl (local.get $count) (i32.const 2)))
     (loop $next
@@ -30,29 +31,31 @@
       (local.set $b (v128.load offset=16 (local.get $from)))
       (local.set $x (v128.and (local.get $a) (local.get $allButSign)))
       (local.set $y (v128.and (local.get $b) (local.get $allButSign)))
+      (local.set $h
+        (i16x8.narrow_i32x4_s
+          (i32x4.shr_s
+            (i32x4.sub
+              (i32x4.add (local.get $x) (local.get $bias))
+              (i32x4.shr_s (i32x4.shl (local.get $x) (i32.const 18)) (i32.const 31)))
+            (i32.const 13))
+          (i32x4.shr_s
+            (i32x4.sub
+              (i32x4.add (local.get $y) (local.get $bias))
+              (i32x4.shr_s (i32x4.shl (local.get $y) (i32.const 18)) (i32.const 31)))
+            (i32.const 13))))
       (v128.store (local.get $to)
         (if (result v128)
-          (v128.any_true (v128.or
-            (i32x4.gt_u (i32x4.sub (local.get $x) (local.get $least)) (local.get $span))
-            (i32x4.gt_u (i32x4.sub (local.get $y) (local.get $least)) (local.get $span))))
+          (v128.any_true (i16x8.gt_s (i16x8.add (local.get $h) (local.get $up)) (local.get $top)))
           (then
             (i16x8.narrow_i32x4_s (call $anyHalf (local.get $a)) (call $anyHalf (local.get $b))))
-          (else ;; All eight are normal in float16: $normalHalf, written out.
-            (i16x8.narrow_i32x4_s
-              (v128.or
-                (i32x4.shr_u
-                  (i32x4.sub
-                    (i32x4.add (local.get $x) (local.get $bias))
-                    (i32x4.shr_s (i32x4.shl (local.get $x) (i32.const 18)) (i32.const 31)))
-                  (i32.const 13))
-                (i32x4.shr_s (v128.and (local.get $a) (local.get $sign)) (i32.const 16)))
-              (v128.or
-                (i32x4.shr_u
-                  (i32x4.sub
-                    (i32x4.add (local.get $y) (local.get $bias))
-                    (i32x4.shr_s (i32x4.shl (local.get $y) (i32.const 18)) (i32.const 31)))
-                  (i32.const 13))
-                (i32x4.shr_s (v128.and (local.get $b) (local.get $sign)) (i32.const 16)))))))
+          (else ;; The sign of each is the highest bit of its upper half.
+            (v128.or
+              (local.get $h)
+              (v128.and
+                (local.get $sign)
+                (i16x8.narrow_i32x4_s
+                  (i32x4.shr_s (local.get $a) (i32.const 16))
+                  (i32x4.shr_s (local.get $b) (i32.const 16))))))))
       (local.set $to (i32.add (local.get $to) (i32.const 16)))
       (br_if $next
         (i32.lt_u (local.tee $from (i32.add (local.get $from) (i32.const 32))) (local.get $end)))))
