@@ -39,18 +39,18 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
   const guard = guardOf(folder);
   const staging = join(own, `staging-${hostname().replace(/[^\w.-]/g, '-')}`);
   let stagedCount = 0;
-  const stage = async (name: string): Promise<StagedFile> => {
+  const stage = async (name: string, options?: { isReadSoon: boolean }): Promise<StagedFile> => {
     // Counted, since a queue may deal one part out twice to one process.
     const path = join(staging, `${name}.${stagedCount++}.${process.pid}.partial`);
     for (;;) {
       await mkdir(staging, { recursive: true });
       // Another process of this machine that ends removes the folder when it finds it empty.
-      const file = await StagedFile.create(path).catch(undefinedIfMissing);
+      const file = await StagedFile.create(path, options).catch(undefinedIfMissing);
       if (file !== undefined) return file;
     }
   };
   const stageText = async (name: string, text: string): Promise<StagedFile> => {
-    const file = await stage(name);
+    const file = await stage(name, { isReadSoon: true });
     await file.append(Buffer.from(text));
     await file.finish();
     return file;

@@ -63,7 +63,7 @@ export async function createS3Sink(options: {
         const files: StagedFile[] = [];
         for (const ending of format.endings) {
           const path = join(staging, `${stagedCount++}${ending}`);
-          files.push(await StagedFile.create(path));
+          files.push(await StagedFile.create(path, { isReadSoon: true }));
         }
         const encoder = format.open(files, schema as OutputSchema);
         const remove = async (): Promise<void> => {

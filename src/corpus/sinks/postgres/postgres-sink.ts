@@ -118,7 +118,7 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
     openPart: () =>
       guard(async () => {
         const path = join(staging, `${stagedCount++}.copy`);
-        const file = await StagedFile.create(path);
+        const file = await StagedFile.create(path, { isReadSoon: true });
         const encoder = createCopyEncoder({ file, schema: schema as OutputSchema, vectorOid });
         return {
           write: (rows) => guard(() => encoder.write(rows)),
