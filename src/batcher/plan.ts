@@ -179,7 +179,12 @@ function rowAround(buckets: readonly BucketView[], leader: number, limits: Bound
 
 /**
  * The cut of a row that costs least: sorted texts are best cut into runs, since swapping two texts
- * between batches never shortens either.
+ * between batches never shortens either. The last batch of the first `end` places begins where
+ *
+ *     least[start] + launch + (end - start) × cost of a place
+ *
+ * is least, at most a full batch before. Among ends in one bucket a place costs the same, so that
+ * the best start is the least of a window that moves on (sliding window minimum).
  *
  * @returns for each end of a run, how many places its last batch has.
  */
@@ -187,21 +192,39 @@ function cutRow(row: TextRow, buckets: readonly BucketView[], limits: Bounds): I
   const { places, textsPerPlace } = row;
   const least = new Float64Array(places.length + 1);
   const counts = new Int32Array(places.length + 1);
+  /** Starts in the window that may still become the best, from the best one on. */
+  const starts = new Int32Array(places.length);
+  let first = 0;
+  let last = 0;
+  let bucketIndex = -1;
+  let capacity = 0;
+  let placeCost = 0;
   for (let end = 1; end <= places.length; end++) {
-    const bucket = buckets[places[end - 1]];
-    const capacity = Math.floor(capacityOf(bucket, limits) / textsPerPlace);
-    const countMax = Math.min(end, Math.max(1, capacity));
-    const placeCost = textsPerPlace * textCostOf(bucket.paddedLength, limits);
-    least[end] = Number.POSITIVE_INFINITY;
-    for (let count = 1; count <= countMax; count++) {
-      const cost = least[end - count] + limits.launchTokens + count * placeCost;
-      // Of equal ones the fullest.
-      if (cost > least[end]) continue;
-      least[end] = cost;
-      counts[end] = count;
+    let start = end - 1;
+    if (places[start] !== bucketIndex) {
+      bucketIndex = places[start];
+      capacity = placesOf(buckets[bucketIndex], textsPerPlace, limits);
+      placeCost = textsPerPlace * textCostOf(buckets[bucketIndex].paddedLength, limits);
+      first = 0;
+      last = 0;
+      start = Math.max(0, end - capacity);
     }
+    for (; start < end; start++) {
+      // Of equal ones the fullest: the earlier start stays before the later.
+      const most = least[start] - start * placeCost;
+      while (last > first && least[starts[last - 1]] - starts[last - 1] * placeCost > most) last--;
+      starts[last++] = start;
+    }
+    if (starts[first] < end - capacity) first++;
+    counts[end] = end - starts[first];
+    least[end] = least[starts[first]] + limits.launchTokens + counts[end] * placeCost;
   }
   return counts;
+}
+
+/** Places that fit a batch that ends in this bucket. */
+function placesOf(bucket: BucketView, textsPerPlace: number, limits: Bounds): number {
+  return Math.max(1, Math.floor(capacityOf(bucket, limits) / textsPerPlace));
 }
 
 /** The places of the batch that has most of the leader's texts. */
@@ -251,34 +274,45 @@ function bestFilled(
 ): Run {
   const { places, textsPerPlace } = among.row;
   const { launchTokens } = among.limits;
-  const costs = places.map(
-    (at) => textsPerPlace * textCostOf(among.buckets[at].paddedLength, among.limits),
-  );
-  const capacityAt = (to: number): number => {
-    const texts = capacityOf(among.buckets[places[to - 1]], among.limits);
-    return Math.max(1, Math.floor(texts / textsPerPlace));
+  /** What the places before each one cost, and of the bucket in hand a place and its launch. */
+  const before = new Float64Array(places.length + 1);
+  let bucketIndex = -1;
+  let capacity = 0;
+  let placeCost = 0;
+  const look = (place: number): void => {
+    if (places[place] === bucketIndex) return;
+    bucketIndex = places[place];
+    capacity = placesOf(among.buckets[bucketIndex], textsPerPlace, among.limits);
+    placeCost = textsPerPlace * textCostOf(among.buckets[bucketIndex].paddedLength, among.limits);
   };
-  const costOf = (count: number, to: number): number => launchTokens + count * costs[to - 1];
-  const costMax = costOf(own.to - own.from, own.to);
-  let best = own;
-  let useful = ((own.to - own.from) * launchTokens) / capacityAt(own.to);
-  for (let place = own.from; place < own.to; place++) useful += costs[place];
-  let fill = useful / costMax;
+  for (let place = 0; place < places.length; place++) {
+    look(place);
+    before[place + 1] = before[place] + placeCost;
+  }
+  const fillOf = (from: number, to: number): number => {
+    const useful = before[to] - before[from] + ((to - from) * launchTokens) / capacity;
+    return useful / (launchTokens + (to - from) * placeCost);
+  };
+  look(own.to - 1);
+  let fill = fillOf(own.from, own.to);
   if (fill >= FILL_WANTED) return own;
+  const costMax = (own.to - own.from) * placeCost;
+  let best = own;
   for (let to = 1; to <= places.length; to++) {
-    const capacity = capacityAt(to);
-    useful = 0;
-    for (let count = 1; count <= Math.min(capacity, to); count++) {
-      useful += costs[to - count] + launchTokens / capacity;
-      const cost = costOf(count, to);
-      if (cost > costMax) break;
-      if (useful <= fill * cost) continue;
-      fill = useful / cost;
-      best = { from: to - count, to };
-    }
+    look(to - 1);
+    const countMax = Math.min(capacity, to, Math.floor(costMax / placeCost + ROUNDING));
+    // Each further text is shorter, so that it adds less: the fill rises to one count, then falls.
+    let from = Math.max(0, to - countMax);
+    while (from < to - 1 && fillOf(from + 1, to) > fillOf(from, to)) from++;
+    if (from === to || fillOf(from, to) <= fill * (1 + ROUNDING)) continue;
+    fill = fillOf(from, to);
+    best = { from, to };
   }
   return best;
 }
+
+/** Far above what sums of costs are off by. */
+const ROUNDING = 1e-9;
 
 /**
  * What a text of this padded length costs, in tokens of a short text: attention grows with the
