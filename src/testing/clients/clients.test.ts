@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type FakeTriton, startFakeTriton } from '../fake-triton.ts';
 import { type RunningServer, startServer } from '../start-server.ts';
 import { until } from '../until.ts';
+import { type CompiledClients, startCompiledClients } from './compiled-clients.ts';
 import { startHeadsServer } from './heads-server.ts';
 import { NODE_CLIENTS } from './node-clients.ts';
 import { type PythonClients, startPythonClients } from './python-clients.ts';
@@ -31,7 +32,8 @@ let fake: FakeTriton;
 let server: RunningServer;
 let busy: RunningServer;
 const python: PythonClients = startPythonClients();
-const cases = [...NODE_CLIENTS, ...python.cases];
+const compiled: CompiledClients = startCompiledClients();
+const cases = [...NODE_CLIENTS, ...python.cases, ...compiled.cases];
 
 beforeAll(async () => {
   const shape = { datatype: 'INT64', dimension: 1024, batchTextsMax: 32 } as const;
@@ -54,6 +56,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await python.close();
+  await compiled.close();
   await server?.close();
   await busy?.close();
   await fake?.stop();

@@ -2,6 +2,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ClientCase } from './client-case.ts';
+import { startClientProcess } from './client-process.ts';
 import { clientsPython } from './clients-venv.ts';
 
 /** One Python process that drives all Python clients, so that each is imported once. */
@@ -37,12 +38,6 @@ const IS_RETRYING = {
   'sie-sdk (Python)': true,
 };
 
-interface Answer {
-  readonly id: number;
-  readonly vectors?: readonly (readonly number[])[];
-  readonly error?: string;
-}
-
 /**
  * Starts the process.
  *
@@ -55,83 +50,26 @@ export function startPythonClients(): PythonClients {
     );
   }
   const home = mkdtempSync(join(tmpdir(), 'clients-home-'));
-  const child = Bun.spawn([clientsPython(), join(import.meta.dir, 'clients.py')], {
-    stdin: 'pipe',
-    stdout: 'pipe',
-    stderr: 'inherit',
+  const python = startClientProcess([clientsPython(), join(import.meta.dir, 'clients.py')], {
     // Nothing of the caller's settings, and nothing told to anybody.
-    env: {
-      PATH: '/usr/local/bin:/usr/bin:/bin',
-      LC_ALL: 'C.UTF-8',
-      HF_HUB_DISABLE_TELEMETRY: '1',
-      LANGSMITH_TRACING: 'false',
-      HAYSTACK_TELEMETRY_ENABLED: 'False',
-      ANONYMIZED_TELEMETRY: 'False',
-      MEM0_TELEMETRY: 'False',
-      // Else it asks a host for its list of prices.
-      LITELLM_LOCAL_MODEL_COST_MAP: 'True',
-      // Some of them leave a folder of their own there.
-      HOME: home,
-    },
+    PATH: '/usr/local/bin:/usr/bin:/bin',
+    LC_ALL: 'C.UTF-8',
+    HF_HUB_DISABLE_TELEMETRY: '1',
+    LANGSMITH_TRACING: 'false',
+    HAYSTACK_TELEMETRY_ENABLED: 'False',
+    ANONYMIZED_TELEMETRY: 'False',
+    MEM0_TELEMETRY: 'False',
+    // Else it asks a host for its list of prices.
+    LITELLM_LOCAL_MODEL_COST_MAP: 'True',
+    // Some of them leave a folder of their own there.
+    HOME: home,
   });
-  const waiting = new Map<number, (answer: Answer) => void>();
-  let asked = 0;
-
-  const reading = readAnswers(child.stdout, (answer) => {
-    waiting.get(answer.id)?.(answer);
-    waiting.delete(answer.id);
-  }).finally(() => {
-    for (const [id, resolve] of waiting) resolve({ id, error: 'the Python process has ended' });
-    waiting.clear();
-  });
-
-  function ask(client: string, url: string, texts: readonly string[]): Promise<Answer> {
-    const id = asked++;
-    return new Promise((resolve) => {
-      waiting.set(id, resolve);
-      child.stdin.write(`${JSON.stringify({ id, client, url, texts })}\n`);
-      child.stdin.flush();
-    });
-  }
-
-  async function errorOfCall(client: string, url: string, texts: readonly string[]) {
-    const { error } = await ask(client, url, texts);
-    if (error === undefined) throw new Error('the call was answered, although it is wrong');
-    return error;
-  }
-
-  const caseOf = (name: string, isRetrying: boolean): ClientCase => ({
-    name,
-    isRetrying,
-    async vectors(url, texts) {
-      const { vectors, error } = await ask(name, url, texts);
-      if (vectors === undefined) throw new Error(error);
-      return vectors;
-    },
-    complaint: (url, texts) => errorOfCall(name, url, texts),
-  });
-
   return {
-    cases: Object.entries(IS_RETRYING).map(([name, isRetrying]) => caseOf(name, isRetrying)),
-    foreignIds: (url, texts) => errorOfCall('langchain-openai, by default', url, texts),
+    cases: Object.entries(IS_RETRYING).map(([name, isRetrying]) => python.caseOf(name, isRetrying)),
+    foreignIds: (url, texts) => python.complaint('langchain-openai, by default', url, texts),
     async close() {
-      child.stdin.end();
-      await child.exited;
-      await reading;
+      await python.close();
       rmSync(home, { recursive: true, force: true });
     },
   };
-}
-
-async function readAnswers(
-  stdout: ReadableStream<Uint8Array>,
-  onAnswer: (answer: Answer) => void,
-): Promise<void> {
-  const decoder = new TextDecoder();
-  let open = '';
-  for await (const chunk of stdout) {
-    const lines = (open + decoder.decode(chunk, { stream: true })).split('\n');
-    open = lines.pop() ?? '';
-    for (const line of lines) onAnswer(JSON.parse(line));
-  }
 }
