@@ -56,11 +56,11 @@ export interface Admission {
   /**
    * The same, but a request that would be refused may stand before the queue for a while, and so
    * does one behind enough others of its caller and its size. Where there is room, the place is
-   * taken before this returns.
+   * taken at once, and nothing is waited for.
    *
    * @param signal fires when the caller hangs up; EMB_REQUEST_ABORTED then.
    */
-  enter(demand: Demand, signal: AbortSignal | undefined): Promise<Permit>;
+  enter(demand: Demand, signal: AbortSignal | undefined): Permit | Promise<Permit>;
   readonly admittedTextCount: number;
   readonly admittedTokenCount: number;
   /** Texts of requests that stand before the queue. */
@@ -165,7 +165,7 @@ export function createAdmission(options: {
     return grantOrRefuse(attainable(asked));
   }
 
-  async function enter(asked: Demand, signal: AbortSignal | undefined): Promise<Permit> {
+  function enter(asked: Demand, signal: AbortSignal | undefined): Permit | Promise<Permit> {
     if (isClosed) throw shuttingDown();
     const demand = attainable(asked);
     const lack = lackOf(demand);
@@ -174,7 +174,7 @@ export function createAdmission(options: {
     const waitMs = Math.min(holdMs, (demand.timeoutMs ?? holdMs / WAIT_SHARE) * WAIT_SHARE);
     if (waitMs <= 0 || !held.hasRoomFor(demand)) return grantOrRefuse(demand);
     const atLast = (): Permit => grantOrRefuse(demand);
-    return await held.hold(demand, { holdMs: waitMs, signal, atLast });
+    return held.hold(demand, { holdMs: waitMs, signal, atLast });
   }
 
   function grantIfRoom(demand: CountedDemand): Permit | undefined {

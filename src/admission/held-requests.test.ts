@@ -20,7 +20,7 @@ function harness(hold: { holdTextsMax?: number; holdBytesMax?: number } = {}) {
   const permits = new Map<string, Permit>();
   const enter = (name: string, more: Partial<Demand> = {}, signal?: AbortSignal): void => {
     const demand = { textCount: 16, tokenCount: 160, byteCount: 1000, caller: name[0], ...more };
-    admission.enter(demand, signal).then(
+    void Promise.try(() => admission.enter(demand, signal)).then(
       (permit) => {
         permits.set(name, permit);
         log.push(name);
@@ -45,7 +45,7 @@ function lineHarness(holdMs = 1000) {
   const [log, permits]: [string[], Map<string, Permit>] = [[], new Map()];
   const enter = (name: string, more: Partial<Demand> = {}): void => {
     const demand = { textCount: 16, tokenCount: 160, caller: name[0], ...more };
-    void admission.enter(demand, undefined).then((permit) => {
+    void Promise.try(() => admission.enter(demand, undefined)).then((permit) => {
       permits.set(name, permit);
       log.push(name);
     });

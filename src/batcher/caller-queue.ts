@@ -47,7 +47,6 @@ interface Waiting {
  * A caller who is alone has one queue, and batches as large as any.
  */
 export class CallerQueue {
-  readonly #clock: Clock;
   readonly #pacing: DispatchPacing;
   readonly #limits: SharingLimits;
   readonly #asking = new BatchQueue<PendingText>();
@@ -63,11 +62,9 @@ export class CallerQueue {
   #aheadCost = 0;
 
   constructor(options: {
-    clock: Clock;
     pacing: DispatchPacing;
     limits?: SharingLimits | undefined;
   }) {
-    this.#clock = options.clock;
     this.#limits = options.limits ?? SHARING;
     this.#pacing = options.pacing;
   }
@@ -96,9 +93,12 @@ export class CallerQueue {
   }
 
   /** A request has come; its texts are pushed next. */
-  came(request: PendingRequest, tokenIds: readonly Int32Array[], limits: BackendLimits): void {
+  came(
+    request: PendingRequest,
+    { tokenIds, nowMs }: { tokenIds: readonly Int32Array[]; nowMs: number },
+    limits: BackendLimits,
+  ): void {
     const { caller } = request;
-    const nowMs = this.#clock.now();
     if (caller !== this.#lastCaller) this.#otherMs = this.#lastMs;
     this.#lastCaller = caller;
     this.#lastMs = nowMs;

@@ -98,7 +98,7 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
   const running = new Set<RunningBatch<PendingText>>();
   const [deadlines, drain] = [new VirtualDeadlines(), new DrainRate(clock)];
   const pacing = new DispatchPacing({ clock, share: options.holdShare ?? 0 });
-  const queue = new CallerQueue({ clock, pacing, limits: options.sharing });
+  const queue = new CallerQueue({ pacing, limits: options.sharing });
   const budget = new BackgroundBudget({ clock, pacing, limits: options.background });
   const grace = new BackendGrace({ backend, clock, graceMs: options.graceMs ?? 0 });
   const inFlight = new TextsInFlight({ backend, queueOf, cache: options.cache });
@@ -116,7 +116,9 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
     const textCount = job.tokenIds.length;
     invariant(textCount > 0, 'a job has at least one text');
     return new Promise((resolve, reject) => {
-      const request = new PendingRequest({ ...job, textCount, resolve, reject });
+      const { batchTextsMax, isBackground, caller, trace } = job;
+      const whose = { textCount, batchTextsMax, isBackground, caller, trace };
+      const request = new PendingRequest(whose, resolve, reject);
       if (isClosed) request.abandon(shuttingDown());
       job.cancellation.whenEnded((reason) => {
         if (request.abandon(reason)) onDeparted(request);
@@ -142,7 +144,7 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
     budget.came(request.isBackground, arrivedMs);
     inFlight.renew();
     if (cache !== undefined) request.cachedTextCount = 0;
-    if (!request.isBackground) queue.came(request, tokenIds, limits);
+    if (!request.isBackground) queue.came(request, { tokenIds, nowMs: arrivedMs }, limits);
     // A text costs at least its part of a launch, which only texts of its request may share.
     const launchShare = limits.launchTokens / request.batchTextsMax;
     let dueMs = arrivedMs;

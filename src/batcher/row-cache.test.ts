@@ -90,9 +90,8 @@ test('a text that many go along with holds none that has left', () => {
   const queue = new BatchQueue<PendingText>();
   const inFlight = new TextsInFlight({ backend: {}, queueOf: () => queue, cache: undefined });
   const come = (): PendingText => {
-    const settle = { resolve: () => undefined, reject: () => undefined };
-    const kind = { batchTextsMax: 1, isBackground: false, trace: undefined };
-    const request = new PendingRequest({ textCount: 1, ...kind, ...settle });
+    const nobody = (): void => undefined;
+    const request = new PendingRequest({ textCount: 1, batchTextsMax: 1 }, nobody, nobody);
     const text = {
       ...textOf(idsOf(1)),
       ...{ request, index: 0, paddedLength: 3, arrivedMs: 0, sentMs: NOT_SENT, dueMs: 0 },

@@ -4,6 +4,7 @@ import type { Cancellation, Clock } from '../base/clock.ts';
 import type { MicroBatcher } from '../batcher/micro-batcher.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
+import type { HalfVector, MultiVector } from '../reply/reply-content.ts';
 import type { TokenizerPool } from '../tokenizer/pool/tokenizer-pool.ts';
 import type { CompiledTokenizer } from '../tokenizer/xlmr/compiled-tokenizer.ts';
 import type { Head } from '../vectors/output.ts';
@@ -70,19 +71,10 @@ export interface EncodeResult {
    */
   readonly rows?: readonly Float32Array[] | undefined;
   readonly sparse?: readonly SparseWeights[] | undefined;
-  /** `[tokenCount, dimension]` float32 each: the kept tokens of a text but the first. */
-  readonly multiVectors?:
-    | readonly { readonly tokenCount: number; readonly data: Float32Array }[]
-    | undefined;
+  /** The kept tokens of a text but the first. */
+  readonly multiVectors?: readonly MultiVector[] | undefined;
   /** The same as float16, in their place, where `heads` asks for halves. */
-  readonly halfVectors?:
-    | readonly {
-        readonly tokenCount: number;
-        readonly data: Float16Array;
-        /** `HALVES_ROOM_BYTES`, but for a text that has no row. */
-        readonly roomBytes?: number;
-      }[]
-    | undefined;
+  readonly halfVectors?: readonly HalfVector[] | undefined;
   /** Tokens of each text before truncation, prefix and special tokens included. */
   readonly tokenCounts: readonly number[];
   readonly truncated: readonly boolean[];

@@ -15,7 +15,7 @@ import type { RequestTrace, Tracing } from '../observe/tracing.ts';
 /** Tells how long a request's texts were tokenized. */
 export async function traceTokenize<Result>(
   trace: RequestTrace,
-  tokenized: Promise<Result>,
+  tokenized: Result | Promise<Result>,
   clock: Clock,
 ): Promise<Result> {
   const startMs = clock.now();

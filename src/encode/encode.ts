@@ -2,8 +2,9 @@ import type { Demand } from '../admission/admission.ts';
 import { whyTooMuch } from '../admission/refused-work.ts';
 import { type Cancellation, createCancellation, Deadlines } from '../base/clock.ts';
 import { backendDown, ServerError } from '../base/errors.ts';
-import type { JobResult, TextOutcome } from '../batcher/pending-request.ts';
+import type { JobResult } from '../batcher/pending-request.ts';
 import type { ModelManifest } from '../model/manifest.ts';
+import type { HalfVector, MultiVector } from '../reply/reply-content.ts';
 import type { TokenizedText } from '../tokenizer/pool/tokenizer-pool.ts';
 import { areEqual, areHalved, HALVES_ROOM_BYTES, valuesPerText } from '../vectors/output.ts';
 import { joinTokenWeights, type SparseWeights } from '../vectors/sparse.ts';
@@ -40,16 +41,19 @@ export function createEncode(parts: Parts): Encode {
     const arrivedMs = clock.now();
     const { isBackground = false } = request;
     const admission = isBackground ? parts.backgroundAdmission : parts.admission;
-    const permit = await admission.enter(demandOf(parts, request), signal);
+    // What is known at once is not waited for: each `await` costs a turn of the microtasks.
+    const entered = admission.enter(demandOf(parts, request), signal);
+    const permit = entered instanceof Promise ? await entered : entered;
+    const startMs = clock.now();
     // The caller's own deadline counts from its arrival, the server's from here.
-    const leftMs = (request.timeoutMs ?? Infinity) - (clock.now() - arrivedMs);
+    const leftMs = (request.timeoutMs ?? Infinity) - (startMs - arrivedMs);
     const timeoutMs = Math.min(leftMs, limits.requestTimeoutMs);
     const cancellation = createCancellation({ clock: deadlines, timeoutMs, signal });
     try {
-      const startMs = clock.now();
       const prefixed = withPrefix(parts, request);
-      const tokenizing = tokenizer.tokenize(prefixed, cancellation, truncationSide);
-      const whole = await (trace ? traceTokenize(trace, tokenizing, clock) : tokenizing);
+      const given = tokenizer.tokenize(prefixed, cancellation, truncationSide);
+      const tokenizing = trace ? traceTokenize(trace, given, clock) : given;
+      const whole = tokenizing instanceof Promise ? await tokenizing : tokenizing;
       if (!emptyTexts.isLearned) await emptyTexts.learn(cancellation);
       const empty = emptyTexts.find(request, whole);
       const tokenized = cutToRequest(parts, request, whole);
@@ -65,17 +69,12 @@ export function createEncode(parts: Parts): Encode {
         const reason = whyTooMuch(drain, { tokenCount, timeoutMs });
         if (reason !== undefined) cancellation.end(reason);
       };
-      const limit = { batchTextsMax, isBackground, bypassesCache, planned };
-      const work = { tokenIds, heads, ...limit, caller, cancellation, trace };
+      const whose = { isBackground, caller, cancellation, trace };
+      const work = { ...whose, tokenIds, heads, batchTextsMax, bypassesCache, planned };
       const batching = tokenIds.length === 0 ? NOTHING_TO_DO : batcher.submit(work);
       const job = await (trace ? traceBatching(trace, batching, clock) : batching);
-      const { outcomes, servedBy, queueMs, inferMs } = job;
-      const standIn = servedBy === parts.backend.standIn ? servedBy : undefined;
-      const outputs = joinOutputs(request, { tokenized, outcomes, empty });
-      const { cachedTextCount, coalescedTextCount } = job;
-      const timings = { tokenizeMs, queueMs, inferMs, cachedTextCount, coalescedTextCount };
-      const giveBack = (): void => job.giveBack();
-      const result: EncodeResult = { ...outputs, servedBy, standIn, timings, giveBack };
+      const standIn = job.servedBy === parts.backend.standIn ? job.servedBy : undefined;
+      const result = resultOf(request, { tokenized, job, empty, standIn, tokenizeMs });
       if (followUp !== undefined) await followUp.run(result, cancellation);
       return result;
     } finally {
@@ -134,10 +133,11 @@ function demandOf({ manifest }: Parts, request: EncodeRequest): Demand {
   let tokenCount = 0;
   let workTokenCount = 0;
   let byteCount = 0;
-  for (const [index, text] of request.texts.entries()) {
-    const estimate = 2 + Math.ceil(text.length / CHARACTERS_PER_TOKEN);
+  for (let index = 0; index < request.texts.length; index++) {
+    const { length } = request.texts[index];
+    const estimate = 2 + Math.ceil(length / CHARACTERS_PER_TOKEN);
     tokenCount += estimate;
-    byteCount += BYTES_PER_UNIT * text.length;
+    byteCount += BYTES_PER_UNIT * length;
     workTokenCount += Math.min(tokenLimitOf(manifest, request, index), estimate);
   }
   const { caller, timeoutMs } = request;
@@ -248,60 +248,75 @@ function idsToCompute(
   empty: FoundEmpty | undefined,
 ): readonly Int32Array[] {
   const isSkipped = empty?.areSkipped === true;
-  const kept = isSkipped ? tokenized.filter((_, index) => !empty.flags[index]) : tokenized;
-  return kept.map((text) => text.tokenIds);
+  const kept: Int32Array[] = [];
+  tokenized.forEach(({ tokenIds }, index) => {
+    if (!isSkipped || !empty.flags[index]) kept.push(tokenIds);
+  });
+  return kept;
 }
 
 /**
- * Joins the outputs of all texts, as the caller asked for them. The batcher has checked each.
+ * What became of a request: the outputs of all texts, as the caller asked for them. The batcher has
+ * checked each.
  *
  * @throws ServerError of the first text that got an error; it names the text's field.
  */
-function joinOutputs(
+function resultOf(
   request: EncodeRequest,
   work: {
     tokenized: readonly TokenizedText[];
-    /** Of the texts that were computed, in order. */
-    outcomes: readonly TextOutcome[];
+    /** Its outcomes are of the texts that were computed, in order. */
+    job: JobResult;
     empty: FoundEmpty | undefined;
+    standIn: string | undefined;
+    tokenizeMs: number;
   },
-): Omit<EncodeResult, 'timings' | 'servedBy' | 'giveBack'> {
-  const rows: Float32Array[] = [];
-  const sparse: SparseWeights[] = [];
-  const multiVectors: { tokenCount: number; data: Float32Array }[] = [];
-  const halfVectors: { tokenCount: number; data: Float16Array; roomBytes?: number }[] = [];
-  const isSkipped = work.empty?.areSkipped === true;
+): EncodeResult {
+  const { tokenized, job, empty, standIn, tokenizeMs } = work;
+  const { heads, fieldOf } = request;
+  const hasVectors = heads.includes('multi_vector');
+  const isHalved = areHalved(heads);
+  const rows = heads.includes('dense') ? ([] as Float32Array[]) : undefined;
+  const sparse = heads.includes('sparse') ? ([] as SparseWeights[]) : undefined;
+  const multiVectors = hasVectors && !isHalved ? ([] as MultiVector[]) : undefined;
+  const halfVectors = hasVectors && isHalved ? ([] as HalfVector[]) : undefined;
+  const tokenCounts: number[] = [];
+  const truncated: boolean[] = [];
   let computed = 0;
-  for (let index = 0; index < work.tokenized.length; index++) {
-    if (isSkipped && work.empty?.flags[index]) {
-      rows.push(NO_ROW);
-      sparse.push({ indices: new Int32Array(0), values: NO_ROW });
-      multiVectors.push({ tokenCount: 0, data: NO_ROW });
-      halfVectors.push({ tokenCount: 0, data: new Float16Array(0) });
+  for (let index = 0; index < tokenized.length; index++) {
+    const { tokenIds, tokenCount: fullCount, isTruncated } = tokenized[index];
+    tokenCounts.push(fullCount);
+    truncated.push(isTruncated);
+    if (empty?.areSkipped && empty.flags[index]) {
+      rows?.push(NO_ROW);
+      sparse?.push({ indices: new Int32Array(0), values: NO_ROW });
+      multiVectors?.push({ tokenCount: 0, data: NO_ROW });
+      halfVectors?.push({ tokenCount: 0, data: new Float16Array(0) });
       continue;
     }
-    const outcome = work.outcomes[computed++];
-    if (outcome instanceof ServerError) throw named(outcome, request.fieldOf(index));
-    const { tokenIds } = work.tokenized[index];
-    if (outcome.dense !== undefined) rows.push(outcome.dense);
-    if (outcome.sparse !== undefined) sparse.push(joinTokenWeights(tokenIds, outcome.sparse));
-    const tokenCount = tokenIds.length - 1;
+    const outcome = job.outcomes[computed++];
+    if (outcome instanceof ServerError) throw named(outcome, fieldOf(index));
+    if (outcome.dense !== undefined) rows?.push(outcome.dense);
+    if (outcome.sparse !== undefined) sparse?.push(joinTokenWeights(tokenIds, outcome.sparse));
     const { multi_vector: vectors, halves } = outcome;
-    if (vectors !== undefined) multiVectors.push({ tokenCount, data: vectors });
-    if (halves !== undefined) {
-      halfVectors.push({ tokenCount, data: halves, roomBytes: HALVES_ROOM_BYTES });
-    }
+    const tokenCount = tokenIds.length - 1;
+    if (vectors) multiVectors?.push({ tokenCount, data: vectors });
+    if (halves) halfVectors?.push({ tokenCount, data: halves, roomBytes: HALVES_ROOM_BYTES });
   }
-  const { heads } = request;
-  const hasVectors = heads.includes('multi_vector');
+  const { servedBy, queueMs, inferMs, cachedTextCount, coalescedTextCount } = job;
+  // Named one by one: this is the hot path, and a spread costs more.
   return {
-    rows: heads.includes('dense') ? rows : undefined,
-    sparse: heads.includes('sparse') ? sparse : undefined,
-    multiVectors: hasVectors && !areHalved(heads) ? multiVectors : undefined,
-    halfVectors: hasVectors && areHalved(heads) ? halfVectors : undefined,
-    tokenCounts: work.tokenized.map((text) => text.tokenCount),
-    truncated: work.tokenized.map((text) => text.isTruncated),
-    empty: work.empty?.flags,
+    rows,
+    sparse,
+    multiVectors,
+    halfVectors,
+    tokenCounts,
+    truncated,
+    empty: empty?.flags,
+    servedBy,
+    standIn,
+    timings: { tokenizeMs, queueMs, inferMs, cachedTextCount, coalescedTextCount },
+    giveBack: () => job.giveBack(),
   };
 }
 

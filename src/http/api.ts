@@ -122,9 +122,9 @@ export function post<Table extends FieldTable>(
 
 function answering<Table extends FieldTable>(route: PostRoute<Table>, { manifest }: ApiContext) {
   const readFields = readerOf(route.fields, route.unknownFields);
-  return async (call: Call, body: unknown): Promise<Response> => {
+  return (call: Call, body: unknown): Promise<Response> => {
     if (route.unknownFields !== 'refused') refuseChanging(body, route.fields, manifest);
-    return await route.answer(call, readFields(body));
+    return route.answer(call, readFields(body));
   };
 }
 

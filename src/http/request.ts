@@ -290,12 +290,12 @@ export interface BodyLimits {
  *
  * @throws ServerError EMB_CONTENT_TYPE_UNSUPPORTED, EMB_BODY_MALFORMED, or as `BodyIntake`.
  */
-export async function readBody(request: Request, limits: BodyLimits): Promise<unknown> {
+export function readBody(request: Request, limits: BodyLimits): Promise<unknown> {
   const { bodyBytesMax, bodyIntake, queueHoldMs } = limits;
   const decoder = decoderFor(request.headers.get('content-type'));
   // As before a full queue: half of what the caller waits is for the work.
   const waitMs = (): number => Math.min(queueHoldMs, (timeoutOf(request) ?? 2 * queueHoldMs) / 2);
-  return await bodyIntake.read(request, { bodyBytesMax, waitMs }, decoder);
+  return bodyIntake.read(request, { bodyBytesMax, waitMs }, decoder);
 }
 
 /**

@@ -77,7 +77,8 @@ function checkReply(reply: EncodeReply): void {
   invariant(truncated.length === textCount, 'Each text has a truncated flag.');
   if (rows !== undefined) {
     invariant(rows.length === textCount, 'Each text has a row.');
-    for (const [index, { length }] of rows.entries()) {
+    for (let index = 0; index < rows.length; index++) {
+      const { length } = rows[index];
       const isRight = length === dimension || (length === 0 && reply.empty?.[index] === true);
       invariant(isRight, 'A row is as long as the dimension.');
     }

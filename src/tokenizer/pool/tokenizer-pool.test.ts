@@ -53,14 +53,14 @@ type Outcome = readonly (readonly number[])[] | string;
 
 /** The ids of each text, or the error's code. */
 function tokenize(texts: readonly string[], life = lifetime()): Promise<Outcome> {
-  return pool.tokenize(texts, life).then(
+  return Promise.resolve(pool.tokenize(texts, life)).then(
     (tokenized) => tokenized.map(({ tokenIds }) => [...tokenIds]),
     (error: ServerError) => error.code,
   );
 }
 
 /** Lets the turn end, so that what was gathered leaves. */
-async function settled<Value>(promise: Promise<Value>): Promise<Value> {
+async function settled<Value>(promise: Value | Promise<Value>): Promise<Value> {
   await clock.settle();
   return await promise;
 }

@@ -3,11 +3,13 @@ import { invariant, type ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { readCompiledTokenizer } from '../xlmr/compiled-format.ts';
 import {
+  type CompiledTokenizer,
   createCompiledTokenizer,
   type EncodedTexts,
   type EncodeOptions,
 } from '../xlmr/compiled-tokenizer.ts';
 import type { ShownTokens } from '../xlmr/shown-tokens.ts';
+import { createTokenIds } from '../xlmr/unigram-search.ts';
 import type { TokenizerInit, TokenizerReady } from './tokenizer-protocol.ts';
 import { createWorkerQueue, failure, unitsOf, type WorkerQueue } from './worker-queue.ts';
 
@@ -25,7 +27,7 @@ export interface TokenizerPool {
   /**
    * Tokenizes texts, each cut to the tokens that the model takes. All requests of one turn of the
    * event loop share messages to the workers; a lone short text is tokenized here and now, since
-   * that costs less than its message.
+   * that costs less than its message, and nothing is waited for.
    *
    * @throws ServerError EMB_TOKENIZER_FAILED when the worker dies on the texts or none runs; or the
    * lifetime's reason.
@@ -34,7 +36,7 @@ export interface TokenizerPool {
     texts: readonly string[],
     lifetime: Cancellation,
     truncationSide?: 'left' | 'right',
-  ): Promise<TokenizedText[]>;
+  ): TokenizedText[] | Promise<TokenizedText[]>;
   /**
    * Tokenizes whole texts with offsets, for people to look at, unless they have more tokens than
    * `tokenCountMax` together. Throws as `tokenize`.
@@ -90,7 +92,10 @@ export function createTokenizerPool(options: {
   );
   const isInline = init.kind === 'compiled' && options.inlineUnitsMax > 0;
   const inline = isInline
-    ? createCompiledTokenizer(readCompiledTokenizer(init.tables, { verifiesChecksum: false }))
+    ? createInlineTokenizer(
+        createCompiledTokenizer(readCompiledTokenizer(init.tables, { verifiesChecksum: false })),
+        tokenCountMax,
+      )
     : undefined;
   /** The requests of this turn of the event loop. */
   let gathered: PendingRequest[] = [];
@@ -102,10 +107,9 @@ export function createTokenizerPool(options: {
     texts: readonly string[],
     lifetime: Cancellation,
     truncationSide: 'left' | 'right' = 'right',
-  ): Promise<TokenizedText[]> {
+  ): TokenizedText[] | Promise<TokenizedText[]> {
     if (inline !== undefined && takeInlineBudget(unitsOf(texts))) {
-      const all = { tokenCountMax, truncationSide, specialTokens: true };
-      return Promise.resolve(textsOf(inline.encodeTexts(texts, all), texts.length));
+      return inline(texts, truncationSide);
     }
     return new Promise((resolve, reject) => {
       const results = new Array<TokenizedText>(texts.length);
@@ -279,6 +283,27 @@ function rejectRequest(request: PendingRequest, reason: ServerError): void {
   if (request.isSettled) return;
   request.isSettled = true;
   request.reject(reason);
+}
+
+/**
+ * Tokenizes on this thread. Each text has ids of its own: a view of shared ones costs four times
+ * as much as a short copy.
+ */
+function createInlineTokenizer(tokenizer: CompiledTokenizer, tokenCountMax: number) {
+  const out = createTokenIds();
+  const optionsOf = (truncationSide: 'left' | 'right') =>
+    ({ tokenCountMax, truncationSide, specialTokens: true, out }) as const;
+  const sides = { left: optionsOf('left'), right: optionsOf('right') };
+  return (texts: readonly string[], side: 'left' | 'right'): TokenizedText[] => {
+    const tokenized = new Array<TokenizedText>(texts.length);
+    for (let index = 0; index < texts.length; index++) {
+      out.length = 0;
+      const { keptCount, fullCount: tokenCount } = tokenizer.encode(texts[index], sides[side]);
+      const tokenIds = out.ids.slice(0, keptCount);
+      tokenized[index] = { tokenIds, tokenCount, isTruncated: tokenCount > keptCount };
+    }
+    return tokenized;
+  };
 }
 
 /** Cuts a tokenizer's answer into texts, which are views of the same ids. */
