@@ -22,7 +22,12 @@ import {
   turnName,
 } from './contenders.ts';
 import type { ReplyKind } from './load/rows-of-reply.ts';
-import { type LoadPoint, requestsPerSecond, textsPerSecond } from './report/bench-report.ts';
+import {
+  type LoadPoint,
+  meanBatch,
+  requestsPerSecond,
+  textsPerSecond,
+} from './report/bench-report.ts';
 import { saveRun } from './report/save-run.ts';
 import { short, textTable } from './report/text-table.ts';
 import { runScript, say } from './run-script.ts';
@@ -103,6 +108,7 @@ const FIGURES: readonly (readonly [heading: string, of: (point: LoadPoint) => nu
   ['texts/s', textsPerSecond],
   ['server µs/text', (point) => cpuUsPerText(point, 'server')],
   ['Triton µs/text', (point) => cpuUsPerText(point, 'triton')],
+  ['texts a batch', (point) => meanBatch(point) ?? 0],
   ['p50 ms', ({ result }) => result.latencies.all.p50],
   ['memory MB', ({ residentBytes }) => (residentBytes ?? 0) / 1e6],
 ];
@@ -119,10 +125,19 @@ function report(turns: Turns, { formats, connections: connectionCounts }: Option
         [turnName(nameOf('baseline', format), connections), ...baseline.map(short)],
         [turnName(nameOf('this', format), connections), ...ours.map(short)],
         ['  ratio', ...ratios],
+        ['  each round', ...pairsOf(turns, format, connections)],
       ];
     }),
   );
   return textTable(['medians', ...FIGURES.map(([heading]) => heading)], rows);
+}
+
+/** The ratio of requests/s in each round: a machine that others use shows in their spread. */
+function pairsOf(turns: Turns, format: ReplyKind, connections: number): readonly string[] {
+  const [baseline, ours] = SIDES.map((side) =>
+    (turns.get(turnName(nameOf(side, format), connections)) ?? []).map(requestsPerSecond),
+  );
+  return ours.map((value, at) => short(value / baseline[at]));
 }
 
 await runScript('compare-checkouts', main);

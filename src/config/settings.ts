@@ -77,7 +77,7 @@ export const SETTINGS = {
     'Threads of each inference worker. The single worker of a large model uses all cores.'),
   tokenizerWorkers: integer('TOKENIZER_WORKERS', 0, [0, 64], 'workers',
     'Tokenizer workers. 0: half the cores, at least two and at most four; shared by all processes.'),
-  tokenizerInlineUnits: integer('TOKENIZER_INLINE_UNITS', 4096, [0, 65_536], 'UTF-16 units',
+  tokenizerInlineUnits: integer('TOKENIZER_INLINE_UNITS', 16_384, [0, 65_536], 'UTF-16 units',
     'Text tokenized on the main thread in one turn of the event loop. 0: workers tokenize everything.'),
   workerRestartsMax: integer('WORKER_RESTARTS_MAX', 5, [0, 1000], 'restarts',
     'Restarts in a row of a worker or process that dies while it starts.'),
