@@ -5,7 +5,7 @@
 # Expected: a fusion that is on by default (SkipLayerNormFusion, "extended" level) saves a pass over the
 # memory, and is not slower than what it replaces.
 # Seen (ONNX Runtime 1.30.0 and 1.32.0, one thread, rows of 1,024 floats, 2,048 of them): merged 5.3 µs a
-# row, apart 1.4 µs, in alternating runs. LayerNormalization is vectorized, SkipLayerNormalization sums
+# row, apart 1.4 µs, the least of 15 runs in turns. LayerNormalization is vectorized, SkipLayerNormalization sums
 # value by value. An encoder of 24 layers has 48 of them. `disabled_optimizers=['SkipLayerNormFusion']`
 # keeps them apart, as does a graph that subtracts the negative in place of adding.
 #
@@ -14,7 +14,6 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT; cd "$work"
 cat >seen.py <<'PY'
-import statistics
 import sys
 import time
 
@@ -61,7 +60,7 @@ for _ in range(ROUNDS):
         started = time.perf_counter()
         session.run(None, inputs)
         taken.append(time.perf_counter() - started)
-slow, fast = (statistics.median(taken) * 1e6 / ROWS for taken in times.values())
+slow, fast = (min(taken) * 1e6 / ROWS for taken in times.values())
 print(f'ONNX Runtime {onnxruntime.__version__}: {merged_ops} {slow:.2f} µs a row, {apart_ops} {fast:.2f} µs')
 fused = merged_ops == ['SkipLayerNormalization'] and 'LayerNormalization' in apart_ops
 sys.exit(0 if fused and equal and slow > 2 * fast else 1)
