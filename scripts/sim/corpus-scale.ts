@@ -68,7 +68,7 @@ function measureManifest(): Record<string, string> {
   const startMs = performance.now();
   const manifest = parseManifest(made, 'memory');
   const parsedMs = performance.now() - startMs;
-  const id = jobIdOf(manifest);
+  const id = jobIdOf(manifest, 'memory');
   const idMs = performance.now() - startMs - parsedMs;
   return {
     manifest: `${(made.length / 1e6).toFixed(0)} MB`,

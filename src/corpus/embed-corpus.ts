@@ -168,7 +168,7 @@ async function encodeShards(job: OpenJob, counted: CountedParts): Promise<void> 
   const { options, context, source, sink, servers, manifest, committed, progress } = job;
   const fleet = createFleet(job);
   const dealt = await job.deal?.({
-    jobId: jobIdOf(manifest),
+    jobId: jobIdOf(manifest, sink.address),
     parts: manifest.shards.length,
     texts: manifest.textCount,
     sink,

@@ -48,9 +48,13 @@ export function formatManifest(manifest: Manifest): string {
   return `${JSON.stringify(head, null, 2).slice(0, -2)},\n  "shards": [\n${lines}\n]}\n`;
 }
 
-/** What a job is called on every machine: a hash of all that it is. */
-export function jobIdOf(manifest: Manifest): string {
-  return Bun.hash.xxHash64(formatManifest(manifest)).toString(36);
+/**
+ * What a job is called on every machine: a hash of all that it is, and of where it goes. Two copies
+ * of one corpus are two jobs: whoever saw the first one's end would take the other's messages away.
+ */
+export function jobIdOf(manifest: Manifest, address: string): string {
+  const seed = Bun.hash.xxHash64(address);
+  return Bun.hash.xxHash64(formatManifest(manifest), seed).toString(36);
 }
 
 /** @throws CorpusError CORPUS_JOB_DIFFERS when it is no manifest of ours. */

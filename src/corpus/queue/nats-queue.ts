@@ -113,9 +113,9 @@ export class NatsQueue {
         }
         const shard = Number(message.string());
         if (await this.#isSpent(job, message, shard)) continue;
-        if ([...held].some((other) => other.shard === shard)) {
-          // A queue that was restarted deals out again what this worker is at.
-          message.nak(this.#options.leaseMs);
+        const own = [...held].find((other) => other.shard === shard);
+        if (own !== undefined) {
+          own.add(message);
           continue;
         }
         const hold = new HeldShard(shard, message, this.#options);
@@ -220,7 +220,11 @@ export class NatsQueue {
     for (let part = 0; part < job.parts; part++) {
       if (!committed.has(part) && !skipped.has(part)) missing.push(part);
     }
-    await this.#patiently(() => this.#fill(job.id, missing));
+    await this.#patiently(async () => {
+      // Whoever has seen the job's end has removed its stream.
+      await this.#consumer(job.id);
+      await this.#fill(job.id, missing);
+    });
     await pause({ clock, delayMs: 1, signal });
     return false;
   }
@@ -257,7 +261,10 @@ export class NatsQueue {
     const client = jetstream(this.#connection);
     for (let start = 0; start < shards.length; start += PUBLISHES_MAX) {
       const some = shards.slice(start, start + PUBLISHES_MAX);
-      await Promise.all(some.map((shard) => client.publish(subjectOf(id), String(shard))));
+      const publish = (shard: number): Promise<unknown> =>
+        // Several workers may find the queue empty at the same time.
+        client.publish(subjectOf(id), String(shard), { msgID: String(shard) });
+      await Promise.all(some.map(publish));
     }
   }
 
@@ -281,7 +288,7 @@ export class NatsQueue {
 /** A shard that this worker has leased. While it works, it says so three times a lease. */
 class HeldShard {
   readonly shard: number;
-  readonly #message: JsMsg;
+  readonly #messages: JsMsg[];
   #stop: () => void = () => undefined;
 
   constructor(
@@ -290,25 +297,33 @@ class HeldShard {
     { clock, leaseMs }: { clock: ClientClock; leaseMs: number },
   ) {
     this.shard = shard;
-    this.#message = message;
+    this.#messages = [message];
     const beat = (): void => {
       this.#stop = clock.schedule(leaseMs / 3, () => {
-        message.working();
+        for (const one of this.#messages) one.working();
         beat();
       });
     };
     beat();
   }
 
+  /**
+   * The shard has come once more: a queue that was restarted deals out again what is worked on. Put
+   * off by a lease, the message would hold up the end of the job for as long.
+   */
+  add(message: JsMsg): void {
+    this.#messages.push(message);
+  }
+
   async done(): Promise<void> {
     this.#stop();
     // One that is lost comes again, and its part is there then.
-    await this.#message.ackAck().catch(() => undefined);
+    await Promise.all(this.#messages.map((message) => message.ackAck().catch(() => undefined)));
   }
 
   giveBack(): void {
     this.#stop();
-    this.#message.nak();
+    for (const message of this.#messages) message.nak();
   }
 }
 

@@ -8,8 +8,8 @@ import {
   test,
 } from 'bun:test';
 import { join } from 'node:path';
-import { jetstreamManager } from '@nats-io/jetstream';
-import { connect } from '@nats-io/transport-node';
+import { type JetStreamManager, jetstream, jetstreamManager } from '@nats-io/jetstream';
+import { connect, type NatsConnection } from '@nats-io/transport-node';
 import { until } from '../until.ts';
 import {
   bytesOfFolder,
@@ -29,6 +29,9 @@ import { type RunningNats, startNats } from './start-nats.ts';
  * empty taken for a job that is done; shards of a lost queue not dealt out again. A shard that is
  * acknowledged before its part is committed was planted too, and costs nothing: the sink knows. And
  * a shard that is not given back at SIGTERM, a worker that does not stay.
+ *
+ * Once seen: a message that came twice and was put off by a whole lease, and the job's end with it;
+ * a worker that saw one job's end and took the messages of another one with the same corpus away.
  */
 
 setDefaultTimeout(120_000);
@@ -96,10 +99,30 @@ async function partCount(): Promise<number> {
 const partsReach = (count: number): Promise<void> =>
   until(`${count} parts are committed`, async () => (await partCount()) >= count);
 
-async function expectCalmBytes(job: RunningCommand): Promise<void> {
+/** Asks the queue itself. */
+async function asked<Result>(
+  ask: (manager: JetStreamManager, connection: NatsConnection) => Promise<Result>,
+): Promise<Result> {
+  const connection = await connect({ servers: nats.url });
+  try {
+    return await ask(await jetstreamManager(connection), connection);
+  } finally {
+    await connection.close();
+  }
+}
+
+/** The streams of the jobs that are under way. */
+function jobStreams(): Promise<string[]> {
+  return asked(async ({ streams }) => {
+    const names = await Array.fromAsync(streams.names());
+    return names.filter((name) => name.startsWith('EMBED_'));
+  });
+}
+
+async function expectCalmBytes(job: RunningCommand, folder = 'out'): Promise<void> {
   const { status, said } = await job.ended;
   expect(status, said).toBe(0);
-  const bytes = await bytesOfFolder(stand.path('out'));
+  const bytes = await bytesOfFolder(stand.path(folder));
   // What a worker that was killed has begun, and whoever prepares next removes.
   const whole = Object.entries(bytes).filter(([name]) => !name.endsWith('.partial'));
   expect(Object.fromEntries(whole)).toEqual(calm);
@@ -133,6 +156,38 @@ test('whoever began it may die, and workers see it to its end', async () => {
   await expectCalmBytes(worker);
 });
 
+test('a shard that comes twice to whoever works on it holds nobody up', async () => {
+  const last = Promise.withResolvers<undefined>();
+  stand.answer = (_, texts) =>
+    texts.some((text) => text.startsWith(`статья ${TEXTS.length - 1} `)) ? last.promise : undefined;
+  const startMs = performance.now();
+  // Its lease is a minute.
+  const job = startCommand([...words('out'), '--queue', nats.url, '--url', stand.server.url]);
+  workers.push(job);
+  await partsReach(TEXTS.length / 40 - 1);
+  const [stream = ''] = await jobStreams();
+  await asked(async (manager, connection) => {
+    const subject = `embed.${stream.slice('EMBED_'.length)}.shards`;
+    await jetstream(connection).publish(subject, String(TEXTS.length / 40 - 1));
+    await until('it has come', async () => {
+      const { num_pending: waiting } = await manager.consumers.info(stream, 'workers');
+      return waiting === 0;
+    });
+  });
+  last.resolve(undefined);
+  await expectCalmBytes(job);
+  expect(performance.now() - startMs).toBeLessThan(30_000);
+});
+
+test('two copies of a corpus are two jobs', async () => {
+  const jobs = ['out', 'next'].map((folder) => startCommand([...words(folder), ...queue()]));
+  workers.push(...jobs);
+  await until('both are under way', async () => (await jobStreams()).length === 2);
+  for (const [index, folder] of ['out', 'next'].entries()) {
+    await expectCalmBytes(jobs[index] as RunningCommand, folder);
+  }
+});
+
 /** What the chart's workers do, and when they are killed at the latest. */
 async function chartJobs(): Promise<{ words: string[]; graceMs: number; streams: RegExp }> {
   const path = join(import.meta.dir, '../../../scripts/deploy/helm/bge-m3-encoder/values.yaml');
@@ -156,10 +211,7 @@ test("a worker of the chart gives its shard back at SIGTERM; its jobs' streams a
     [worker, heir].every((one) => one.said().includes('working on job'));
   await until('both work', areAtWork);
   await partsReach(6);
-  const connection = await connect({ servers: nats.url });
-  const { streams } = await jetstreamManager(connection);
-  const names = await Array.fromAsync(streams.names());
-  await connection.close();
+  const names = await asked(({ streams }) => Array.fromAsync(streams.names()));
   expect(names.filter((name) => chart.streams.test(name))).toHaveLength(1);
   expect(names.length).toBeGreaterThan(1);
   const toldMs = performance.now();
