@@ -21,15 +21,29 @@ export interface CompiledClients {
  * @throws Error when they are not set up.
  */
 export function startCompiledClients(): CompiledClients {
-  const go = join(COMPILED_CLIENTS_FOLDER, 'go-openai');
-  if (!existsSync(go)) {
-    throw new Error(
-      'The compiled clients are missing: run `./run.sh test` or `bun scripts/ci/compiled-clients-setup.ts`.',
-    );
-  }
-  const goOpenai = startClientProcess([go], {});
+  const goOpenai = startClientProcess([placeOf('go-openai')], {});
+  const folder = placeOf('langchain4j');
+  const classes = `${join(folder, 'lib/*')}:${join(folder, 'classes')}`;
+  const langChain4j = startClientProcess(
+    // Its log has no place to go, and it says so.
+    [join(folder, 'java'), '-Dslf4j.internal.verbosity=ERROR', '-cp', classes, 'LangChain4jClient'],
+    { LC_ALL: 'C.UTF-8' },
+  );
   return {
-    cases: [goOpenai.caseOf('go-openai (Go)', false)],
-    close: () => goOpenai.close(),
+    cases: [
+      goOpenai.caseOf('go-openai (Go)', false),
+      langChain4j.caseOf('LangChain4j (Java)', true),
+    ],
+    async close() {
+      await Promise.all([goOpenai.close(), langChain4j.close()]);
+    },
   };
+}
+
+function placeOf(name: string): string {
+  const place = join(COMPILED_CLIENTS_FOLDER, name);
+  if (existsSync(place)) return place;
+  throw new Error(
+    `${name} is missing: run \`./run.sh test\` or \`bun scripts/ci/compiled-clients-setup.ts\`.`,
+  );
 }
