@@ -115,7 +115,7 @@ export function createBodyIntake(options: {
     account.take(declared);
     return new Promise((resolve, reject) => {
       account.giveUp = reject;
-      request.arrayBuffer().then((body) => resolve(new Uint8Array(body)), reject);
+      request.bytes().then(resolve, reject);
     });
   }
 
