@@ -1,4 +1,4 @@
-import { type ClientClock, createCancellation } from '../../client/cancellation.ts';
+import { type ClientClock, createCancellation, onAbort } from '../../client/cancellation.ts';
 import { mapInOrder } from '../../client/map-in-order.ts';
 import { CorpusError } from '../corpus-error.ts';
 import type { Lease } from '../queue/shard-queue.ts';
@@ -32,6 +32,7 @@ interface Piece {
   readonly lease: Lease;
   readonly shard: ShardRows;
   readonly texts: readonly string[];
+  readonly characters: number;
   readonly isLast: boolean;
 }
 
@@ -56,10 +57,12 @@ export async function runShards(options: {
 }): Promise<void> {
   const { leases, reader, fleet, sink, limits, expected, clock, signal, progress } = options;
   const cancellation = createCancellation({ clock, parent: signal });
+  const windowMax = fleet.concurrency * WINDOW_PER_REQUEST;
+  const held = new HeldCharacters(windowMax * limits.requestCharactersMax, cancellation.signal);
   const done = mapInOrder({
-    source: piecesOf({ leases, reader, limits }),
+    source: held.within(piecesOf({ leases, reader, limits })),
     concurrency: fleet.concurrency,
-    windowMax: fleet.concurrency * WINDOW_PER_REQUEST,
+    windowMax,
     cancellation,
     async work(piece): Promise<{ piece: Piece; results: readonly TextResult[] }> {
       const { texts } = piece;
@@ -79,6 +82,7 @@ export async function runShards(options: {
       run.check(rows, shard.index);
       await part.write(rows);
       shard.release();
+      held.give(piece.characters);
       const facts = shard.facts();
       progress.onRows(differenceOf(facts, before));
       if (!piece.isLast) continue;
@@ -91,6 +95,51 @@ export async function runShards(options: {
     await commits.settled().catch(() => undefined);
     cancellation.release();
     await reader.close();
+  }
+}
+
+/**
+ * Characters of requests that are begun and not yet written. Results grow with them, and a single
+ * text may be larger than a request should be: sixteen multi-vectors of 8,192 tokens are 500 MB.
+ */
+class HeldCharacters {
+  readonly #max: number;
+  readonly #signal: AbortSignal;
+  #held = 0;
+  #wake = (): void => undefined;
+
+  constructor(max: number, signal: AbortSignal) {
+    this.#max = max;
+    this.#signal = signal;
+  }
+
+  /**
+   * Hands on a piece while what is held is under the most, so the last one may go over it: of texts
+   * of 8,192 tokens one is encoded while another comes back.
+   */
+  async *within(
+    pieces: AsyncGenerator<Piece, void, undefined>,
+  ): AsyncGenerator<Piece, void, undefined> {
+    const stopListening = onAbort(this.#signal, () => this.#wake());
+    try {
+      for await (const piece of pieces) {
+        while (this.#held >= this.#max) {
+          this.#signal.throwIfAborted();
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve;
+          });
+        }
+        this.#held += piece.characters;
+        yield piece;
+      }
+    } finally {
+      stopListening();
+    }
+  }
+
+  give(characters: number): void {
+    this.#held -= characters;
+    this.#wake();
   }
 }
 
@@ -162,7 +211,8 @@ async function* piecesOf(options: {
           // Whoever waits for it is told; until then nobody does.
           next.catch(() => undefined);
         }
-        yield { ...opened, texts, isLast: index === requests.length - 1 };
+        const characters = texts.reduce((sum, { length }) => sum + length, 0);
+        yield { ...opened, texts, characters, isLast: index === requests.length - 1 };
       }
     }
   } finally {

@@ -1,7 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import { readdir } from 'node:fs/promises';
+import type { DealShards } from '../../corpus/embed-corpus.ts';
+import { type Lease, leasesInOrder } from '../../corpus/queue/shard-queue.ts';
 import { SCRIPTED_DIMENSION, scriptedReply, scriptedRow } from '../scripted-encode-server.ts';
 import { seededRandom } from '../seeded-random.ts';
+import { until } from '../until.ts';
 import {
   bytesOfFolder,
   type CorpusStand,
@@ -15,7 +18,8 @@ import {
  * A job against a scripted server: what its output is made of, and what it does about faults.
  *
  * Faults that were planted to see these fail: a reply's results turned round; a text forgotten
- * after the first of its rows; `retry-after-ms` left out; the guard without its sums.
+ * after the first of its rows; `retry-after-ms` left out; the guard without its sums; a
+ * wait for room that nothing but room ends.
  */
 
 let stand: CorpusStand;
@@ -74,6 +78,49 @@ describe('the output', () => {
     expect(rows.map(({ embedding }) => embedding)).toEqual(
       ['а', 'б', 'а', 'а', 'в', 'б'].map((text) => [...scriptedRow(text)]),
     );
+  });
+
+  test('long texts are held in memory by their characters, and not by their count', async () => {
+    const texts = Array.from({ length: 24 }, (_, index) => `${index} `.padEnd(300_000, 'суд '));
+    const source = await stand.write('laws.jsonl', jsonLines(texts));
+    stand.answer = async () => {
+      // Whatever may be begun is, meanwhile.
+      for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
+      return undefined;
+    };
+    await stand.embed(words(source, stand.path('out'), '--concurrency', '8'));
+    // Two for each of eight requests of 65,536 characters are full when the fourth is begun.
+    expect(stand.server.concurrencyPeak).toBe(4);
+    expect((await rowsOfJsonLines(stand.path('out'))).map(({ embedding }) => embedding)).toEqual(
+      texts.map((text) => [...scriptedRow(text)]),
+    );
+  });
+
+  test('a job that ends while long texts wait for room gives its shards back', async () => {
+    const texts = Array.from({ length: 24 }, (_, index) => `${index} `.padEnd(300_000, 'суд '));
+    const source = await stand.write('laws.jsonl', jsonLines(texts));
+    const answers = Promise.withResolvers<undefined>();
+    stand.answer = () => answers.promise;
+    const controller = new AbortController();
+    let isGivenBack = false;
+    async function* given(parts: number): AsyncGenerator<Lease, void, undefined> {
+      try {
+        yield* leasesInOrder(parts, new Set());
+      } finally {
+        isGivenBack = true;
+      }
+    }
+    const deal: DealShards = async ({ parts }) => ({
+      leases: given(parts),
+      close: async () => undefined,
+    });
+    const args = words(source, stand.path('out'), '--concurrency', '8');
+    const job = stand.embed(args, controller.signal, deal);
+    await until('no further text has room', () => stand.textsSent().length === 4);
+    controller.abort(new Error('SIGTERM'));
+    await expect(job).rejects.toThrow('SIGTERM');
+    answers.resolve(undefined);
+    await until('its shards are given back', () => isGivenBack);
   });
 
   test('has all heads, and says that texts of a job are background', async () => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import packageJson from '../../../package.json';
 import { portableClock } from '../../client/cancellation.ts';
-import { type CorpusReport, embedCorpus } from '../../corpus/embed-corpus.ts';
+import { type CorpusReport, type DealShards, embedCorpus } from '../../corpus/embed-corpus.ts';
 import { parseCommandLine } from '../../corpus/flags.ts';
 import {
   SCRIPTED_DIMENSION,
@@ -36,7 +36,7 @@ export interface CorpusStand {
   write(name: string, content: string | Uint8Array): Promise<string>;
   path(name: string): string;
   /** Runs a job as the command line says, against the stand's server unless it names another. */
-  embed(words: readonly string[], signal?: AbortSignal): Promise<CorpusReport>;
+  embed(words: readonly string[], signal?: AbortSignal, deal?: DealShards): Promise<CorpusReport>;
   close(): Promise<void>;
 }
 
@@ -71,16 +71,17 @@ export function startCorpusStand(): CorpusStand {
       await Bun.write(path, content);
       return path;
     },
-    embed(words, signal = new AbortController().signal) {
+    embed(words, signal = new AbortController().signal, deal) {
       const url = words.includes('--url') ? [] : ['--url', server.url];
-      return embedCorpus(parseCommandLine([...words, ...url]).options, {
+      const context = {
         entry: ENTRY,
         environment: stand.environment,
         version: packageJson.version,
         clock: portableClock,
         terminal: { write: (text: string) => (said += text) },
         signal,
-      });
+      };
+      return embedCorpus(parseCommandLine([...words, ...url]).options, context, deal);
     },
     async close() {
       await server.close();
