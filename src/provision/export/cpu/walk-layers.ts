@@ -107,14 +107,11 @@ export function layerBounds(fused: OnnxModel): readonly [string, ...string[]] {
 
 /** What the heads read: the output of the last norm, with its bias. */
 function lastStates({ graph: { nodes } }: OnnxModel): string | undefined {
-  const isNorm = ({ op }: { op: string }) =>
-    op === 'LayerNormalization' || op === 'InstanceNormalization';
-  const norm = nodes.findLast(isNorm)?.outputs[0];
-  const { consumers } = wiringOf(nodes);
-  const next = (name: string, op: string) =>
-    consumers.get(name)?.find((node) => node.op === op)?.outputs[0];
-  if (norm === undefined || !norm.endsWith('/normal')) return norm;
-  return next(next(norm, 'Mul') ?? '', 'Add');
+  const norm = nodes.findLast(({ op }) => op === 'LayerNormalization');
+  const [states] = norm?.outputs ?? [];
+  if (norm === undefined || states === undefined || norm.inputs.length > 2) return states;
+  const readers = wiringOf(nodes).consumers.get(states);
+  return readers?.find(({ op }) => op === 'Add')?.outputs[0] ?? states;
 }
 
 function feedsOf(ids: readonly number[]): Feeds {
