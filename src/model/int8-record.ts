@@ -34,6 +34,14 @@ export interface Int8Record {
 /** Another number for every change that an older reader would misread. */
 export const INT8_RECORD_FORMAT = 1;
 
+/** The input that names a text's tokens by ones. */
+export const ROWS_INPUT = 'attention_mask';
+/**
+ * Where its last dimension has this name, it may be shorter than the text: heads are computed for
+ * as many of the first tokens.
+ */
+export const ROWS_DIMENSION = 'rows';
+
 /** The int8 graph, below a model's folder. */
 export const INT8_FILE = 'onnx/model-int8.onnx';
 /** The float32 graph for a CPU, over the weights of the exported graph. */

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { describeError } from '../../base/log.ts';
+import { ROWS_DIMENSION, ROWS_INPUT } from '../../model/int8-record.ts';
 import { type Head, headSet, valuesPerText } from '../../vectors/output.ts';
 import {
   checkedText,
@@ -117,14 +118,18 @@ export async function loadInferenceEngine(init: InferenceInit): Promise<Inferenc
     return name;
   }
 
-  const takesMask = session.inputNames.includes('attention_mask');
+  const mask = session.inputMetadata.find(({ name }) => name === ROWS_INPUT);
+  // A dimension of its own: the mask may be shorter than the text.
+  const takesRows = mask?.isTensor === true && mask.shape.at(-1) === ROWS_DIMENSION;
 
   async function runText(ids: BigInt64Array, request: InferenceRequest): Promise<InferenceOutputs> {
     const shape = [1, ids.length];
     const feeds: Record<string, Tensor> = { input_ids: new Tensor('int64', ids, shape) };
-    if (takesMask) {
-      const mask = new BigInt64Array(ids.length).fill(1n);
-      feeds.attention_mask = new Tensor('int64', mask, shape);
+    if (mask !== undefined) {
+      const isDense = request.heads.every((head) => head === 'dense');
+      const count = takesRows && isDense ? Math.min(DENSE_ROWS, ids.length) : ids.length;
+      const ones = new BigInt64Array(count).fill(1n);
+      feeds[ROWS_INPUT] = new Tensor('int64', ones, [1, count]);
     }
     const chosen = request.isAlone && wide !== undefined ? wide : session;
     const results = await chosen.run(feeds, request.heads.map(nameOf));
@@ -164,6 +169,12 @@ export async function loadInferenceEngine(init: InferenceInit): Promise<Inferenc
     },
   };
 }
+
+/**
+ * Tokens that the last layer computes for the dense head, which reads the first. One alone would go
+ * through other kernels than one of many, and differ in the last bits.
+ */
+const DENSE_ROWS = 2;
 
 /** @param more options beyond those that every session has. */
 export function openSession(

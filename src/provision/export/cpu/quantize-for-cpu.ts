@@ -5,10 +5,13 @@ import {
   floatTensor,
   type GraphNode,
   halfData,
+  intTensor,
+  memoryData,
   type OnnxModel,
+  opsetOf,
   type Tensor,
 } from '../../onnx/model.ts';
-import { HEADS_PREFIX } from '../graph/append-heads.ts';
+import { HEADS_PREFIX, REDUCE_AXES_INPUT_OPSET } from '../graph/append-heads.ts';
 import { prune, wiringOf, withGraph } from '../graph/graph-edit.ts';
 import { ORT_DOMAIN } from './fuse-for-cpu.ts';
 import { dividedBias, quantizeMatrix } from './quantize-matrix.ts';
@@ -21,6 +24,9 @@ export type Divisors = ReadonlyMap<string, Float32Array>;
 
 /** Smaller tables stay in float32: they cost nothing. */
 const TABLE_ELEMENTS_MIN = 65_536;
+
+/** Keeps a row of zeros from a scale of zero. */
+const TINY = 1e-12;
 
 /** A matrix product with its bias: what becomes one operator over int8. */
 export interface Linear {
@@ -37,7 +43,8 @@ export interface Linear {
  * three-hundredth of the work.
  *
  * All tokens of a text share the scale of an input, so a text must be computed alone, as it must be
- * anyhow without a mask.
+ * anyhow without a mask. In a last layer that is computed for some tokens alone each token has its
+ * own: what it answers hangs on no other.
  *
  * @param fused of `fuseForCpu`. Its weights are converted when they are written.
  */
@@ -46,6 +53,17 @@ export function quantizeForCpu(fused: OnnxModel, divisors: Divisors): OnnxModel 
   for (const node of fused.graph.nodes) pass.convert(node);
   const { nodes, constants } = pass;
   return prune(withGraph(fused, { nodes, constants }));
+}
+
+/** The name of a tensor cut to the tokens that are asked for (`askRows`). */
+export function askedOf(name: string): string {
+  return `${name}${ASKED}`;
+}
+
+const ASKED = '/asked';
+
+function isAskedAttention({ op, inputs }: GraphNode): boolean {
+  return op === 'MultiHeadAttention' && inputs[0]?.endsWith(ASKED) === true;
 }
 
 /** The encoder's products with a constant matrix and bias, by the product's node. */
@@ -76,6 +94,9 @@ class QuantizePass {
   /** Output of a product of values, by the attention's output that is a mean of them. */
   readonly #attended = new Map<string, string>();
   readonly #done = new Set<string>();
+  /** Products whose inputs have a scale for each token. */
+  readonly #byRow: ReadonlySet<GraphNode>;
+  readonly #opset: number;
 
   constructor(model: OnnxModel, divisors: Divisors) {
     this.constants = new Map(model.graph.constants);
@@ -85,7 +106,11 @@ class QuantizePass {
     for (const { input } of this.#linears.values()) {
       this.#readerCount.set(input, (this.#readerCount.get(input) ?? 0) + 1);
     }
-    for (const { op, inputs, outputs } of model.graph.nodes) {
+    this.#opset = opsetOf(model);
+    const { nodes } = model.graph;
+    const asked = nodes.findIndex(isAskedAttention);
+    this.#byRow = new Set(asked < 0 ? [] : nodes.slice(asked));
+    for (const { op, inputs, outputs } of nodes) {
       if (op === 'MultiHeadAttention') this.#attended.set(inputs[2] ?? '', outputs[0] ?? '');
     }
   }
@@ -97,7 +122,7 @@ class QuantizePass {
     else if (!this.#sums.has(node)) this.nodes.push(node);
   }
 
-  #linear({ sum, input, weight, bias }: Linear): void {
+  #linear({ product, sum, input, weight, bias }: Linear): void {
     const output = sum.outputs[0] ?? '';
     const columnDivisors = this.#divisors.get(this.#attended.get(output) ?? '');
     const rowFactors = this.#divisors.get(input);
@@ -105,6 +130,10 @@ class QuantizePass {
     const shift = columnDivisors === undefined ? bias : dividedBias(bias, columnDivisors);
     for (const tensor of [matrix, scales, shift]) this.constants.set(tensor.name, tensor);
     const smooth = this.#smooth(input);
+    if (this.#byRow.has(product)) {
+      this.#quantizeRows(smooth, { matrix, scales, shift, output });
+      return;
+    }
     if ((this.#readerCount.get(input) ?? 0) < 2) {
       const inputs = [smooth, matrix.name, scales.name, '', shift.name];
       this.#ownNode('DynamicQuantizeMatMul', inputs, output);
@@ -113,6 +142,66 @@ class QuantizePass {
     const [bytes, scale, zero] = this.#quantizeOnce(smooth);
     const inputs = [bytes, matrix.name, scale, scales.name, zero, '', shift.name];
     this.#ownNode('MatMulIntegerToFloat', inputs, output);
+  }
+
+  /** A product whose input has a scale for each row: the largest magnitude becomes 127. */
+  #quantizeRows(
+    input: string,
+    {
+      matrix,
+      scales,
+      shift,
+      output,
+    }: Record<'matrix' | 'scales' | 'shift', Tensor> & {
+      readonly output: string;
+    },
+  ): void {
+    const part = (name: string) => `${output}/${name}`;
+    const add = (op: string, inputs: string[], name: string) => {
+      this.nodes.push(createNode({ op, inputs, output: part(name) }));
+      return part(name);
+    };
+    const magnitudes = add('Abs', [input], 'magnitudes');
+    const largest = this.#largest(magnitudes, part('largest'));
+    const scale = add(
+      'Mul',
+      [add('Max', [largest, this.#scalar(TINY)], 'some'), this.#scalar(1 / 127)],
+      'row',
+    );
+    const even = add('Div', [input, scale], 'even');
+    const one = this.#scalar(1);
+    const bytes = add('QuantizeLinear', [even, one, this.#middle()], 'u8');
+    const inputs = [bytes, matrix.name, one, scales.name, this.#middle()];
+    this.#ownNode('MatMulIntegerToFloat', inputs, part('product'));
+    const scaled = add('Mul', [part('product'), scale], 'scaled');
+    this.nodes.push(createNode({ op: 'Add', inputs: [scaled, shift.name], output }));
+  }
+
+  #largest(input: string, output: string): string {
+    const node = { op: 'ReduceMax', output };
+    if (this.#opset < REDUCE_AXES_INPUT_OPSET) {
+      const axes = { kind: 'ints', value: [-1n] } as const;
+      this.nodes.push(createNode({ ...node, inputs: [input], attributes: { axes } }));
+    } else {
+      const axes = intTensor('rows/axes', [-1]);
+      this.constants.set(axes.name, axes);
+      this.nodes.push(createNode({ ...node, inputs: [input, axes.name] }));
+    }
+    return output;
+  }
+
+  #scalar(value: number): string {
+    const tensor = floatTensor(`rows/${value}`, [], [value]);
+    this.constants.set(tensor.name, tensor);
+    return tensor.name;
+  }
+
+  /** The byte that stands for zero. */
+  #middle(): string {
+    const name = 'rows/zero';
+    const data = memoryData(Uint8Array.of(128));
+    this.constants.set(name, { name, dims: [], elementType: ELEMENT.uint8, data });
+    return name;
   }
 
   /** The input divided. An attention's output comes divided already, by the matrix of its values. */

@@ -97,7 +97,7 @@ export function layerBounds(fused: OnnxModel): readonly [string, ...string[]] {
   const linears = [...linearsOf(fused).values()];
   const before = nodes
     .filter(({ op }) => op === 'MultiHeadAttention')
-    .map(({ inputs }) => linears.find(({ sum }) => sum.outputs[0] === inputs[0])?.input);
+    .map(({ inputs }) => linears.find(({ sum }) => sum.outputs[0] === inputs[1])?.input);
   const last = lastStates(fused);
   const [first, ...rest] = [...before, last].filter((name) => name !== undefined);
   const isWhole = rest.length === before.length && before.length > 0;

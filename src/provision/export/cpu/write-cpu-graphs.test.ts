@@ -3,7 +3,8 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadInferenceEngine } from '../../../backend/local/inference-engine.ts';
+import { Tensor } from 'onnxruntime-node';
+import { loadInferenceEngine, openSession } from '../../../backend/local/inference-engine.ts';
 import { joinTokenIds } from '../../../backend/local/inference-protocol.ts';
 import { cosineOf } from '../../../model/fidelity.ts';
 import { INT8_FILE, readInt8Record } from '../../../model/int8-record.ts';
@@ -20,6 +21,7 @@ import { int8GateTexts } from './judge-int8.ts';
 import { writeCpuGraphs } from './write-cpu-graphs.ts';
 
 const outputs = { dense: 'dense', sparse: 'sparse', multi_vector: 'multi' };
+const HEADS: Head[] = ['dense', 'sparse', 'multi_vector'];
 const manifest = { id: 'small', outputs, tokenCountMax: 512 };
 const hub = join(SMALL_MODEL_FOLDER, 'hub');
 const { exact } = prepareGraphs(
@@ -84,10 +86,9 @@ test('a text has the same rows alone and beside others, on one thread and on two
   const init = { modelPath: join(folder, INT8_FILE), outputs, dimension: 32 };
   const engine = await loadInferenceEngine({ ...init, threadCount: 1, wideThreadCount: 2 });
   await engine.widen();
-  const heads: Head[] = ['dense', 'sparse', 'multi_vector'];
   const ids = golden.texts.slice(0, 4).map((text) => text.ids);
   const run = (texts: readonly (readonly number[])[], isAlone: boolean) =>
-    engine.run({ messageId: 0, ...joinTokenIds(texts), heads, isAlone });
+    engine.run({ messageId: 0, ...joinTokenIds(texts), heads: HEADS, isAlone });
   const { dense: together } = await run(ids, false);
   for (const [text, one] of ids.entries()) {
     const wide = await run([one], true);
@@ -96,6 +97,38 @@ test('a text has the same rows alone and beside others, on one thread and on two
     });
   }
   await engine.release();
+});
+
+test('the dense row is the same whether other heads are asked for or not', async () => {
+  const { folder } = await write(withOutlier(exact));
+  const modelPath = join(folder, INT8_FILE);
+  const init = { modelPath, outputs, dimension: 32, threadCount: 1, wideThreadCount: 0 };
+  const engine = await loadInferenceEngine(init);
+  for (const { ids } of golden.texts) {
+    const run = (heads: Head[]) =>
+      engine.run({ messageId: 0, ...joinTokenIds([ids]), heads, isAlone: false });
+    const [{ dense: alone }, all] = [await run(['dense']), await run(HEADS)];
+    expect(all.dense?.length).toBe(32);
+    alone?.forEach((value, index) => {
+      expect(Math.abs(value - (all.dense?.[index] ?? Number.NaN))).toBeLessThan(1e-6);
+    });
+  }
+  await engine.release();
+});
+
+test('the last layer computes the tokens that the mask names', async () => {
+  const { folder } = await write(exact);
+  const session = await openSession(join(folder, INT8_FILE), 1);
+  const ids = BigInt64Array.from(golden.texts[3]?.ids ?? [], BigInt);
+  const ones = new BigInt64Array(2).fill(1n);
+  const answer = await session.run({
+    input_ids: new Tensor('int64', ids, [1, ids.length]),
+    attention_mask: new Tensor('int64', ones, [1, 2]),
+  });
+  expect(ids.length).toBeGreaterThan(2);
+  expect(answer.sparse?.dims).toEqual([1, 2]);
+  expect(answer.multi?.dims).toEqual([1, 1, 32]);
+  await session.release();
 });
 
 test('what channels of other magnitudes would spoil is divided', async () => {

@@ -15,6 +15,7 @@ import type { OnnxModel } from '../../onnx/model.ts';
 import { readModel } from '../../onnx/read-model.ts';
 import { writeGraphOver, writeModel } from '../../onnx/write-model.ts';
 import { demand } from '../../provision-error.ts';
+import { askRows } from './ask-rows.ts';
 import { fuseForCpu } from './fuse-for-cpu.ts';
 import { COSINE_MIN, int8GateTexts, judgeInt8 } from './judge-int8.ts';
 import { loadPartFile } from './model-part.ts';
@@ -53,7 +54,7 @@ export async function writeCpuGraphs(options: {
   const dataPath = `${exactPath}_data`;
   writeGraphOver(fused, float32Path, dataPath);
   say(`wrote ${float32Path}; quantizing a layer at a time, and judging it by texts`);
-  const unfolded = unfoldNorms(fused);
+  const unfolded = askRows(unfoldNorms(fused));
   const { exponents, divisors, gate, proof } = await judgeLayers(unfolded, {
     ...options,
     dataPath,

@@ -269,7 +269,7 @@ function listOf(values: readonly GraphValue[]): string {
 }
 
 /** Since this version of the operators, the axes of every reduction are an input. */
-const REDUCE_AXES_INPUT_OPSET = 18;
+export const REDUCE_AXES_INPUT_OPSET = 18;
 
 /**
  * Collects nodes and constants to be added to a graph. Names start with `prefix`, which no tensor
