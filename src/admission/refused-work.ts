@@ -1,5 +1,4 @@
 import type { Clock } from '../base/clock.ts';
-import { ServerError } from '../base/errors.ts';
 
 /** The width of the spread of Retry-After: callers refused together must not return together. */
 const SPREAD = 0.5;
@@ -62,29 +61,4 @@ export class RefusedWork {
       this.#lastMs.delete(caller);
     }
   }
-}
-
-/**
- * Work that would take so many times its deadline, if nothing else were there, is not begun. The
- * speed that was measured is of a time when others may have had a part of the machine.
- */
-const LATE_FACTOR = 2;
-
-/** Tokens that are tried at any speed: a query. */
-const TRIED_TOKENS = 256;
-
-/** Why there is too much work for its deadline; undefined when there is not, or nobody knows. */
-export function whyTooMuch(
-  drain: { readonly tokensPerMs: number; readonly isMeasured: boolean },
-  { tokenCount, timeoutMs: limit }: { tokenCount: number; timeoutMs: number },
-): ServerError | undefined {
-  if (tokenCount < TRIED_TOKENS) return undefined;
-  const value = Math.ceil(tokenCount / drain.tokensPerMs);
-  if (value <= LATE_FACTOR * limit || !drain.isMeasured) return undefined;
-  return new ServerError(
-    'EMB_DEADLINE_EXCEEDED',
-    `The request would take ${value} ms at the present speed, the limit is ${limit} ms. ` +
-      'Send fewer texts at a time.',
-    { limit, value },
-  );
 }

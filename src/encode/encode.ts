@@ -1,7 +1,7 @@
 import type { Demand } from '../admission/admission.ts';
-import { whyTooMuch } from '../admission/refused-work.ts';
 import { type Cancellation, createCancellation, Deadlines } from '../base/clock.ts';
 import { backendDown, ServerError } from '../base/errors.ts';
+import { whyTooMuch } from '../batcher/pacing.ts';
 import type { JobResult } from '../batcher/pending-request.ts';
 import type { ModelManifest } from '../model/manifest.ts';
 import type { HalfVector, MultiVector } from '../reply/reply-content.ts';
