@@ -6,8 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { jsonLines } from '../../src/testing/corpus/corpus-stand.ts';
-import { killAtRandom } from '../../src/testing/corpus/kill-at-random.ts';
+import { killAtRandom, writeMixed } from '../../src/testing/corpus/kill-at-random.ts';
 import { legalTexts } from '../../src/testing/legal-texts.ts';
 
 const { values } = parseArgs({
@@ -21,8 +20,8 @@ const seed = Number(values.seed);
 const folder = mkdtempSync(join(tmpdir(), 'corpus-kills-'));
 try {
   const counts = Array.from({ length: Number(values.texts) }, (_, index) => 4 + (index % 20));
-  const source = join(folder, 'laws.jsonl');
-  await Bun.write(source, jsonLines(legalTexts(counts, seed)));
+  const source = join(folder, 'laws');
+  await writeMixed(source, legalTexts(counts, seed));
   const startMs = performance.now();
   const report = await killAtRandom({
     words: [source, '--id', 'id', '--part-texts', '32', '--request-texts', '8'],

@@ -41,7 +41,7 @@ const BEAT_S = LEASE_S / 3;
 
 function realManifest(): Manifest {
   return {
-    manifestVersion: 1,
+    manifestVersion: 2,
     fingerprint: { version: '0.1.0', model: 'bge-m3', heads: ['dense'] },
     textCount: shardCount * textsPerShard,
     inputs: Array.from({ length: 1000 }, (_, index) => ({

@@ -18,7 +18,10 @@ export interface PinnedInput {
   readonly hash: string;
 }
 
-/** Which records make up one part: input, where the first lies, how many, and their hash. */
+/**
+ * Which records make up one part: the input and the place in it of the first, how many, and their
+ * hash. Where the input ends before, the next inputs' records follow.
+ */
 export type ShardEntry = readonly [input: number, start: Position, count: number, hash: string];
 
 /** A carried column, or the id. */
@@ -32,7 +35,8 @@ export interface PinnedColumn {
  * are committed it is the whole truth about the job.
  */
 export interface Manifest {
-  readonly manifestVersion: 1;
+  /** Before 2 a part ended with its input; such a manifest reads the same way. */
+  readonly manifestVersion: 1 | 2;
   readonly fingerprint: Fingerprint;
   readonly textCount: number;
   readonly inputs: readonly PinnedInput[];
@@ -65,7 +69,8 @@ export function parseManifest(text: string, address: string): Manifest {
   } catch {
     // Said below.
   }
-  if (manifest?.manifestVersion === 1 && Array.isArray(manifest.shards)) {
+  const version = manifest?.manifestVersion;
+  if ((version === 1 || version === 2) && Array.isArray(manifest?.shards)) {
     return manifest as Manifest;
   }
   const message = `${address} has a manifest that this version cannot read; choose another --to.`;

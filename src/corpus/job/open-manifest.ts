@@ -41,7 +41,7 @@ export async function openManifest(job: {
       }
       context.terminal.write(`embed: ${words}; each record gets a row of its own\n`);
     }
-    const manifest: Manifest = { manifestVersion: 1, fingerprint, ...planned };
+    const manifest: Manifest = { manifestVersion: 2, fingerprint, ...planned };
     if (await sink.createManifest(formatManifest(manifest))) return manifest;
     // Somebody was faster with the same job, or with another one.
     return openManifest(job);

@@ -85,7 +85,7 @@ export async function planShards(options: {
   const { inputs, fields, onRecord } = options;
   const recordOf = createRecordReader(fields);
   const kinds = new ColumnKinds(fields);
-  const shards: ShardEntry[] = [];
+  const cutter = new ShardCutter(options.limits);
   const pinned: PinnedInput[] = [];
   let row = 0;
   let hasText = false;
@@ -93,8 +93,9 @@ export async function planShards(options: {
   const ids = new PartIds();
   for (const [index, input] of inputs.entries()) {
     const looked = await input.look();
-    const cutter = new ShardCutter(index, options.limits, shards);
     ids.begin(input.name);
+    const firstRow = row;
+    let inputHash = 0n;
     for await (const batch of input.read(undefined)) {
       options.signal.throwIfAborted();
       for (const raw of batch) {
@@ -104,42 +105,54 @@ export async function planShards(options: {
         seen.add(input, raw, record);
         if (!hasText && row >= RECORDS_TO_FIND_A_TEXT) throw seen.missing('text', fields.text);
         kinds.widen(record);
-        if (cutter.add(raw.position, record)) ids.clear();
+        const hash = hashRecord(record);
+        inputHash = chainHash(inputHash, hash);
+        if (cutter.add({ input: index, position: raw.position, record, hash })) ids.clear();
         if (fields.id !== undefined) ids.add(record);
         onRecord?.(record);
       }
     }
-    pinned.push({ name: input.name, ...looked, ...cutter.end() });
+    const pin = { records: row - firstRow, hash: hexOf(inputHash) };
+    pinned.push({ name: input.name, ...looked, ...pin });
   }
   if (row > 0 && !hasText) throw seen.missing('text', fields.text);
   seen.check();
+  const shards = cutter.end();
   const planned = { textCount: row, inputs: pinned, ...kinds.columns(), shards };
   return { planned, repeated: ids.repeated };
 }
 
 /**
- * Reads one input again and holds it against its pin.
+ * Holds one input against its pin, and reads it again for that where its version is another.
  *
  * @throws CorpusError CORPUS_SOURCE_CHANGED that names it.
  */
-export async function checkPin(options: {
-  input: SourceInput;
-  pin: PinnedInput;
-  firstRow: number;
-  fields: RecordFields;
-}): Promise<void> {
-  const { input, pin, fields } = options;
+export async function checkPin(options: PinnedPlace): Promise<void> {
+  const { input, pin } = options;
   const { version } = await input.look();
   if (version === pin.version) return;
-  const recordOf = createRecordReader(fields);
+  // A file that was copied or touched is another one by its time only.
+  if (await isAsPinned(options)) return;
+  throw sourceChanged(input.name);
+}
+
+/** An input as it is and as it was, and the row of its first record in the whole corpus. */
+export interface PinnedPlace {
+  readonly input: SourceInput;
+  readonly pin: PinnedInput;
+  readonly firstRow: number;
+  readonly fields: RecordFields;
+}
+
+/** Reads an input from end to end. @returns whether its records are those that were pinned. */
+export async function isAsPinned(options: PinnedPlace): Promise<boolean> {
+  const recordOf = createRecordReader(options.fields);
   let row = options.firstRow;
   let hash = 0n;
-  for await (const batch of input.read(undefined)) {
+  for await (const batch of options.input.read(undefined)) {
     for (const raw of batch) hash = chainHash(hash, hashRecord(recordOf(raw, row++)));
   }
-  // A file that was copied or touched is another one by its time only.
-  if (hexOf(hash) === pin.hash) return;
-  throw sourceChanged(input.name);
+  return hexOf(hash) === options.pin.hash;
 }
 
 /** The source is not what the job was made of. */
@@ -150,50 +163,46 @@ export function sourceChanged(name: string): CorpusError {
   );
 }
 
+/**
+ * Cuts the records of all inputs into parts. A part goes on over the end of an input, so that a
+ * hundred thousand files of three texts are no hundred thousand parts and requests.
+ */
 class ShardCutter {
-  readonly #input: number;
   readonly #limits: ShardLimits;
-  readonly #shards: ShardEntry[];
-  #inputHash = 0n;
-  #recordCount = 0;
-  #start: Position | undefined;
+  readonly #shards: ShardEntry[] = [];
+  #start: readonly [input: number, position: Position] = [0, 0];
   #count = 0;
   #characters = 0;
   #hash = 0n;
 
-  constructor(input: number, limits: ShardLimits, shards: ShardEntry[]) {
-    this.#input = input;
+  constructor(limits: ShardLimits) {
     this.#limits = limits;
-    this.#shards = shards;
   }
 
   /** @returns whether the record is the first of a part. */
-  add(position: Position, record: CorpusRecord): boolean {
+  add(next: { input: number; position: Position; record: CorpusRecord; hash: bigint }): boolean {
+    const { text, group } = next.record;
     const { partTextsMax, partCharactersMax } = this.#limits;
     const isFull =
       this.#count >= partTextsMax ||
-      (this.#count > 0 && this.#characters + record.text.length > partCharactersMax);
+      (this.#count > 0 && this.#characters + text.length > partCharactersMax);
     // The texts of one request stay together, over either bound.
-    const isInGroup = (record.group?.index ?? 0) > 0;
-    if (isFull && !isInGroup) this.#cut();
-    this.#start ??= position;
+    if (isFull && (group?.index ?? 0) === 0) this.#cut();
+    if (this.#count === 0) this.#start = [next.input, next.position];
     this.#count++;
-    this.#recordCount++;
-    this.#characters += record.text.length;
-    const hash = hashRecord(record);
-    this.#hash = chainHash(this.#hash, hash);
-    this.#inputHash = chainHash(this.#inputHash, hash);
+    this.#characters += text.length;
+    this.#hash = chainHash(this.#hash, next.hash);
     return this.#count === 1;
   }
 
-  end(): { records: number; hash: string } {
+  /** @returns all parts, once the last record was added. */
+  end(): readonly ShardEntry[] {
     if (this.#count > 0) this.#cut();
-    return { records: this.#recordCount, hash: hexOf(this.#inputHash) };
+    return this.#shards;
   }
 
   #cut(): void {
-    this.#shards.push([this.#input, this.#start ?? 0, this.#count, hexOf(this.#hash)]);
-    this.#start = undefined;
+    this.#shards.push([...this.#start, this.#count, hexOf(this.#hash)]);
     this.#count = 0;
     this.#characters = 0;
     this.#hash = 0n;
@@ -202,9 +211,9 @@ class ShardCutter {
 
 /** The ids of the part that is being cut, each with the record that had it first. */
 class PartIds {
-  readonly #records = new Map<string, number>();
+  /** Records are counted from 1, in their input. */
+  readonly #records = new Map<string, { readonly record: number; readonly input: string }>();
   #input = '';
-  /** Of the input, from 1. */
   #record = 0;
   #count = 0;
   #first = '';
@@ -212,7 +221,6 @@ class PartIds {
   begin(input: string): void {
     this.#input = input;
     this.#record = 0;
-    this.clear();
   }
 
   clear(): void {
@@ -220,17 +228,20 @@ class PartIds {
   }
 
   add({ id, group }: CorpusRecord): void {
-    this.#record++;
+    const record = ++this.#record;
     // The texts of one request have its id in common.
     if (id === null || (group?.index ?? 0) > 0) return;
     const name = String(id);
     const before = this.#records.get(name);
     if (before === undefined) {
-      this.#records.set(name, this.#record);
+      this.#records.set(name, { record, input: this.#input });
       return;
     }
     this.#count++;
-    this.#first ||= `${name} in records ${before} and ${this.#record} of ${this.#input}`;
+    this.#first ||=
+      before.input === this.#input
+        ? `${name} in records ${before.record} and ${record} of ${before.input}`
+        : `${name} in record ${before.record} of ${before.input} and ${record} of ${this.#input}`;
   }
 
   get repeated(): RepeatedIds | undefined {

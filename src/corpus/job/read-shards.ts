@@ -1,6 +1,7 @@
+import type { CorpusError } from '../corpus-error.ts';
 import type { Position, RawRecord, Source, SourceInput } from '../sources/source.ts';
-import type { Manifest, ShardEntry } from './manifest.ts';
-import { chainHash, hashRecord, hexOf, sourceChanged } from './plan-shards.ts';
+import type { Manifest, PinnedInput, ShardEntry } from './manifest.ts';
+import { chainHash, hashRecord, hexOf, isAsPinned, sourceChanged } from './plan-shards.ts';
 import { type CorpusRecord, createRecordReader, type RecordFields } from './records.ts';
 
 /** The records of one part, as they were pinned. */
@@ -10,36 +11,33 @@ export interface ShardRecords {
 }
 
 /**
- * Reads shards. Those that follow one another come from one pass over their input, also of packed
+ * Reads shards. Those that follow one another come from one pass over their inputs, also of packed
  * files, which can only be read from their start.
  */
 export class ShardReader {
   readonly #manifest: Manifest;
-  readonly #source: Source;
+  readonly #inputs: readonly SourceInput[];
+  readonly #fields: RecordFields;
   readonly #recordOf: ReturnType<typeof createRecordReader>;
   readonly #firstRows: readonly number[];
   #cursor: Cursor | undefined;
 
   constructor(options: { manifest: Manifest; source: Source; fields: RecordFields }) {
     this.#manifest = options.manifest;
-    this.#source = options.source;
+    this.#inputs = options.source.inputs;
+    this.#fields = options.fields;
     this.#recordOf = createRecordReader(options.fields);
-    let row = 0;
-    this.#firstRows = this.#manifest.shards.map(([, , count]) => {
-      row += count;
-      return row - count;
-    });
+    this.#firstRows = startsOf(this.#manifest.shards.map(([, , count]) => count));
   }
 
   /**
    * @throws CorpusError CORPUS_SOURCE_CHANGED when they are not what was pinned; of the source.
    */
   async read(index: number): Promise<ShardRecords> {
-    const [inputIndex, start, count, pinned] = this.#manifest.shards[index] as ShardEntry;
-    const input = this.#source.inputs[inputIndex] as SourceInput;
+    const [input, start, count, pinned] = this.#manifest.shards[index] as ShardEntry;
     if (this.#cursor === undefined || !(await this.#cursor.leadsTo(input, start))) {
       await this.#cursor?.close();
-      this.#cursor = new Cursor(input, start);
+      this.#cursor = new Cursor(this.#inputs, input, start);
     }
     const firstRow = this.#firstRows[index] ?? 0;
     const records: CorpusRecord[] = [];
@@ -49,48 +47,94 @@ export class ShardReader {
       hash = chainHash(hash, hashRecord(record));
       records.push(record);
     }
-    if (records.length !== count || hexOf(hash) !== pinned) throw sourceChanged(input.name);
-    return { index, records };
+    if (records.length === count && hexOf(hash) === pinned) return { index, records };
+    throw await this.#changed(input, this.#cursor.input);
   }
 
   /** Lets go of the input that is open. */
   async close(): Promise<void> {
     await this.#cursor?.close();
   }
+
+  /** Names the one of several inputs that is not what it was; to find it, they are read again. */
+  async #changed(first: number, last: number): Promise<CorpusError> {
+    const pins = this.#manifest.inputs;
+    const firstRows = startsOf(pins.map(({ records }) => records));
+    for (let place = first; place < last; place++) {
+      const input = this.#inputs[place] as SourceInput;
+      const pin = pins[place] as PinnedInput;
+      const firstRow = firstRows[place] ?? 0;
+      const isSame = await isAsPinned({ input, pin, firstRow, fields: this.#fields });
+      if (!isSame) return sourceChanged(input.name);
+    }
+    // The others are as they were.
+    return sourceChanged((this.#inputs[last] as SourceInput).name);
+  }
 }
 
-/** One pass over an input, somewhere in it. */
+/** How many there are before each of some, from how many each has. */
+function startsOf(counts: readonly number[]): number[] {
+  let sum = 0;
+  return counts.map((count) => {
+    sum += count;
+    return sum - count;
+  });
+}
+
+/** One pass over inputs that follow one another, somewhere in one of them. */
 class Cursor {
-  readonly #input: SourceInput;
-  readonly #batches: AsyncGenerator<readonly RawRecord[], void, undefined>;
+  readonly #inputs: readonly SourceInput[];
+  /** The place of the input that is being read. */
+  #input: number;
+  #batches: AsyncGenerator<readonly RawRecord[], void, undefined>;
   #waiting: readonly RawRecord[] = [];
   #at = 0;
-  constructor(input: SourceInput, start: Position) {
+
+  constructor(inputs: readonly SourceInput[], input: number, start: Position) {
+    this.#inputs = inputs;
     this.#input = input;
-    this.#batches = input.read(start);
+    this.#batches = (inputs[input] as SourceInput).read(start);
+  }
+
+  get input(): number {
+    return this.#input;
   }
 
   /** Whether going on is the way there: at once, or by skipping where nothing is faster. */
-  async leadsTo(input: SourceInput, start: Position): Promise<boolean> {
+  async leadsTo(input: number, start: Position): Promise<boolean> {
     if (input !== this.#input) return false;
     const next = (await this.#peek())?.position;
     if (next === start) return true;
     const isBehind = typeof next === 'number' && typeof start === 'number' && next < start;
-    return !input.isSeekable && isBehind;
+    return this.#inputs[input]?.isSeekable === false && isBehind;
   }
 
+  /** @returns records from there on, also of the inputs that follow. */
   async take(start: Position, count: number): Promise<readonly RawRecord[]> {
     const taken: RawRecord[] = [];
+    let skipsTo = typeof start === 'number' ? start : undefined;
     while (taken.length < count) {
-      if ((await this.#peek()) === undefined) break;
+      if ((await this.#peek()) === undefined) {
+        if (!this.#goOn()) break;
+        skipsTo = undefined;
+      }
       // Those that are read already, without a promise for each.
       while (taken.length < count && this.#at < this.#waiting.length) {
         const record = this.#waiting[this.#at++] as RawRecord;
-        const isBefore = typeof start === 'number' && Number(record.position) < start;
+        const isBefore = skipsTo !== undefined && Number(record.position) < skipsTo;
         if (!isBefore) taken.push(record);
       }
     }
     return taken;
+  }
+
+  /** Begins the next input. @returns false where there is none. */
+  #goOn(): boolean {
+    const next = this.#inputs[this.#input + 1];
+    if (next === undefined) return false;
+    this.#input++;
+    this.#batches = next.read(undefined);
+    return true;
   }
 
   async #peek(): Promise<RawRecord | undefined> {

@@ -3,7 +3,7 @@ import { mkdir, readdir } from 'node:fs/promises';
 import { legalTexts } from '../legal-texts.ts';
 import { until } from '../until.ts';
 import { bytesOfFolder, type CorpusStand, jsonLines, startCorpusStand } from './corpus-stand.ts';
-import { killAtRandom } from './kill-at-random.ts';
+import { killAtRandom, writeMixed } from './kill-at-random.ts';
 import { runCommand, startCommand } from './kill-run.ts';
 
 /**
@@ -31,11 +31,11 @@ test('killed a dozen times, with its server or alone, the bytes are those of a c
     Array.from({ length: 400 }, (_, index) => 4 + (index % 9)),
     3,
   );
-  const source = await stand.write('laws.jsonl', jsonLines(texts));
+  await writeMixed(stand.path('laws'), texts);
   const temporary = stand.path('tmp');
   await mkdir(temporary);
   const report = await killAtRandom({
-    words: [source, '--id', 'id', '--part-texts', '32', '--request-texts', '8'],
+    words: [stand.path('laws'), '--id', 'id', '--part-texts', '32', '--request-texts', '8'],
     folder: stand.folder,
     environment: { ...EMBEDDED, TMPDIR: temporary },
     killCount: 12,

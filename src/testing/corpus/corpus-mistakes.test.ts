@@ -62,6 +62,15 @@ test('an id that comes again is told of with both records, and each has its row'
   );
 });
 
+test('an id that comes again in another file of its part is told of with both files', async () => {
+  const first = await stand.write('twice/1.jsonl', '{"id":1,"text":"a"}\n{"id":2,"text":"b"}\n');
+  const second = await stand.write('twice/2.jsonl', '{"id":3,"text":"a"}\n{"id":2,"text":"c"}\n');
+  await stand.embed([stand.path('twice'), '--to', stand.path('two-files'), '--id', 'id']);
+  expect(stand.said).toContain(
+    `an id comes again within its part: 2 in record 2 of ${first} and 2 of ${second}`,
+  );
+});
+
 test('a broken line costs itself, and is named by its byte', async () => {
   const source = await stand.write('broken.jsonl', '{"text":"a"}\n{"text":"b\n{"text":"c"}\n');
   const to = stand.path('broken');

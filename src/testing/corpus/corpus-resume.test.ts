@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
+import { rm } from 'node:fs/promises';
 import { bytesOfFolder, type CorpusStand, jsonLines, startCorpusStand } from './corpus-stand.ts';
 
 /**
@@ -86,6 +87,28 @@ describe('a job that is taken up again', () => {
       code: 'CORPUS_SOURCE_CHANGED',
       exitStatus: 4,
       message: expect.stringContaining(source),
+    });
+  });
+
+  test('goes on with a manifest of before parts went over the ends of files; refuses a later one', async () => {
+    await stand.write('laws/1.jsonl', jsonLines(TEXTS.slice(0, 64)));
+    await stand.write('laws/2.jsonl', jsonLines(TEXTS.slice(64)));
+    const job = words(stand.path('laws'), stand.path('out'));
+    await stand.embed(job);
+    const whole = await bytesOfFolder(stand.path('out'));
+    const manifest = stand.path('out/_embed/manifest.json');
+    const text = await Bun.file(manifest).text();
+    const versioned = (version: number): Promise<number> =>
+      Bun.write(manifest, text.replace('"manifestVersion": 2', `"manifestVersion": ${version}`));
+    await versioned(1);
+    await rm(stand.path('out/part-000001.jsonl'));
+    await stand.embed(job);
+    await versioned(2);
+    expect(await bytesOfFolder(stand.path('out'))).toEqual(whole);
+    await versioned(3);
+    await expect(stand.embed(job)).rejects.toMatchObject({
+      code: 'CORPUS_JOB_DIFFERS',
+      message: expect.stringContaining('a manifest that this version cannot read'),
     });
   });
 

@@ -1,15 +1,23 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { readdir } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import zlib from 'node:zlib';
+import type { DealShards } from '../../corpus/embed-corpus.ts';
+import type { Lease } from '../../corpus/queue/shard-queue.ts';
 import { seededRandom } from '../seeded-random.ts';
-import { type CorpusStand, rowsOfJsonLines, startCorpusStand } from './corpus-stand.ts';
+import {
+  bytesOfFolder,
+  type CorpusStand,
+  rowsOfJsonLines,
+  startCorpusStand,
+} from './corpus-stand.ts';
 import { runReader } from './run-readers.ts';
 
 /**
  * The same texts in every layout and packing come to the same rows.
  *
  * Faults that were planted to see these fail: a line over two blocks cut at their border; a byte
- * order mark left on the first field; a record skipped where a packed file is taken up again.
+ * order mark left on the first field; a record skipped where a packed file is taken up again; the
+ * place to skip to kept for the next file of a part; the first file of a part named as changed.
  */
 
 setDefaultTimeout(60_000);
@@ -161,6 +169,93 @@ test('documents fill parts together, and are taken up again in the middle', asyn
   await expect(stand.embed([...words, ...parts])).rejects.toMatchObject({
     code: 'CORPUS_SOURCE_CHANGED',
   });
+});
+
+/** Files of three records each, in every layout that people have thousands of. */
+async function writeSmallFiles(folder: string, fileCount: number): Promise<string[]> {
+  const texts: string[] = [];
+  for (let file = 0; file < fileCount; file++) {
+    const some = [0, 1, 2].map((record) => `иск ${1000 + file} ${record}`);
+    texts.push(...some);
+    const name = `${folder}/${1000 + file}`;
+    const lines = some.map((text) => JSON.stringify({ text })).join('\n');
+    if (file % 4 === 0) await stand.write(`${name}.jsonl`, lines);
+    else if (file % 4 === 1) await stand.write(`${name}.csv`, ['text', ...some].join('\n'));
+    else if (file % 4 === 2) await stand.write(`${name}.txt`, `${some.join('\n')}\n`);
+    else await stand.write(`${name}.jsonl.gz`, zlib.gzipSync(Buffer.from(lines)));
+  }
+  return texts;
+}
+
+test('small files fill parts together, in whatever order their parts are done', async () => {
+  const texts = await writeSmallFiles('small', 120);
+  // A file without a text is none of a part's.
+  await stand.write('small/1030.empty.txt', '\n');
+  const words = [stand.path('small'), '--format', 'jsonl', '--carry', 'text'];
+  const limits = ['--part-texts', '50', '--request-texts', '25'];
+  const requestsBefore = stand.server.requests.length;
+  await stand.embed([...words, ...limits, '--to', stand.path('out-small')]);
+  // `/info`, and two for each part.
+  expect(stand.server.requests.length - requestsBefore).toBeLessThan(20);
+  const rows = await rowsOfJsonLines(stand.path('out-small'));
+  expect(rows.map(({ id, text }) => [id, text])).toEqual(texts.map((text, row) => [row, text]));
+  const parts = (await readdir(stand.path('out-small'))).filter((name) => name.startsWith('part'));
+  expect(parts.length).toBe(8);
+  const deal: DealShards = async () => ({ leases: leasesOf(4, 3, 7, 0, 6, 1, 2, 5), close });
+  await stand.embed([...words, ...limits, '--to', stand.path('out-dealt')], undefined, deal);
+  expect(await bytesOfFolder(stand.path('out-dealt'))).toEqual(
+    await bytesOfFolder(stand.path('out-small')),
+  );
+});
+
+const close = async (): Promise<void> => undefined;
+
+async function* leasesOf(...shards: readonly number[]): AsyncGenerator<Lease, void, undefined> {
+  for (const shard of shards) yield { shard, done: close };
+}
+
+test('small files are taken up again within a part, to the same bytes', async () => {
+  await writeSmallFiles('twice', 90);
+  const words = [stand.path('twice'), '--format', 'jsonl', '--part-texts', '40'];
+  const requests = ['--request-texts', '8'];
+  await stand.embed([...words, '--to', stand.path('twice-calm')]);
+  const interrupt = new AbortController();
+  stand.answer = (_, some) => {
+    if (some.includes('иск 1050 1')) interrupt.abort(new Error('stopped'));
+    return undefined;
+  };
+  const job = [...words, ...requests, '--to', stand.path('twice-out')];
+  await expect(stand.embed(job, interrupt.signal)).rejects.toThrow('stopped');
+  stand.answer = undefined;
+  const { texts, textsNow } = await stand.embed(job);
+  expect(texts).toBe(270);
+  expect(textsNow).toBeLessThan(200);
+  expect(await bytesOfFolder(stand.path('twice-out'))).toEqual(
+    await bytesOfFolder(stand.path('twice-calm')),
+  );
+});
+
+test.each([
+  ['has another text', 'иск 1082 0\nдругой\nиск 1082 2\n'],
+  ['has a text more', 'иск 1082 0\nиск 1082 1\nиск 1082 2\nиск 1082 3\n'],
+  ['has a text less', 'иск 1082 0\nиск 1082 1\n'],
+  ['is empty', ''],
+])('of small files in one part, the one is named that %s while they are read', async (_, now) => {
+  await writeSmallFiles('named', 120);
+  const texts = [0, 1, 2].map((record) => `иск 1082 ${record}\n`).join('');
+  const changed = await stand.write('named/1082.txt', texts);
+  const words = [stand.path('named'), '--format', 'jsonl', '--part-texts', '40'];
+  stand.answer = async () => {
+    await stand.write('named/1082.txt', now);
+    return undefined;
+  };
+  const job = stand.embed([...words, '--to', stand.path('out-named'), '--concurrency', '1']);
+  await expect(job).rejects.toMatchObject({
+    code: 'CORPUS_SOURCE_CHANGED',
+    message: expect.stringContaining(`${changed} has changed`),
+  });
+  stand.answer = undefined;
+  await rm(stand.path('out-named'), { recursive: true });
 });
 
 test('semicolons separate where the first line has no comma, as spreadsheets write', async () => {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { sleep, systemClock } from '../../base/clock.ts';
 import { seededRandom } from '../seeded-random.ts';
 import { until } from '../until.ts';
-import { bytesOfFolder } from './corpus-stand.ts';
+import { bytesOfFolder, jsonLines } from './corpus-stand.ts';
 import { killPid, type RunningCommand, serverOf, startCommand, untilGone } from './kill-run.ts';
 
 /** What came of killing a job again and again. */
@@ -92,6 +92,17 @@ export async function killAtRandom(options: {
   });
   await finish();
   return { kills, jobs, differing: [...differing], orphans };
+}
+
+/** Half of the texts in one file of a folder, the others in files of three, which share parts. */
+export async function writeMixed(folder: string, texts: readonly string[]): Promise<void> {
+  const lines = jsonLines(texts).split('\n').slice(0, -1);
+  const half = lines.length >> 1;
+  await Bun.write(join(folder, '0.jsonl'), lines.slice(0, half).join('\n'));
+  for (let start = half; start < lines.length; start += 3) {
+    const some = lines.slice(start, start + 3).join('\n');
+    await Bun.write(join(folder, `${100_000 + start}.jsonl`), some);
+  }
 }
 
 async function outlives(pid: number): Promise<boolean> {
