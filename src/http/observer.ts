@@ -100,7 +100,7 @@ export function createObserver(options: {
     if (observed === undefined) return;
     const nowMs = clock.now();
     const durationMs = nowMs - observed.startMs;
-    metrics.request(route, status, durationMs, observed.isBackground ? 'background' : route);
+    metrics.request(route, status, durationMs, observed.isBackground);
     const code = status < 400 ? null : (response?.headers.get(ERROR_CODE_HEADER) ?? null);
     if (code !== null) metrics.error(code);
     if (observed.timings !== undefined) tellStages(observed, request, response, nowMs);

@@ -12,6 +12,7 @@ describe('the metrics', () => {
     metrics.request('/encode', 200, 30);
     metrics.request('/encode', 429, 0.1);
     metrics.request('/score', 200, 5);
+    metrics.request('/score', 429, 1, true);
     metrics.error('EMB_QUEUE_FULL');
     metrics.texts({ textCount: 3, tokenCount: 40, truncatedCount: 1 });
     const sample = parseScrape(await metrics.text());
@@ -22,6 +23,12 @@ describe('the metrics', () => {
       0.0421,
       10,
     );
+    expect(sample.get('bge_encoder_requests_total{route="/score",status="429"}')).toBe(1);
+    expect(sample.get('bge_encoder_background_requests_total{status="429"}')).toBe(1);
+    expect(sample.get('bge_encoder_background_requests_total{status="200"}')).toBe(0);
+    const seconds = 'bge_encoder_request_duration_seconds_sum';
+    expect(sample.get(`${seconds}{route="/score"}`)).toBe(0.005);
+    expect(sample.get(`${seconds}{route="background"}`)).toBe(0.001);
     expect(sample.get('bge_encoder_errors_total{code="EMB_QUEUE_FULL"}')).toBe(1);
     expect(sample.get('bge_encoder_errors_total{code="EMB_INTERNAL"}')).toBe(0);
     expect(sample.get('bge_encoder_texts_total')).toBe(3);

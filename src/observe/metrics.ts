@@ -4,8 +4,8 @@ import type { Log } from '../base/log.ts';
 
 /** Every number that the server counts, and the text in which Prometheus reads them. */
 export interface Metrics {
-  /** One reply. `route` is a pattern of ours, no caller's path; its time may have another name. */
-  request(route: string, status: number, durationMs: number, timedAs?: string): void;
+  /** One reply. `route` is a pattern of ours, no caller's path; background is timed apart. */
+  request(route: string, status: number, durationMs: number, isBackground?: boolean): void;
   /** A reply that carries an error of the catalogue. */
   error(code: string): void;
   /** The texts of one request that were encoded; `tokenCount` is before truncation. */
@@ -52,19 +52,8 @@ const SECONDS = Array.from({ length: 22 }, (_, step) => 0.000_05 * 2 ** step);
 const COUNTS = Array.from({ length: 13 }, (_, step) => 2 ** step);
 
 /** Facts of V8 that the library asks for; Bun answers them with zeros or another engine's sizes. */
-const OF_NODE_ALONE = [
-  'nodejs_active_resources',
-  'nodejs_active_resources_total',
-  'nodejs_active_handles',
-  'nodejs_active_handles_total',
-  'nodejs_active_requests',
-  'nodejs_active_requests_total',
-  'nodejs_heap_space_size_total_bytes',
-  'nodejs_heap_space_size_used_bytes',
-  'nodejs_heap_space_size_available_bytes',
-  'nodejs_gc_duration_seconds',
-  'nodejs_version_info',
-];
+const OF_NODE_ALONE =
+  /^nodejs_(active_(resources|handles|requests)|heap_space_|gc_duration_|version_info)/;
 
 /**
  * How often the lag of the event loop is looked at, in ms. A tick wakes a thread that may have
@@ -79,7 +68,9 @@ const LAG_TICK_MS = 100;
 export function createMetrics(): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: LAG_TICK_MS });
-  for (const name of OF_NODE_ALONE) registry.removeSingleMetric(name);
+  for (const { name } of registry.getMetricsAsArray()) {
+    if (OF_NODE_ALONE.test(name)) registry.removeSingleMetric(name);
+  }
   const book = createMetricBook(registry);
   const deaths = book.counters({
     name: 'bge_encoder_worker_restarts_total',
@@ -125,6 +116,12 @@ function requestMetrics(book: MetricBook): Pick<Metrics, 'request' | 'error'> {
       })),
     ),
   );
+  const background = book.counters({
+    name: 'bge_encoder_background_requests_total',
+    help: 'Replies to background requests, by HTTP status; bge_encoder_requests_total has them too.',
+    label: 'status',
+  });
+  for (const status of ['200', '429']) background.of(status);
   const seconds = book.histograms({
     name: 'bge_encoder_request_duration_seconds',
     help: 'From the head of a request to its reply, by route; background requests apart.',
@@ -139,9 +136,11 @@ function requestMetrics(book: MetricBook): Pick<Metrics, 'request' | 'error'> {
   // A rate can only be taken of what was there before its first event.
   for (const code of Object.keys(ERRORS)) errors.of(code);
   return {
-    request(route, status, durationMs, timedAs = route) {
-      routes.of(route).of(STATUS_WORDS[status] ?? String(status)).value++;
-      seconds.of(timedAs).observe(durationMs / 1000);
+    request(route, status, durationMs, isBackground = false) {
+      const word = STATUS_WORDS[status] ?? String(status);
+      routes.of(route).of(word).value++;
+      if (isBackground) background.of(word).value++;
+      seconds.of(isBackground ? 'background' : route).observe(durationMs / 1000);
     },
     error(code) {
       errors.of(code).value++;

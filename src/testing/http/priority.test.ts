@@ -60,6 +60,8 @@ describe('x-priority', () => {
     });
   const texts = async (): Promise<number> =>
     (await scrape(server.url)).get('bge_encoder_background_texts_total') ?? 0;
+  const refusedOfJobs = async (): Promise<number> =>
+    (await scrape(server.url)).get('bge_encoder_background_requests_total{status="429"}') ?? 0;
 
   test.each(Object.keys(BODIES))('%s takes it', async (path) => {
     const before = await texts();
@@ -99,11 +101,13 @@ describe('x-priority', () => {
     fake.behaveOnce({ kind: 'hold', until: promise });
     try {
       const query = ['а', 'б', 'в', 'г'];
+      const refusedBefore = await refusedOfJobs();
       const first = post('/encode', { query }, 'background');
       await until('it is admitted', () => server.parts.backgroundAdmission.admittedTextCount === 4);
       const refused = await post('/encode', { query: 'д' }, 'background');
       expect(refused.status).toBe(429);
       expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+      expect((await refusedOfJobs()) - refusedBefore).toBe(1);
       expect(await refused.text()).toContain('The background queue is full: 5 texts would wait');
       expect((await post('/encode', { query: Array(600).fill('е') })).status).toBe(200);
       resolve();
