@@ -33,7 +33,8 @@ try {
   });
   const seconds = ((performance.now() - startMs) / 1000).toFixed(0);
   console.log(JSON.stringify({ ...report, seconds: Number(seconds) }, null, 2));
-  process.exitCode = report.differing.length + report.orphans > 0 ? 1 : 0;
+  const faults = report.differing.length + report.orphans + report.left.length;
+  process.exitCode = faults > 0 ? 1 : 0;
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { directFetch } from '../../base/direct-fetch.ts';
@@ -35,14 +35,16 @@ export async function startOwnServer(options: {
   signal: AbortSignal;
 }): Promise<OwnServer> {
   const { entry, environment, clock, signal } = options;
-  const folder = await mkdtemp(join(tmpdir(), 'embed-'));
+  const folder = join(tmpdir(), `embed-${crypto.randomUUID().slice(0, 8)}`);
+  // Before there is anything that would be left of us.
+  const guard = guardFolder(folder);
   let startedCount = 0;
   let current = start();
   let reviving: Promise<void> | undefined;
 
   function start(): RunningServer {
     const socket = join(folder, `${startedCount++}.sock`);
-    return spawnServer({ entry, environment, socket });
+    return spawnServer({ entry, environment, socket, guard });
   }
   async function untilReady(): Promise<void> {
     const endMs = clock.now() + START_MS_MAX;
@@ -53,7 +55,6 @@ export async function startOwnServer(options: {
       if (typeof status === 'number') throw failed(`it ended with ${status}: ${current.said()}`);
       if (status === 'killed') {
         if (startedCount > RESTARTS_MAX) throw failed('it was killed again and again');
-        current.release();
         current = start();
       }
       if (await isReady(current.socket)) return;
@@ -63,7 +64,7 @@ export async function startOwnServer(options: {
   }
   const close = async (): Promise<void> => {
     await current.stop();
-    await rm(folder, { recursive: true, force: true });
+    await guard.close();
   };
   try {
     await untilReady();
@@ -102,8 +103,58 @@ const OWN_SETTINGS = {
   TLS_KEY: '',
 } as const;
 
-/** Ends the server and removes the folder of its socket, once nobody else can. */
-const GUARD = 'read -r _; kill -KILL "$1"; rm -f "$2"/*.sock; rmdir "$2"';
+/**
+ * Reads the server's process id, the newest counts, until we are gone; then ends it and removes the
+ * folder of its socket. Ctrl-C on a terminal must not end it before us. A server that is killed may
+ * be about to make its socket, so it looks again.
+ */
+const GUARD = `trap '' HUP INT TERM
+pid=
+while read -r line; do pid=$line; done
+[ -z "$pid" ] || kill -KILL "$pid"
+for _ in 1 2 3; do
+  rm -f "$1"/*.sock
+  rmdir "$1" || [ ! -d "$1" ] && break
+  sleep 1
+done`;
+
+/** Becomes the server once it is told to; never, where we are gone before. */
+const GATE = 'read -r _ && exec "$@" </dev/null';
+
+/** A process that outlives us, whatever ends us, and leaves nothing of ours behind. */
+interface Guard {
+  watch(pid: number): Promise<void>;
+  /** The server has ended; the folder is gone when this has settled. */
+  close(): Promise<void>;
+}
+
+/** Starts one, and makes the folder that it will remove. */
+function guardFolder(folder: string): Guard {
+  // Its pipe closes when we are gone, also by a signal that nobody can catch.
+  const { stdin, exited } = Bun.spawn(['sh', '-c', GUARD, 'guard', folder], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+  const tell = async (line: string): Promise<void> => {
+    try {
+      stdin.write(`${line}\n`);
+      await stdin.flush();
+    } catch {
+      // Somebody has ended it. That is no reason to end the job.
+    }
+  };
+  const close = async (): Promise<void> => {
+    await tell('');
+    await Promise.try(() => stdin.end()).catch(() => undefined);
+    await exited;
+  };
+  try {
+    mkdirSync(folder, { mode: 0o700 });
+  } catch (error) {
+    void close();
+    throw error;
+  }
+  return { watch: (pid) => tell(String(pid)), close };
+}
 
 interface RunningServer {
   readonly pid: number;
@@ -111,8 +162,6 @@ interface RunningServer {
   /** Undefined while it runs. */
   endedAs(): number | 'killed' | undefined;
   said(): string;
-  /** Lets go of what guards it; it has ended. */
-  release(): void;
   stop(): Promise<void>;
 }
 
@@ -120,18 +169,22 @@ function spawnServer(options: {
   entry: string;
   environment: Readonly<Record<string, string | undefined>>;
   socket: string;
+  guard: Guard;
 }): RunningServer {
-  const { entry, environment, socket } = options;
-  const child = Bun.spawn([process.execPath, entry], {
+  const { entry, environment, socket, guard } = options;
+  const child = Bun.spawn(['sh', '-c', GATE, 'gate', process.execPath, entry], {
     // Its settings name files from the program's own folder.
     cwd: join(dirname(entry), '..'),
     env: { LOG_LEVEL: 'warn', ...environment, ...OWN_SETTINGS, UNIX_SOCKET: socket },
-    stdio: ['ignore', 'ignore', 'pipe'],
+    stdio: ['pipe', 'ignore', 'pipe'],
   });
-  // Its pipe closes when we are gone, also by a signal that nobody can catch.
-  const guard = Bun.spawn(['sh', '-c', GUARD, 'guard', String(child.pid), dirname(socket)], {
-    stdio: ['pipe', 'ignore', 'ignore'],
-  });
+  const begin = async (): Promise<void> => {
+    await guard.watch(child.pid);
+    child.stdin.write('\n');
+    await child.stdin.end();
+  };
+  // One that was killed meanwhile takes no word; that it has ended is seen.
+  begin().catch(() => undefined);
   let said = '';
   const listen = async (): Promise<void> => {
     const decoder = new TextDecoder();
@@ -145,9 +198,7 @@ function spawnServer(options: {
     socket,
     endedAs: () => (child.signalCode === null ? (child.exitCode ?? undefined) : 'killed'),
     said: () => said.trim() || 'it said nothing',
-    release: () => guard.kill('SIGKILL'),
     async stop() {
-      guard.kill('SIGKILL');
       child.kill('SIGKILL');
       await child.exited;
     },

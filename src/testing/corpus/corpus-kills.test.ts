@@ -1,17 +1,19 @@
 import { afterEach, beforeEach, expect, setDefaultTimeout, test } from 'bun:test';
+import { watch } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import { legalTexts } from '../legal-texts.ts';
 import { until } from '../until.ts';
 import { bytesOfFolder, type CorpusStand, jsonLines, startCorpusStand } from './corpus-stand.ts';
-import { killAtRandom, writeMixed } from './kill-at-random.ts';
-import { runCommand, startCommand } from './kill-run.ts';
+import { killAtRandom, leftIn, writeMixed } from './kill-at-random.ts';
+import { guardOf, killPid, runCommand, serverOf, startCommand, untilGone } from './kill-run.ts';
 
 /**
  * The real command, in a process of its own, against what ends processes.
  * `scripts/sim/corpus-kills.ts` kills two hundred times.
  *
  * Faults that were planted to see these fail: parts written in their place; the guard of the server
- * left out (an orphan). Once seen: the folders of sockets that killed commands left.
+ * left out (an orphan), or started after server and folder; a guard that is gone ends the job.
+ * Once seen: the folders of sockets that killed commands left.
  */
 
 setDefaultTimeout(180_000);
@@ -32,20 +34,56 @@ test('killed a dozen times, with its server or alone, the bytes are those of a c
     3,
   );
   await writeMixed(stand.path('laws'), texts);
-  const temporary = stand.path('tmp');
-  await mkdir(temporary);
   const report = await killAtRandom({
     words: [stand.path('laws'), '--id', 'id', '--part-texts', '32', '--request-texts', '8'],
     folder: stand.folder,
-    environment: { ...EMBEDDED, TMPDIR: temporary },
+    environment: EMBEDDED,
     killCount: 12,
     seed: 11,
   });
   expect(report.differing).toEqual([]);
   expect(report.orphans).toBe(0);
-  // The folders of their sockets.
-  await until('nothing of them is left', async () => (await readdir(temporary)).length === 0);
+  // Folders of their sockets.
+  expect(report.left).toEqual([]);
   expect(report.jobs).toBeGreaterThan(0);
+});
+
+test('killed while it starts its server, it leaves neither server nor folder', async () => {
+  const source = await stand.write('laws.jsonl', jsonLines(['статья']));
+  const temporary = stand.path('tmp');
+  await mkdir(temporary);
+  const environment = { ...EMBEDDED, TMPDIR: temporary };
+  const named = async (end: string) =>
+    (await readdir(temporary, { recursive: true })).some((name) => name.endsWith(end));
+  const moments = {
+    'its folder is there': () => named(''),
+    'its server is begun': async (pid: number) => (await serverOf(pid)) !== undefined,
+    'its socket is there': () => named('.sock'),
+  } as const;
+  for (const [moment, hasCome] of Object.entries(moments)) {
+    for (let kill = 0; kill < 3; kill++) {
+      const begun = Promise.withResolvers<void>();
+      const watcher = watch(temporary, () => begun.resolve());
+      const command = startCommand([source, '--to', stand.path('out')], { environment });
+      await begun.promise;
+      watcher.close();
+      await until(moment, () => hasCome(command.pid));
+      const server = await serverOf(command.pid);
+      command.kill('SIGKILL');
+      await command.ended;
+      if (server !== undefined) await untilGone(server);
+      expect(await leftIn(temporary)).toEqual([]);
+    }
+  }
+});
+
+test('a guard that somebody ends costs no job', async () => {
+  const source = await stand.write('laws.jsonl', jsonLines(['статья']));
+  const environment = { ...EMBEDDED, TMPDIR: stand.folder };
+  const command = startCommand([source, '--to', stand.path('out')], { environment });
+  await until('it has a server', async () => (await serverOf(command.pid)) !== undefined);
+  killPid((await guardOf(command.pid)) as number, 'SIGKILL');
+  expect((await command.ended).status).toBe(0);
 });
 
 /** Enough that a job is at work when it is disturbed. */

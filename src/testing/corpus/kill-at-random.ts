@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sleep, systemClock } from '../../base/clock.ts';
 import { seededRandom } from '../seeded-random.ts';
@@ -15,6 +15,8 @@ export interface KillReport {
   readonly differing: readonly string[];
   /** Servers that outlived their command. */
   readonly orphans: number;
+  /** What is left in the system's folder of temporary files once all have ended. */
+  readonly left: readonly string[];
 }
 
 /** What a kill ends. */
@@ -43,8 +45,11 @@ export async function killAtRandom(options: {
   seed: number;
   say?: (line: string) => void;
 }): Promise<KillReport> {
-  const { folder, environment, killCount, say = () => undefined } = options;
+  const { folder, killCount, say = () => undefined } = options;
   const random = seededRandom(options.seed);
+  const temporary = join(folder, 'temporary');
+  await mkdir(temporary);
+  const environment = { ...options.environment, TMPDIR: temporary };
   const start = (to: string): RunningCommand =>
     startCommand([...options.words, '--to', join(folder, to)], { environment });
   const calm = start('calm');
@@ -91,7 +96,7 @@ export async function killAtRandom(options: {
     return ended !== undefined || systemClock.now() > endMs;
   });
   await finish();
-  return { kills, jobs, differing: [...differing], orphans };
+  return { kills, jobs, differing: [...differing], orphans, left: await leftIn(temporary) };
 }
 
 /** Half of the texts in one file of a folder, the others in files of three, which share parts. */
@@ -103,6 +108,14 @@ export async function writeMixed(folder: string, texts: readonly string[]): Prom
     const some = lines.slice(start, start + 3).join('\n');
     await Bun.write(join(folder, `${100_000 + start}.jsonl`), some);
   }
+}
+
+/** What is in a folder when all that cleans up has had time for it. */
+export async function leftIn(folder: string): Promise<string[]> {
+  await until('nothing is left', async () => (await readdir(folder)).length === 0).catch(
+    () => undefined,
+  );
+  return readdir(folder);
 }
 
 async function outlives(pid: number): Promise<boolean> {

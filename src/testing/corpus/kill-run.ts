@@ -65,7 +65,16 @@ export function runCommand(
 }
 
 /** The server that a command has started for itself; undefined while there is none. */
-export async function serverOf(pid: number): Promise<number | undefined> {
+export function serverOf(pid: number): Promise<number | undefined> {
+  return childOf(pid, 'main.ts');
+}
+
+/** What ends the server of a command when the command is gone. */
+export function guardOf(pid: number): Promise<number | undefined> {
+  return childOf(pid, '\0guard\0');
+}
+
+async function childOf(pid: number, words: string): Promise<number | undefined> {
   const tasks = await Bun.file(`/proc/${pid}/task/${pid}/children`)
     .text()
     .catch(() => '');
@@ -73,7 +82,7 @@ export async function serverOf(pid: number): Promise<number | undefined> {
     const line = await Bun.file(`/proc/${word}/cmdline`)
       .text()
       .catch(() => '');
-    if (line.includes('main.ts')) return Number(word);
+    if (line.includes(words)) return Number(word);
   }
   return undefined;
 }
