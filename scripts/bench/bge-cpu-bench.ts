@@ -4,6 +4,11 @@
  * --models-dir DIR [--lengths 16,130] [--rounds 5]`; the folder is what
  * `scripts/bench/export-full-shape.ts --folder` leaves. Each file is loaded in a process of its
  * own, which also says what memory it came to hold.
+ *
+ * With `--with CHECKOUT --with-models-dir DIR` whole servers take turns instead of files: that
+ * checkout's over the folder that its own export left, and this one's. A lone text is a `POST
+ * /encode`, timed from the call to the last byte of the reply. What servers hold in memory says
+ * `bge-memory-bench.ts`.
  */
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
@@ -14,14 +19,20 @@ import { joinTokenIds } from '../../src/backend/local/inference-protocol.ts';
 import { chooseModelFile } from '../../src/backend/local/model-file.ts';
 import { systemClock } from '../../src/base/clock.ts';
 import { loadManifest } from '../../src/model/manifest.ts';
+import { seededRandom } from '../../src/testing/seeded-random.ts';
 import type { Head } from '../../src/vectors/output.ts';
 import { medianOf } from './load/latencies.ts';
 import { short, textTable } from './report/text-table.ts';
+import { ROOT, startServerProcess } from './target/server-process.ts';
 
 const FILES = ['onnx/model.onnx', 'onnx/model-float32.onnx', 'onnx/model-int8.onnx'];
 /** ONNX Runtime's threads spin for some milliseconds before they sleep. */
 const REST_MS = 200;
 const MEGABYTE = 1e6;
+/** Words of one token each. */
+const WORDS = ['да', 'не', 'что', 'как', 'это', 'для'] as const;
+/** The longest that a server of either checkout may be told to take for a request. */
+const REQUEST_TIMEOUT_MS = 250_000;
 
 const { values } = parseArgs({
   options: {
@@ -32,6 +43,8 @@ const { values } = parseArgs({
     files: { type: 'string', default: FILES.join() },
     heads: { type: 'string', default: 'dense' },
     threads: { type: 'string', default: String(availableParallelism()) },
+    with: { type: 'string' },
+    'with-models-dir': { type: 'string' },
     child: { type: 'string' },
   },
 });
@@ -72,39 +85,84 @@ function memory(): string {
   return ((process.resourceUsage().maxRSS * 1024) / MEGABYTE).toFixed(0);
 }
 
-class Contender {
-  readonly file: string;
-  readonly #child;
-  readonly #lines: AsyncIterator<string>;
-  readonly times = new Map<number, number[]>();
-  readonly megabytes = new Map<number, string>();
+/** What answers one text at a time. */
+interface Contender {
+  readonly name: string;
+  run(tokenCount: number): Promise<Run>;
+  close(): Promise<void>;
+}
 
-  constructor(file: string) {
-    this.file = file;
-    const argv = [process.execPath, import.meta.path, ...process.argv.slice(2), '--child', file];
-    this.#child = Bun.spawn(argv, { stdin: 'pipe', stdout: 'pipe', stderr: 'inherit' });
-    this.#lines = linesOf(this.#child.stdout);
-  }
+/** One text: how long it took, and the most memory that a file's process has held until then. */
+interface Run {
+  readonly ms: number;
+  readonly megabytes: string;
+}
 
-  async answer(): Promise<[string, string]> {
-    const { value = '' } = await this.#lines.next();
-    const [time = '', megabytes = ''] = String(value).split(' ');
-    return [time, megabytes];
-  }
+/** A file in a process of its own. */
+async function openFile(file: string): Promise<Contender> {
+  const argv = [process.execPath, import.meta.path, ...process.argv.slice(2), '--child', file];
+  const child = Bun.spawn(argv, { stdin: 'pipe', stdout: 'pipe', stderr: 'inherit' });
+  const lines = linesOf(child.stdout);
+  const answer = async (): Promise<Run> => {
+    const { value = '' } = await lines.next();
+    const [ms = '', megabytes = ''] = String(value).split(' ');
+    return { ms: Number(ms), megabytes };
+  };
+  const { ms, megabytes } = await answer();
+  console.log(`${file}: loaded in ${ms} ms, ${megabytes} MB`);
+  return {
+    name: file,
+    async run(tokenCount) {
+      child.stdin.write(`${tokenCount}\n`);
+      await child.stdin.flush();
+      return answer();
+    },
+    async close() {
+      child.stdin.write('0\n');
+      await child.stdin.end();
+      await child.exited;
+    },
+  };
+}
 
-  async run(length: number): Promise<void> {
-    this.#child.stdin.write(`${length}\n`);
-    await this.#child.stdin.flush();
-    const [time, megabytes] = await this.answer();
-    this.times.set(length, [...(this.times.get(length) ?? []), Number(time)]);
-    this.megabytes.set(length, megabytes);
-  }
-
-  async close(): Promise<void> {
-    this.#child.stdin.write('0\n');
-    await this.#child.stdin.end();
-    await this.#child.exited;
-  }
+/** The server of a checkout, as its operator would start it, and what it answers. */
+async function openServer(root: string, modelsDir: string): Promise<Contender> {
+  const startMs = systemClock.now();
+  const server = await startServerProcess({
+    root,
+    environment: {
+      BACKEND: 'embedded',
+      MODEL: values.model,
+      MODELS_DIR: resolve(modelsDir),
+      REQUEST_TIMEOUT_MS: String(REQUEST_TIMEOUT_MS),
+      LOG_LEVEL: 'warn',
+    },
+  });
+  console.log(`${root}: ready in ${(systemClock.now() - startMs).toFixed(0)} ms`);
+  let textCount = 0;
+  return {
+    name: root === ROOT ? 'this checkout' : root,
+    async run(tokenCount) {
+      // No text comes twice, so that nothing can be remembered.
+      textCount += 1;
+      const random = seededRandom(textCount);
+      const words = Array.from({ length: tokenCount - 2 }, () => WORDS[random.below(WORDS.length)]);
+      const body = JSON.stringify({ query: [words.join(' ')], outputs: values.heads.split(',') });
+      const begunMs = systemClock.now();
+      const reply = await fetch(`${server.url}/encode`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body,
+        signal: AbortSignal.timeout(2 * REQUEST_TIMEOUT_MS),
+      });
+      const answer = await reply.text();
+      const ms = systemClock.now() - begunMs;
+      const counted = reply.ok ? JSON.parse(answer).tokens?.[0] : answer;
+      if (counted !== tokenCount) throw new Error(`${root}, ${tokenCount} tokens: ${counted}`);
+      return { ms, megabytes: '' };
+    },
+    close: () => server.stop(),
+  };
 }
 
 async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
@@ -117,41 +175,51 @@ async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<stri
   }
 }
 
-async function main(): Promise<void> {
+async function openContenders(): Promise<readonly Contender[]> {
+  const { with: other, 'with-models-dir': otherModels } = values;
   const contenders: Contender[] = [];
-  for (const file of values.files.split(',')) {
-    const contender = new Contender(file);
-    const [loadMs, megabytes] = await contender.answer();
-    console.log(`${file}: loaded in ${loadMs} ms, ${megabytes} MB`);
-    contenders.push(contender);
+  if (other === undefined || otherModels === undefined) {
+    for (const file of values.files.split(',')) contenders.push(await openFile(file));
+  } else {
+    contenders.push(await openServer(resolve(other), otherModels));
+    contenders.push(await openServer(ROOT, values['models-dir']));
   }
-  const rows: string[][] = [];
-  for (const length of lengths) {
-    // One more, which warms up.
-    for (let round = 0; round <= rounds; round += 1) {
-      for (const contender of contenders) {
-        // Threads of the one before still look for work, on the cores that this one needs.
-        await Bun.sleep(REST_MS);
-        await contender.run(length);
-      }
-    }
-    const [base, ...others] = contenders.map(({ times }) =>
-      (times.get(length) ?? []).slice(rounds > 0 ? 1 : 0),
-    );
-    for (const [index, contender] of contenders.entries()) {
-      const times = [base, ...others][index];
-      const ratio = medianOf(times.map((time, round) => base[round] / time));
-      const megabytes = contender.megabytes.get(length) ?? '';
-      rows.push([
-        `${length} tokens, ${contender.file}`,
-        short(medianOf(times)),
-        megabytes,
-        short(ratio),
-      ]);
+  return contenders;
+}
+
+/** All of one length, in turns: a row of the table for each contender. */
+async function compare(length: number, contenders: readonly Contender[]): Promise<string[][]> {
+  const runs: Run[][] = contenders.map(() => []);
+  // One more, which warms up.
+  for (let round = 0; round <= rounds; round += 1) {
+    for (const [at, contender] of contenders.entries()) {
+      // Threads of the one before still look for work, on the cores that this one needs.
+      await Bun.sleep(REST_MS);
+      runs[at].push(await contender.run(length));
     }
   }
-  console.log(textTable(['medians', 'ms', 'peak MB', 'times as fast'], rows));
-  for (const contender of contenders) await contender.close();
+  const times = runs.map((of) => of.slice(rounds > 0 ? 1 : 0).map(({ ms }) => ms));
+  return contenders.map(({ name }, at) => {
+    const ratios = times[at].map((ms, round) => times[0][round] / ms);
+    return [
+      `${length} tokens, ${name}`,
+      short(medianOf(times[at])),
+      runs[at].at(-1)?.megabytes ?? '',
+      short(medianOf(ratios)),
+      `${short(Math.min(...ratios))} to ${short(Math.max(...ratios))}`,
+    ];
+  });
+}
+
+async function main(): Promise<void> {
+  const contenders = await openContenders();
+  try {
+    const rows: string[][] = [];
+    for (const length of lengths) rows.push(...(await compare(length, contenders)));
+    console.log(textTable(['medians', 'ms', 'peak MB', 'times as fast', 'from, to'], rows));
+  } finally {
+    for (const contender of contenders) await contender.close();
+  }
 }
 
 await (values.child === undefined ? main() : serve(values.child));
