@@ -16,6 +16,7 @@ import {
 import { join } from 'node:path';
 import { COMPILED_CLIENTS_FOLDER } from '../../src/testing/clients/compiled-clients.ts';
 import { openGo, run } from './go-toolchain.ts';
+import { buildRust } from './rust-toolchain.ts';
 
 const SOURCES = join(import.meta.dir, '../../src/testing/clients');
 
@@ -54,6 +55,14 @@ const BUILDS: readonly Build[] = [
       const options = ['-encoding', 'UTF-8', '-cp', join(built, 'lib/*')];
       run(['javac', ...options, '-d', join(built, 'classes'), source]);
       symlinkSync(java, join(built, 'java'));
+    },
+  },
+  {
+    name: 'async-openai',
+    sources: ['rust/Cargo.toml', 'rust/Cargo.lock', 'rust/main.rs'],
+    build({ built, work }) {
+      const programs = buildRust({ manifest: join(SOURCES, 'rust/Cargo.toml'), work });
+      renameSync(join(programs, 'async-openai'), built);
     },
   },
 ];

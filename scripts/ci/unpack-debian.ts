@@ -89,7 +89,12 @@ export function findDebianProgram(name: string, packageName: string): DebianProg
   if (!existsSync(program)) {
     unpackDebian({ folder, withDependencies: [packageName], missing: [name] });
   }
+  return { program, environment: librariesOf(folder) };
+}
+
+/** What the environment of a program needs that was unpacked into the folder. */
+export function librariesOf(folder: string): Readonly<Record<string, string>> {
   const triplet = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
   const libraries = ['usr/lib', 'lib'].map((place) => join(folder, place, triplet));
-  return { program, environment: { LD_LIBRARY_PATH: libraries.join(':') } };
+  return { LD_LIBRARY_PATH: libraries.join(':') };
 }

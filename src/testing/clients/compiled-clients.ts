@@ -29,13 +29,15 @@ export function startCompiledClients(): CompiledClients {
     [join(folder, 'java'), '-Dslf4j.internal.verbosity=ERROR', '-cp', classes, 'LangChain4jClient'],
     { LC_ALL: 'C.UTF-8' },
   );
+  const asyncOpenai = startClientProcess([placeOf('async-openai')], {});
   return {
     cases: [
+      asyncOpenai.caseOf('async-openai (Rust)', true),
       goOpenai.caseOf('go-openai (Go)', false),
       langChain4j.caseOf('LangChain4j (Java)', true),
     ],
     async close() {
-      await Promise.all([goOpenai.close(), langChain4j.close()]);
+      await Promise.all([goOpenai.close(), langChain4j.close(), asyncOpenai.close()]);
     },
   };
 }
