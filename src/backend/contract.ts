@@ -186,6 +186,8 @@ export interface TokenBatch {
 export interface BatchOutput {
   /** Who ran it: an endpoint's address, `embedded`. */
   readonly servedBy?: string;
+  /** It was sent twice, so how long it took tells nothing of the next one. */
+  readonly isSecondTry?: boolean;
   /**
    * Called once, when nobody reads the blocks any more: their memory is used again. Absent where
    * they are the caller's own.

@@ -46,6 +46,8 @@ export interface Attempt<Text> {
   /** One for each text; empty when the call itself failed. */
   readonly outputs: readonly TextOutput[];
   readonly servedBy: string | undefined;
+  /** As in `BatchOutput`. */
+  readonly isSecondTry?: boolean | undefined;
   /** Texts that did not come out right. Empty when the whole batch did. */
   readonly failed: readonly FailedGroup<Text>[];
 }
@@ -116,12 +118,13 @@ export function createBisection<Text extends RunningText>(options: {
     const { signal } = batch.abort;
     const [avoid, isRepeated] = [again?.failedBy, again !== undefined];
     let servedBy: string | undefined;
+    let isSecondTry: boolean | undefined;
     let outputs: readonly TextOutput[];
     try {
       const tokenBatch = tokenBatchOf(texts, batch.limits);
       const traces = tracesOf(texts);
       const output = await backend.infer(tokenBatch, { signal, avoid, traces });
-      servedBy = output.servedBy;
+      ({ servedBy, isSecondTry } = output);
       if (output.giveBack !== undefined) batch.lent.push(output.giveBack);
       outputs = outputsOfTexts(tokenBatch, output, takeHalves);
     } catch (thrown) {
@@ -131,12 +134,8 @@ export function createBisection<Text extends RunningText>(options: {
       return { texts, outputs: [], servedBy: undefined, failed: [group] };
     }
     if (!quarantine.isEmpty) for (const { ids } of texts) quarantine.clear(ids);
-    return {
-      texts,
-      outputs,
-      servedBy,
-      failed: wrongRows(texts, outputs, { servedBy, isRepeated }),
-    };
+    const failed = wrongRows(texts, outputs, { servedBy, isRepeated });
+    return { texts, outputs, servedBy, isSecondTry, failed };
   }
 
   /** The output guard: the texts whose rows must not leave. */

@@ -262,6 +262,7 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
     const { isBackground } = texts[0].request;
     const first = await bisection.attempt(batch);
     const isRight = first.failed.length === 0;
+    const isTelling = isRight && !first.isSecondTry;
     if (!isRight) {
       budget.failed(batch);
       // Who comes from now on has tries of its own.
@@ -269,7 +270,7 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
     }
     const rescueCallCount = isRight ? 0 : await bisection.rescue(batch, first);
     const batchCount = (before.batchCount + running.size) / 2;
-    const inferMs = freeSlot(batch, { texts, sentMs, isRight });
+    const inferMs = freeSlot(batch, { texts, sentMs, isRight, isTelling });
     settlingCount++;
     // The next batch leaves before this one's callers are told: the backend computes while their
     // replies are written.
@@ -287,8 +288,8 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
     if (settlingCount > 0) dispatch();
     const error = first.failed[0]?.error;
     const report = reportOf(texts, { ...limits, inferMs, error, rescueCallCount });
-    if (isRight) deadlines.learn(textsCost, inferMs);
-    if (isRight && before.isFollowed && !isBackground) {
+    if (isTelling) deadlines.learn(textsCost, inferMs);
+    if (isTelling && before.isFollowed && !isBackground) {
       drain.learn({ tokenCount: report.tokenCount, inferMs, batchCount });
     }
     onBatch?.(report);
@@ -313,12 +314,17 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
   /** @returns how long the batch had its slot, in ms. */
   function freeSlot(
     batch: RunningBatch<PendingText>,
-    end: { texts: readonly PendingText[]; sentMs: number; isRight: boolean },
+    end: {
+      texts: readonly PendingText[];
+      sentMs: number;
+      isRight: boolean;
+      isTelling: boolean;
+    },
   ): number {
     running.delete(batch);
     runningTextCount -= end.texts.length;
-    // A batch that failed, and what saving its texts took, tells nothing of the next one.
-    pacing.returned(batch, end.isRight);
+    // A batch that failed or was sent twice tells nothing of the next one.
+    pacing.returned(batch, end.isTelling);
     budget.returned(batch, end.isRight ? backgroundTokensOf(end.texts) : 0);
     if (background.textCount === 0) budget.ranOut();
     return clock.now() - end.sentMs;

@@ -17,6 +17,10 @@ const FAILURES_MAX = 3;
 const EJECT_MS_MIN = 2000;
 const EJECT_MS_MAX = 60_000;
 
+/** How long it gets no batch when it was late again, in ms; doubled each time in a row. */
+const LATE_MS_MIN = 100;
+const LATE_MS_MAX = 10_000;
+
 /**
  * Questions whether it lives that a busy endpoint may leave unanswered: one may be lost to a stall
  * of our own.
@@ -27,6 +31,7 @@ const SILENCES_MAX = 2;
 export class EndpointHealth {
   #failuresInARow = 0;
   #ejectionsInARow = 0;
+  #latesInARow = 0;
   #slowStartLeft = 0;
   #silences = 0;
 
@@ -43,6 +48,7 @@ export class EndpointHealth {
     this.#slowStartLeft--;
     if (this.#slowStartLeft > 0) return false;
     this.#ejectionsInARow = 0;
+    this.#latesInARow = 0;
     return true;
   }
 
@@ -67,6 +73,14 @@ export class EndpointHealth {
     this.#slowStartLeft = SLOW_START_BATCHES;
     this.#failuresInARow = 0;
     this.#silences = 0;
+  }
+
+  /** A batch is late there. @returns how long others are taken before it at least, in ms. */
+  wasLate(): number {
+    this.#slowStartLeft = SLOW_START_BATCHES;
+    const lateMs = LATE_MS_MIN * 2 ** (this.#latesInARow - 1);
+    if (lateMs < LATE_MS_MAX) this.#latesInARow++;
+    return lateMs < LATE_MS_MIN ? 0 : Math.min(lateMs, LATE_MS_MAX);
   }
 
   /** How long it stays set aside this time, in ms. */

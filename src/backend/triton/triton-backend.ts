@@ -16,6 +16,7 @@ import {
   type TokenBatch,
 } from '../contract.ts';
 import { type CostShape, meanCost } from './endpoint-history.ts';
+import { type Call, createHedging } from './hedging.ts';
 import type { SharedMemoryOptions } from './shared-memory.ts';
 import { followAddresses, type ResolveName, type TritonAddress } from './triton-addresses.ts';
 import { createTritonCall, type TritonCall, unavailable } from './triton-call.ts';
@@ -41,8 +42,9 @@ const lookUp: ResolveName = async (name) => {
 /**
  * One or several Triton servers that serve the same model. A batch goes to the one with the least
  * to do. When the way to it fails, the batch is sent once more, elsewhere if there is an elsewhere:
- * inference is idempotent. When the batch itself is refused, the endpoint is asked whether it still
- * works, which tells a bad batch from a bad endpoint.
+ * inference is idempotent. One that is late is sent elsewhere too (`hedging.ts`). When the batch
+ * itself is refused, the endpoint is asked whether it still works, which tells a bad batch from a
+ * bad endpoint.
  */
 export function createTritonBackend(options: {
   urls: readonly string[];
@@ -79,6 +81,7 @@ export function createTritonBackend(options: {
     resolveMs: options.resolveMs ?? 0,
     onChange: fleet.follow,
   });
+  const hedging = createHedging({ clock, pick: fleet.pickFit });
   let summary: FleetSummary | undefined;
   let cost: CostShape | undefined;
   let capabilities: BackendCapabilities;
@@ -105,30 +108,42 @@ export function createTritonBackend(options: {
   ): Promise<BatchOutput> {
     const first = fleet.pick(avoid);
     if (first === undefined) throw unavailable(fleet.summary.state.reason);
+    let second: Call | undefined;
     try {
-      return await first.infer(batch, { isFreshConnection: false, signal });
+      if (fleet.isAlone) return await first.infer(batch, { isFreshConnection: false, signal });
+      const onSecond = (call: Call): void => {
+        second = call;
+      };
+      return await hedging.infer(first, batch, { signal, onSecond });
     } catch (error) {
       if (!(error instanceof ServerError)) throw error;
-      if (error.mayRepeatElsewhere) return await repeat(batch, { first, error, signal });
+      if (error.mayRepeatElsewhere) return await repeat(batch, { first, error, signal, second });
       throw await blame(first, error);
     }
   }
 
   /**
-   * Once more, on a fresh connection. The same endpoint gets it only after it has proved that it
-   * serves the model still.
+   * Once more, on a fresh connection, unless that was done when the batch was late. The same
+   * endpoint gets it only after it has proved that it serves the model still.
    */
   async function repeat(
     batch: TokenBatch,
-    failed: { first: TritonEndpoint; error: ServerError; signal: AbortSignal | undefined },
+    failed: {
+      first: TritonEndpoint;
+      error: ServerError;
+      signal: AbortSignal | undefined;
+      second: Call | undefined;
+    },
   ): Promise<BatchOutput> {
     const { first, error, signal } = failed;
-    let second = fleet.pickOther(first.url);
+    let second = failed.second?.endpoint ?? fleet.pickOther(first.url);
     if (second !== undefined) first.suspect(describeError(error.cause ?? error));
     else if (await first.verify()) second = first;
     if (second === undefined) throw error;
     try {
-      return await second.infer(batch, { isFreshConnection: true, signal });
+      const call =
+        failed.second?.output ?? second.infer(batch, { isFreshConnection: true, signal });
+      return { ...(await call), isSecondTry: true };
     } catch (again) {
       if (!(again instanceof ServerError)) throw again;
       if (!again.mayRepeatElsewhere) throw await blame(second, again);
@@ -220,6 +235,10 @@ interface TritonFleet {
   pick(except?: string): TritonEndpoint | undefined;
   /** The same, but never `except`. */
   pickOther(except: string): TritonEndpoint | undefined;
+  /** The same, of those that fit. */
+  pickFit(isFit: (endpoint: TritonEndpoint) => boolean): TritonEndpoint | undefined;
+  /** Whether there is one endpoint alone, up or not. */
+  readonly isAlone: boolean;
   /**
    * Brings the endpoints in line with these addresses: new ones are asked, missing ones drain and
    * are closed.
@@ -253,6 +272,8 @@ function createTritonFleet(options: {
     const models = up.flatMap(({ model }) => (model === undefined ? [] : [model]));
     const why = endpoints.map((endpoint) => endpoint.reason || `${endpoint.url} drains.`).join(' ');
     const isReady = up.length > 0;
+    // One in which a batch is late gets others only when there is nobody else.
+    const prompt = up.some((endpoint) => !endpoint.isLate) ? up.filter((one) => !one.isLate) : up;
     return {
       state: { isReady, reason: isReady ? '' : why || 'No address of Triton is known yet.' },
       heads: options.expectedHeads.filter((head) =>
@@ -260,9 +281,9 @@ function createTritonFleet(options: {
       ),
       slotCount: Math.max(
         1,
-        up.reduce((sum, endpoint) => sum + endpoint.capacity, 0),
+        prompt.reduce((sum, endpoint) => sum + endpoint.capacity, 0),
       ),
-      endpointCount: up.length,
+      endpointCount: prompt.length,
       batchTextsMax: Math.min(...models.map((model) => model.batchTextsMax)),
       profiles: commonProfiles(models.flatMap(({ profiles }) => (profiles ? [profiles] : []))),
       engine:
@@ -270,10 +291,13 @@ function createTritonFleet(options: {
     };
   }
 
-  function pickOther(except: string | undefined): TritonEndpoint | undefined {
+  const pickOther = (except: string | undefined): TritonEndpoint | undefined =>
+    pickFit(({ url }) => url !== except);
+
+  function pickFit(isFit: (endpoint: TritonEndpoint) => boolean): TritonEndpoint | undefined {
     let best: TritonEndpoint | undefined;
     for (const endpoint of endpoints) {
-      if (!isUsable(endpoint) || endpoint.url === except) continue;
+      if (!isUsable(endpoint) || !isFit(endpoint)) continue;
       if (best === undefined || isBetter(endpoint, best)) best = endpoint;
     }
     return best;
@@ -337,6 +361,10 @@ function createTritonFleet(options: {
     pick: (except) =>
       pickOther(except) ?? (except === undefined ? undefined : pickOther(undefined)),
     pickOther,
+    pickFit,
+    get isAlone() {
+      return endpoints.length === 1;
+    },
     follow,
     async close() {
       await Promise.all(endpoints.map((endpoint) => endpoint.close()));
@@ -349,6 +377,7 @@ function isUsable(endpoint: TritonEndpoint): boolean {
 }
 
 function isBetter(a: TritonEndpoint, b: TritonEndpoint): boolean {
+  if (a.isLate !== b.isLate) return b.isLate;
   const isFullA = a.batchesInFlight >= a.capacity;
   const isFullB = b.batchesInFlight >= b.capacity;
   if (isFullA !== isFullB) return isFullB;

@@ -40,12 +40,18 @@ export interface TritonEndpoint {
   readonly capacity: number;
   /** Gets no new batches; those in flight finish. */
   readonly isDraining: boolean;
+  /** A batch was late there, and nothing has come back since: others are taken before it. */
+  readonly isLate: boolean;
+  /** When it last answered a batch or a probe. */
+  readonly answeredMs: number;
   /** Why its rows come over HTTP; empty while they come through shared memory. */
   readonly overHttp: string;
   /** Runs one batch, once. */
   infer(batch: TokenBatch, options: SendOptions): Promise<BatchOutput>;
   /** Asks again whether it serves the model; one question at a time. @returns whether it does. */
   verify(): Promise<boolean>;
+  /** A batch is late there. It is asked whether it serves the model: at once the first time. */
+  noteLate(): void;
   /**
    * Takes it down until a probe has worked, which is tried at once. Batches in flight fail over.
    */
@@ -111,6 +117,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     ...{ url, modelUrl, ownHeaders, timeoutMs, takeSlot: shared?.take, call: options.call },
     onAnswer() {
       answeredMs = clock.now();
+      if (isLate) hasSpoken();
     },
     onForgotten() {
       if (model !== undefined) shared?.connect(model).catch((e) => goDown(describeError(e)));
@@ -122,6 +129,9 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   let batchesInFlight = 0;
   let outstandingTokens = 0;
   let isDraining = false;
+  let isLate = false;
+  let lateUntilMs = 0;
+  let cancelLate: () => void = () => undefined;
   const whenDrained: (() => void)[] = [];
   let cancelProbe: () => void = () => undefined;
   let verifying: Promise<boolean> | undefined;
@@ -156,7 +166,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
       }
       model = found;
       reason = '';
-      options.onChange();
+      hasSpoken();
       watch();
       return true;
     } catch (error) {
@@ -175,7 +185,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     const quietMs = clock.now() - Math.max(answeredMs, livedMs);
     cancelProbe = clock.schedule(Math.max(options.probeMs - quietMs, 1), () => {
       if (clock.now() - answeredMs < options.probeMs) watch();
-      else if (batchesInFlight > 0) void askLife();
+      else if (batchesInFlight > 0 || isLate) void askLife();
       else void verify();
     });
   }
@@ -197,6 +207,26 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     else goDown(`Triton at ${url} does not answer any more.`);
   }
 
+  function noteLate(): void {
+    if (isLate || model === undefined) return;
+    log.debug('triton-late', { url });
+    isLate = true;
+    const lateMs = health.wasLate();
+    lateUntilMs = clock.now() + lateMs;
+    options.onChange();
+    cancelLate = clock.schedule(lateMs, () => {
+      void verify();
+      // One that is stopped leaves that question unanswered for long: the watch goes on beside it.
+      watch();
+    });
+  }
+
+  /** It has answered a batch or a probe: if it was late, it no longer is. */
+  function hasSpoken(): void {
+    if (clock.now() >= lateUntilMs) isLate = false;
+    options.onChange();
+  }
+
   function goDown(why: string, backAfterMs = options.probeMs): void {
     if (isClosed) return;
     if (why !== reason) log.warn('triton-down', { url, reason: why });
@@ -204,7 +234,9 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     model = undefined;
     reason = why;
     shared?.disconnect();
+    isLate = false;
     options.onChange();
+    cancelLate();
     cancelProbe();
     cancelProbe = clock.schedule(backAfterMs, () => void verify());
     transport.giveUp(unavailable(why));
@@ -264,11 +296,18 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     get isDraining() {
       return isDraining;
     },
+    get isLate() {
+      return isLate;
+    },
+    get answeredMs() {
+      return answeredMs;
+    },
     get overHttp() {
       return shared === undefined ? 'TRITON_SHARED_MEMORY is off.' : shared.reason;
     },
     infer,
     verify,
+    noteLate,
     suspect(why) {
       if (model === undefined) return;
       goDown(why);
@@ -292,6 +331,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
       reason = 'The server is shutting down.';
       options.onChange();
       cancelProbe();
+      cancelLate();
       transport.giveUp(unavailable(reason));
       for (const open of openProbes) open.cancel(unavailable(reason));
       await shared?.close();

@@ -149,7 +149,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: 'a batch that failed counts its time as work',
     file: 'batcher/micro-batcher.ts',
-    from: 'if (isRight && before.isFollowed && !isBackground) {',
+    from: 'if (isTelling && before.isFollowed && !isBackground) {',
     to: 'if (!isRight) drain.learn({ tokenCount: 0, inferMs, batchCount }); else if (before.isFollowed) {',
   },
   {

@@ -109,8 +109,11 @@ export function createServiceModel(world: {
     must(texts.length <= load.batchTextsMax, `a batch of ${texts.length} texts`);
     const tokens = texts.length * paddedLength;
     must(texts.length === 1 || tokens <= load.batchTokensMax, `a batch of ${tokens} tokens`);
-    const inFlight = network.inferences.filter(({ isOpen }) => isOpen).length;
-    must(inFlight <= load.serverCount * IN_FLIGHT, `${inFlight} batches in flight`);
+    // One that is late is sent to another server too.
+    const inFlight = new Set(
+      network.inferences.flatMap(({ isOpen, texts }) => (isOpen ? [JSON.stringify(texts)] : [])),
+    );
+    must(inFlight.size <= load.serverCount * IN_FLIGHT, `${inFlight.size} batches in flight`);
     must(isWanted(inference), 'a batch was sent that nobody waits for');
     checkShares(inference);
     if (load.isPeaceful) checkComputedOnce(inference);
@@ -171,7 +174,7 @@ export function createServiceModel(world: {
       case 'EMB_BACKEND_UNAVAILABLE':
         return moods.size > 0 || hasKiller;
       case 'EMB_BACKEND_TIMEOUT':
-        return moods.has('hung') || moods.has('slow');
+        return moods.has('hung') || moods.has('half-open') || moods.has('slow');
       case 'EMB_BACKEND_FAILED':
       case 'EMB_OUTPUT_INVALID':
         return isPoisoned || hasLies || hasKiller;

@@ -41,6 +41,7 @@ export interface SimulatedLoad {
 const MOODS: readonly ServerMood[] = [
   'slow',
   'hung',
+  'half-open',
   'dead',
   'dead',
   'crashed',

@@ -15,6 +15,8 @@ export type ServerMood =
   | 'slow'
   /** Takes everything and answers nothing. */
   | 'hung'
+  /** The same over connections that it had; new ones are served. */
+  | 'half-open'
   /** Refuses connections, and cuts those it has. */
   | 'dead'
   /** Lives, and answers 500 to every inference: its model has crashed. */
@@ -146,6 +148,7 @@ export function createSimulatedNetwork(
     const workMs = LAUNCH_MS + (read.texts.length * paddedLength) / TOKENS_PER_MS;
     clock.schedule(workMs * slowness, () => {
       const mood = moods[serverIndex] ?? 'dead';
+      if (mood === 'half-open' && !request.isFreshConnection) return;
       if (read.texts.some((ids) => ids[1] === KILLER_ID)) moods[serverIndex] = 'crashed';
       const reply = replyTo(read.texts, moods[serverIndex] ?? mood);
       if (reply !== undefined) answer(reply);
