@@ -78,7 +78,7 @@ export const SETTINGS = {
   tokenizerWorkers: integer('TOKENIZER_WORKERS', 0, [0, 64], 'workers',
     'Tokenizer workers. 0: half the cores, at least two and at most four; shared by all processes.'),
   tokenizerInlineUnits: integer('TOKENIZER_INLINE_UNITS', 16_384, [0, 65_536], 'UTF-16 units',
-    'Text tokenized on the main thread in one turn of the event loop. 0: workers tokenize everything.'),
+    'What a turn of the event loop tokenizes itself, 64 units a text not counted. 0: workers tokenize everything.'),
   workerRestartsMax: integer('WORKER_RESTARTS_MAX', 5, [0, 1000], 'restarts',
     'Restarts in a row of a worker or process that dies while it starts.'),
   workerStartMs: integer('WORKER_START_MS', 60_000, [100, 600_000], 'ms',

@@ -3,10 +3,13 @@ import { type Cancellation, createCancellation } from '../../base/clock.ts';
 import type { ServerError } from '../../base/errors.ts';
 import { createLog } from '../../base/log.ts';
 import { seededRandom } from '../../testing/seeded-random.ts';
+import { createSmallTokenizer } from '../../testing/small-tokenizer.ts';
 import { until } from '../../testing/until.ts';
 import { VirtualClock } from '../../testing/virtual-clock.ts';
 import { SCRIPTED, scriptedIds } from '../../testing/workers/scripted-tokenizer.ts';
+import { compileTokenizer } from '../compiler/compile-tokenizer.ts';
 import { createTokenizerPool, type TokenizerPool } from './tokenizer-pool.ts';
+import type { TokenizerInit } from './tokenizer-protocol.ts';
 
 /**
  * The pool over real workers whose tokenizer does what a text tells it. Restarts and deadlines are
@@ -14,7 +17,8 @@ import { createTokenizerPool, type TokenizerPool } from './tokenizer-pool.ts';
  *
  * Faults that were planted in the code by hand, and that this suite caught: rows given in the
  * order of the message; the wrong side cut; work for the busiest; a load that never falls; a death
- * or an end that nobody is told of; texts sent that nobody waits for.
+ * or an end that nobody is told of; texts sent that nobody waits for; a turn whose
+ * short texts have no bound; one that never ends; long texts that count as little as short ones.
  */
 
 const WORKER = new URL('../../testing/workers/scripted-tokenizer.ts', import.meta.url);
@@ -23,13 +27,24 @@ const TOKEN_COUNT_MAX = 50;
 let clock: VirtualClock;
 let pool: TokenizerPool;
 
-async function open(options: { workerCount?: number; modelId?: string } = {}): Promise<void> {
+async function open(
+  options: {
+    workerCount?: number;
+    modelId?: string;
+    init?: TokenizerInit;
+    inlineUnitsMax?: number;
+  } = {},
+): Promise<void> {
   pool = createTokenizerPool({
     workerCount: options.workerCount ?? 2,
     workerUrl: WORKER,
-    init: { kind: 'transformers.js', modelsDir: '', modelId: options.modelId ?? 'good' },
+    init: options.init ?? {
+      kind: 'transformers.js',
+      modelsDir: '',
+      modelId: options.modelId ?? 'good',
+    },
     tokenCountMax: TOKEN_COUNT_MAX,
-    inlineUnitsMax: 0,
+    inlineUnitsMax: options.inlineUnitsMax ?? 0,
     startMsMax: 10_000,
     restartsMax: 2,
     clock,
@@ -251,5 +266,43 @@ describe('a request', () => {
     expect(await settled(gathered)).toBe('EMB_TOKENIZER_FAILED');
     expect(await settled(tokenize(['а']))).toBe('EMB_TOKENIZER_FAILED');
     expect(pool.reason).toContain('closed');
+  });
+});
+
+describe('this thread', () => {
+  /** Whether the texts were tokenized here and now. */
+  const isHere = (texts: readonly string[]): boolean => {
+    const tokenized = pool.tokenize(texts, lifetime());
+    if (!(tokenized instanceof Promise)) return true;
+    tokenized.catch(() => undefined);
+    return false;
+  };
+  const texts = (count: number, units: number): string[] =>
+    Array.from({ length: count }, () => 'a'.repeat(units));
+
+  beforeEach(async () => {
+    pool.close();
+    const file = compileTokenizer(createSmallTokenizer().bytes());
+    const tables = new SharedArrayBuffer(file.length);
+    new Uint8Array(tables).set(file);
+    await open({ init: { kind: 'compiled', tables }, inlineUnitsMax: 1000 });
+    await pool.started;
+  });
+
+  test('tokenizes short texts, which cost no less in a message, up to what one may have', async () => {
+    expect(isHere(texts(1000, 64))).toBe(true);
+    expect(isHere(texts(24, 64))).toBe(true);
+    expect(isHere(['a'])).toBe(false);
+    await clock.settle();
+    expect(isHere(texts(1024, 64))).toBe(true);
+  });
+
+  test('tokenizes longer texts up to its limit in one turn', async () => {
+    expect(isHere(texts(2, 64 + 501))).toBe(false);
+    expect(isHere(texts(2, 64 + 500))).toBe(true);
+    expect(isHere(['a'.repeat(65)])).toBe(false);
+    expect(isHere(['a'.repeat(64)])).toBe(true);
+    await clock.settle();
+    expect(isHere(['a'.repeat(64 + 1000)])).toBe(true);
   });
 });

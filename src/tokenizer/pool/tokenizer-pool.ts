@@ -71,9 +71,17 @@ const RETRY_MS_MAX = 5000;
 const MESSAGE_UNITS_MAX = 65_536;
 
 /**
+ * What a text in a message costs this thread, in UTF-16 units that it could tokenize meanwhile:
+ * some 1.2 µs for the copy, its place among the others and its answer, at 15 to 20 ns a unit. So
+ * short texts are not worth a message, however many a request has.
+ */
+const MESSAGE_UNITS_PER_TEXT = 64;
+
+/**
  * @param options.tokenCountMax token ids kept of each text, special tokens included.
- * @param options.inlineUnitsMax UTF-16 units that one turn may tokenize on this thread; 0 sends
- * everything to the workers. Only a compiled tokenizer runs on this thread.
+ * @param options.inlineUnitsMax UTF-16 units that one turn may tokenize on this thread beyond
+ * `MESSAGE_UNITS_PER_TEXT`; 0 sends everything to the workers. Only a compiled tokenizer runs on
+ * this thread.
  */
 export function createTokenizerPool(options: {
   workerCount: number;
@@ -99,8 +107,8 @@ export function createTokenizerPool(options: {
     : undefined;
   /** The requests of this turn of the event loop. */
   let gathered: PendingRequest[] = [];
-  /** Units that this turn has tokenized on this thread. */
-  let inlineUnits = 0;
+  /** Units that this turn has tokenized on this thread, and those that messages cost as much as. */
+  const turn = { units: 0, sparedUnits: 0 };
   let isClosed = false;
 
   function tokenize(
@@ -108,7 +116,7 @@ export function createTokenizerPool(options: {
     lifetime: Cancellation,
     truncationSide: 'left' | 'right' = 'right',
   ): TokenizedText[] | Promise<TokenizedText[]> {
-    if (inline !== undefined && takeInlineBudget(unitsOf(texts))) {
+    if (inline !== undefined && takeInlineBudget(texts)) {
       return inline(texts, truncationSide);
     }
     return new Promise((resolve, reject) => {
@@ -120,16 +128,25 @@ export function createTokenizerPool(options: {
     });
   }
 
-  /** Whether this turn may tokenize so many units more on this thread; if so, they are counted. */
-  function takeInlineBudget(units: number): boolean {
-    if (inlineUnits + units > options.inlineUnitsMax) return false;
-    if (inlineUnits === 0) {
-      clock.afterTurn(() => {
-        inlineUnits = 0;
-      });
-    }
-    inlineUnits += units;
+  /**
+   * Whether this turn may tokenize these texts, too, on this thread; if so, they are counted. All
+   * that it tokenizes is bounded by what a message may have.
+   */
+  function takeInlineBudget(texts: readonly string[]): boolean {
+    const requestUnits = unitsOf(texts);
+    const units = turn.units + requestUnits;
+    const sparedUnits =
+      turn.sparedUnits + Math.min(requestUnits, MESSAGE_UNITS_PER_TEXT * texts.length);
+    if (units - sparedUnits > options.inlineUnitsMax || units > MESSAGE_UNITS_MAX) return false;
+    if (turn.units === 0) clock.afterTurn(endTurn);
+    turn.units = units;
+    turn.sparedUnits = sparedUnits;
     return true;
+  }
+
+  function endTurn(): void {
+    turn.units = 0;
+    turn.sparedUnits = 0;
   }
 
   /** Sends what one turn has gathered to the workers. */
