@@ -23,6 +23,14 @@ describe('the command line', () => {
     ]);
   });
 
+  test('more texts in a request may have more characters, but not where replies grow with them', () => {
+    const charactersMax = (line: string) => parse(line).options.requests.requestCharactersMax;
+    expect(charactersMax('a --to b')).toBe(65_536);
+    expect(charactersMax('a --to b --request-texts 8')).toBe(65_536);
+    expect(charactersMax('a --to b --request-texts 512')).toBe(262_144);
+    expect(charactersMax('a --to b --request-texts 512 --heads dense,multi_vector')).toBe(4096);
+  });
+
   test.each([
     ['a', '--to is missing'],
     ['--to out', 'no source'],
