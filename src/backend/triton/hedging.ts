@@ -202,7 +202,8 @@ export function createHedging(options: {
       savedTries = Math.min(SAVED_MAX, savedTries + SHARE_MAX);
     }
     for (const other of watched) {
-      if (other.endpoint === endpoint) other.startMs = nowMs;
+      // One that was sent before this one was computed beside it.
+      if (other.endpoint === endpoint && other.sentMs > sentMs) other.startMs = nowMs;
       if (other.isWaiting) look(other);
     }
   }
@@ -213,13 +214,17 @@ export function createHedging(options: {
 /** How long batches take on any endpoint, and by how much that may be too little. */
 class BatchTimes {
   /** By heads: equal sets are the same array. */
-  readonly #costs = new Map<readonly Head[], { cost: BatchCost; count: number }>();
+  readonly #costs = new Map<
+    readonly Head[],
+    { readonly cost: BatchCost; count: number; tokensMax: number }
+  >();
   #factor = FACTOR_MIN;
 
-  /** Undefined until enough batches have come back. */
+  /** Undefined until enough batches have come back, and one that was at least half as large. */
   expectedMs({ heads, texts, paddedLength }: TokenBatch): number | undefined {
     const known = this.#costs.get(heads);
     if (known === undefined || known.count < KNOWN_AFTER) return undefined;
+    if (texts.length * paddedLength > 2 * known.tokensMax) return undefined;
     return known.cost.expectedMs({ textCount: texts.length, paddedLength });
   }
 
@@ -230,10 +235,11 @@ class BatchTimes {
 
   /** @param ms of a batch, without those before it. */
   learn({ heads, texts, paddedLength }: TokenBatch, ms: number): void {
-    const known = this.#costs.get(heads) ?? { cost: new BatchCost(), count: 0 };
+    const known = this.#costs.get(heads) ?? { cost: new BatchCost(), count: 0, tokensMax: 0 };
     this.#costs.set(heads, known);
     known.cost.learn({ textCount: texts.length, paddedLength, ms });
     known.count++;
+    known.tokensMax = Math.max(known.tokensMax, texts.length * paddedLength);
   }
 
   /**
