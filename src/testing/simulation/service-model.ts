@@ -237,7 +237,8 @@ export function createServiceModel(world: {
       const callers = new Set(admitted.flatMap(({ planned }) => planned.caller ?? []));
       must(admission.callerCount === callers.size, `${admission.callerCount} callers hold places`);
       const waiting = batcher.foreground.waitingTextCount;
-      must(waiting <= 2 * textCount + 64, `${waiting} texts wait, ${textCount} are wanted`);
+      // Each of a caller queue's two queues keeps up to 64 departed texts.
+      must(waiting <= 2 * textCount + 2 * 64, `${waiting} texts wait, ${textCount} are wanted`);
       for (const inference of network.inferences) {
         if (inference.isOpen) must(isWanted(inference), 'a batch runs that nobody waits for');
       }
