@@ -21,7 +21,7 @@ import type { TritonEndpoint } from './triton-endpoint.ts';
  * Faults that were planted in the code by hand, and that this suite caught: no second try at all; a
  * late endpoint that gets the next batches, or that comes back at once each time; no bound of
  * second tries; one to an endpoint that is full, or has answered nothing since; a timer after a
- * stall that is believed.
+ * stall that is believed; a quantile that never moves.
  */
 
 const IN_FLIGHT = 2;
@@ -155,14 +155,24 @@ describe('a second try', () => {
     const clock = new VirtualClock();
     const other = { isLate: false, batchesInFlight: 0, capacity: 2, answeredMs: 0 };
     let isHung = false;
+    let takesMs = 0;
     let secondCount = 0;
+    let secondMs = 0;
+    const passed = (ms: number): Promise<void> =>
+      new Promise((resolve) => void clock.schedule(ms, resolve));
     const first = {
-      infer: () => (isHung ? new Promise(() => undefined) : Promise.resolve({})),
+      async infer() {
+        if (isHung) await new Promise(() => undefined);
+        if (takesMs > 0) await passed(takesMs);
+        return {};
+      },
       noteLate: () => undefined,
     } as unknown as TritonEndpoint;
     const second = Object.assign(other, {
       async infer() {
         secondCount++;
+        secondMs = clock.now();
+        if (takesMs > 0) await passed(20);
         return {};
       },
     }) as unknown as TritonEndpoint;
@@ -188,11 +198,17 @@ describe('a second try', () => {
       hang: (isOn = true) => {
         isHung = isOn;
       },
+      /** How long the first endpoint needs for each batch from now on. */
+      take: (ms: number) => {
+        takesMs = ms;
+      },
       /** This process has stood still for so long. */
       stall: (ms: number) => {
         stallMs += ms;
       },
       secondCount: () => secondCount,
+      /** When the last second call was sent. */
+      secondAtMs: () => secondMs,
     };
   }
 
@@ -204,6 +220,20 @@ describe('a second try', () => {
     send(50);
     await clock.advance(5000);
     expect(secondCount()).toBe(8);
+  });
+
+  test('comes later where a tenth of the batches takes eight times as long', async () => {
+    const { clock, send, take, secondAtMs } = pair();
+    const lateMs: number[] = [];
+    for (let at = 0; at < 1000; at++) {
+      take(at % 10 === 9 ? 160 : 20);
+      const sentMs = clock.now();
+      send(1);
+      await clock.advance(200);
+      if (secondAtMs() > sentMs) lateMs.push(secondAtMs() - sentMs);
+    }
+    expect(lateMs.length).toBeGreaterThan(20);
+    expect(Math.min(...lateMs.slice(-10))).toBeGreaterThan(100);
   });
 
   test('goes to nobody who has answered nothing since, and waits for a place', async () => {
