@@ -78,9 +78,8 @@ export class EndpointHealth {
   /** A batch is late there. @returns how long others are taken before it at least, in ms. */
   wasLate(): number {
     this.#slowStartLeft = SLOW_START_BATCHES;
-    const lateMs = LATE_MS_MIN * 2 ** (this.#latesInARow - 1);
-    if (lateMs < LATE_MS_MAX) this.#latesInARow++;
-    return lateMs < LATE_MS_MIN ? 0 : Math.min(lateMs, LATE_MS_MAX);
+    const lateCount = this.#latesInARow++;
+    return lateCount === 0 ? 0 : Math.min(LATE_MS_MIN * 2 ** (lateCount - 1), LATE_MS_MAX);
   }
 
   /** How long it stays set aside this time, in ms. */
