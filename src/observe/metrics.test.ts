@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { createLog } from '../base/log.ts';
 import { parseScrape } from '../testing/scraped-metrics.ts';
-import { createMetrics, RunningHistogram } from './metrics.ts';
+import { createMetrics } from './metrics.ts';
 
 const SILENT = createLog({ level: 'error', write: () => undefined });
 
@@ -82,11 +82,4 @@ describe('the metrics', () => {
     one.texts({ textCount: 1, tokenCount: 1, truncatedCount: 0 });
     expect(parseScrape(await other.text()).get('bge_encoder_texts_total')).toBe(0);
   });
-});
-
-test('a histogram puts a value into the first bucket that holds it, its bound included', () => {
-  const histogram = new RunningHistogram([1, 2, 4]);
-  for (const value of [0.5, 1, 1.5, 4, 4.1, 100]) histogram.observe(value);
-  const values = histogram.samples('h', {}).map(({ value }) => value);
-  expect(values).toEqual([2, 3, 4, 6, 111.1, 6]);
 });

@@ -1,7 +1,8 @@
 import type { Admission } from '../../admission/admission.ts';
 import type { WaitingTexts } from '../../batcher/caller-queue.ts';
 import type { Parts } from '../../encode/contract.ts';
-import type { Metrics, Together } from '../../observe/metrics.ts';
+import type { Together } from '../../observe/metric-book.ts';
+import type { Metrics } from '../../observe/metrics.ts';
 import { get, type Route } from '../api.ts';
 
 /** What is scraped. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import type { MetricNumbers } from '../../observe/metrics.ts';
+import type { MetricNumbers } from '../../observe/metric-book.ts';
 import { parseScrape } from '../../testing/scraped-metrics.ts';
 import { CRASH, type PlayedProcess, playRunning } from '../../testing/supervisor-harness.ts';
 

@@ -1,6 +1,6 @@
 import { AggregatorRegistry } from 'prom-client';
 import type { Clock } from '../../base/clock.ts';
-import type { MetricNumbers } from '../../observe/metrics.ts';
+import type { MetricNumbers } from '../../observe/metric-book.ts';
 
 /** A process that can be asked for its numbers. */
 export interface Counting {

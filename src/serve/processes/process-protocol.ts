@@ -1,4 +1,4 @@
-import type { MetricNumbers } from '../../observe/metrics.ts';
+import type { MetricNumbers } from '../../observe/metric-book.ts';
 
 /**
  * Everything that the supervisor and the processes of a server tell each other, by the channel that

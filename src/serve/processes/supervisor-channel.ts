@@ -1,6 +1,6 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
-import type { MetricNumbers } from '../../observe/metrics.ts';
+import type { MetricNumbers } from '../../observe/metric-book.ts';
 import { type FromProcess, parseFromSupervisor } from './process-protocol.ts';
 
 /** The end of the channel to the supervisor that one of several processes holds. */
