@@ -110,10 +110,10 @@ describe('a server that is scraped', () => {
     });
   });
 
-  test('each metric of background texts is on the dashboard', async () => {
+  test('each metric of background texts, and of endpoints, is on the dashboard', async () => {
     const told = await (await fetch(`${server.url}/metrics`)).text();
-    const names = [...told.matchAll(/^# TYPE (bge_encoder_background_\w+)/gm)];
-    expect(names.length).toBeGreaterThan(5);
+    const names = [...told.matchAll(/^# TYPE (bge_encoder_(?:background|backend_endpoint)_\w+)/gm)];
+    expect(names.length).toBeGreaterThan(10);
     const asked = QUERIES.map(([, query]) => query).join('\n');
     expect(names.map(([, name]) => name).filter((name) => !asked.includes(`${name}{`))).toEqual([]);
   });

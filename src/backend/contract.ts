@@ -74,8 +74,19 @@ export interface BackendEndpoint {
   /** It gets no new batch. */
   readonly isDraining: boolean;
   readonly batchesInFlight: number;
+  /** A batch was late there, and nothing has come back since: others are taken before it. */
+  readonly isLate: boolean;
+  readonly secondTries: SecondTries;
   /** Why its rows come over HTTP; empty while they come through shared memory. */
   readonly overHttp: string;
+}
+
+/** Batches that were late at an endpoint, counted since it was first asked. */
+export interface SecondTries {
+  /** Those that were sent to another endpoint too. */
+  readonly sentCount: number;
+  /** Those of them that the other endpoint answered first. */
+  readonly wonCount: number;
 }
 
 /** How a batch is to be run. */

@@ -113,3 +113,34 @@ describe('a server that is watched', () => {
     expect((await scrape(server.url)).get('bge_encoder_ready')).toBe(0);
   });
 });
+
+test('counts what was late at one endpoint and was sent to another too', async () => {
+  const shape = { datatype: 'INT64', dimension: 1024, batchTextsMax: 32 } as const;
+  const [one, two] = await Promise.all(
+    [0, 1].map(() => startFakeTriton({ model: 'bge_model', ...shape })),
+  );
+  const triton = { TRITON_URL: `${one.url},${two.url}`, TRITON_TIMEOUT_MS: '30000' };
+  const server = await startServer({ ...triton, TOKENIZER_WORKERS: '1' });
+  const told = async (name: string): Promise<(number | undefined)[]> => {
+    const samples = await scrape(server.url);
+    const of = ({ url }: FakeTriton): string =>
+      `bge_encoder_backend_endpoint_${name}{endpoint="${url}"}`;
+    return [samples.get(of(one)), samples.get(of(two))];
+  };
+  const ask = async (query: string): Promise<void> => {
+    const body = JSON.stringify({ query });
+    expect((await fetch(`${server.url}/encode`, { method: 'POST', body })).status).toBe(200);
+  };
+  await until('both are up', async () => (await told('up')).every((value) => value === 1));
+  // How long a batch takes is known after some of them; what one is late by is little then.
+  for (let index = 0; index < 20; index++) await ask(`срок ${index}`);
+  expect(await told('second_tries_total')).toEqual([0, 0]);
+  // Of two with nothing to do, the first is taken.
+  one.behave({ kind: 'stall' });
+  await ask('исковая давность');
+  expect(await told('second_tries_total')).toEqual([1, 0]);
+  expect(await told('second_tries_won_total')).toEqual([1, 0]);
+  expect(await told('late')).toEqual([1, 0]);
+  await server.close();
+  await Promise.all([one.stop(), two.stop()]);
+});

@@ -26,7 +26,8 @@ export interface Metrics {
   /** A number that is read when it is scraped; several when it is told apart by a label. */
   counter(options: MetricOptions, read: () => number): void;
   gauge(options: MetricOptions, read: () => number): void;
-  gauges(options: MetricOptions & { label: string }, read: () => Iterable<[string, number]>): void;
+  counters(options: MetricOptions & { label: string }, read: LabelledRead): void;
+  gauges(options: MetricOptions & { label: string }, read: LabelledRead): void;
   /** Facts that do not change, as labels of a metric that is always 1. */
   facts(options: MetricOptions, labels: Readonly<Record<string, string>>): void;
   /** The same log; deaths of workers that pass through it are counted. */
@@ -37,6 +38,9 @@ export interface Metrics {
   numbers(): Promise<readonly MetricNumbers[]>;
   readonly contentType: string;
 }
+
+/** Values of the label, each with its number. */
+type LabelledRead = () => Iterable<readonly [string, number]>;
 
 const STAGES = ['read', 'tokenize', 'queue', 'background-queue', 'infer', 'reply'] as const;
 /** The stages of a request, as `Server-Timing` names them; background texts wait apart. */
@@ -87,16 +91,20 @@ export function createMetrics(): Metrics {
   });
   for (const kind of ['tokenizer', 'inference']) deaths.of(kind);
   const alone = (read: () => number) => () => [{ labels: {}, value: read() }];
+  const labelled =
+    (type: 'counter' | 'gauge') =>
+    (options: MetricOptions & { label: string }, read: LabelledRead): void =>
+      book.scraped(options, type, () =>
+        Array.from(read(), ([key, value]) => ({ labels: { [options.label]: key }, value })),
+      );
   return {
     ...requestMetrics(book),
     ...workMetrics(book),
     batch: batchMetrics(book),
     counter: (options, read) => book.scraped(options, 'counter', alone(read)),
     gauge: (options, read) => book.scraped(options, 'gauge', alone(read)),
-    gauges: (options, read) =>
-      book.scraped(options, 'gauge', () =>
-        Array.from(read(), ([key, value]) => ({ labels: { [options.label]: key }, value })),
-      ),
+    counters: labelled('counter'),
+    gauges: labelled('gauge'),
     facts: (options, labels) =>
       book.scraped({ ...options, together: 'first' }, 'gauge', () => [{ labels, value: 1 }]),
     counting: (log) => ({

@@ -21,7 +21,7 @@ import type { TritonEndpoint } from './triton-endpoint.ts';
  * Faults that were planted in the code by hand, and that this suite caught: no second try at all; a
  * late endpoint that gets the next batches, or that comes back at once each time; no bound of
  * second tries; one to an endpoint that is full, or has answered nothing since; a timer after a
- * stall that is believed; a quantile that never moves.
+ * stall that is believed; a quantile that never moves; a second try counted at the wrong endpoint.
  */
 
 const IN_FLIGHT = 2;
@@ -82,6 +82,7 @@ async function underLoad(options: { serverCount?: number } = {}) {
     clock,
     network,
     seen,
+    endpoints: () => backend.endpoints.list(),
     /** What callers see from now on. */
     forget: () => Object.assign(seen, { textCount: 0, failedCount: 0, longestMs: 0 }),
     /** Calls, and batches that are back. */
@@ -110,6 +111,11 @@ describe('one of two servers', () => {
     expect(load.seen.textCount).toBeGreaterThan(2000);
     expect(load.seen.failedCount).toBe(0);
     expect(load.seen.longestMs).toBeLessThan(100);
+    const [{ secondTries }, other] = load.endpoints();
+    expect(secondTries.sentCount).toBeGreaterThan(0);
+    expect(secondTries.wonCount).toBeGreaterThan(0);
+    expect(secondTries.wonCount).toBeLessThanOrEqual(secondTries.sentCount);
+    expect(other.secondTries).toEqual({ sentCount: 0, wonCount: 0 });
     load.network.setMood(0, 'well');
     await load.clock.advance(5000);
     const ofFirst = (): number =>
@@ -119,6 +125,20 @@ describe('one of two servers', () => {
     expect(ofFirst() - before).toBeGreaterThan(50);
     await load.end();
   });
+});
+
+test('a server that stays slow is late most of the time, which the alert is made for', async () => {
+  const load = await underLoad();
+  load.network.setMood(0, 'slow');
+  await load.clock.advance(60_000);
+  let lateCount = 0;
+  for (let at = 0; at < 60; at++) {
+    await load.clock.advance(1000);
+    if (load.endpoints()[0].isLate) lateCount++;
+  }
+  expect(lateCount).toBeGreaterThan(45);
+  expect(load.endpoints()[1].isLate).toBe(false);
+  await load.end();
 });
 
 describe('what is sent twice', () => {
@@ -167,6 +187,7 @@ describe('a second try', () => {
         return {};
       },
       noteLate: () => undefined,
+      secondTries: { sentCount: 0, wonCount: 0 },
     } as unknown as TritonEndpoint;
     const second = Object.assign(other, {
       async infer() {

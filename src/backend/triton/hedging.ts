@@ -123,6 +123,7 @@ export function createHedging(options: {
         const isFirst = call === only;
         end(isFirst ? 'answered' : 'overtaken');
         for (const other of calls) if (other !== call) other.drop();
+        if (!isFirst) first.secondTries.wonCount++;
         resolve(isFirst ? output : { ...output, isSecondTry: true });
       }
 
@@ -187,6 +188,7 @@ export function createHedging(options: {
     call.isWaiting = second.batchesInFlight >= second.capacity;
     if (call.isWaiting) return;
     savedTries--;
+    endpoint.secondTries.sentCount++;
     call.sendAgain(second);
   }
 

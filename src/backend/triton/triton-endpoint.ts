@@ -42,6 +42,8 @@ export interface TritonEndpoint {
   readonly isDraining: boolean;
   /** A batch was late there, and nothing has come back since: others are taken before it. */
   readonly isLate: boolean;
+  /** What became of its late batches: who sends them again counts. */
+  readonly secondTries: { sentCount: number; wonCount: number };
   /** When it last answered a batch or a probe. */
   readonly answeredMs: number;
   /** Why its rows come over HTTP; empty while they come through shared memory. */
@@ -299,6 +301,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     get isLate() {
       return isLate;
     },
+    secondTries: { sentCount: 0, wonCount: 0 },
     get answeredMs() {
       return answeredMs;
     },

@@ -1,4 +1,5 @@
 import type { Admission } from '../../admission/admission.ts';
+import type { BackendEndpoint } from '../../backend/contract.ts';
 import type { WaitingTexts } from '../../batcher/caller-queue.ts';
 import type { Parts } from '../../encode/contract.ts';
 import type { Together } from '../../observe/metric-book.ts';
@@ -46,27 +47,40 @@ function addGauges({ metrics, parts, version }: Scraped): void {
     () => (backend.state().isReady && tokenizer.reason === '' ? 1 : 0),
     'min',
   );
-  metrics.gauges(
-    {
-      name: 'bge_encoder_backend_endpoint_up',
-      help: '1 while the endpoint of the backend answers.',
-      label: 'endpoint',
-      together: 'min',
-    },
-    () => (backend.endpoints?.list() ?? []).map(({ url, reason }) => [url, reason === '' ? 1 : 0]),
-  );
-  metrics.gauges(
-    {
-      name: 'bge_encoder_backend_endpoint_batches_in_flight',
-      help: 'Batches at the endpoint of the backend.',
-      label: 'endpoint',
-    },
-    () =>
-      (backend.endpoints?.list() ?? []).map(({ url, batchesInFlight }) => [url, batchesInFlight]),
-  );
+  addEndpointMetrics(metrics, () => backend.endpoints?.list() ?? []);
   metrics.facts(
     { name: 'bge_encoder_build_info', help: 'What runs here; always 1.' },
     { version, model: manifest.id, backend: backend.name },
+  );
+}
+
+/** What each endpoint of the backend does. An embedded model has none. */
+function addEndpointMetrics(metrics: Metrics, list: () => readonly BackendEndpoint[]): void {
+  const named = (name: string, help: string, together?: Together) => ({
+    ...{ name: `bge_encoder_backend_endpoint_${name}`, help, label: 'endpoint' },
+    ...(together && { together }),
+  });
+  const each = (read: (endpoint: BackendEndpoint) => number) => () =>
+    list().map((endpoint) => [endpoint.url, read(endpoint)] as const);
+  metrics.gauges(
+    named('up', '1 while the endpoint of the backend answers.', 'min'),
+    each(({ reason }) => (reason === '' ? 1 : 0)),
+  );
+  metrics.gauges(
+    named('batches_in_flight', 'Batches at the endpoint of the backend.'),
+    each(({ batchesInFlight }) => batchesInFlight),
+  );
+  metrics.gauges(
+    named('late', '1 while others are taken before the endpoint, since a batch was late.', 'max'),
+    each(({ isLate }) => (isLate ? 1 : 0)),
+  );
+  metrics.counters(
+    named('second_tries_total', 'Batches late at the endpoint, and sent to another one too.'),
+    each(({ secondTries }) => secondTries.sentCount),
+  );
+  metrics.counters(
+    named('second_tries_won_total', 'Of these, those that the other one answered first.'),
+    each(({ secondTries }) => secondTries.wonCount),
   );
 }
 
