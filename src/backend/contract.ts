@@ -125,7 +125,7 @@ export interface BackendLimits {
   readonly slotCount: number;
   /**
    * Batches that may be in flight beyond those, for a caller who would otherwise wait behind
-   * another's; absent: none.
+   * another's, and for a text behind far longer ones; absent: none.
    */
   readonly spareSlotCount?: number;
   /**

@@ -10,6 +10,13 @@ const PRESENT_MS = 10_000;
 /** What a caller may have waiting and still be one who asks, as a part of a full batch. */
 const ASKING_PART = 0.5;
 
+/**
+ * What counts as a full batch where each text is sent by itself, as to a large model on a CPU: of
+ * a batch of one text a single query would be more than half. As much as a small model is sent.
+ */
+const SINGLE_TEXTS = 16;
+const SINGLE_TOKENS = 320;
+
 /** How much of the backend's time callers who ask and bulk texts give up for each other. */
 export interface SharingLimits {
   /** What bulk texts may add to the cost of a batch of those who ask. */
@@ -142,6 +149,15 @@ export class CallerQueue {
     return drawn;
   }
 
+  /** The same, of texts that cost no more than `costMax` together; the result may be empty. */
+  drawShort(limits: BackendLimits, costMax: number, runningCount: number): PendingText[] {
+    const strict = { ...limits, costMax, isStrict: true };
+    let drawn = this.#asking.draw(strict, runningCount);
+    if (drawn.length === 0) drawn = this.#bulk.draw(strict, runningCount);
+    if (this.#isShared) for (const text of drawn) this.#count(text, -1);
+    return drawn;
+  }
+
   /** As `BatchQueue.drain`. */
   drain(): PendingText[] {
     this.#callers.clear();
@@ -204,10 +220,11 @@ export class CallerQueue {
   }
 }
 
-function isBulk(own: Waiting, { batchTextsMax, batchTokensMax }: BackendLimits): boolean {
-  return (
-    own.textCount > ASKING_PART * batchTextsMax || own.tokenCount > ASKING_PART * batchTokensMax
-  );
+function isBulk(own: Waiting, limits: BackendLimits): boolean {
+  const isSingle = limits.batchTextsMax === 1;
+  const textsMax = isSingle ? SINGLE_TEXTS : limits.batchTextsMax;
+  const tokensMax = isSingle ? SINGLE_TOKENS : limits.batchTokensMax;
+  return own.textCount > ASKING_PART * textsMax || own.tokenCount > ASKING_PART * tokensMax;
 }
 
 /** Texts that wait for a batch. */

@@ -221,12 +221,22 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
       const texts = queue.draw(limits, runningTextCount);
       if (texts.length > 0) void run(texts, limits);
     }
+    while (queue.textCount > 0 && isSpareFree(limits)) {
+      const texts = queue.drawShort(limits, pacing.besideCostMax, runningTextCount);
+      if (texts.length === 0) break;
+      void run(texts, limits);
+    }
   }
 
-  /** Whether a spare slot is free for a caller who asks: all slots are taken, not only by such. */
-  function hasSpareSlot({ slotCount, spareSlotCount = 0 }: BackendLimits): boolean {
-    const usedCount = running.size - slotCount;
-    if (usedCount < 0 || usedCount >= spareSlotCount || queue.askingCount === 0) return false;
+  /** Whether all slots are taken, and not all of the spare ones. */
+  function isSpareFree({ slotCount, spareSlotCount = 0 }: BackendLimits): boolean {
+    return running.size >= slotCount && running.size < slotCount + spareSlotCount;
+  }
+
+  /** Whether one is free for a caller who asks: the slots are not only taken by such. */
+  function hasSpareSlot(limits: BackendLimits): boolean {
+    if (queue.askingCount === 0 || !isSpareFree(limits)) return false;
+    const usedCount = running.size - limits.slotCount;
     let otherCount = 0;
     for (const { texts } of running) {
       const { isBulk, isBackground } = texts[0].request;

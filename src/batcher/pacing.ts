@@ -19,6 +19,16 @@ const CLOSE_MS = 2;
 /** What is left of a batch until it is back, whatever was expected. */
 const REMAINING_MIN = 0.25;
 
+/**
+ * A text runs beside others that take eight times as long: they end an eighth later at most, and it
+ * need not wait for them.
+ */
+const BESIDE_SHARE = 1 / 8;
+/** What is back sooner than this is waited for, in ms: nobody notices. */
+const BESIDE_MS_MIN = 250;
+/** The same before any batch came back, in tokens of a short text: two of a small model's texts. */
+const BESIDE_COST_MIN = 1024;
+
 /** A batch in flight. */
 interface Flight {
   readonly cost: number;
@@ -122,6 +132,22 @@ export class DispatchPacing {
     if (startMs === undefined || this.#msPerCost === 0) return cost;
     const doneCost = (this.#clock.now() - startMs) / this.#msPerCost;
     return Math.max(cost - doneCost, REMAINING_MIN * cost);
+  }
+
+  /**
+   * What a text may cost to run beside all batches in flight, where it would wait for them: an
+   * eighth of what is left of the shortest. 0 when that one is back in a moment.
+   */
+  get besideCostMax(): number {
+    let leftCost = Number.POSITIVE_INFINITY;
+    for (const batch of this.#flights.keys()) {
+      leftCost = Math.min(leftCost, this.remainingCost(batch));
+    }
+    const isKnown = this.#msPerCost > 0;
+    const isLong = isKnown
+      ? leftCost * this.#msPerCost >= BESIDE_MS_MIN
+      : leftCost >= BESIDE_COST_MIN;
+    return isLong ? BESIDE_SHARE * leftCost : 0;
   }
 
   /** When the first endpoint needs its next batch. */

@@ -35,17 +35,14 @@ export interface QueuedRequest {
 export interface DrawLimits extends PlanLimits {
   readonly slotCount: number;
   readonly isOneByOne: boolean;
+  /** Whether `costMax` holds for the first text, too. */
+  readonly isStrict?: boolean;
 }
 
-/**
- * Texts that must run alone and are passed over while a batch is drawn: at most this many times
- * the batch's size.
- */
+/** Texts that must run alone and are passed over for a batch: at most so many times its size. */
 const PASSED_OVER_FACTOR = 4;
 
-/**
- * Departed texts that may stay in the queue: a sweep looks at each waiting text, so it must pay.
- */
+/** Departed texts that may stay in the queue: a sweep looks at each waiting text and must pay. */
 const DEPARTED_KEPT = 64;
 
 /**
@@ -73,9 +70,7 @@ export class BatchQueue<Text extends QueuedText> {
 
   /** The earliest virtual deadline, in ms; infinite when nothing waits. */
   get dueMs(): number {
-    let dueMs = Number.POSITIVE_INFINITY;
-    for (const bucket of this.#buckets) if (bucket.dueMs < dueMs) dueMs = bucket.dueMs;
-    return dueMs;
+    return this.#buckets[this.#mostUrgentBucket()]?.dueMs ?? Number.POSITIVE_INFINITY;
   }
 
   /**
@@ -143,11 +138,14 @@ export class BatchQueue<Text extends QueuedText> {
     const drawn: Text[] = [];
     const share = Math.floor((this.#textCount + runningCount) / (limits.slotCount + 1));
     const textCountMax = Math.min(limits.batchTextsMax, Math.max(1, share));
-    const { costMax = Number.POSITIVE_INFINITY } = limits;
+    const { costMax = Number.POSITIVE_INFINITY, isStrict = false } = limits;
     let tokenCount = 0;
     let cost = 0;
+    const mayTake = ({ paddedLength, heads }: LengthBucket<Text>): boolean =>
+      (drawn.length === 0 || heads === drawn[0].heads) &&
+      (!isStrict || textCostOf(paddedLength, limits) <= costMax);
     while (drawn.length < textCountMax && !drawn[0]?.isAlone) {
-      const bucketIndex = this.#mostUrgentBucket(drawn[0]?.heads);
+      const bucketIndex = this.#mostUrgentBucket(mayTake);
       if (bucketIndex === -1) break;
       const { paddedLength, heads } = this.#buckets[bucketIndex];
       if (drawn.length > 0 && tokenCount + paddedLength > tokensMaxOf(heads, limits)) break;
@@ -166,12 +164,12 @@ export class BatchQueue<Text extends QueuedText> {
     return drawn;
   }
 
-  /** Among the buckets with these heads, or among all; -1 when there is none. */
-  #mostUrgentBucket(heads: readonly Head[] | undefined): number {
+  /** Among the buckets that may be taken from; -1 when there is none. */
+  #mostUrgentBucket(mayTake: (bucket: LengthBucket<Text>) => boolean = () => true): number {
     let found = -1;
     let dueMs = Number.POSITIVE_INFINITY;
     for (const [index, bucket] of this.#buckets.entries()) {
-      if (bucket.dueMs >= dueMs || (heads !== undefined && bucket.heads !== heads)) continue;
+      if (bucket.dueMs >= dueMs || !mayTake(bucket)) continue;
       found = index;
       dueMs = bucket.dueMs;
     }

@@ -43,45 +43,68 @@ export function tokensThatFit({ bytesPerToken, bytesPerPair }: TextMemory, bytes
   return Math.floor((root - bytesPerToken) / (2 * bytesPerPair));
 }
 
-/** Memory that is dealt out in the order in which it is asked for. */
+/** What one text takes of the budget. */
+interface Share {
+  readonly bytes: number;
+  readonly start: () => void;
+  /** Whether it went before one that waited. */
+  isBeside: boolean;
+}
+
+/**
+ * Memory that is dealt out in the order in which it is asked for. What fits beside the first that
+ * waits goes before it: a query does not wait until a long text's memory is free. The first waits
+ * no longer for that, since there will be room for it and for all that went before it.
+ */
 export class MemoryBudget {
   readonly #bytesMax: number;
-  readonly #waiting: { readonly bytes: number; readonly start: () => void }[] = [];
+  readonly #waiting: Share[] = [];
   #bytes = 0;
+  /** The part of it that went before the first that waits. */
+  #besideBytes = 0;
 
   constructor(bytesMax: number) {
     this.#bytesMax = bytesMax;
   }
 
-  /** Does something that takes memory, as soon as so much is free. */
-  async during<Result>(bytes: number, run: () => Promise<Result>): Promise<Result> {
-    await this.take(bytes);
-    return run().finally(() => this.giveBack(bytes));
-  }
-
   /**
-   * Resolves once so much is free. More than there is in all is taken when nothing else is: who
-   * asks has been told before that it does not fit.
+   * Does something that takes memory, as soon as so much is free. More than there is in all is
+   * taken when nothing else is: who asks has been told before that it does not fit.
    */
-  take(bytes: number): Promise<void> {
-    return new Promise((start) => {
-      this.#waiting.push({ bytes, start });
+  async during<Result>(bytes: number, run: () => Promise<Result>): Promise<Result> {
+    const { promise, resolve: start } = Promise.withResolvers<void>();
+    const share = { bytes, start, isBeside: false };
+    this.#waiting.push(share);
+    this.#deal();
+    await promise;
+    return run().finally(() => {
+      this.#bytes -= bytes;
+      if (share.isBeside) this.#besideBytes -= bytes;
       this.#deal();
     });
   }
 
-  /** Gives back what `take` was given. */
-  giveBack(bytes: number): void {
-    this.#bytes -= bytes;
-    this.#deal();
+  #deal(): void {
+    for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
+      if (this.#bytes > 0 && this.#bytes + first.bytes > this.#bytesMax) break;
+      this.#give(0);
+    }
+    const first = this.#waiting[0];
+    if (first === undefined) return;
+    for (let at = 1; at < this.#waiting.length; ) {
+      const { bytes } = this.#waiting[at];
+      const isRoom = this.#bytes + bytes <= this.#bytesMax;
+      if (isRoom && this.#besideBytes + bytes + first.bytes <= this.#bytesMax) {
+        this.#waiting[at].isBeside = true;
+        this.#besideBytes += bytes;
+        this.#give(at);
+      } else at++;
+    }
   }
 
-  #deal(): void {
-    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
-      if (this.#bytes > 0 && this.#bytes + next.bytes > this.#bytesMax) return;
-      this.#waiting.shift();
-      this.#bytes += next.bytes;
-      next.start();
-    }
+  #give(at: number): void {
+    const [{ bytes, start }] = this.#waiting.splice(at, 1);
+    this.#bytes += bytes;
+    start();
   }
 }

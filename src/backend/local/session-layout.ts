@@ -40,8 +40,8 @@ const MAPPED_BYTES_MIN = 8_000_000;
  * fewer texts at the same time, and each one sooner.
  *
  * What an inference has begun cannot be called back, but the system shares cores among threads: one
- * session more lets a query pass texts of others that every session is busy with. Where sessions
- * share their weights it costs some MB.
+ * session more lets a query pass texts of others, and far longer ones of its own caller, that every
+ * session is busy with. Where sessions share their weights it costs some MB.
  *
  * @param options.isMapped whether sessions share the weights.
  * @param options.slotCount and `options.threadCount` are what the settings say; of 0 slots, this
