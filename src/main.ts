@@ -2,7 +2,7 @@ import packageJson from '../package.json';
 import { createLog } from './base/log.ts';
 import { readConfig } from './config/read.ts';
 import { readSources, settingLines } from './config/show.ts';
-import { orExit } from './serve/exit-status.ts';
+import { EXIT, exit, orExit } from './serve/exit-status.ts';
 import { checkHealth } from './serve/healthcheck.ts';
 import { processIndexOf } from './serve/processes/process-handle.ts';
 
@@ -20,6 +20,7 @@ async function main(): Promise<void> {
   const [verb, ...words] = process.argv.slice(2);
   if (verb === '--version') return console.log(packageJson.version);
   if (verb === 'embed') process.exit(await embed(words));
+  refuseOthers(process.argv.slice(2));
   const config = orExit(() => readConfig(process.env));
   if (verb === '--healthcheck') process.exit(await checkHealth(config));
   if (verb === 'config') {
@@ -38,6 +39,16 @@ async function main(): Promise<void> {
   }
   const { serve } = await import('./serve/serve.ts');
   await serve({ config, log, index });
+}
+
+/** A word that nobody reads would leave its default in silence: `--model bge-m3`. */
+function refuseOthers([verb, ...words]: readonly string[]): void {
+  const isTold = processIndexOf([verb ?? '']) !== undefined || verb === '--healthcheck';
+  const other = isTold ? words[0] : verb;
+  if (other === undefined || verb === 'config') return;
+  const verbs = 'embed, config, --healthcheck and --version';
+  const flags = './run.sh takes flags; here each setting is a variable.';
+  exit(EXIT.settings, `"${other}" is not known after main.ts, which takes ${verbs}: ${flags}`);
 }
 
 /** A corpus instead of a server: `src/corpus`. */

@@ -34,6 +34,13 @@ test('ends at its deadline, not before, once', async () => {
   expect(reasons).toHaveLength(1);
 });
 
+test('tells its deadline in whole ms, whatever was left of it', async () => {
+  const cancellation = start(99.48050099999818);
+  await clock.advance(100);
+  const { message, details } = cancellation.ended ?? {};
+  expect([message, details]).toEqual(['The request took longer than 100 ms.', { limit: 100 }]);
+});
+
 test('ends when the caller hangs up, and the deadline is forgotten', async () => {
   const cancellation = start();
   controller.abort();

@@ -145,7 +145,7 @@ class RequestCancellation implements OwnCancellation {
   }
 
   #onTime(): void {
-    const limit = this.#timeoutMs;
+    const limit = Math.ceil(this.#timeoutMs);
     const message = `The request took longer than ${limit} ms.`;
     this.end(new ServerError('EMB_DEADLINE_EXCEEDED', message, { limit }));
   }

@@ -12,7 +12,8 @@ export function fitToMachine(config: Config, environment: Environment): Config {
   return {
     ...config,
     backend,
-    host: config.host || everyAddress(),
+    // An IPv6 address as it stands in a URL has brackets.
+    host: config.host.replace(/^\[(.*)\]$/, '$1') || everyAddress(),
     model: config.model || (backend === 'triton' ? 'bge-m3' : 'multilingual-e5-small'),
     tokenizerWorkers: config.tokenizerWorkers || planTokenizerWorkers(coreCountOf(limits), config),
     backgroundTextsMax: config.backgroundTextsMax || config.queueTextsMax,

@@ -80,7 +80,8 @@ describe('numbers', () => {
       const config = readConfig({ ...roomy, [variable]: String(value) });
       if (value !== 0) expect(Reflect.get(config, name)).toBe(value);
     }
-    for (const wrong of [range[0] - 1, range[1] + 1, range[0] + 0.5, 'x', '1e', ' ', 'NaN']) {
+    const unusual = ['x', '1e', '1e2', '0x40', '+64', ' ', 'NaN', '६४'];
+    for (const wrong of [range[0] - 1, range[1] + 1, range[0] + 0.5, ...unusual]) {
       const [problem] = problemsOf({ ...roomy, [variable]: String(wrong) });
       expect(problem).toStartWith(`${variable} must be`);
       expect(problem).toContain(String(range[0]));
@@ -143,6 +144,11 @@ describe('a wrong value is shown, up to a bound', () => {
       'OTEL_EXPORTER_OTLP_ENDPOINT must be http(s)://host:port of a collector, not "collector:4318".',
     ]);
   });
+});
+
+test('an IPv6 address may have the brackets that it has in a URL', () => {
+  expect(read({ HOST: '[::1]' }, 'host')).toBe('::1');
+  expect(read({ HOST: '::1' }, 'host')).toBe('::1');
 });
 
 describe('what is chosen', () => {

@@ -43,8 +43,8 @@ export function integer(
 ): Setting<number> {
   const parse = (raw: string): number | Problem => {
     const parsed = Number(raw);
-    const isInside = Number.isInteger(parsed) && parsed >= range[0] && parsed <= range[1];
-    if (raw.trim() !== '' && isInside) return parsed;
+    const isInside = parsed >= range[0] && parsed <= range[1];
+    if (/^\s*\d+\s*$/.test(raw) && isInside) return parsed;
     return new Problem(`must be a whole number from ${range[0]} to ${range[1]} (${unit})`);
   };
   return { environment, default: value, unit, meaning, range, parse };

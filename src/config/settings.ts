@@ -152,7 +152,7 @@ export const SETTINGS = {
   corsOrigins: words('CORS_ORIGINS', ORIGINS,
     'Origins of web pages that may call from a browser (CORS); * allows all. Empty: none.'),
   tlsCert: text('TLS_CERT', '', 'file',
-    'Certificate chain in PEM. With TLS_KEY: HTTPS in place of HTTP.'),
+    'Certificate chain in PEM, read once, at the start. With TLS_KEY: HTTPS in place of HTTP.'),
   tlsKey: text('TLS_KEY', '', 'file',
     'Private key of the certificate, in PEM.'),
   unixSocket: text('UNIX_SOCKET', '', 'path',

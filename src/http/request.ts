@@ -82,7 +82,7 @@ function millisecondsIn(headers: Headers, name: string): number | undefined {
   const raw = headers.get(name);
   if (raw === null) return undefined;
   const ms = Number(raw);
-  if (Number.isSafeInteger(ms) && ms >= 1) return ms;
+  if (/^\d+$/.test(raw) && Number.isSafeInteger(ms) && ms >= 1) return ms;
   const message = `${name} must be a whole number of ms, at least 1, not "${shortened(raw)}".`;
   throw new ServerError('EMB_FIELD_INVALID', message, {
     field: name,

@@ -146,12 +146,16 @@ describe('a text in the wrong place is not shown', () => {
   });
 });
 
+test('an empty list is told as one', async () => {
+  const body = { texts: ['a'], embedding_types: [] };
+  expect((await send('/v2/embed', body)).text).toContain('not an empty array');
+});
+
 test.each(['x-timeout-ms', 'request-timeout-ms'])('the header %s as well', async (name) => {
   const body = JSON.stringify({ query: 'a' });
-  const reply = await fetch(`${server.url}/encode`, {
-    method: 'POST',
-    headers: { [name]: '5s' },
-    body,
-  });
-  expect(await reply.text()).toContain('not \\"5s\\"');
+  for (const value of ['5s', '0x5000', '5e3', '+5000', '5000.0']) {
+    const headers = { [name]: value };
+    const reply = await fetch(`${server.url}/encode`, { method: 'POST', headers, body });
+    expect(await reply.text()).toContain(`not \\"${value}\\"`);
+  }
 });
