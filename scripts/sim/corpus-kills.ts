@@ -1,12 +1,15 @@
 /**
  * Kills a corpus job, its server or both, at random moments, and compares the bytes with those of a
- * run that nobody disturbed. `bun scripts/sim/corpus-kills.ts --kills 200 --seed 1 --texts 1500`
+ * run that nobody disturbed. Half of its texts lie in small files of every kind, which change,
+ * vanish and come to it on the way.
+ * `bun scripts/sim/corpus-kills.ts --kills 200 --seed 1 --texts 1500`
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { killAtRandom, writeMixed } from '../../src/testing/corpus/kill-at-random.ts';
+import { killAtRandom } from '../../src/testing/corpus/kill-at-random.ts';
+import { writeMixed } from '../../src/testing/corpus/small-files.ts';
 import { legalTexts } from '../../src/testing/legal-texts.ts';
 
 const { values } = parseArgs({
@@ -21,10 +24,15 @@ const folder = mkdtempSync(join(tmpdir(), 'corpus-kills-'));
 try {
   const counts = Array.from({ length: Number(values.texts) }, (_, index) => 4 + (index % 20));
   const source = join(folder, 'laws');
-  await writeMixed(source, legalTexts(counts, seed));
+  const texts = legalTexts(counts, seed);
+  await writeMixed(
+    source,
+    texts.map((text, index) => ({ id: `law-${index}`, text })),
+  );
   const startMs = performance.now();
   const report = await killAtRandom({
-    words: [source, '--id', 'id', '--part-texts', '32', '--request-texts', '8'],
+    source,
+    words: ['--id', 'id', '--part-texts', '32', '--request-texts', '8'],
     folder,
     environment: { BACKEND: 'embedded' },
     killCount: Number(values.kills),

@@ -4,8 +4,9 @@ import { mkdir, readdir } from 'node:fs/promises';
 import { legalTexts } from '../legal-texts.ts';
 import { until } from '../until.ts';
 import { bytesOfFolder, type CorpusStand, jsonLines, startCorpusStand } from './corpus-stand.ts';
-import { killAtRandom, leftIn, writeMixed } from './kill-at-random.ts';
+import { killAtRandom, leftIn } from './kill-at-random.ts';
 import { guardOf, killPid, runCommand, serverOf, startCommand, untilGone } from './kill-run.ts';
+import { writeMixed } from './small-files.ts';
 
 /**
  * The real command, in a process of its own, against what ends processes.
@@ -33,9 +34,11 @@ test('killed a dozen times, with its server or alone, the bytes are those of a c
     Array.from({ length: 400 }, (_, index) => 4 + (index % 9)),
     3,
   );
-  await writeMixed(stand.path('laws'), texts);
+  const records = texts.map((text, index) => ({ id: `law-${index}`, text }));
+  await writeMixed(stand.path('laws'), records);
   const report = await killAtRandom({
-    words: [stand.path('laws'), '--id', 'id', '--part-texts', '32', '--request-texts', '8'],
+    source: stand.path('laws'),
+    words: ['--id', 'id', '--part-texts', '32', '--request-texts', '8'],
     folder: stand.folder,
     environment: EMBEDDED,
     killCount: 12,

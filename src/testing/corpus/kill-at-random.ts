@@ -1,14 +1,24 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sleep, systemClock } from '../../base/clock.ts';
-import { seededRandom } from '../seeded-random.ts';
+import { type SeededRandom, seededRandom } from '../seeded-random.ts';
 import { until } from '../until.ts';
-import { bytesOfFolder, jsonLines } from './corpus-stand.ts';
-import { killPid, type RunningCommand, serverOf, startCommand, untilGone } from './kill-run.ts';
+import { bytesOfFolder } from './corpus-stand.ts';
+import {
+  type CommandEnd,
+  killPid,
+  type RunningCommand,
+  serverOf,
+  startCommand,
+  untilGone,
+} from './kill-run.ts';
+import { befall, isNamedAlone, SOURCE_FAULTS, type SourceFault } from './small-files.ts';
 
 /** What came of killing a job again and again. */
 export interface KillReport {
   readonly kills: Readonly<Record<KillTarget, number>>;
+  /** Files of the source that changed, vanished or came to it, and how often that was refused. */
+  readonly sourceFaults: Readonly<Record<SourceFault, { count: number; refused: number }>>;
   /** Jobs that came to their end in between; each was held against the undisturbed run. */
   readonly jobs: number;
   /** Files that differed from the undisturbed run, or were missing: a fault of ours. */
@@ -30,83 +40,187 @@ const BETWEEN_MS_MAX = 2500;
 /** A job that nobody disturbs ends long before this, in ms. */
 const END_MS_MAX = 300_000;
 
+/** Of the kills of a command, one in so many is followed by a fault of the source. */
+const SOURCE_FAULT_STEP = 2;
+
 /**
  * Runs a job undisturbed, then again under `kill -9` of the command, of its server or of both, at
  * random moments, until so many have happened and the job is done. A job that ends before goes on
  * in a new folder.
  *
- * @param options.words the command line without `--to`.
+ * After some kills a small file of the source changes, vanishes or comes to it, before the command
+ * starts again or while it runs. Where the command sees that, it has to refuse it by name; then all
+ * is put back, and the job goes on.
+ *
+ * @param options.source a folder of `writeMixed`.
+ * @param options.words the command line without source and `--to`.
  */
-export async function killAtRandom(options: {
-  words: readonly string[];
-  folder: string;
-  environment: Record<string, string>;
-  killCount: number;
-  seed: number;
-  say?: (line: string) => void;
-}): Promise<KillReport> {
+export async function killAtRandom(options: KillOptions): Promise<KillReport> {
   const { folder, killCount, say = () => undefined } = options;
-  const random = seededRandom(options.seed);
   const temporary = join(folder, 'temporary');
   await mkdir(temporary);
-  const environment = { ...options.environment, TMPDIR: temporary };
-  const start = (to: string): RunningCommand =>
-    startCommand([...options.words, '--to', join(folder, to)], { environment });
-  const calm = start('calm');
-  const first = await calm.ended;
-  if (first.status !== 0)
-    throw new Error(`the undisturbed run ended with ${first.status}: ${first.said}`);
-  const expected = await bytesOfFolder(join(folder, 'calm'));
-  const kills = { command: 0, server: 0, both: 0 };
-  const differing = new Set<string>();
-  let jobs = 0;
-  let orphans = 0;
-  let command = start('killed');
-  const finish = async (): Promise<void> => {
-    const { status, said } = await command.ended;
-    if (status !== 0) throw new Error(`a job ended with ${status}: ${said}`);
-    jobs++;
-    const found = await bytesOfFolder(join(folder, 'killed'));
-    for (const name of new Set([...Object.keys(found), ...Object.keys(expected)])) {
-      if (found[name] !== expected[name]) differing.add(name);
-    }
-    await rm(join(folder, 'killed'), { recursive: true });
-  };
+  const run = new KillRun(options, temporary);
+  await run.calm();
+  await run.start();
   for (let kill = 0; kill < killCount; kill++) {
-    const target = random.pick(TARGETS);
-    const moment = sleep(systemClock, random.between(10, BETWEEN_MS_MAX)).then(() => 'moment');
-    if ((await Promise.race([moment, command.ended])) !== 'moment') {
-      await finish();
-      command = start('killed');
-    }
+    await run.kill();
+    if ((kill + 1) % 5 === 0) say(`${kill + 1} kills, ${run.jobs} jobs done`);
+  }
+  await run.end();
+  return { ...run.report(), left: await leftIn(temporary) };
+}
+
+interface KillOptions {
+  readonly source: string;
+  readonly words: readonly string[];
+  readonly folder: string;
+  readonly environment: Record<string, string>;
+  readonly killCount: number;
+  readonly seed: number;
+  readonly say?: (line: string) => void;
+}
+
+/** The job that is killed, and what has come of it so far. */
+class KillRun {
+  readonly #options: KillOptions;
+  readonly #environment: Record<string, string>;
+  readonly #random: SeededRandom;
+  readonly #kills = { command: 0, server: 0, both: 0 };
+  readonly #sourceFaults = {
+    changed: { count: 0, refused: 0 },
+    vanished: { count: 0, refused: 0 },
+    added: { count: 0, refused: 0 },
+  };
+  readonly #differing = new Set<string>();
+  #expected: Readonly<Record<string, string>> = {};
+  #command: RunningCommand | undefined;
+  #orphans = 0;
+  jobs = 0;
+
+  constructor(options: KillOptions, temporary: string) {
+    this.#options = options;
+    this.#environment = { ...options.environment, TMPDIR: temporary };
+    this.#random = seededRandom(options.seed);
+  }
+
+  report(): Omit<KillReport, 'left'> {
+    return {
+      kills: this.#kills,
+      sourceFaults: this.#sourceFaults,
+      jobs: this.jobs,
+      differing: [...this.#differing],
+      orphans: this.#orphans,
+    };
+  }
+
+  /** The run that nobody disturbs. */
+  async calm(): Promise<void> {
+    const { status, said } = await this.#begin('calm').ended;
+    if (status !== 0) throw new Error(`the undisturbed run ended with ${status}: ${said}`);
+    this.#expected = await bytesOfFolder(this.#path('calm'));
+  }
+
+  async start(): Promise<void> {
+    this.#command = this.#begin('killed');
+  }
+
+  /** One kill, at a random moment, and what comes after it. */
+  async kill(): Promise<void> {
+    const target = this.#random.pick(TARGETS);
+    const command = await this.#atRandomMoment();
     const server = await serverOf(command.pid);
     if (target !== 'command' && server !== undefined) killPid(server, 'SIGKILL');
     if (target !== 'server') {
       command.kill('SIGKILL');
       await command.ended;
-      if (server !== undefined && (await outlives(server))) orphans++;
-      command = start('killed');
+      if (server !== undefined && (await outlives(server))) this.#orphans++;
+      if (this.#random.below(SOURCE_FAULT_STEP) === 0) await this.#disturbSource();
+      await this.start();
     }
-    kills[target]++;
-    if ((kill + 1) % 20 === 0) say(`${kill + 1} kills, ${jobs} jobs done`);
+    this.#kills[target]++;
   }
-  const endMs = systemClock.now() + END_MS_MAX;
-  await until('the last job ends', async () => {
-    const ended = await Promise.race([command.ended, sleep(systemClock, 10).then(() => undefined)]);
-    return ended !== undefined || systemClock.now() > endMs;
-  });
-  await finish();
-  return { kills, jobs, differing: [...differing], orphans, left: await leftIn(temporary) };
-}
 
-/** Half of the texts in one file of a folder, the others in files of three, which share parts. */
-export async function writeMixed(folder: string, texts: readonly string[]): Promise<void> {
-  const lines = jsonLines(texts).split('\n').slice(0, -1);
-  const half = lines.length >> 1;
-  await Bun.write(join(folder, '0.jsonl'), lines.slice(0, half).join('\n'));
-  for (let start = half; start < lines.length; start += 3) {
-    const some = lines.slice(start, start + 3).join('\n');
-    await Bun.write(join(folder, `${100_000 + start}.jsonl`), some);
+  /** Waits until the last job is done. */
+  async end(): Promise<void> {
+    const command = this.#running();
+    const endMs = systemClock.now() + END_MS_MAX;
+    await until('the last job ends', async () => {
+      const pause = sleep(systemClock, 10).then(() => undefined);
+      const ended = await Promise.race([command.ended, pause]);
+      return ended !== undefined || systemClock.now() > endMs;
+    });
+    await this.#finish(await command.ended);
+  }
+
+  #begin(to: string): RunningCommand {
+    const { source, words } = this.#options;
+    const line = [source, ...words, '--to', this.#path(to)];
+    return startCommand(line, { environment: this.#environment });
+  }
+
+  #path(name: string): string {
+    return join(this.#options.folder, name);
+  }
+
+  #running(): RunningCommand {
+    if (this.#command === undefined) throw new Error('no command was started');
+    return this.#command;
+  }
+
+  /** @returns the command that runs then; a job that ended in between was held against the calm. */
+  async #atRandomMoment(): Promise<RunningCommand> {
+    const waitMs = this.#random.between(10, BETWEEN_MS_MAX);
+    const moment = sleep(systemClock, waitMs).then(() => undefined);
+    const ended = await Promise.race([moment, this.#running().ended]);
+    if (ended !== undefined) {
+      await this.#finish(ended);
+      await this.start();
+    }
+    return this.#running();
+  }
+
+  /** Holds a job that is done against the undisturbed one, and clears its place. */
+  async #finish({ status, said }: CommandEnd): Promise<void> {
+    if (status !== 0) throw new Error(`a job ended with ${status}: ${said}`);
+    this.jobs++;
+    const found = await bytesOfFolder(this.#path('killed'));
+    for (const name of new Set([...Object.keys(found), ...Object.keys(this.#expected)])) {
+      if (found[name] !== this.#expected[name]) this.#differing.add(name);
+    }
+    await rm(this.#path('killed'), { recursive: true });
+  }
+
+  /** Between two runs of the command, or while one runs. What is not pinned yet may be anything. */
+  async #disturbSource(): Promise<void> {
+    const fault = this.#random.pick(SOURCE_FAULTS);
+    const names = (await readdir(this.#options.source)).filter(isNamedAlone).sort();
+    const file = join(this.#options.source, this.#random.pick(names));
+    const runsBefore = this.#random.below(2) === 0;
+    if (!(await Bun.file(this.#path('killed/_embed/manifest.json')).exists())) return;
+    if (runsBefore) await this.start();
+    if (runsBefore) await this.#atRandomMoment();
+    // A job that was done in between has left a new one, which is not pinned either.
+    if (!(await Bun.file(this.#path('killed/_embed/manifest.json')).exists())) {
+      await this.#stop();
+      return;
+    }
+    const { path, mend } = await befall(file, fault);
+    if (!runsBefore) await this.start();
+    const end = await this.#running().ended;
+    await mend();
+    this.#sourceFaults[fault].count++;
+    // Whoever had read the file before has no more business with it.
+    if (runsBefore && end.status === 0) return this.#finish(end);
+    const isRefused = end.status === 4 || (runsBefore && end.status === 2);
+    if (!isRefused || !end.said.includes(path)) {
+      throw new Error(`${path} ${fault}, and the job ended with ${end.status}: ${end.said}`);
+    }
+    this.#sourceFaults[fault].refused++;
+  }
+
+  async #stop(): Promise<void> {
+    this.#running().kill('SIGKILL');
+    await this.#running().ended;
   }
 }
 
