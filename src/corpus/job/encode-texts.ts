@@ -18,7 +18,7 @@ const EMPTY = 'EMB_TEXT_EMPTY: the text is blank';
  * as well: a processor may need minutes for what a GPU does at once.
  */
 export async function encodeTexts(options: {
-  fleet: ServerFleet;
+  fleet: Pick<ServerFleet, 'encode'>;
   texts: readonly string[];
   expected: { model: string; dtype: 'float32' | 'float16' };
 }): Promise<readonly TextResult[]> {

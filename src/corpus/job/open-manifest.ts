@@ -10,7 +10,8 @@ import {
   type Manifest,
   parseManifest,
 } from './manifest.ts';
-import { checkPin, describeRepeated, planShards } from './plan-shards.ts';
+import { checkPins } from './pins.ts';
+import { describeRepeated, planShards } from './plan-shards.ts';
 
 /**
  * The manifest that is there, held against this job; or a new one, for which all inputs are read.
@@ -49,12 +50,7 @@ export async function openManifest(job: {
   const there = parseManifest(before, sink.address);
   const inputNames = source.inputs.map(({ name }) => name);
   checkSameJob({ address: sink.address, there, fingerprint, inputNames });
-  let firstRow = 0;
-  for (const [index, input] of source.inputs.entries()) {
-    const pin = there.inputs[index] as Manifest['inputs'][number];
-    await checkPin({ input, pin, firstRow, fields });
-    firstRow += pin.records;
-  }
+  await checkPins({ inputs: source.inputs, pins: there.inputs, fields });
   return there;
 }
 

@@ -123,47 +123,6 @@ export async function planShards(options: {
 }
 
 /**
- * Holds one input against its pin, and reads it again for that where its version is another.
- *
- * @throws CorpusError CORPUS_SOURCE_CHANGED that names it.
- */
-export async function checkPin(options: PinnedPlace): Promise<void> {
-  const { input, pin } = options;
-  const { version } = await input.look();
-  if (version === pin.version) return;
-  // A file that was copied or touched is another one by its time only.
-  if (await isAsPinned(options)) return;
-  throw sourceChanged(input.name);
-}
-
-/** An input as it is and as it was, and the row of its first record in the whole corpus. */
-export interface PinnedPlace {
-  readonly input: SourceInput;
-  readonly pin: PinnedInput;
-  readonly firstRow: number;
-  readonly fields: RecordFields;
-}
-
-/** Reads an input from end to end. @returns whether its records are those that were pinned. */
-export async function isAsPinned(options: PinnedPlace): Promise<boolean> {
-  const recordOf = createRecordReader(options.fields);
-  let row = options.firstRow;
-  let hash = 0n;
-  for await (const batch of options.input.read(undefined)) {
-    for (const raw of batch) hash = chainHash(hash, hashRecord(recordOf(raw, row++)));
-  }
-  return hexOf(hash) === options.pin.hash;
-}
-
-/** The source is not what the job was made of. */
-export function sourceChanged(name: string): CorpusError {
-  return new CorpusError(
-    'CORPUS_SOURCE_CHANGED',
-    `${name} has changed since the job was made. Put it back as it was, or choose another --to.`,
-  );
-}
-
-/**
  * Cuts the records of all inputs into parts. A part goes on over the end of an input, so that a
  * hundred thousand files of three texts are no hundred thousand parts and requests.
  */

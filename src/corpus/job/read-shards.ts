@@ -1,7 +1,8 @@
 import type { CorpusError } from '../corpus-error.ts';
 import type { Position, RawRecord, Source, SourceInput } from '../sources/source.ts';
 import type { Manifest, PinnedInput, ShardEntry } from './manifest.ts';
-import { chainHash, hashRecord, hexOf, isAsPinned, sourceChanged } from './plan-shards.ts';
+import { isAsPinned, sourceChanged, startsOf } from './pins.ts';
+import { chainHash, hashRecord, hexOf } from './plan-shards.ts';
 import { type CorpusRecord, createRecordReader, type RecordFields } from './records.ts';
 
 /** The records of one part, as they were pinned. */
@@ -70,15 +71,6 @@ export class ShardReader {
     // The others are as they were.
     return sourceChanged((this.#inputs[last] as SourceInput).name);
   }
-}
-
-/** How many there are before each of some, from how many each has. */
-function startsOf(counts: readonly number[]): number[] {
-  let sum = 0;
-  return counts.map((count) => {
-    sum += count;
-    return sum - count;
-  });
 }
 
 /** One pass over inputs that follow one another, somewhere in one of them. */

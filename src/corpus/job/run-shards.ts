@@ -15,9 +15,9 @@ import { type RequestLimits, ShardRows } from './shard-rows.ts';
 const WINDOW_PER_REQUEST = 2;
 
 /**
- * The next shard is read when so many requests are left of one. They are sent in 17 ms at 30,000
- * texts a second, the time that a part of 4,096 texts takes to read. Earlier, a worker would hold a
- * second shard of a queue that another one could do.
+ * So many requests before the end of a shard the next one is read, or as many more as are sent
+ * while a shard is read: a far bucket may take seconds. Earlier, a worker would hold a second shard
+ * of a queue that another one could do.
  */
 const READ_AHEAD_REQUESTS = 4;
 
@@ -45,8 +45,8 @@ interface Piece {
  */
 export async function runShards(options: {
   leases: AsyncIterable<Lease>;
-  reader: ShardReader;
-  fleet: ServerFleet;
+  reader: Pick<ShardReader, 'read' | 'close'>;
+  fleet: Pick<ServerFleet, 'encode' | 'concurrency'>;
   sink: Sink;
   limits: RequestLimits;
   expected: { model: string; dtype: 'float32' | 'float16' };
@@ -60,7 +60,7 @@ export async function runShards(options: {
   const windowMax = fleet.concurrency * WINDOW_PER_REQUEST;
   const held = new HeldCharacters(windowMax * limits.requestCharactersMax, cancellation.signal);
   const done = mapInOrder({
-    source: held.within(piecesOf({ leases, reader, limits })),
+    source: held.within(piecesOf({ leases, reader, limits, clock })),
     concurrency: fleet.concurrency,
     windowMax,
     cancellation,
@@ -185,10 +185,12 @@ class Commits {
  */
 async function* piecesOf(options: {
   leases: AsyncIterable<Lease>;
-  reader: ShardReader;
+  reader: Pick<ShardReader, 'read' | 'close'>;
   limits: RequestLimits;
+  clock: ClientClock;
 }): AsyncGenerator<Piece, void, undefined> {
-  const { reader, limits } = options;
+  const { reader, limits, clock } = options;
+  const pace = new Pace(clock);
   const leases = options.leases[Symbol.asyncIterator]();
   let isReading = false;
   let isOver = false;
@@ -196,7 +198,7 @@ async function* piecesOf(options: {
     isReading = true;
     const { value: lease, done } = await leases.next();
     const isRead = done !== true && !isOver;
-    const records = isRead ? await reader.read(lease.shard) : undefined;
+    const records = isRead ? await pace.timeRead(reader.read(lease.shard)) : undefined;
     isReading = false;
     return records && { lease, shard: new ShardRows(records) };
   };
@@ -204,7 +206,8 @@ async function* piecesOf(options: {
   try {
     for (let opened = await next; opened !== undefined; opened = await next) {
       const requests = opened.shard.requests(limits);
-      const aheadFrom = Math.max(0, requests.length - READ_AHEAD_REQUESTS);
+      const aheadFrom = Math.max(0, requests.length - pace.requestsAhead());
+      const startMs = clock.now();
       for (const [index, texts] of requests.entries()) {
         if (index === aheadFrom) {
           next = readNext();
@@ -214,6 +217,7 @@ async function* piecesOf(options: {
         const characters = texts.reduce((sum, { length }) => sum + length, 0);
         yield { ...opened, texts, characters, isLast: index === requests.length - 1 };
       }
+      pace.sent(requests.length, clock.now() - startMs);
     }
   } finally {
     isOver = true;
@@ -221,6 +225,34 @@ async function* piecesOf(options: {
     // What waits for a shard of a queue may wait for long; `close` of those who deal gives back.
     if (isReading) closed?.catch(() => undefined);
     else await closed;
+  }
+}
+
+/** How long the last shard took to be read, and its requests to be sent. */
+class Pace {
+  readonly #clock: ClientClock;
+  #readMs = 0;
+  #requestMs = Infinity;
+
+  constructor(clock: ClientClock) {
+    this.#clock = clock;
+  }
+
+  async timeRead<Result>(reading: Promise<Result>): Promise<Result> {
+    const startMs = this.#clock.now();
+    const result = await reading;
+    this.#readMs = this.#clock.now() - startMs;
+    return result;
+  }
+
+  sent(requestCount: number, elapsedMs: number): void {
+    this.#requestMs = elapsedMs / requestCount;
+  }
+
+  /** Requests that are sent while a shard is read, and those in reserve. */
+  requestsAhead(): number {
+    const sentMeanwhile = this.#readMs === 0 ? 0 : Math.ceil(this.#readMs / this.#requestMs);
+    return READ_AHEAD_REQUESTS + sentMeanwhile;
   }
 }
 

@@ -8,9 +8,30 @@ import type { InputVersion } from './source.ts';
 /** A file or an object whose bytes can be read from anywhere. */
 export interface ByteInput {
   readonly name: string;
+  /** What it was when it was listed, or is now. @throws CorpusError CORPUS_SOURCE_INVALID. */
   look(): Promise<InputVersion>;
-  /** @param to exclusive; undefined reads to the end. */
-  open(from: number, to?: number): AsyncIterable<Uint8Array>;
+  /** Its bytes now. @throws CorpusError CORPUS_SOURCE_INVALID. */
+  length(): Promise<number>;
+  /**
+   * @param to exclusive; undefined reads to the end.
+   * @param signal ends the reading; by default it lasts as long as the job does.
+   */
+  open(from: number, to?: number, signal?: AbortSignal): AsyncIterable<Uint8Array>;
+}
+
+/** Inputs that are looked at at the same time: of a disk far away, each look is a round trip. */
+const LOOKS_AT_ONCE = 32;
+
+/** Looks at each. @throws what the first that cannot be looked at throws. */
+export async function lookAtAll(
+  inputs: readonly { look(): Promise<InputVersion> }[],
+): Promise<readonly InputVersion[]> {
+  const looked: InputVersion[] = [];
+  for (let start = 0; start < inputs.length; start += LOOKS_AT_ONCE) {
+    const some = inputs.slice(start, start + LOOKS_AT_ONCE);
+    looked.push(...(await Promise.all(some.map((input) => input.look()))));
+  }
+  return looked;
 }
 
 /** One read from a disk, in bytes. Larger ones read no faster, and lie in memory. */
@@ -18,16 +39,18 @@ const READ_BYTES = 1 << 18;
 
 /** A file of this machine. */
 export function localInput(path: string): ByteInput {
+  const look = async (): Promise<InputVersion> => {
+    try {
+      const { size, mtimeMs } = await stat(path);
+      return { bytes: size, version: `mtime:${mtimeMs}` };
+    } catch (cause) {
+      throw new CorpusError('CORPUS_SOURCE_INVALID', `${path} cannot be read.`, cause);
+    }
+  };
   return {
     name: path,
-    async look() {
-      try {
-        const { size, mtimeMs } = await stat(path);
-        return { bytes: size, version: `mtime:${mtimeMs}` };
-      } catch (cause) {
-        throw new CorpusError('CORPUS_SOURCE_INVALID', `${path} cannot be read.`, cause);
-      }
-    },
+    look,
+    length: async () => (await look()).bytes,
     open: (start, to) =>
       createReadStream(path, {
         start,

@@ -15,6 +15,7 @@ function endless(start: string): { input: ByteInput; taken: () => number } {
   const input: ByteInput = {
     name: 'endless',
     look: () => Promise.resolve({ bytes: 0, version: '' }),
+    length: () => Promise.resolve(0),
     async *open() {
       yield Buffer.from(start);
       // Far over the bound; a reader without one comes to its end.

@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import { JSONParser } from '@streamparser/json';
 import { type Options as CsvOptions, parse } from 'csv-parse';
 import { CorpusError, wordsOf } from '../corpus-error.ts';
-import { type ByteInput, type Compression, unpackedBytes } from './byte-input.ts';
+import { type ByteInput, type Compression, lookAtAll, unpackedBytes } from './byte-input.ts';
 import { LINE_BYTES_MAX, linesOf } from './lines.ts';
 import type { RawRecord, SourceInput } from './source.ts';
 
@@ -128,9 +128,6 @@ function lineInput(
   };
 }
 
-/** Files that are looked at at the same time; of a bucket each look is a request. */
-const LOOKS_AT_ONCE = 16;
-
 /**
  * One text a file, with the file's name as `path`. Neighbouring files are one input: a part for
  * each would be a request for each text, and a folder of documents would take its servers weeks.
@@ -149,15 +146,9 @@ export function documentsInput(
     name: names.length === 1 ? (names[0] as string) : many,
     isSeekable: true,
     async look() {
-      let bytes = 0;
-      const versions: string[] = [];
-      for (let start = 0; start < files.length; start += LOOKS_AT_ONCE) {
-        const some = files.slice(start, start + LOOKS_AT_ONCE);
-        for (const looked of await Promise.all(some.map((file) => file.bytes.look()))) {
-          bytes += looked.bytes;
-          versions.push(looked.version);
-        }
-      }
+      const looked = await lookAtAll(files.map((file) => file.bytes));
+      const bytes = looked.reduce((sum, file) => sum + file.bytes, 0);
+      const versions = looked.map(({ version }) => version);
       if (versions.length === 1) return { bytes, version: versions[0] as string };
       const hash = Bun.hash.xxHash64(JSON.stringify([names, versions]));
       return { bytes, version: `xxh64:${hash.toString(16)}` };

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { CorpusError } from '../corpus-error.ts';
 import type { CorpusContext, CorpusOptions } from '../corpus-options.ts';
 import type { RecordFields } from '../job/records.ts';
-import { openS3Bucket, parseS3Address, type S3Bucket } from '../stores/s3-bucket.ts';
+import { openS3Bucket, parseS3Address, type S3Bucket, type S3Object } from '../stores/s3-bucket.ts';
 import { type ByteInput, compressionOf, localInput } from './byte-input.ts';
 import {
   documentsInput,
@@ -17,6 +17,7 @@ import {
 } from './formats.ts';
 import { parquetInput } from './parquet-input.ts';
 import { openPostgresSource } from './postgres-source.ts';
+import { ReadAhead } from './read-ahead.ts';
 import type { Source, SourceInput } from './source.ts';
 
 /** Endings of names, and how such a file is laid out. */
@@ -48,7 +49,8 @@ export async function openSource(options: CorpusOptions, context: CorpusContext)
       : (await pathsOf(address)).map(localInput);
     files.push(...found);
   }
-  return { inputs: inputsOf(files, options), close: async () => undefined };
+  const ahead = new ReadAhead(files, context.signal);
+  return { inputs: inputsOf(ahead.files, options), close: () => ahead.close() };
 }
 
 /** Documents of one input: as many as one part has texts, unless it is told otherwise. */
@@ -86,21 +88,23 @@ async function objectsOf(address: string, context: CorpusContext): Promise<reado
     if (isGlob) return glob.match(object.key);
     return object.key === key || (/(^|\/)$/.test(key) && isTextFile(object.key));
   });
-  if (objects.length > 0) return objects.map((object) => objectInput(opened, object.key));
+  if (objects.length > 0) return objects.map((object) => objectInput(opened, object));
   const message = `${address}: no such object, prefix (it ends in /) or match.`;
   throw new CorpusError('CORPUS_SOURCE_INVALID', message);
 }
 
-function objectInput(bucket: S3Bucket, key: string): ByteInput {
+/** The listing tells what a look at each would: of 5,000 objects, in 5 requests. */
+function objectInput(bucket: S3Bucket, { key, bytes, etag }: S3Object): ByteInput {
   const name = `s3://${bucket.name}/${key}`;
   return {
     name,
-    async look() {
+    look: async () => ({ bytes, version: `etag:${etag}` }),
+    async length() {
       const object = await bucket.look(key);
-      if (object !== undefined) return { bytes: object.bytes, version: `etag:${object.etag}` };
+      if (object !== undefined) return object.bytes;
       throw new CorpusError('CORPUS_SOURCE_INVALID', `${name} is no longer there.`);
     },
-    open: (from, to) => bucket.open(key, from, to),
+    open: (from, to, signal) => bucket.open(key, { from, to, signal }),
   };
 }
 

@@ -22,8 +22,7 @@ export function parquetInput(
     look: input.look,
     isSeekable: true,
     async *read(from = 0) {
-      const { bytes } = await input.look();
-      const file = bufferOf(input, bytes);
+      const file = bufferOf(input, await input.length());
       try {
         const metadata = await parquetMetadataAsync(file);
         const here = new Set(metadata.schema.map(({ name }) => name));

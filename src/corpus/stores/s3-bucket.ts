@@ -16,8 +16,14 @@ export interface S3Bucket {
   list(prefix: string): Promise<readonly S3Object[]>;
   /** @returns undefined where there is none. */
   look(key: string): Promise<S3Object | undefined>;
-  /** @param to exclusive; undefined reads to the end. */
-  open(key: string, from: number, to?: number): AsyncIterable<Uint8Array>;
+  /**
+   * @param part.to exclusive; undefined reads to the end.
+   * @param part.signal ends the reading in place of the job's.
+   */
+  open(
+    key: string,
+    part: { from: number; to?: number | undefined; signal?: AbortSignal | undefined },
+  ): AsyncIterable<Uint8Array>;
   /** @returns undefined where there is none. */
   read(key: string): Promise<string | undefined>;
   /** Writes unless the key is there. @returns whether it was written. */
@@ -60,7 +66,7 @@ export function openS3Bucket(options: {
   signal: AbortSignal;
   code: CorpusErrorCode;
 }): S3Bucket {
-  const { bucket, environment, clock, signal, code } = options;
+  const { bucket, environment, clock, code } = options;
   const client = new S3Client(credentialsOf(bucket, environment));
   const failed = (what: string, cause: unknown): CorpusError =>
     new CorpusError(code, `s3://${bucket}/${what}: ${wordsOf(cause)}.`, cause);
@@ -68,13 +74,14 @@ export function openS3Bucket(options: {
   async function request(
     method: 'GET' | 'PUT' | 'HEAD',
     key: string,
-    init: { headers?: Record<string, string>; body?: string | Blob } = {},
+    init: { headers?: Record<string, string>; body?: string | Blob; signal?: AbortSignal } = {},
   ): Promise<Response> {
+    const { signal } = { ...options, ...init };
     for (let tries = 1; ; tries++) {
       let failure: Error;
       try {
         const url = client.presign(key, { method, expiresIn: SIGNED_S });
-        const reply = await fetch(url, { method, signal, ...init });
+        const reply = await fetch(url, { ...init, method, signal });
         if (!RETRYABLE.has(reply.status)) return reply;
         failure = new Error(`the server answered ${reply.status}`);
       } catch (error) {
@@ -118,11 +125,11 @@ export function openS3Bucket(options: {
       const bytes = Number(reply.headers.get('content-length') ?? 0);
       return { key, bytes, etag: reply.headers.get('etag') ?? '' };
     },
-    async *open(key, from, to) {
+    async *open(key, { from, to, signal = options.signal }) {
       let at = from;
       for (let tries = 1; ; ) {
         const range = `bytes=${at}-${to === undefined ? '' : to - 1}`;
-        const reply = await request('GET', key, { headers: { range } });
+        const reply = await request('GET', key, { headers: { range }, signal });
         // A range that begins where the object ends has nothing in it.
         if (reply.status === 416) return;
         if (!reply.ok || reply.body === null) {
