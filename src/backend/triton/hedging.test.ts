@@ -1,18 +1,17 @@
 import { describe, expect, test } from 'bun:test';
 import { type Clock, createCancellation } from '../../base/clock.ts';
-import { createLog } from '../../base/log.ts';
 import { createMicroBatcher } from '../../batcher/micro-batcher.ts';
 import { BACKGROUND } from '../../testing/batcher-harness.ts';
 import {
+  createSimulatedBackend,
   createSimulatedNetwork,
   DIMENSION,
-  MODEL,
   type ServerMood,
+  SIMULATED_IN_FLIGHT,
 } from '../../testing/simulation/simulated-network.ts';
 import { VirtualClock } from '../../testing/virtual-clock.ts';
 import { headSet } from '../../vectors/output.ts';
 import { createHedging } from './hedging.ts';
-import { createTritonBackend } from './triton-backend.ts';
 import type { TritonEndpoint } from './triton-endpoint.ts';
 
 /**
@@ -24,28 +23,13 @@ import type { TritonEndpoint } from './triton-endpoint.ts';
  * stall that is believed; a quantile that never moves; a second try counted at the wrong endpoint.
  */
 
-const IN_FLIGHT = 2;
-const TIMEOUT_MS = 2000;
-
 /** Servers under the load of eight callers, each of whom sends one text after the other. */
 async function underLoad(options: { serverCount?: number } = {}) {
   const { serverCount = 2 } = options;
   const clock = new VirtualClock();
   const network = createSimulatedNetwork(clock, { serverCount, batchTextsMax: 32 });
-  const backend = createTritonBackend({
-    urls: network.urls,
-    modelName: MODEL,
-    expected: { dimension: DIMENSION, padId: 1, heads: ['dense'], outputs: {} },
-    timeoutMs: TIMEOUT_MS,
-    probeMs: 1000,
-    batchesInFlight: IN_FLIGHT,
-    batchTextsMax: 32,
-    batchTokensMax: 4096,
-    multiVectorTokensMax: 4096,
-    clock,
-    log: createLog({ level: 'error', write: () => undefined }),
-    call: network.call,
-  });
+  const sizes = { batchTextsMax: 32, batchTokensMax: 4096 };
+  const backend = createSimulatedBackend(network, { clock, probeMs: 1000, ...sizes });
   let batchCount = 0;
   const batcher = createMicroBatcher({
     backend,
@@ -158,14 +142,14 @@ describe('what is sent twice', () => {
       const [callCount, batchCount] = await countsWhile(mood, serverCount);
       expect(batchCount).toBeGreaterThan(300);
       // What was saved up before, and what was on its way at the beginning and the end.
-      const few = 8 + serverCount * IN_FLIGHT;
+      const few = 8 + serverCount * SIMULATED_IN_FLIGHT;
       expect(callCount).toBeLessThanOrEqual(batchCount * (mood === 'well' ? 1 : 1.05) + few);
     }
   });
 
   test('is nothing at all where there is one server', async () => {
     const [callCount, batchCount] = await countsWhile('slow', 1);
-    expect(callCount).toBeLessThanOrEqual(batchCount + IN_FLIGHT);
+    expect(callCount).toBeLessThanOrEqual(batchCount + SIMULATED_IN_FLIGHT);
   });
 });
 

@@ -1,7 +1,5 @@
 import { createAdmission } from '../../admission/admission.ts';
-import { createTritonBackend } from '../../backend/triton/triton-backend.ts';
 import { ServerError } from '../../base/errors.ts';
-import { createLog } from '../../base/log.ts';
 import { createMicroBatcher } from '../../batcher/micro-batcher.ts';
 import type { EncodeResult, Parts } from '../../encode/contract.ts';
 import { createEncode } from '../../encode/encode.ts';
@@ -12,9 +10,13 @@ import { seededRandom } from '../seeded-random.ts';
 import { VirtualClock } from '../virtual-clock.ts';
 import { createServiceModel, type ServiceModel, type SimulationResult } from './service-model.ts';
 import { type PlannedRequest, planLoad, type SimulatedLoad } from './simulated-load.ts';
-import { createSimulatedNetwork, DIMENSION, MODEL } from './simulated-network.ts';
+import {
+  createSimulatedBackend,
+  createSimulatedNetwork,
+  DIMENSION,
+  MODEL,
+} from './simulated-network.ts';
 
-const BATCHES_IN_FLIGHT = 2;
 const REQUEST_TIMEOUT_MS = 60_000;
 const STEP_MS = 5;
 
@@ -51,21 +53,9 @@ export async function simulateService(seed: number): Promise<SimulationResult> {
 /** The parts that are simulated, assembled as the server does it. */
 function createService(load: SimulatedLoad, clock: VirtualClock) {
   const network = createSimulatedNetwork(clock, load);
-  const log = createLog({ level: 'error', write: () => undefined });
-  const backend = createTritonBackend({
-    urls: network.urls,
-    modelName: MODEL,
-    expected: { dimension: DIMENSION, padId: 1, heads: ['dense'], outputs: {} },
-    timeoutMs: 2000,
-    probeMs: 100,
-    batchesInFlight: BATCHES_IN_FLIGHT,
-    batchTextsMax: load.batchTextsMax,
-    batchTokensMax: load.batchTokensMax,
-    multiVectorTokensMax: load.batchTokensMax,
-    clock,
-    log,
-    call: network.call,
-  });
+  const { batchTextsMax, batchTokensMax } = load;
+  const sizes = { batchTextsMax, batchTokensMax };
+  const backend = createSimulatedBackend(network, { clock, probeMs: 100, ...sizes });
   const batcher = createMicroBatcher({
     backend,
     expected: { dimension: DIMENSION, isNormalized: true },

@@ -1,3 +1,4 @@
+import { createTritonBackend, type TritonBackend } from '../../backend/triton/triton-backend.ts';
 import {
   type TritonCall,
   type TritonReply,
@@ -5,6 +6,7 @@ import {
   unavailable,
 } from '../../backend/triton/triton-call.ts';
 import { ServerError } from '../../base/errors.ts';
+import { createLog } from '../../base/log.ts';
 import { readInferRequest, rightReply, writeReply } from '../fake-triton-wire.ts';
 import type { VirtualClock } from '../virtual-clock.ts';
 
@@ -35,6 +37,9 @@ export type ServerMood =
 
 export const DIMENSION = 8;
 export const MODEL = 'simulated';
+
+/** Batches that a simulated server has at most. */
+export const SIMULATED_IN_FLIGHT = 2;
 
 /** A text with this id as its second crashes the server that runs it. */
 export const KILLER_ID = 666;
@@ -171,6 +176,27 @@ export function createSimulatedNetwork(
     },
   };
   return network;
+}
+
+/** Deadline of a call to a simulated server, in ms. */
+const TIMEOUT_MS = 2000;
+
+/** The Triton backend on all servers of a network. */
+export function createSimulatedBackend(
+  { urls, call }: SimulatedNetwork,
+  options: { clock: VirtualClock; probeMs: number; batchTextsMax: number; batchTokensMax: number },
+): TritonBackend {
+  return createTritonBackend({
+    ...options,
+    urls,
+    call,
+    modelName: MODEL,
+    expected: { dimension: DIMENSION, padId: 1, heads: ['dense'], outputs: {} },
+    timeoutMs: TIMEOUT_MS,
+    batchesInFlight: SIMULATED_IN_FLIGHT,
+    multiVectorTokensMax: options.batchTokensMax,
+    log: createLog({ level: 'error', write: () => undefined }),
+  });
 }
 
 const METADATA = {
