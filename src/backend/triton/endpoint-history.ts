@@ -21,11 +21,8 @@ const EJECT_MS_MAX = 60_000;
 const LATE_MS_MIN = 100;
 const LATE_MS_MAX = 10_000;
 
-/**
- * Questions whether it lives that a busy endpoint may leave unanswered: one may be lost to a stall
- * of our own.
- */
-const SILENCES_MAX = 2;
+/** A timer that comes so much too late, in ms, tells of a stall of our own. */
+export const STALL_MS = 10;
 
 /** What an endpoint's own past says of it. It decides nothing but what it is asked. */
 export class EndpointHealth {
@@ -33,7 +30,6 @@ export class EndpointHealth {
   #ejectionsInARow = 0;
   #latesInARow = 0;
   #slowStartLeft = 0;
-  #silences = 0;
 
   /** Whether it has just come back, and gets one batch at a time. */
   get isSlowStarting(): boolean {
@@ -43,7 +39,6 @@ export class EndpointHealth {
   /** A batch came back right. @returns whether the slow start has ended with it. */
   succeeded(): boolean {
     this.#failuresInARow = 0;
-    this.#silences = 0;
     if (this.#slowStartLeft === 0) return false;
     this.#slowStartLeft--;
     if (this.#slowStartLeft > 0) return false;
@@ -58,21 +53,10 @@ export class EndpointHealth {
     return this.#failuresInARow >= FAILURES_MAX;
   }
 
-  /** It left unanswered whether it lives. @returns whether that was once too often. */
-  wasSilent(): boolean {
-    this.#silences++;
-    return this.#silences >= SILENCES_MAX;
-  }
-
-  spoke(): void {
-    this.#silences = 0;
-  }
-
   /** It was up and went down. */
   wentDown(): void {
     this.#slowStartLeft = SLOW_START_BATCHES;
     this.#failuresInARow = 0;
-    this.#silences = 0;
   }
 
   /** A batch is late there. @returns how long others are taken before it at least, in ms. */

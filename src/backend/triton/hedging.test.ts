@@ -171,6 +171,7 @@ describe('a second try', () => {
         return {};
       },
       noteLate: () => undefined,
+      suspectSilence: () => undefined,
       secondTries: { sentCount: 0, wonCount: 0 },
     } as unknown as TritonEndpoint;
     const second = Object.assign(other, {

@@ -1,7 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Head } from '../../vectors/output.ts';
 import type { BatchOutput, TokenBatch } from '../contract.ts';
-import { BatchCost } from './endpoint-history.ts';
+import { BatchCost, STALL_MS } from './endpoint-history.ts';
 import type { TritonEndpoint } from './triton-endpoint.ts';
 
 /** No batch is late before, in ms: a turn of our own event loop may take as long. */
@@ -28,9 +28,6 @@ const FACTOR_STEP = 0.2;
 /** Second tries for each batch that came back, and how many may have been saved up. */
 const SHARE_MAX = 1 - QUANTILE;
 const SAVED_MAX = 8;
-
-/** A timer that comes so much too late, in ms, tells of a stall of our own. */
-const STALL_MS = 10;
 
 /** One of the two calls of a batch, or its only one. */
 export interface Call {
@@ -85,7 +82,9 @@ export interface Hedging {
  * where `factor` is the 95th percentile of real / expected times, and at least 3. The load is
  * bounded three times: a second try needs an endpoint that is well, which has answered since or has
  * nothing to do; a free place there; and a twentieth of a try is earned by each batch that comes
- * back. So a fleet that is slow as a whole gets next to nothing twice.
+ * back. So a fleet that is slow as a whole gets next to nothing twice. Where nobody can take a late
+ * batch, its endpoint is asked whether it lives, so that no further callers wait for one that is
+ * stopped.
  */
 export function createHedging(options: {
   clock: Clock;
@@ -178,9 +177,11 @@ export function createHedging(options: {
     const isWell = (other: TritonEndpoint): boolean =>
       other !== endpoint &&
       !other.isLate &&
+      !other.isSilent &&
       (other.batchesInFlight === 0 || other.answeredMs > sentMs);
     const second = savedTries < 1 ? undefined : pick(isWell);
     if (second === undefined) {
+      endpoint.suspectSilence();
       lookIn(call, LATE_MS_MIN);
       return;
     }

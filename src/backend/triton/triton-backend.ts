@@ -110,7 +110,6 @@ export function createTritonBackend(options: {
     if (first === undefined) throw unavailable(fleet.summary.state.reason);
     let second: Call | undefined;
     try {
-      if (fleet.isAlone) return await first.infer(batch, { isFreshConnection: false, signal });
       const onSecond = (call: Call): void => {
         second = call;
       };
@@ -138,7 +137,8 @@ export function createTritonBackend(options: {
     const { first, error, signal } = failed;
     let second = failed.second?.endpoint ?? fleet.pickOther(first.url);
     if (second !== undefined) first.suspect(describeError(error.cause ?? error));
-    else if (await first.verify()) second = first;
+    // One that was taken down is being asked already, for as long as texts may wait for it.
+    else if (first.model !== undefined && (await first.verify())) second = first;
     if (second === undefined) throw error;
     try {
       const call =
@@ -237,8 +237,6 @@ interface TritonFleet {
   pickOther(except: string): TritonEndpoint | undefined;
   /** The same, of those that fit. */
   pickFit(isFit: (endpoint: TritonEndpoint) => boolean): TritonEndpoint | undefined;
-  /** Whether there is one endpoint alone, up or not. */
-  readonly isAlone: boolean;
   /**
    * Brings the endpoints in line with these addresses: new ones are asked, missing ones drain and
    * are closed.
@@ -270,8 +268,9 @@ function createTritonFleet(options: {
   function summarize(): FleetSummary {
     const up = endpoints.filter(isUsable);
     const models = up.flatMap(({ model }) => (model === undefined ? [] : [model]));
-    const why = endpoints.map((endpoint) => endpoint.reason || `${endpoint.url} drains.`).join(' ');
-    const isReady = up.length > 0;
+    const why = endpoints.map(whyNot).join(' ');
+    // One that is silent takes what there is for it, and no callers are taken on for it alone.
+    const isReady = up.some(({ isSilent }) => !isSilent);
     // One in which a batch is late gets others only when there is nobody else.
     const prompt = up.some((endpoint) => !endpoint.isLate) ? up.filter((one) => !one.isLate) : up;
     return {
@@ -362,9 +361,6 @@ function createTritonFleet(options: {
       pickOther(except) ?? (except === undefined ? undefined : pickOther(undefined)),
     pickOther,
     pickFit,
-    get isAlone() {
-      return endpoints.length === 1;
-    },
     follow,
     async close() {
       await Promise.all(endpoints.map((endpoint) => endpoint.close()));
@@ -376,7 +372,13 @@ function isUsable(endpoint: TritonEndpoint): boolean {
   return endpoint.model !== undefined && !endpoint.isDraining;
 }
 
+/** Why an endpoint that is not to be counted on is not. */
+function whyNot({ url, reason, isDraining }: TritonEndpoint): string {
+  return reason || (isDraining ? `${url} drains.` : `Triton at ${url} is silent.`);
+}
+
 function isBetter(a: TritonEndpoint, b: TritonEndpoint): boolean {
+  if (a.isSilent !== b.isSilent) return b.isSilent;
   if (a.isLate !== b.isLate) return b.isLate;
   const isFullA = a.batchesInFlight >= a.capacity;
   const isFullB = b.batchesInFlight >= b.capacity;

@@ -3,6 +3,7 @@ import { describeError, type Log } from '../../base/log.ts';
 import type { SelfCheck } from '../../model/engine-record.ts';
 import type { BatchOutput, TokenBatch } from '../contract.ts';
 import { BatchCost, type CostShape, EndpointHealth } from './endpoint-history.ts';
+import { createLiveness } from './liveness.ts';
 import {
   createSharedMemory,
   type SharedMemory,
@@ -42,6 +43,8 @@ export interface TritonEndpoint {
   readonly isDraining: boolean;
   /** A batch was late there, and nothing has come back since: others are taken before it. */
   readonly isLate: boolean;
+  /** It has left unanswered whether it lives: it gets no further callers until it has spoken. */
+  readonly isSilent: boolean;
   /** What became of its late batches: who sends them again counts. */
   readonly secondTries: { sentCount: number; wonCount: number };
   /** When it last answered a batch or a probe. */
@@ -54,6 +57,8 @@ export interface TritonEndpoint {
   verify(): Promise<boolean>;
   /** A batch is late there. It is asked whether it serves the model: at once the first time. */
   noteLate(): void;
+  /** A batch is late there that no other can take. It is asked at once whether it lives. */
+  suspectSilence(): void;
   /**
    * Takes it down until a probe has worked, which is tried at once. Batches in flight fail over.
    */
@@ -97,12 +102,6 @@ export interface EndpointOptions {
   readonly log: Log;
 }
 
-/**
- * Shortest time to answer whether it lives, in ms: a busy server answers that between two batches,
- * a stopped one never.
- */
-const LIVENESS_MS_MIN = 1000;
-
 /** Starts to look after one server: it is probed at once, in the background. */
 export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   const { url, modelName, timeoutMs, clock, log } = options;
@@ -119,12 +118,15 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     ...{ url, modelUrl, ownHeaders, timeoutMs, takeSlot: shared?.take, call: options.call },
     onAnswer() {
       answeredMs = clock.now();
+      liveness.clear();
       if (isLate) hasSpoken();
     },
     onForgotten() {
       if (model !== undefined) shared?.connect(model).catch((e) => goDown(describeError(e)));
     },
   });
+  const { probeMs, onChange } = options;
+  const liveness = createLiveness({ url, probeMs, timeoutMs, call: callHere, clock, onChange });
   const openProbes = new Set<OpenCall>();
   let model: TritonModel | undefined;
   let reason = `Triton at ${url} was not asked yet.`;
@@ -138,8 +140,6 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   let cancelProbe: () => void = () => undefined;
   let verifying: Promise<boolean> | undefined;
   let answeredMs = 0;
-  /** When it was last asked whether it lives, and the answer was known. */
-  let livedMs = 0;
   let isClosed = false;
 
   function verify(): Promise<boolean> {
@@ -168,6 +168,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
       }
       model = found;
       reason = '';
+      liveness.clear();
       hasSpoken();
       watch();
       return true;
@@ -184,7 +185,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
    */
   function watch(): void {
     cancelProbe();
-    const quietMs = clock.now() - Math.max(answeredMs, livedMs);
+    const quietMs = clock.now() - Math.max(answeredMs, liveness.settledMs);
     cancelProbe = clock.schedule(Math.max(options.probeMs - quietMs, 1), () => {
       if (clock.now() - answeredMs < options.probeMs) watch();
       else if (batchesInFlight > 0 || isLate) void askLife();
@@ -193,17 +194,8 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   }
 
   async function askLife(): Promise<void> {
-    const lifeMs = Math.max(LIVENESS_MS_MIN, options.probeMs);
-    const address = `${url}/v2/health/live`;
-    let isAlive = true;
-    try {
-      await callHere({ address, isFreshConnection: true, timeoutMs: Math.min(lifeMs, timeoutMs) });
-      health.spoke();
-      livedMs = clock.now();
-    } catch {
-      isAlive = !health.wasSilent();
-      livedMs = clock.now();
-    }
+    cancelProbe();
+    const isAlive = await liveness.ask();
     if (model === undefined || isClosed) return;
     if (isAlive) watch();
     else goDown(`Triton at ${url} does not answer any more.`);
@@ -223,6 +215,11 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     });
   }
 
+  function suspectSilence(): void {
+    // What it has said a moment ago still holds: it is slow.
+    if (model !== undefined && !liveness.isFresh) void askLife();
+  }
+
   /** It has answered a batch or a probe: if it was late, it no longer is. */
   function hasSpoken(): void {
     if (clock.now() >= lateUntilMs) isLate = false;
@@ -237,6 +234,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     reason = why;
     shared?.disconnect();
     isLate = false;
+    liveness.clear();
     options.onChange();
     cancelLate();
     cancelProbe();
@@ -301,6 +299,9 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     get isLate() {
       return isLate;
     },
+    get isSilent() {
+      return liveness.isSilent;
+    },
     secondTries: { sentCount: 0, wonCount: 0 },
     get answeredMs() {
       return answeredMs;
@@ -311,6 +312,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     infer,
     verify,
     noteLate,
+    suspectSilence,
     suspect(why) {
       if (model === undefined) return;
       goDown(why);

@@ -5,6 +5,7 @@ import {
   type TritonRequest,
   unavailable,
 } from '../../backend/triton/triton-call.ts';
+import type { Clock } from '../../base/clock.ts';
 import { ServerError } from '../../base/errors.ts';
 import { createLog } from '../../base/log.ts';
 import { readInferRequest, rightReply, writeReply } from '../fake-triton-wire.ts';
@@ -184,7 +185,7 @@ const TIMEOUT_MS = 2000;
 /** The Triton backend on all servers of a network. */
 export function createSimulatedBackend(
   { urls, call }: SimulatedNetwork,
-  options: { clock: VirtualClock; probeMs: number; batchTextsMax: number; batchTokensMax: number },
+  options: { clock: Clock; probeMs: number; batchTextsMax: number; batchTokensMax: number },
 ): TritonBackend {
   return createTritonBackend({
     ...options,
