@@ -5,7 +5,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { BenchUsageError, HELP, readBenchOptions } from './bench/bench-options.ts';
+import { HELP, readBenchOptions } from './bench/bench-options.ts';
 import { WrongReplyError } from './bench/measure.ts';
 import { runMicro } from './bench/micro/run-micro.ts';
 import type { BenchReport } from './bench/report/bench-report.ts';
@@ -15,6 +15,7 @@ import { thisCommit, thisMachine } from './bench/report/save-run.ts';
 import { reportTables } from './bench/report/text-table.ts';
 import { MODELS_DIR, runScenario } from './bench/run-scenario.ts';
 import { say } from './bench/run-script.ts';
+import { UsageError } from './flags.ts';
 
 const EXIT = { wrong: 1, usage: 2 } as const;
 
@@ -60,8 +61,8 @@ try {
   await main();
 } catch (error) {
   const { message } = error as Error;
-  const isKnown = error instanceof WrongReplyError || error instanceof BenchUsageError;
+  const isKnown = error instanceof WrongReplyError || error instanceof UsageError;
   say(isKnown ? message : ((error as Error).stack ?? message));
-  if (!(error instanceof BenchUsageError)) say('no report: something above went wrong');
-  process.exitCode = error instanceof BenchUsageError ? EXIT.usage : EXIT.wrong;
+  if (!(error instanceof UsageError)) say('no report: something above went wrong');
+  process.exitCode = error instanceof UsageError ? EXIT.usage : EXIT.wrong;
 }

@@ -1,23 +1,17 @@
 /**
  * `bun run sim`: everything that is run with many seeds, one script of `scripts/sim/*-sim.ts` after
- * the other. An option goes to the scripts whose usage names it; the others, and all
- * without it, have defaults of their own.
- *
- * usage: bun run sim [--runs N] [--seed N] [--only name] [--list]
- *
- * `--only` picks scripts whose name contains it. The exit status is 0 only when all of them passed.
+ * the other. A flag goes to the scripts that have it; the others, and all without it, have defaults
+ * of their own. The exit status is 0 only when all of them passed.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { onOff, readFlags, text } from './flags.ts';
 
-const { values } = parseArgs({
-  options: {
-    runs: { type: 'string' },
-    seed: { type: 'string' },
-    only: { type: 'string', default: '' },
-    list: { type: 'boolean', default: false },
-  },
+const values = readFlags(import.meta.path, {
+  runs: text('N', '', 'goes to the scripts that have such a flag'),
+  seed: text('N', '', 'the same'),
+  only: text('NAME', '', 'scripts whose name contains it'),
+  list: onOff('prints their names, and runs none'),
 });
 const folder = join(import.meta.dir, 'sim');
 const names = readdirSync(folder)
@@ -36,11 +30,10 @@ const failed: string[] = [];
 for (const name of names) {
   const startMs = performance.now();
   console.log(`\n== ${name}`);
-  const usage = readFileSync(join(folder, name), 'utf8').slice(0, 2000);
+  const { stdout } = Bun.spawnSync([process.execPath, join(folder, name), '--help']);
+  const help = stdout.toString();
   const given = (['runs', 'seed'] as const).flatMap((option) =>
-    values[option] !== undefined && usage.includes(`--${option}`)
-      ? [`--${option}`, values[option]]
-      : [],
+    values[option] !== '' && help.includes(`--${option} `) ? [`--${option}`, values[option]] : [],
   );
   const child = Bun.spawn([process.execPath, join(folder, name), ...given], {
     stdio: ['ignore', 'inherit', 'inherit'],

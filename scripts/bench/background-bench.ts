@@ -13,7 +13,7 @@
  * there are gaps between two batches, which no text can fill.
  */
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
-import { count, listOf, oneOf, ROUNDS, readFlags, SEED, secondsFlag, text } from './bench-flags.ts';
+import { count, listOf, oneOf, ROUNDS, readFlags, SEED, secondsFlag, text } from '../flags.ts';
 import { medianOf } from './load/latencies.ts';
 import type { Arrival, PlannedRequest } from './load/load-plan.ts';
 import { planRequests } from './load/plan-requests.ts';
@@ -33,7 +33,7 @@ const FLAGS = {
   seconds: secondsFlag(8),
   seed: SEED,
   queries: oneOf(['documents', 'short'], 'what is asked for; documents: 5 % of 8,000 tokens'),
-  loads: { ...listOf(oneOf<Load>(['half', 'full', 'closed'], 'of queries')), preset: 'half,full' },
+  loads: listOf(oneOf<Load>(['half', 'full', 'closed'], 'of queries'), 'half,full'),
   connections: count(64, [1, 512], 'connections that never pause'),
   delay: text('MS', '', 'BACKGROUND_DELAY_MS of the server, unless its default'),
 };

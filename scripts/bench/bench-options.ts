@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { UsageError, wholeNumber } from '../flags.ts';
 import type { MeasureTimes } from './measure.ts';
 import { SCENARIOS, type Scenario, URL_SCENARIOS } from './scenario.ts';
 
@@ -44,12 +45,7 @@ export interface BenchOptions {
   readonly outDir: string;
 }
 
-/** A flag that does not exist or cannot be so; one line for the caller. */
-export class BenchUsageError extends Error {
-  override readonly name = 'BenchUsageError';
-}
-
-/** @throws BenchUsageError */
+/** @throws UsageError */
 export function readBenchOptions(commandLine: readonly string[]): BenchOptions | 'help' {
   const values = parse(commandLine);
   if (values.help) return 'help';
@@ -63,7 +59,7 @@ export function readBenchOptions(commandLine: readonly string[]): BenchOptions |
   );
   const hasMicro = url === undefined && isWanted('micro');
   if (scenarios.length === 0 && !hasMicro) {
-    throw new BenchUsageError(`--only ${values.only} names nothing; --help lists what there is.`);
+    throw new UsageError(`--only ${values.only} names nothing; --help lists what there is.`);
   }
   return {
     times: {
@@ -99,19 +95,8 @@ function parse(commandLine: readonly string[]) {
       },
     }).values;
   } catch (error) {
-    throw new BenchUsageError(`${(error as Error).message} (--help explains)`);
+    throw new UsageError(`${(error as Error).message} (--help explains)`);
   }
-}
-
-/** @throws BenchUsageError */
-export function wholeNumber(
-  flag: string,
-  raw: string,
-  [min, max]: readonly [min: number, max: number],
-): number {
-  const value = Number(raw);
-  if (Number.isInteger(value) && value >= min && value <= max) return value;
-  throw new BenchUsageError(`${flag} must be a whole number from ${min} to ${max}, not "${raw}"`);
 }
 
 function fewLoads(scenario: Scenario): Scenario {

@@ -1,8 +1,6 @@
 /**
  * BGE-M3 on a CPU: the exported float32 graph, as it was served before there were others, beside
- * the graphs that an export writes for a CPU, in turns. `bun scripts/bench/bge-cpu-bench.ts
- * --models-dir DIR [--lengths 16,130] [--rounds 5]`; the folder is what
- * `scripts/bench/export-full-shape.ts --folder` leaves. Each file is loaded in a process of its
+ * the graphs that an export writes for a CPU, in turns. Each file is loaded in a process of its
  * own, which also says what memory it came to hold.
  *
  * With `--with CHECKOUT --with-models-dir DIR` whole servers take turns instead of files: that
@@ -12,7 +10,6 @@
  */
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import packageJson from '../../package.json';
 import { loadInferenceEngine } from '../../src/backend/local/inference-engine.ts';
 import { joinTokenIds } from '../../src/backend/local/inference-protocol.ts';
@@ -20,7 +17,8 @@ import { chooseModelFile } from '../../src/backend/local/model-file.ts';
 import { systemClock } from '../../src/base/clock.ts';
 import { loadManifest } from '../../src/model/manifest.ts';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
-import type { Head } from '../../src/vectors/output.ts';
+import { HEADS } from '../../src/vectors/output.ts';
+import { count, listOf, oneOf, ROUNDS, readFlags, text } from '../flags.ts';
 import { medianOf } from './load/latencies.ts';
 import { short, textTable } from './report/text-table.ts';
 import { ROOT, startServerProcess } from './target/server-process.ts';
@@ -34,22 +32,20 @@ const WORDS = ['да', 'не', 'что', 'как', 'это', 'для'] as const;
 /** The longest that a server of either checkout may be told to take for a request. */
 const REQUEST_TIMEOUT_MS = 250_000;
 
-const { values } = parseArgs({
-  options: {
-    'models-dir': { type: 'string', default: 'models' },
-    model: { type: 'string', default: 'bge-m3' },
-    lengths: { type: 'string', default: '16,130,512' },
-    rounds: { type: 'string', default: '5' },
-    files: { type: 'string', default: FILES.join() },
-    heads: { type: 'string', default: 'dense' },
-    threads: { type: 'string', default: String(availableParallelism()) },
-    with: { type: 'string' },
-    'with-models-dir': { type: 'string' },
-    child: { type: 'string' },
-  },
+const values = readFlags(import.meta.path, {
+  'models-dir': text('FOLDER', 'models', 'what export-full-shape.ts --folder has left'),
+  model: text('NAME', 'bge-m3', 'manifest of the model'),
+  lengths: listOf(count(512, [1, 8192], 'tokens of a text'), '16,130,512'),
+  rounds: ROUNDS,
+  files: listOf(text('FILE', '', 'graphs that take turns'), FILES.join()),
+  heads: listOf(oneOf(HEADS, 'what to compute')),
+  threads: count(availableParallelism(), [1, 1024], 'threads of a graph'),
+  with: text('CHECKOUT', '', 'another checkout, set up: whole servers take turns'),
+  'with-models-dir': text('FOLDER', '', 'what its own export has left'),
+  child: text('FILE', '', 'as the script calls itself, for one graph'),
 });
-const lengths = values.lengths.split(',').map(Number);
-const rounds = Number(values.rounds);
+const lengths = values.lengths;
+const rounds = values.rounds;
 
 /** One file in this process: answers a line for each line that says a length. */
 async function serve(file: string): Promise<void> {
@@ -63,7 +59,7 @@ async function serve(file: string): Promise<void> {
   const startMs = systemClock.now();
   const engine = await loadInferenceEngine({
     modelPath: paths.mappedPath ?? paths.modelPath,
-    threadCount: Number(values.threads),
+    threadCount: values.threads,
     wideThreadCount: 0,
     outputs: manifest.outputs,
     dimension: manifest.dimension,
@@ -74,8 +70,7 @@ async function serve(file: string): Promise<void> {
     if (count === 0) break;
     const ids = Array.from({ length: count }, (_, index) => 4 + ((index * 7_919) % 249_997));
     const begunMs = systemClock.now();
-    const heads = values.heads.split(',') as Head[];
-    await engine.run({ messageId: 0, ...joinTokenIds([ids]), heads, isAlone: false });
+    await engine.run({ messageId: 0, ...joinTokenIds([ids]), heads: values.heads, isAlone: false });
     console.log(`${(systemClock.now() - begunMs).toFixed(1)} ${memory()}`);
   }
 }
@@ -147,7 +142,7 @@ async function openServer(root: string, modelsDir: string): Promise<Contender> {
       textCount += 1;
       const random = seededRandom(textCount);
       const words = Array.from({ length: tokenCount - 2 }, () => WORDS[random.below(WORDS.length)]);
-      const body = JSON.stringify({ query: [words.join(' ')], outputs: values.heads.split(',') });
+      const body = JSON.stringify({ query: [words.join(' ')], outputs: values.heads });
       const begunMs = systemClock.now();
       const reply = await fetch(`${server.url}/encode`, {
         method: 'POST',
@@ -178,8 +173,8 @@ async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<stri
 async function openContenders(): Promise<readonly Contender[]> {
   const { with: other, 'with-models-dir': otherModels } = values;
   const contenders: Contender[] = [];
-  if (other === undefined || otherModels === undefined) {
-    for (const file of values.files.split(',')) contenders.push(await openFile(file));
+  if (other === '' || otherModels === '') {
+    for (const file of values.files) contenders.push(await openFile(file));
   } else {
     contenders.push(await openServer(resolve(other), otherModels));
     contenders.push(await openServer(ROOT, values['models-dir']));
@@ -222,4 +217,4 @@ async function main(): Promise<void> {
   }
 }
 
-await (values.child === undefined ? main() : serve(values.child));
+await (values.child === '' ? main() : serve(values.child));

@@ -5,7 +5,7 @@
  * takes with all heads, and then many long ones at once. Linux only.
  */
 import { readFileSync } from 'node:fs';
-import { count, readFlags, text } from './bench-flags.ts';
+import { count, readFlags, text } from '../flags.ts';
 import { textTable } from './report/text-table.ts';
 import { MODELS_DIR } from './run-scenario.ts';
 import { runScript, verdict } from './run-script.ts';

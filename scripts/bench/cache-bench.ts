@@ -6,7 +6,7 @@
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
 import { deterministicEmbedding } from '../../src/testing/triton/deterministic-embedding.ts';
-import { count, ROUNDS, readFlags, SEED, secondsFlag } from './bench-flags.ts';
+import { count, ROUNDS, readFlags, SEED, secondsFlag } from '../flags.ts';
 import { benchTexts } from './bench-texts.ts';
 import { type Contender, medianOfTurns, type Turns, takeTurns, turnName } from './contenders.ts';
 import type { PlannedRequest } from './load/load-plan.ts';

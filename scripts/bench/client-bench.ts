@@ -5,7 +5,7 @@
  */
 import { APIEncoder } from '../../src/client/api-encoder.ts';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
-import { count, ROUNDS, readFlags, SEED, secondsFlag } from './bench-flags.ts';
+import { count, ROUNDS, readFlags, SEED, secondsFlag } from '../flags.ts';
 import { medianOf } from './load/latencies.ts';
 import type { PlannedRequest } from './load/load-plan.ts';
 import { planRequests } from './load/plan-requests.ts';

@@ -12,7 +12,7 @@ import {
   SEED,
   SETTINGS,
   secondsFlag,
-} from './bench-flags.ts';
+} from '../flags.ts';
 import {
   type Contender,
   createContender,

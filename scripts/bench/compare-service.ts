@@ -2,7 +2,7 @@
  * Our server against the kind of service that it replaces: `bun scripts/bench/compare-service.ts`.
  * The same Triton, the same texts, the same load, in turns; ratios come from medians.
  */
-import { ROUNDS, readFlags, SEED, secondsFlag } from './bench-flags.ts';
+import { ROUNDS, readFlags, SEED, secondsFlag } from '../flags.ts';
 import { createContender, medianOfTurns, type Turns, takeTurns, turnName } from './contenders.ts';
 import type { MeasureTimes } from './measure.ts';
 import { cpuUsPerRequest, type LoadPoint, requestsPerSecond } from './report/bench-report.ts';

@@ -10,7 +10,7 @@ import { startCommand } from '../../src/testing/corpus/kill-run.ts';
 import { SMALL_MODEL, writeModelsFolder } from '../../src/testing/golden/small-heads-harness.ts';
 import { legalTexts } from '../../src/testing/legal-texts.ts';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
-import { count, oneOf, ROUNDS, readFlags, SEED, secondsFlag, text } from './bench-flags.ts';
+import { count, oneOf, ROUNDS, readFlags, SEED, secondsFlag, text } from '../flags.ts';
 import type { BareCount } from './corpus/bare-requests.ts';
 import { medianOf } from './load/latencies.ts';
 import { planRequests } from './load/plan-requests.ts';

@@ -8,13 +8,12 @@ import { sleep, systemClock } from '../../src/base/clock.ts';
 import { jsonLines, startCorpusStand } from '../../src/testing/corpus/corpus-stand.ts';
 import { startCommand } from '../../src/testing/corpus/kill-run.ts';
 import { startNats } from '../../src/testing/corpus/start-nats.ts';
-import { count, readFlags, text } from './bench-flags.ts';
-import { wholeNumber } from './bench-options.ts';
+import { count, listOf, readFlags } from '../flags.ts';
 import { short, textTable } from './report/text-table.ts';
 import { runScript } from './run-script.ts';
 
 const FLAGS = {
-  workers: text('LIST', '1,2,4,8', 'how many at a time'),
+  workers: listOf(count(1, [1, 64], 'workers at a time'), '1,2,4,8'),
   texts: count(64_000, [1000, 10_000_000], 'texts of a job'),
 };
 
@@ -23,8 +22,7 @@ const REQUEST_MS = 70;
 const PART_TEXTS = 256;
 
 async function main(): Promise<void> {
-  const { workers, texts: textCount } = readFlags(import.meta.path, FLAGS);
-  const counts = workers.split(',').map((word) => wholeNumber('--workers', word, [1, 64]));
+  const { workers: counts, texts: textCount } = readFlags(import.meta.path, FLAGS);
   const stand = startCorpusStand();
   const nats = await startNats();
   try {

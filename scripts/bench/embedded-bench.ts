@@ -9,8 +9,8 @@ import packageJson from '../../package.json';
 import { chooseModelFile, usableModelFile } from '../../src/backend/local/model-file.ts';
 import { loadManifest, type ModelManifest } from '../../src/model/manifest.ts';
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
+import { count, listOf, ROUNDS, readFlags, SEED, secondsFlag, text } from '../flags.ts';
 import { type BarePlan, runBare } from './bare/run-bare.ts';
-import { count, listOf, ROUNDS, readFlags, SEED, secondsFlag, text } from './bench-flags.ts';
 import { benchTexts, type TextLength } from './bench-texts.ts';
 import { medianOf } from './load/latencies.ts';
 import type { PlannedRequest } from './load/load-plan.ts';
@@ -32,10 +32,7 @@ const FLAGS = {
   seed: SEED,
   file: text('PATH', '', 'ONNX file below the model’s folder; unless told, as the server chooses'),
   only: text('WORDS', 'short,middle,long', 'sets, comma-separated'),
-  connections: {
-    ...listOf(count(1, [1, 1000], 'requests at a time; one is the lone query')),
-    preset: '1,16,64',
-  },
+  connections: listOf(count(1, [1, 1000], 'requests at a time; one is the lone query'), '1,16,64'),
   model: text('NAME', DEFAULT_MODEL, 'its manifest'),
   'models-dir': text('FOLDER', MODELS_DIR, 'where it is set up'),
 };

@@ -1,6 +1,5 @@
 /**
- * How long the event loop is held up while the embedded model works: `bun
- * scripts/bench/event-loop-bench.ts [SECONDS]`.
+ * How long the event loop is held up while the embedded model works.
  *
  * Keeps every inference worker busy with texts of 512 tokens and asks for `/health` at a fixed rate
  * meanwhile. A latency counts from the moment a call was due, so that one long stall shows in every
@@ -11,8 +10,8 @@ import { sleep, systemClock } from '../../src/base/clock.ts';
 import { startProcess } from '../../src/testing/e2e/start-process.ts';
 import { legalTexts } from '../../src/testing/legal-texts.ts';
 import { until } from '../../src/testing/until.ts';
+import { readFlags, secondsFlag } from '../flags.ts';
 
-const SECONDS = 20;
 /** Calls a second; a load balancer asks far less often. */
 const RATE = 50;
 /** Long texts of one request; a new request follows each reply. */
@@ -96,4 +95,5 @@ function told(latencies: readonly number[]): string {
   return `/health p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, slowest ${at(1)} ms of ${latencies.length} calls`;
 }
 
-process.exitCode = await main(Number(process.argv[2] ?? SECONDS));
+const { seconds } = readFlags(import.meta.path, { seconds: secondsFlag(20) });
+process.exitCode = await main(seconds);

@@ -2,23 +2,24 @@
  * Holds the export against a model of BGE-M3's full shape, with random weights: makes one, exports
  * it, states the export's peak memory, and lets ONNX Runtime answer a text with all heads.
  *
- * `bun scripts/bench/export-full-shape.ts [--folder DIR] [--tokens 8192]`; needs 7 GB of disk, and
+ * Needs 7 GB of disk, and
  * for 8,192 tokens about 16 GB of memory, most of it for one layer's attention. Not part of the
  * tests: it takes minutes.
  */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { systemClock } from '../../src/base/clock.ts';
 import { createOnnxSession, type ModelOutput } from '../../src/provision/onnx/onnx-session.ts';
 import { FULL_SHAPE, writeEncoderModel } from '../../src/testing/export/full-shape-model.ts';
+import { count, readFlags, text } from '../flags.ts';
 
-const { values } = parseArgs({
-  options: { folder: { type: 'string' }, tokens: { type: 'string', default: '8192' } },
+const values = readFlags(import.meta.path, {
+  folder: text('FOLDER', '', 'where everything is left; without it, it is deleted in the end'),
+  tokens: count(8192, [3, 8192], 'tokens of the text'),
 });
-const folder = values.folder ?? mkdtempSync(join(tmpdir(), 'full-shape-'));
-const tokenCount = Number(values.tokens);
+const folder = values.folder || mkdtempSync(join(tmpdir(), 'full-shape-'));
+const tokenCount = values.tokens;
 const startedMs = systemClock.now();
 
 function say(line: string): void {

@@ -6,7 +6,7 @@
 import { S3Client } from 'bun';
 import { startCorpusStand } from '../../src/testing/corpus/corpus-stand.ts';
 import { startFarS3 } from '../../src/testing/corpus/far-s3.ts';
-import { count, readFlags } from './bench-flags.ts';
+import { count, readFlags } from '../flags.ts';
 import { textTable } from './report/text-table.ts';
 import { runScript } from './run-script.ts';
 

@@ -6,7 +6,7 @@
  */
 import { join } from 'node:path';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
-import { BASELINE, count, ROUNDS, readFlags, SETTINGS, secondsFlag, text } from './bench-flags.ts';
+import { BASELINE, count, ROUNDS, readFlags, SETTINGS, secondsFlag, text } from '../flags.ts';
 import { type ConnectionOwner, HttpConnection } from './load/http-connection.ts';
 import { medianOf } from './load/latencies.ts';
 import type { PlannedRequest } from './load/load-plan.ts';

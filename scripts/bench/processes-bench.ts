@@ -4,7 +4,7 @@
  * the machine does beside falls on both.
  */
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
-import { count, oneOf, ROUNDS, readFlags, SEED, secondsFlag } from './bench-flags.ts';
+import { count, oneOf, ROUNDS, readFlags, SEED, secondsFlag } from '../flags.ts';
 import { medianOf } from './load/latencies.ts';
 import { planRequests } from './load/plan-requests.ts';
 import { type MeasureTimes, measureLoad } from './measure.ts';

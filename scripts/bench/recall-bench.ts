@@ -8,7 +8,7 @@ import { legalProse, legalQueries } from '../../src/testing/legal-prose.ts';
 import { startServer } from '../../src/testing/start-server.ts';
 import { until } from '../../src/testing/until.ts';
 import { quantizeRow } from '../../src/vectors/quantize.ts';
-import { count, readFlags, SEED } from './bench-flags.ts';
+import { count, readFlags, SEED } from '../flags.ts';
 import { textTable } from './report/text-table.ts';
 import { runScript } from './run-script.ts';
 

@@ -14,6 +14,7 @@ import type { EncodeReply } from '../../src/reply/reply-content.ts';
 import { base64OfRow, float16Of } from '../../src/reply/row-bytes.ts';
 import { type SeededRandom, seededRandom } from '../../src/testing/seeded-random.ts';
 import { faultOfRow } from '../../src/vectors/output.ts';
+import { readFlags } from '../flags.ts';
 
 const DIMENSION = 1_024;
 const EXPECTED = { dimension: DIMENSION, isNormalized: true };
@@ -97,6 +98,7 @@ export function addReplyTasks(bench: Bench): void {
 }
 
 if (import.meta.main) {
+  readFlags(import.meta.path, {});
   const bench = new Bench({ time: 500, warmupTime: 200 });
   addReplyTasks(bench);
   await bench.run();

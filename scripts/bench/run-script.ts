@@ -4,7 +4,7 @@ export async function runScript(name: string, main: () => Promise<void>): Promis
     await main();
   } catch (error) {
     const { message, stack } = error as Error;
-    const isOurs = ['WrongReplyError', 'BenchUsageError'].includes((error as Error).name);
+    const isOurs = (error as Error).name === 'WrongReplyError';
     say(`${name}: ${isOurs ? message : (stack ?? message)}`);
     process.exitCode = 1;
   }

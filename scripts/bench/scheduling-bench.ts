@@ -11,7 +11,7 @@ import {
   type Schedule,
   type ScheduleModel,
 } from '../../src/testing/simulation/clairvoyant.ts';
-import { count, ROUNDS, readFlags, SEED, secondsFlag } from './bench-flags.ts';
+import { count, ROUNDS, readFlags, SEED, secondsFlag } from '../flags.ts';
 import { medianOf } from './load/latencies.ts';
 import type { PlannedRequest } from './load/load-plan.ts';
 import { planRequests } from './load/plan-requests.ts';

@@ -14,7 +14,7 @@ import { createCopyEncoder } from '../../src/corpus/sinks/postgres/copy-encoder.
 import type { OutputRow, OutputSchema } from '../../src/corpus/sinks/sink.ts';
 import { StagedFile } from '../../src/corpus/sinks/staged-file.ts';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
-import { count, ROUNDS, readFlags } from './bench-flags.ts';
+import { count, ROUNDS, readFlags } from '../flags.ts';
 import { medianOf } from './load/latencies.ts';
 import { saveRun } from './report/save-run.ts';
 import { short, textTable } from './report/text-table.ts';

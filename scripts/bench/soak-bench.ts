@@ -3,7 +3,7 @@
  * over the run, then threads, sockets and queues once it is quiet again.
  */
 import { loadReferenceIds } from '../../src/testing/reference-ids.ts';
-import { count, oneOf, readFlags, SEED } from './bench-flags.ts';
+import { count, oneOf, readFlags, SEED } from '../flags.ts';
 import type { LoadPlan } from './load/load-plan.ts';
 import { applyLoad } from './load/load-process.ts';
 import { planRequests } from './load/plan-requests.ts';

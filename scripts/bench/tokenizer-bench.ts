@@ -2,12 +2,8 @@
  * The tokenizer against others on the same texts, in one run, taking turns: texts a second on one
  * thread, as medians and as ratios. Then the worst texts per byte beside prose, and what it takes
  * to start. It reports nothing when an id is wrong.
- *
- * usage: bun scripts/bench/tokenizer-bench.ts [--model models/multilingual-e5-small] [--rounds 9]
- *   [--python PATH]   an interpreter that has `sentencepiece`; without it SentencePiece is left out
  */
 import { stat } from 'node:fs/promises';
-import { parseArgs } from 'node:util';
 import { legalProse, legalQueries } from '../../src/testing/legal-prose.ts';
 import { createReferenceTokenizer } from '../../src/testing/reference-tokenizer.ts';
 import { compareTokenizers } from '../../src/testing/tokenizer-comparison.ts';
@@ -15,6 +11,7 @@ import { compileTokenizer } from '../../src/tokenizer/compiler/compile-tokenizer
 import { openCompiledTokenizer } from '../../src/tokenizer/compiler/tokenizer-file.ts';
 import { createCompiledTokenizer } from '../../src/tokenizer/xlmr/compiled-tokenizer.ts';
 import { createTokenIds } from '../../src/tokenizer/xlmr/unigram-search.ts';
+import { count, readFlags, text } from '../flags.ts';
 import { verdict } from './run-script.ts';
 import {
   createOurs,
@@ -37,14 +34,16 @@ const MEGABYTE = 1 << 20;
  */
 const WORST_RATIO_MAX = 16;
 
-const { values } = parseArgs({
-  options: {
-    model: { type: 'string', default: 'models/multilingual-e5-small' },
-    rounds: { type: 'string', default: '9' },
-    python: { type: 'string' },
-  },
+const values = readFlags(import.meta.path, {
+  model: text('FOLDER', 'models/multilingual-e5-small', 'where tokenizer.json is'),
+  rounds: count(9, [1, 1000], 'turns of each; medians come of them'),
+  python: text(
+    'PATH',
+    '',
+    'an interpreter that has sentencepiece; without it SentencePiece is left out',
+  ),
 });
-const roundCount = Number(values.rounds);
+const roundCount = values.rounds;
 
 // The reference would use every core for a batch. Its library reads the variable when it loads.
 if (process.env.RAYON_NUM_THREADS !== '1') {
@@ -198,7 +197,7 @@ const rivals = [
   await createOurs(values.model, false),
   createRust(values.model),
   await createTransformers(values.model),
-  ...(values.python === undefined ? [] : [await createSentencePiece(values.model, values.python)]),
+  ...(values.python === '' ? [] : [await createSentencePiece(values.model, values.python)]),
 ];
 await measureStart();
 measureWorst();

@@ -2,26 +2,20 @@
  * Background texts beside queries on random GPUs, settings and loads, on a virtual clock: no query
  * waits for more than one background batch, none starves, the GPU is never idle. Then what a job
  * and queries of several rates cost each other on a middling GPU.
- *
- * usage: bun scripts/sim/background-sim.ts [--runs 200] [--seed 1] [--first]
- *
- * `--first` ends with the first seed that fails, and prints no table.
  */
-import { parseArgs } from 'node:util';
 import { BACKGROUND } from '../../src/testing/batcher-harness.ts';
 import { checkBackground } from '../../src/testing/simulation/background-check.ts';
 import { compareWithJob, LOADS } from '../../src/testing/simulation/background-load.ts';
 import { textTable } from '../bench/report/text-table.ts';
+import { count, onOff, readFlags, SEED } from '../flags.ts';
 
-const { values } = parseArgs({
-  options: {
-    runs: { type: 'string', default: '200' },
-    seed: { type: 'string', default: '1' },
-    first: { type: 'boolean', default: false },
-  },
+const values = readFlags(import.meta.path, {
+  runs: count(200, [1, 1_000_000], 'seeds'),
+  seed: SEED,
+  first: onOff('ends with the first seed that fails, and prints no table'),
 });
-const firstSeed = Number(values.seed);
-const runCount = Number(values.runs);
+const firstSeed = values.seed;
+const runCount = values.runs;
 let failedRuns = 0;
 for (let seed = firstSeed; seed < firstSeed + runCount; seed++) {
   try {

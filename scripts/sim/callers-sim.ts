@@ -2,10 +2,7 @@
  * A caller's burst beside another one's query each 100 ms, on a virtual clock: what the query waits
  * and how fast the burst goes through, by the means that the batcher has. The choice is told in
  * src/docs/decisions.md.
- *
- * usage: bun scripts/sim/callers-sim.ts [--seed 1]
  */
-import { parseArgs } from 'node:util';
 import { SHARING } from '../../src/batcher/caller-queue.ts';
 import {
   type Burst,
@@ -14,9 +11,12 @@ import {
   runCallers,
 } from '../../src/testing/simulation/callers-load.ts';
 import { textTable } from '../bench/report/text-table.ts';
+import { readFlags, SEED } from '../flags.ts';
 
-const { values } = parseArgs({ options: { seed: { type: 'string', default: '1' } } });
-const seed = Number(values.seed);
+const values = readFlags(import.meta.path, {
+  seed: SEED,
+});
+const seed = values.seed;
 
 const BURSTS: Readonly<Record<string, Burst>> = {
   '256 short a call': { textCount: 10_240, perCall: 256, tokens: [5, 12] },

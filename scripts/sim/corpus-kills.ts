@@ -2,27 +2,24 @@
  * Kills a corpus job, its server or both, at random moments, and compares the bytes with those of a
  * run that nobody disturbed. Half of its texts lie in small files of every kind, which change,
  * vanish and come to it on the way.
- * `bun scripts/sim/corpus-kills.ts --kills 200 --seed 1 --texts 1500`
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { killAtRandom } from '../../src/testing/corpus/kill-at-random.ts';
 import { writeMixed } from '../../src/testing/corpus/small-files.ts';
 import { legalTexts } from '../../src/testing/legal-texts.ts';
+import { count, readFlags, SEED } from '../flags.ts';
 
-const { values } = parseArgs({
-  options: {
-    kills: { type: 'string', default: '200' },
-    seed: { type: 'string', default: '1' },
-    texts: { type: 'string', default: '1500' },
-  },
+const values = readFlags(import.meta.path, {
+  kills: count(200, [1, 1_000_000], 'kills, of the command, its server or both'),
+  seed: SEED,
+  texts: count(1500, [32, 1_000_000], 'texts of the corpus'),
 });
-const seed = Number(values.seed);
+const seed = values.seed;
 const folder = mkdtempSync(join(tmpdir(), 'corpus-kills-'));
 try {
-  const counts = Array.from({ length: Number(values.texts) }, (_, index) => 4 + (index % 20));
+  const counts = Array.from({ length: values.texts }, (_, index) => 4 + (index % 20));
   const source = join(folder, 'laws');
   const texts = legalTexts(counts, seed);
   await writeMixed(
@@ -35,7 +32,7 @@ try {
     words: ['--id', 'id', '--part-texts', '32', '--request-texts', '8'],
     folder,
     environment: { BACKEND: 'embedded' },
-    killCount: Number(values.kills),
+    killCount: values.kills,
     seed,
     say: (line) => console.log(line),
   });

@@ -1,9 +1,8 @@
 /**
  * What each fault costs a job of three workers over JetStream: its time beside the undisturbed one,
- * and whether the bytes are the same. `bun scripts/sim/corpus-queue-faults.ts --rounds 3`
+ * and whether the bytes are the same.
  */
 import { rm } from 'node:fs/promises';
-import { parseArgs } from 'node:util';
 import { sleep, systemClock } from '../../src/base/clock.ts';
 import {
   bytesOfFolder,
@@ -13,9 +12,12 @@ import {
 import { type RunningCommand, startCommand } from '../../src/testing/corpus/kill-run.ts';
 import { type RunningNats, startNats } from '../../src/testing/corpus/start-nats.ts';
 import { until } from '../../src/testing/until.ts';
+import { count, readFlags } from '../flags.ts';
 import { createNetworkNamespace, type NetworkNamespace } from './network-namespace.ts';
 
-const { values } = parseArgs({ options: { rounds: { type: 'string', default: '3' } } });
+const values = readFlags(import.meta.path, {
+  rounds: count(3, [1, 100], 'jobs with each fault; the median is told'),
+});
 
 const TEXT_COUNT = 4000;
 const PART_TEXTS = 40;
@@ -117,7 +119,7 @@ try {
   console.log('| fault | time | lost |\n| --- | --- | --- |');
   for (const [name, fault] of FAULTS) {
     const times: number[] = [];
-    for (let round = 0; round < Number(values.rounds); round++) times.push(await run(fault));
+    for (let round = 0; round < values.rounds; round++) times.push(await run(fault));
     const median = times.toSorted((left, right) => left - right)[times.length >> 1] ?? 0;
     if (name === 'none') undisturbed = median;
     console.log(`| ${name} | ${median.toFixed(1)} s | ${(median - undisturbed).toFixed(1)} s |`);

@@ -1,9 +1,8 @@
 /**
  * A corpus of 10^9 texts on a virtual clock: shards dealt out to workers that crash, stall past
  * their lease and come back, over a queue that loses its data. The manifest is a real one, of as
- * many shards. `bun scripts/sim/corpus-scale.ts --shards 1000000 --workers 500 --seed 1`
+ * many shards.
  */
-import { parseArgs } from 'node:util';
 import {
   formatManifest,
   jobIdOf,
@@ -11,19 +10,18 @@ import {
   parseManifest,
 } from '../../src/corpus/job/manifest.ts';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
+import { count, readFlags, SEED } from '../flags.ts';
 
-const { values } = parseArgs({
-  options: {
-    shards: { type: 'string', default: '1000000' },
-    texts: { type: 'string', default: '1000' },
-    workers: { type: 'string', default: '500' },
-    seed: { type: 'string', default: '1' },
-  },
+const values = readFlags(import.meta.path, {
+  shards: count(1_000_000, [1, 100_000_000], 'shards of the corpus'),
+  texts: count(1000, [1, 1_000_000], 'texts of a shard'),
+  workers: count(500, [1, 100_000], 'workers'),
+  seed: SEED,
 });
-const shardCount = Number(values.shards);
-const textsPerShard = Number(values.texts);
-const workerCount = Number(values.workers);
-const random = seededRandom(Number(values.seed));
+const shardCount = values.shards;
+const textsPerShard = values.texts;
+const workerCount = values.workers;
+const random = seededRandom(values.seed);
 
 /** Seconds of the virtual clock. */
 const LEASE_S = 60;

@@ -1,23 +1,19 @@
 /**
  * Runs each fault against a live server under load, once on one endpoint and once on two, and
  * writes what it did to the table in `src/docs/faults.md`; with `--only`, to its lines alone.
- * Wants root, for a network of its own in which
- * a firewall may drop packets, and `./run.sh test`'s Triton.
- *
- * usage: bun scripts/sim/fault-matrix.ts [--only "part of a name"] [--no-write]
+ * Wants root, for a network of its own in which a firewall may drop packets, and `./run.sh test`'s
+ * Triton.
  */
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { onOff, readFlags, text } from '../flags.ts';
 import { FAULTS, type Fault, findNft } from './faults/fault-list.ts';
 import { startLoad } from './faults/fault-load.ts';
 import { openRig } from './faults/fault-rig.ts';
 
-const { values } = parseArgs({
-  options: {
-    only: { type: 'string', default: '' },
-    'no-write': { type: 'boolean', default: false },
-    inside: { type: 'boolean', default: false },
-  },
+const values = readFlags(import.meta.path, {
+  only: text('NAME', '', 'faults whose name has this part'),
+  'no-write': onOff('leaves the table as it is'),
+  inside: onOff('as the script calls itself, in a network of its own'),
 });
 const TABLE_FILE = join(import.meta.dir, '../../src/docs/faults.md');
 

@@ -5,15 +5,11 @@
  *
  * Work is a fluid: a tick's arrivals wait for what stands before them. Pods share it evenly, as
  * behind a balancer of least requests.
- *
- * usage: bun scripts/sim/fleet-scaling.ts [--write] [--seed N]
- *
- * `--write` puts the tables into scripts/deploy/README.md, between their markers.
  */
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { type SeededRandom, seededRandom } from '../../src/testing/seeded-random.ts';
 import { VirtualClock } from '../../src/testing/virtual-clock.ts';
+import { onOff, readFlags, SEED } from '../flags.ts';
 
 const README = join(import.meta.dir, '../deploy/README.md');
 
@@ -254,18 +250,16 @@ class Fleet {
   }
 }
 
-const { values } = parseArgs({
-  options: {
-    write: { type: 'boolean', default: false },
-    seed: { type: 'string', default: '1' },
-  },
+const values = readFlags(import.meta.path, {
+  write: onOff('puts the tables into scripts/deploy/README.md, between their markers'),
+  seed: SEED,
 });
 
 /** The worst of three seeds in latency and refusals, their mean in cost. */
 async function outcomeOf(targets: Targets, day: Day): Promise<Outcome> {
   const outcomes: Outcome[] = [];
   for (let run = 0; run < 3; run++) {
-    outcomes.push(await new Fleet(targets, day, Number(values.seed) + run).hour());
+    outcomes.push(await new Fleet(targets, day, values.seed + run).hour());
   }
   const largest = (read: (one: Outcome) => number) => Math.max(...outcomes.map(read));
   return {

@@ -1,17 +1,13 @@
 /**
- * Writes every float32 there is as JSON, and reads it back: `bun scripts/sim/float32-json-sim.ts`.
+ * Writes every float32 there is as JSON, and reads it back.
  * Every finite pattern must read back to itself, by `Math.fround(JSON.parse(…))` as by a parser
  * that rounds once; of every 251st, no decimal may be shorter, nor as short and nearer. Takes a
  * quarter of an hour or so on two cores.
  *
- *   --from N, --to N     the patterns to check, 0 to 0x100000000; a stopped run says where to go on
- *   --workers N          threads; as many as there are cores
- *   --length-every N     checks the length of every Nth pattern; 251
- *
  * The exit status is 1 when a pattern failed.
  */
 import { availableParallelism } from 'node:os';
-import { parseArgs } from 'node:util';
+import { count, readFlags } from '../flags.ts';
 import type { SimBlock, SimBlockResult } from './float32-json-worker.ts';
 
 const PATTERNS = 2 ** 32;
@@ -30,32 +26,21 @@ interface Run {
 }
 
 function parseRun(): Run {
-  const { values } = parseArgs({
-    options: {
-      from: { type: 'string', default: '0' },
-      to: { type: 'string', default: String(PATTERNS) },
-      workers: { type: 'string', default: String(availableParallelism()) },
-      'length-every': { type: 'string', default: '251' },
-    },
+  const values = readFlags(import.meta.path, {
+    from: count(
+      0,
+      [0, PATTERNS - 1],
+      'the first pattern to check; a stopped run says where to go on',
+    ),
+    to: count(PATTERNS, [1, PATTERNS], 'the one after the last'),
+    workers: count(availableParallelism(), [1, 1024], 'threads'),
+    'length-every': count(251, [1, PATTERNS], 'checks the length of every Nth pattern'),
   });
-  const run = {
-    from: Number(values.from),
-    to: Number(values.to),
-    workers: Number(values.workers),
-    lengthEvery: Number(values['length-every']),
-  };
-  const isSane =
-    Object.values(run).every(Number.isInteger) &&
-    run.from >= 0 &&
-    run.from < run.to &&
-    run.to <= PATTERNS &&
-    run.workers >= 1 &&
-    run.lengthEvery >= 1;
-  if (!isSane) {
-    console.error('--from, --to, --workers and --length-every must be whole, in their ranges.');
-    process.exit(2);
-  }
-  return run;
+  const { from, to, workers } = values;
+  const run = { from, to, workers, lengthEvery: values['length-every'] };
+  if (from < to) return run;
+  console.error('scripts/sim/float32-json-sim.ts: --from must be below --to.');
+  process.exit(2);
 }
 
 /**

@@ -2,12 +2,10 @@
  * Damaged requests, bodies and headers, to the whole application, and damaged replies of Triton to
  * their reader: half of the runs each. Prints each seed that gets a fault of the server for an
  * answer, and the memory on the way; exits with 1 when there was one, or when memory has grown.
- *
- * usage: bun scripts/sim/fuzz-sim.ts [--runs 1000000] [--seed 1]
  */
-import { parseArgs } from 'node:util';
 import { fuzzReply } from '../../src/testing/fuzz/fuzz-replies.ts';
 import { createRequestFuzzer } from '../../src/testing/fuzz/fuzz-requests.ts';
+import { count, readFlags, SEED } from '../flags.ts';
 
 /** Faults are printed up to here, then only counted. */
 const PRINTED_MAX = 10;
@@ -17,14 +15,16 @@ const PRINTED_MAX = 10;
  */
 const GROWTH_MB_MAX = 100;
 
-const { values } = parseArgs({
-  options: {
-    runs: { type: 'string', default: '1000000' },
-    seed: { type: 'string', default: '1' },
-  },
+const values = readFlags(import.meta.path, {
+  runs: count(
+    1_000_000,
+    [2, 1_000_000_000],
+    'damaged requests, and as many replies of Triton, together',
+  ),
+  seed: SEED,
 });
-const pairCount = Math.ceil(Number(values.runs) / 2);
-const firstSeed = Number(values.seed);
+const pairCount = Math.ceil(values.runs / 2);
+const firstSeed = values.seed;
 const fuzzRequest = await createRequestFuzzer();
 const memoryMb = (): number => {
   Bun.gc(true);

@@ -1,23 +1,17 @@
 /**
  * QUEUE_HOLD_MS against REQUEST_TIMEOUT_MS, on a virtual clock: what clients that send a corpus at
  * once get from the embedded default, and what another caller's query each 100 ms waits meanwhile.
- *
- * usage: bun scripts/sim/hold-sim.ts [--texts 40000] [--tokens 30] [--slow 1]
- *
- * `--slow` makes the machine slower by so many times.
  */
-import { parseArgs } from 'node:util';
 import { HABITS, runHold } from '../../src/testing/simulation/hold-load.ts';
 import { textTable } from '../bench/report/text-table.ts';
+import { amount, count, readFlags } from '../flags.ts';
 
-const { values } = parseArgs({
-  options: {
-    texts: { type: 'string', default: '40000' },
-    tokens: { type: 'string', default: '30' },
-    slow: { type: 'string', default: '1' },
-  },
+const values = readFlags(import.meta.path, {
+  texts: count(40_000, [1, 10_000_000], 'texts of the corpus'),
+  tokens: count(30, [3, 8192], 'tokens of each'),
+  slow: amount(1, [0.01, 1000], 'so many times slower is the machine'),
 });
-const [textCount, tokens, slow] = [values.texts, values.tokens, values.slow].map(Number);
+const { texts: textCount, tokens, slow } = values;
 
 const rows: string[][] = [];
 for (const habit of HABITS) {

@@ -1,23 +1,19 @@
 /**
  * A corpus by the AI SDK's defaults, which send all calls at once and try each three times, against
  * the embedded default; and by a polite client, which has four calls of 256 texts in flight.
- *
- * usage: bun scripts/sim/lone-burst.ts [--client ai-sdk|polite] [--texts 40000] [--long]
  */
-import { parseArgs } from 'node:util';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { embedMany } from 'ai';
 import OpenAI from 'openai';
 import { startProcess } from '../../src/testing/e2e/start-process.ts';
 import { scrape } from '../../src/testing/scraped-metrics.ts';
 import { until } from '../../src/testing/until.ts';
+import { count, oneOf, onOff, readFlags } from '../flags.ts';
 
-const { values } = parseArgs({
-  options: {
-    client: { type: 'string', default: 'ai-sdk' },
-    texts: { type: 'string', default: '40000' },
-    long: { type: 'boolean', default: false },
-  },
+const values = readFlags(import.meta.path, {
+  client: oneOf(['ai-sdk', 'polite'], 'who sends the corpus'),
+  texts: count(40_000, [1, 10_000_000], 'texts of the corpus'),
+  long: onOff('texts of some 30 tokens in place of 11'),
 });
 
 const POLITE_TEXTS = 256;
@@ -32,7 +28,7 @@ const more = values.long
   : '';
 /** Of 11 tokens each, or some 30. */
 const texts = Array.from(
-  { length: Number(values.texts) },
+  { length: values.texts },
   (_, index) => `Договор аренды номер ${index}.${more}`,
 );
 

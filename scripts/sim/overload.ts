@@ -2,26 +2,22 @@
  * Sends single queries at a fixed rate, whatever comes back, to a server whose Triton takes a known
  * time for each batch; counts what is answered within the callers' deadline, from the moment each
  * was due. A client that obeys Retry-After is timed beside it.
- *
- * usage: bun scripts/sim/overload.ts [--seconds 8] [--deadline-ms 2000]
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { startProcess } from '../../src/testing/e2e/start-process.ts';
 import { startTriton } from '../../src/testing/triton/start-triton.ts';
 import { writeRepository } from '../../src/testing/triton/write-repository.ts';
 import { until } from '../../src/testing/until.ts';
+import { count, readFlags } from '../flags.ts';
 
-const { values } = parseArgs({
-  options: {
-    seconds: { type: 'string', default: '8' },
-    'deadline-ms': { type: 'string', default: '2000' },
-  },
+const values = readFlags(import.meta.path, {
+  seconds: count(8, [1, 600], 'seconds of each rate'),
+  'deadline-ms': count(2000, [10, 600_000], "a caller's deadline"),
 });
-const seconds = Number(values.seconds);
-const deadlineMs = Number(values['deadline-ms']);
+const seconds = values.seconds;
+const deadlineMs = values['deadline-ms'];
 const LEVELS = [0.5, 1, 2, 3, 10];
 
 /** Slow enough that neither the server nor this process is what is short. */

@@ -2,12 +2,9 @@
  * A million random queues and limits: no plan leaves its limits or the profiles of an engine. And
  * how near the batcher's schedule comes to the clairvoyant one at saturation, by kinds of texts.
  *
- * usage: bun scripts/sim/planner-sim.ts [--runs N] [--seed N]
- *
- * A run is a thousand plans (1000 runs). The exit status is 0 only when all of them kept the rules
+ * The exit status is 0 only when all of them kept the rules
  * and each median is at least 95 %.
  */
-import { parseArgs } from 'node:util';
 import { checkPlans } from '../../src/testing/simulation/plan-check.ts';
 import {
   MIXES,
@@ -15,15 +12,14 @@ import {
   saturate,
 } from '../../src/testing/simulation/schedule-load.ts';
 import { medianOf } from '../bench/load/latencies.ts';
+import { count, readFlags, SEED } from '../flags.ts';
 
-const { values } = parseArgs({
-  options: {
-    runs: { type: 'string', default: '1000' },
-    seed: { type: 'string', default: '1' },
-  },
+const values = readFlags(import.meta.path, {
+  runs: count(1000, [1, 1_000_000], 'runs of a thousand plans'),
+  seed: SEED,
 });
-const runs = Number(values.runs);
-const first = Number(values.seed);
+const runs = values.runs;
+const first = values.seed;
 for (let seed = first; seed < first + runs; seed++) checkPlans({ seed, planCount: 1_000 });
 console.log(
   `${runs * 1_000} plans kept their limits and profiles, seeds ${first} to ${first + runs - 1}`,

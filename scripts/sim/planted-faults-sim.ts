@@ -1,21 +1,17 @@
 /**
  * Plants each fault of `src/testing/simulation/planted-faults.ts` into a copy of the sources and
  * runs the simulation there until a seed fails. Exits with 1 when one is not caught.
- *
- * usage: bun scripts/sim/planted-faults-sim.ts [--runs 400] [--only "part of a name"]
  */
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { PLANTED_FAULTS } from '../../src/testing/simulation/planted-faults.ts';
+import { count, readFlags, SEED, text } from '../flags.ts';
 
-const { values } = parseArgs({
-  options: {
-    runs: { type: 'string', default: '400' },
-    seed: { type: 'string', default: '1' },
-    only: { type: 'string', default: '' },
-  },
+const values = readFlags(import.meta.path, {
+  runs: count(400, [1, 1_000_000], 'seeds that may see a fault'),
+  seed: SEED,
+  only: text('NAME', '', 'faults whose name has this part'),
 });
 /** A run that never ends is caught as well. */
 const RUN_MS_MAX = 120_000;
@@ -42,9 +38,9 @@ try {
         `scripts/sim/${simulation}`,
         '--first',
         '--runs',
-        values.runs,
+        String(values.runs),
         '--seed',
-        values.seed,
+        String(values.seed),
       ],
       { cwd: copy, stdout: 'pipe', stderr: 'pipe', timeout: RUN_MS_MAX },
     );

@@ -3,10 +3,6 @@
  * server ended and started again several times, one after the other. Counts what failed, what was
  * computed more than once, and the latency of the rollout against that of quiet.
  *
- * usage: bun scripts/sim/rolling-restart.ts [--requests 20000] [--rate 200] [--restarts 3]
- *          [--retries 0] [--delay-ms 2000] [--fault restart|kill|stop|model]
- *          [--through balancer|client] [--write]
- *
  * `kill` ends a server with SIGKILL in place of SIGTERM; `stop` stops it for 5 s and lets it go on;
  * `model` replaces it for 3 s by one that serves another model. Through `client`, APIEncoder
  * spreads the requests itself, with no balancer in front and as many tries as it has by default.
@@ -17,28 +13,26 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { APIEncoder } from '../../src/client/api-encoder.ts';
 import { type ServerProcess, startProcess } from '../../src/testing/e2e/start-process.ts';
 import { startFakeTriton } from '../../src/testing/fake-triton.ts';
 import { until } from '../../src/testing/until.ts';
+import { amount, count, oneOf, onOff, readFlags } from '../flags.ts';
 import { startHaproxy } from './rolling/haproxy.ts';
 
-const { values } = parseArgs({
-  options: {
-    requests: { type: 'string', default: '20000' },
-    rate: { type: 'string', default: '200' },
-    restarts: { type: 'string', default: '3' },
-    retries: { type: 'string', default: '0' },
-    'delay-ms': { type: 'string', default: '2000' },
-    fault: { type: 'string', default: 'restart' },
-    through: { type: 'string', default: 'balancer' },
-    write: { type: 'boolean', default: false },
-  },
+const values = readFlags(import.meta.path, {
+  requests: count(20_000, [10, 10_000_000], 'requests'),
+  rate: amount(200, [0.1, 100_000], 'requests a second'),
+  restarts: count(3, [1, 1000], 'restarts of each server'),
+  retries: count(0, [0, 100], 'retries of HAProxy'),
+  'delay-ms': count(2000, [0, 600_000], 'SHUTDOWN_DELAY_MS of the servers'),
+  fault: oneOf(['restart', 'kill', 'stop', 'model'], 'what happens to a server'),
+  through: oneOf(['balancer', 'client'], 'who spreads the requests'),
+  write: onOff('puts the line into scripts/deploy/README.md'),
 });
-const requestCount = Number(values.requests);
-const gapMs = 1000 / Number(values.rate);
-const restartCount = Number(values.restarts);
+const requestCount = values.requests;
+const gapMs = 1000 / values.rate;
+const restartCount = values.restarts;
 const SERVERS = 3;
 /** Requests before the first restart, whose latency is that of quiet. */
 const quietCount = Math.floor(requestCount / 10);
@@ -69,7 +63,7 @@ const servers = await Promise.all(ports.slice(1).map((port) => start(port)));
 const balancer = await startHaproxy({
   servers: servers.map(({ url }) => url),
   port: ports[0] ?? 0,
-  retries: Number(values.retries),
+  retries: values.retries,
   folder,
 });
 for (let index = 0; index < SERVERS; index++) await balancer.untilServer(index, 'UP');
@@ -105,7 +99,7 @@ async function start(port: number, isOther = false): Promise<ServerProcess> {
       ? { BACKEND: 'embedded', EMBEDDED_SLOTS: '1' }
       : { TRITON_URL: triton.url, MODEL: 'bge-m3' }),
     TOKENIZER_WORKERS: '1',
-    SHUTDOWN_DELAY_MS: values['delay-ms'],
+    SHUTDOWN_DELAY_MS: String(values['delay-ms']),
     LOG_LEVEL: 'error',
   });
   await until('it is ready', async () => (await fetch(`${server.url}/ready`)).ok);
@@ -206,7 +200,7 @@ async function report(): Promise<boolean> {
   console.log(`p99           ${p99} in the rollout: ${slower.toFixed(2)} times`);
   console.log(`rollout       ${SERVERS * restartCount} ends in ${rolledSeconds} s`);
   if (values.write) {
-    const tries = values.retries === '0' ? '' : ` with ${values.retries} retries`;
+    const tries = values.retries === 0 ? '' : ` with ${values.retries} retries`;
     const cells = [
       `${values.fault}, ${values.through}${tries}`,
       `${failed.length} of ${outcomes.length}`,

@@ -3,15 +3,10 @@
  * until there were `--cases` of them: on an open server, and on one that wants a key, takes token
  * ids and one model's name alone. Exits with 1 at a server error, an undocumented reply, a right
  * request that was refused or a wrong one that was not; the request is printed as a curl command.
- *
- * usage: bun scripts/sim/schemathesis-sim.ts [--cases 5000] [--seed 1] [--examples 100]
- *
- * `--examples` is how many requests are made up for each operation in one run, at most; more makes
- * it slower by more than it finds.
  */
-import { parseArgs } from 'node:util';
 import { startHeadsServer } from '../../src/testing/clients/heads-server.ts';
 import { runSchemathesis } from '../../src/testing/clients/run-schemathesis.ts';
+import { count, readFlags, SEED } from '../flags.ts';
 
 /** A run that takes longer has met a server that hangs. */
 const RUN_MS_MAX = 1_800_000;
@@ -38,23 +33,25 @@ const SERVERS = [
   },
 ] as const;
 
-const { values } = parseArgs({
-  options: {
-    cases: { type: 'string', default: '5000' },
-    seed: { type: 'string', default: '1' },
-    examples: { type: 'string', default: '100' },
-  },
+const values = readFlags(import.meta.path, {
+  cases: count(5000, [1, 100_000_000], 'requests in all, at least'),
+  seed: SEED,
+  examples: count(
+    100,
+    [1, 100_000],
+    'requests for each operation in one run; more finds little more',
+  ),
 });
 
 let caseCount = 0;
-let seed = Number(values.seed);
-while (caseCount < Number(values.cases)) {
+let seed = values.seed;
+while (caseCount < values.cases) {
   for (const { environment, settings } of SERVERS) {
     const server = await startHeadsServer(environment);
     const run = await runSchemathesis({
       url: server.url,
       seed,
-      examplesMax: Number(values.examples),
+      examplesMax: values.examples,
       settings,
       msMax: RUN_MS_MAX,
     });

@@ -1,26 +1,20 @@
 /**
  * Runs admission, batcher, fleet and deadlines through seeded loads with faults, on a virtual
  * clock. Prints each seed that fails, with what was seen, and then exits with 1.
- *
- * usage: bun scripts/sim/service-sim.ts [--runs 50000] [--seed 1] [--first]
- *
- * `--first` ends with the first seed that fails.
  */
-import { parseArgs } from 'node:util';
 import { simulateService } from '../../src/testing/simulation/service-simulation.ts';
+import { count, onOff, readFlags, SEED } from '../flags.ts';
 
 /** Failing seeds are printed up to here, then only counted. */
 const PRINTED_MAX = 10;
 
-const { values } = parseArgs({
-  options: {
-    runs: { type: 'string', default: '50000' },
-    seed: { type: 'string', default: '1' },
-    first: { type: 'boolean', default: false },
-  },
+const values = readFlags(import.meta.path, {
+  runs: count(50_000, [1, 1_000_000_000], 'seeds'),
+  seed: SEED,
+  first: onOff('ends with the first seed that fails'),
 });
-const runCount = Number(values.runs);
-const firstSeed = Number(values.seed);
+const runCount = values.runs;
+const firstSeed = values.seed;
 const sums = { answered: 0, refused: 0, failed: 0 };
 let failedRuns = 0;
 for (let done = 0; done < runCount; done++) {

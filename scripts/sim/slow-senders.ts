@@ -1,22 +1,18 @@
 /**
  * Thousands of clients connect and send one byte a second; a normal client beside them is timed
  * before, while they are there and after. Half of them never finish their headers, half their body.
- *
- * usage: bun scripts/sim/slow-senders.ts [--clients 10000] [--seconds 15]
  */
 import { connect, type Socket } from 'node:net';
-import { parseArgs } from 'node:util';
 import { startProcess } from '../../src/testing/e2e/start-process.ts';
 import { startFakeTriton } from '../../src/testing/fake-triton.ts';
 import { until } from '../../src/testing/until.ts';
+import { count, readFlags } from '../flags.ts';
 
-const { values } = parseArgs({
-  options: {
-    clients: { type: 'string', default: '10000' },
-    seconds: { type: 'string', default: '15' },
-  },
+const values = readFlags(import.meta.path, {
+  clients: count(10_000, [1, 50_000], 'clients that send a byte a second'),
+  seconds: count(15, [1, 3600], 'seconds beside them'),
 });
-const clientCount = Number(values.clients);
+const clientCount = values.clients;
 const SHAPE = { datatype: 'INT64', dimension: 1024, batchTextsMax: 32 } as const;
 
 /** Connections opened in one go: a listening socket's queue is not what is tried here. */
@@ -81,7 +77,7 @@ try {
     }
   }, 100);
   await Bun.sleep(2000);
-  show(`with ${clientCount} slow senders`, await timeClient(Number(values.seconds)));
+  show(`with ${clientCount} slow senders`, await timeClient(values.seconds));
   clearInterval(dripping);
   console.log(`${refusedCount} of them were answered meanwhile`);
 } finally {

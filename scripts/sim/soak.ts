@@ -2,25 +2,21 @@
  * A live server on two endpoints under load, with a random fault of the first every few seconds.
  * Samples its memory, file descriptors, sockets and threads; draws them into `reports/soak.svg`,
  * and exits with 1 when one of them grows or a vector was wrong.
- *
- * usage: bun scripts/sim/soak.ts [--minutes 30] [--seed 1]
  */
 import { mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
+import { amount, readFlags, SEED } from '../flags.ts';
 import { FAULTS } from './faults/fault-list.ts';
 import { learnRows, startLoad } from './faults/fault-load.ts';
 import { openRig } from './faults/fault-rig.ts';
 
-const { values } = parseArgs({
-  options: {
-    minutes: { type: 'string', default: '30' },
-    seed: { type: 'string', default: '1' },
-  },
+const values = readFlags(import.meta.path, {
+  minutes: amount(30, [0.1, 10_000], 'minutes under load'),
+  seed: SEED,
 });
-const random = seededRandom(Number(values.seed) * 7919);
-const endMs = performance.now() + Number(values.minutes) * 60_000;
+const random = seededRandom(values.seed * 7919);
+const endMs = performance.now() + values.minutes * 60_000;
 const SAMPLE_MS = 3000;
 
 /** Growth of the last quarter over the second one that is noise: the collector's, a pool's. */

@@ -2,17 +2,14 @@
  * Compares the compiled tokenizer with the reference: every code point alone and between letters,
  * then seeded random texts. Ids, offsets, special flags, and on a share of the texts truncation on
  * either side. Prints each text that differs with the seed of its batch, and then exits with 1.
- *
- * usage: bun scripts/sim/tokenizer-sim.ts [--count 1000000] [--seed 1] [--no-code-points]
- *   [--model models/multilingual-e5-small]
  */
-import { parseArgs } from 'node:util';
 import { createReferenceTokenizer } from '../../src/testing/reference-tokenizer.ts';
 import { compareTokenizers } from '../../src/testing/tokenizer-comparison.ts';
 import { createRandom, randomText } from '../../src/testing/tokenizer-texts.ts';
 import { compileTokenizer } from '../../src/tokenizer/compiler/compile-tokenizer.ts';
 import { readCompiledTokenizer } from '../../src/tokenizer/xlmr/compiled-format.ts';
 import { createCompiledTokenizer } from '../../src/tokenizer/xlmr/compiled-tokenizer.ts';
+import { count, onOff, readFlags, SEED, text } from '../flags.ts';
 
 /** Texts that the reference gets in one call. */
 const BATCH_SIZE = 2_000;
@@ -23,17 +20,14 @@ const TRUNCATED_SHARE = 4;
 /** Differences are printed up to here, then only counted. */
 const PRINTED_MAX = 20;
 
-const { values } = parseArgs({
-  options: {
-    count: { type: 'string', default: '1000000' },
-    seed: { type: 'string', default: '1' },
-    model: { type: 'string', default: 'models/multilingual-e5-small' },
-    'code-points': { type: 'boolean', default: true },
-  },
-  allowNegative: true,
+const values = readFlags(import.meta.path, {
+  count: count(1_000_000, [1, 1_000_000_000], 'random texts'),
+  seed: SEED,
+  model: text('FOLDER', 'models/multilingual-e5-small', 'where tokenizer.json is'),
+  'no-code-points': onOff('leaves out the code points'),
 });
-const count = Number(values.count);
-const firstSeed = Number(values.seed);
+const textCount = values.count;
+const firstSeed = values.seed;
 const path = `${values.model}/tokenizer.json`;
 const compiled = compileTokenizer(await Bun.file(path).bytes());
 const tokenizer = createCompiledTokenizer(readCompiledTokenizer(compiled.buffer));
@@ -62,10 +56,10 @@ async function compareCodePoints(): Promise<void> {
   console.log(`every code point, ${differences} differ`);
 }
 
-if (values['code-points']) await compareCodePoints();
-for (let done = 0; done < count; done += BATCH_SIZE) {
+if (!values['no-code-points']) await compareCodePoints();
+for (let done = 0; done < textCount; done += BATCH_SIZE) {
   const seed = firstSeed + done;
-  const size = Math.min(BATCH_SIZE, count - done);
+  const size = Math.min(BATCH_SIZE, textCount - done);
   const texts = Array.from({ length: size }, (_, index) => randomText(seed + index));
   report(seed, await compareTokenizers(tokenizer, reference, texts));
   if ((done / BATCH_SIZE) % TRUNCATED_SHARE === 0) {
@@ -82,5 +76,5 @@ for (let done = 0; done < count; done += BATCH_SIZE) {
   }
   if ((done / BATCH_SIZE) % 50 === 49) console.log(`${done + size} texts, ${differences} differ`);
 }
-console.log(`${count} texts from seed ${firstSeed}: ${differences} differ`);
+console.log(`${textCount} texts from seed ${firstSeed}: ${differences} differ`);
 if (differences > 0) process.exit(1);

@@ -2,46 +2,38 @@
  * One caller sends ten times the queue at once, another asks a query each 100 ms: what the second
  * waits, beside what it waits when it is alone. Triton's model takes a time of its own for a batch;
  * with `--embedded` the real default model computes.
- *
- * usage: bun scripts/sim/two-callers.ts [--rounds 3] [--background] [--embedded] [--call-texts 256]
- *   [--burst-texts 10240] [--words 0] [--launch-ms 20] [--tokens-per-second 40000]
- *
- * `--words` makes the burst's texts longer by so many words.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { startProcess } from '../../src/testing/e2e/start-process.ts';
 import { startTriton } from '../../src/testing/triton/start-triton.ts';
 import { writeRepository } from '../../src/testing/triton/write-repository.ts';
 import { until } from '../../src/testing/until.ts';
+import { amount, count, onOff, readFlags } from '../flags.ts';
 
-const { values } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '3' },
-    // The burst says of itself that it can wait.
-    background: { type: 'boolean', default: false },
-    embedded: { type: 'boolean', default: false },
-    'burst-texts': { type: 'string', default: '10240' },
-    'call-texts': { type: 'string', default: '256' },
-    words: { type: 'string', default: '0' },
-    'launch-ms': { type: 'string', default: '20' },
-    'tokens-per-second': { type: 'string', default: '40000' },
-  },
+const values = readFlags(import.meta.path, {
+  rounds: count(3, [1, 100], 'rounds'),
+  background: onOff('the burst says of itself that it can wait'),
+  embedded: onOff('the default model computes, in place of a Triton that takes a time of its own'),
+  'burst-texts': count(10_240, [1, 10_000_000], 'texts of the burst'),
+  'call-texts': count(256, [1, 10_000], 'texts of one of its calls'),
+  words: count(0, [0, 10_000], 'so many words longer are its texts'),
+  'launch-ms': amount(20, [0, 10_000], 'what a batch takes in Triton, whatever is in it'),
+  'tokens-per-second': amount(40_000, [1, 1_000_000_000], 'and what its tokens take'),
 });
-const rounds = Number(values.rounds);
+const rounds = values.rounds;
 
 const QUEUE_TEXTS = 1024;
-const BURST_TEXTS = Number(values['burst-texts']);
-const CALL_TEXTS = Number(values['call-texts']);
+const BURST_TEXTS = values['burst-texts'];
+const CALL_TEXTS = values['call-texts'];
 const QUERY_EVERY_MS = 100;
 const QUIET_QUERIES = 100;
 
 /** Unless told otherwise the burst takes ten seconds: 100 queries of the other caller. */
 const TIMING = {
-  launchMs: Number(values['launch-ms']),
-  tokensPerSecond: Number(values['tokens-per-second']),
+  launchMs: values['launch-ms'],
+  tokensPerSecond: values['tokens-per-second'],
 };
 const MAX_BATCH = 32;
 
@@ -65,7 +57,7 @@ async function startTimed(): Promise<Awaited<ReturnType<typeof startTriton>>> {
   return await startTriton({ repository: dir });
 }
 
-const more = ' стороны договорились о порядке'.repeat(Math.ceil(Number(values.words) / 4));
+const more = ' стороны договорились о порядке'.repeat(Math.ceil(values.words / 4));
 let textCount = 0;
 const statuses = new Map<string, number>();
 
