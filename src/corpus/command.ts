@@ -12,6 +12,7 @@ import {
   retryJob,
   workOnQueue,
 } from './queue/queued-corpus.ts';
+import { shownAddress } from './stores/postgres.ts';
 
 /**
  * The verb `embed`: reads its flags, runs the job and says how it ended.
@@ -119,7 +120,7 @@ function sayReport(
   const seconds = elapsedMs / 1000;
   const rate = seconds > 0 ? Math.round(textsNow / seconds) : 0;
   say(
-    `${texts} texts and ${tokens} tokens in ${to}; ${textsNow} texts of them now, ` +
+    `${texts} texts and ${tokens} tokens in ${shownAddress(to)}; ${textsNow} texts of them now, ` +
       `in ${durationOf(seconds)} (${rate} texts/s). ${truncated} were cut, ${failed} failed.`,
   );
   for (const { part, row, error } of errors) say(`part ${part}, row ${row}: ${error}`);

@@ -70,6 +70,7 @@ export async function embedCorpus(
     servers = await openServers(options, context);
     const { model } = servers;
     checkHeads(options.heads, model);
+    await sink.check({ dtype: options.dtype, dimension: model.dimension });
     const manifest = await openManifest({ options, context, source, sink, model });
     const schema = { ...manifest, ...options, dimension: model.dimension, model: model.id };
     await sink.prepare(schema, manifest);

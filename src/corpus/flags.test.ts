@@ -44,6 +44,21 @@ describe('the command line', () => {
     ['a --to postgres://me:key@host/db --queue nats://q', 'set PGPASSWORD for each worker'],
     ['a --to', '--to needs a value'],
     ['a --to out --plan=yes', '--plan takes no value'],
+    // The last one alone would count, and nobody would know.
+    ['a --to out --carry court --carry year', '--carry is there twice; several names are joined'],
+    ['a --to out --heads ,', '--heads names nothing'],
+    // Readers of Parquet refuse two columns of one name, or show one of them.
+    ['a --to out --carry id', 'the id is in the output already, by --id id'],
+    ['a --to out --id key --carry id', '--carry id: the output has a column id of its own'],
+    ['a --to out --carry court,error', '--carry error: the output has a column error of its own'],
+    ['a --to out --carry court,year,court', '--carry names court twice'],
+    ['a --to out --table laws', '--table is for a postgres:// source'],
+    ['a --to out --to-column v', '--to-column is for a postgres:// destination'],
+    [
+      'a --to postgres://h/d --to-column v',
+      '--to-column finds the rows by their id: --id is missing',
+    ],
+    ['a --to postgres://h/d?password=key --queue nats://q', 'set PGPASSWORD for each worker'],
   ])('%s', (line, words) => {
     expect(() => parse(line)).toThrow(words);
   });
@@ -52,7 +67,11 @@ describe('the command line', () => {
     const shown: string[] = [];
     for (const [name, { value }] of Object.entries(FLAGS)) {
       if (value === undefined) continue;
-      const line = (wrong: string) => parse(`a --to out --queue nats://q --${name} ${wrong}`);
+      // With these, every flag may stand there.
+      const all = ['--to postgres://h/d', '--queue nats://q', '--id id'];
+      const others = all.filter((flag) => !flag.startsWith(`--${name} `));
+      const line = (wrong: string) =>
+        parse(`postgres://h/d ${others.join(' ')} --${name} ${wrong}`);
       const said = (wrong: string): string => {
         try {
           return String(line(wrong) && '');

@@ -3,6 +3,7 @@ import { CorpusError } from './corpus-error.ts';
 import type { CorpusOptions } from './corpus-options.ts';
 import type { QueueFlags } from './queue/queued-corpus.ts';
 import { INPUT_FORMATS } from './sources/formats.ts';
+import { hasPassword, isPostgresAddress } from './stores/postgres.ts';
 
 /** One flag: how its value is shown, what stands for it when it is left out, what it does. */
 interface Flag {
@@ -18,7 +19,7 @@ export const FLAGS = {
   to: { value: 'DEST', fallback: '', meaning: 'where to: a folder, s3://bucket/prefix or postgres://user@host/database' },
   format: { value: 'NAME', fallback: 'parquet', meaning: 'parquet, jsonl, npy, or openai-batch: result lines of a batch' },
   'to-table': { value: 'TABLE', fallback: 'embeddings', meaning: 'table of a postgres:// destination' },
-  'to-column': { value: 'COLUMN', fallback: '', meaning: 'fill this column of that table, whose rows are there, by their id' },
+  'to-column': { value: 'COLUMN', fallback: '', meaning: 'fill this vector column of that table, by its column of the name of --id, or id' },
   text: { value: 'FIELD', fallback: 'text', meaning: 'field or column of the text; a.b goes into objects, a,b joins two' },
   id: { value: 'FIELD', fallback: '', meaning: 'field of the id; without it, the number of the row from 0' },
   carry: { value: 'FIELDS', fallback: '', meaning: 'further fields for the output, comma-separated' },
@@ -69,6 +70,8 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
   if (options.toColumn !== undefined && options.heads.join() !== 'dense') {
     throw invalid('--to-column takes dense rows alone: leave out --heads');
   }
+  checkTables(options, given);
+  checkColumns(options);
   const isDenseOnly = options.format === 'npy' || options.format === 'openai-batch';
   if (isDenseOnly && options.heads.join() !== 'dense') {
     throw invalid(`--format ${options.format} holds dense rows alone: take parquet for --heads`);
@@ -83,6 +86,41 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
     tokensPerSecond:
       rate === undefined ? undefined : countOf('tokens-per-second', rate, 1_000_000_000),
   };
+}
+
+/** What is about tables is not passed over in silence where there is none. */
+function checkTables(options: CorpusOptions, given: ReadonlyMap<FlagName, string>): void {
+  const { sources, to, toColumn, fields } = options;
+  if (given.has('table') && !sources.some(isPostgresAddress)) {
+    throw invalid('--table is for a postgres:// source');
+  }
+  for (const name of ['to-table', 'to-column'] as const) {
+    if (given.has(name) && !isPostgresAddress(to)) {
+      throw invalid(`--${name} is for a postgres:// destination`);
+    }
+  }
+  if (toColumn !== undefined && fields.id === undefined) {
+    throw invalid('--to-column finds the rows by their id: --id is missing');
+  }
+}
+
+/** Columns of the output that are ours. */
+const OWN_COLUMNS = [
+  ...['id', 'token_count', 'truncated', 'error', 'embedding'],
+  ...['sparse', 'sparse_indices', 'sparse_values', 'multi_vector'],
+];
+
+/** Two columns of one name: some readers refuse such a file, others show one of the two. */
+function checkColumns({ fields: { id, carry } }: CorpusOptions): void {
+  const twice = carry.find((name, index) => carry.indexOf(name) !== index);
+  if (twice !== undefined) throw invalid(`--carry names ${twice} twice`);
+  const own = carry.find((name) => OWN_COLUMNS.includes(name));
+  if (own === undefined) return;
+  const isId = own === 'id' && (id === undefined || id === 'id');
+  const why = isId
+    ? 'the id is in the output already, by --id id'
+    : `the output has a column ${own} of its own; give the field another name`;
+  throw invalid(`--carry ${own}: ${why}`);
 }
 
 /** Options of a job from code: what is left out is as the command has it. */
@@ -122,10 +160,8 @@ function checkAddresses(
   if (given.get('to') === '-')
     throw invalid('--to -: standard output holds no parts; name a folder');
   if (action === 'embed' && !given.has('to')) throw invalid('--to is missing: where to?');
-  const hasPassword = [...sources, given.get('to') ?? ''].some((word) =>
-    /:\/\/[^/@]*:[^/@]*@/.test(word),
-  );
-  if (given.has('queue') && hasPassword) {
+  const addresses = [...sources, given.get('to') ?? ''];
+  if (given.has('queue') && addresses.some(hasPassword)) {
     throw invalid(
       'a password would lie in the queue: leave it out, and set PGPASSWORD for each worker',
     );
@@ -158,11 +194,12 @@ function optionsOf(
 ): CorpusOptions {
   const read = (name: FlagName): string => given.get(name) ?? FLAGS[name].fallback;
   const optional = (name: FlagName): string | undefined => read(name) || undefined;
-  const list = (name: FlagName): readonly string[] =>
-    read(name)
-      .split(',')
-      .map((word) => word.trim())
-      .filter((word) => word !== '');
+  const list = (name: FlagName): readonly string[] => {
+    const words = read(name).split(',');
+    const named = words.map((word) => word.trim()).filter((word) => word !== '');
+    if (given.has(name) && named.length === 0) throw invalid(`--${name} names nothing`);
+    return named;
+  };
   const choice = <Name extends string>(name: FlagName, names: readonly Name[]): Name =>
     choiceOf(name, read(name), names);
   const count = (name: FlagName, max: number): number => countOf(name, read(name), max);
@@ -232,6 +269,9 @@ function splitWords(words: readonly string[]): {
     if (!Object.hasOwn(FLAGS, known))
       throw invalid(`there is no flag ${shortened(word)}${nearest(name)}`);
     const flag = known as FlagName;
+    if (given.has(flag)) {
+      throw invalid(`--${flag} is there twice; several names are joined by commas`);
+    }
     if (FLAGS[flag].value === undefined) {
       if (inline !== undefined) throw invalid(`--${flag} takes no value`);
       given.set(flag, 'yes');

@@ -291,7 +291,11 @@ export class ByteWriter {
 
   /** Any small value, as `JSON.stringify` writes it. */
   json(value: unknown): void {
-    const source = JSON.stringify(value);
+    this.jsonText(JSON.stringify(value));
+  }
+
+  /** JSON that is ready, of any letters. */
+  jsonText(source: string): void {
     // UTF-8 takes at most three bytes for one UTF-16 unit.
     this.reserve(source.length * 3);
     const { written } = encoder.encodeInto(source, this.#bytes.subarray(this.#length));

@@ -42,7 +42,7 @@ export function createRecordReader(
     const carried =
       carryPaths.length === 0
         ? NOTHING
-        : carryPaths.map((path) => valueAt(raw.fields, path) ?? null);
+        : carryPaths.map((path) => fittingOf(valueAt(raw.fields, path)) ?? null);
     if (raw.fields === undefined) {
       return { id, text: '', fault: `EMB_BODY_MALFORMED: ${raw.fault}`, carried, group };
     }
@@ -97,11 +97,21 @@ function valueAt(fields: RawRecord['fields'], path: readonly string[]): unknown 
   return value;
 }
 
-function idOf(value: unknown): RecordId {
+function idOf(given: unknown): RecordId {
+  const value = fittingOf(given);
   if (value === undefined || value === null) return null;
   if (typeof value === 'string' || typeof value === 'bigint') return value;
   return typeof value === 'number' ? value : plainJson(value);
 }
+
+/** Of an integer that 64 bits do not hold, its digits: in a column it would be another one. */
+function fittingOf(value: unknown): unknown {
+  if (typeof value !== 'bigint' || BigInt.asIntN(64, value) === value) return value;
+  return String(value);
+}
+
+/** A number by its digits; the types of the language do not know it yet. */
+const { rawJSON } = JSON as JSON & { readonly rawJSON: (digits: string) => unknown };
 
 /** JSON of anything that a source gives: integers of 64 bits as their digits. */
 export function plainJson(value: unknown): string {
@@ -109,7 +119,7 @@ export function plainJson(value: unknown): string {
     return JSON.stringify(value);
   } catch {
     return JSON.stringify(value, (_, inner: unknown) =>
-      typeof inner === 'bigint' ? Number(inner) : inner,
+      typeof inner === 'bigint' ? rawJSON(String(inner)) : inner,
     );
   }
 }

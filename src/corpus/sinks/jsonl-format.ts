@@ -81,7 +81,7 @@ export function writeMetadata(
     writer.ascii(':');
     const value = index === 0 ? id : carried[index - 1];
     // JSON in a column is JSON here too, and not a string of it.
-    if (kind === 'json') writer.json(JSON.parse(plainJson(value ?? null)));
+    if (kind === 'json') writer.jsonText(plainJson(value ?? null));
     else {
       const plain = columnValue(kind, value);
       if (typeof plain === 'bigint') writer.ascii(String(plain));

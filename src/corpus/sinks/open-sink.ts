@@ -1,5 +1,6 @@
 import { CorpusError } from '../corpus-error.ts';
 import type { CorpusContext, CorpusOptions } from '../corpus-options.ts';
+import { isPostgresAddress } from '../stores/postgres.ts';
 import { openS3Bucket, parseS3Address } from '../stores/s3-bucket.ts';
 import { createDiskSink } from './disk-sink.ts';
 import { JSONL_FORMAT } from './jsonl-format.ts';
@@ -31,7 +32,7 @@ export async function openSink(options: CorpusOptions, context: CorpusContext): 
     const opened = openS3Bucket({ ...context, bucket, code: 'CORPUS_SINK_FAILED' });
     return createS3Sink({ bucket: opened, prefix: key, format });
   }
-  if (/^postgres(ql)?:\/\//.test(to)) return createPostgresSink(options);
+  if (isPostgresAddress(to)) return createPostgresSink(options);
   if (/^\w+:\/\//.test(to)) {
     const message = `--to ${to}: a folder, s3://bucket/prefix or postgres://host/database.`;
     throw new CorpusError('CORPUS_FLAG_INVALID', message);

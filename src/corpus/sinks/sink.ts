@@ -66,6 +66,11 @@ export interface PartWriter {
 /** Where a job's output goes. Its methods throw CorpusError CORPUS_SINK_FAILED. */
 export interface Sink {
   readonly address: string;
+  /**
+   * Comes before everything else: refuses a destination that cannot take such rows, and leaves
+   * nothing there. @throws CorpusError CORPUS_FLAG_INVALID, CORPUS_JOB_DIFFERS too.
+   */
+  check(rows: Pick<OutputSchema, 'dtype' | 'dimension'>): Promise<void>;
   /** The manifest that is there; undefined where there is none. */
   readManifest(): Promise<string | undefined>;
   /** Writes the manifest unless there is one. @returns whether it was written. */

@@ -3,6 +3,7 @@ import { JSONParser } from '@streamparser/json';
 import { type Options as CsvOptions, parse } from 'csv-parse';
 import { CorpusError, wordsOf } from '../corpus-error.ts';
 import { type ByteInput, type Compression, lookAtAll, unpackedBytes } from './byte-input.ts';
+import { parseExactJson } from './exact-json.ts';
 import { LINE_BYTES_MAX, linesOf } from './lines.ts';
 import type { RawRecord, SourceInput } from './source.ts';
 
@@ -29,7 +30,7 @@ export function jsonLinesInput(input: ByteInput, compression: Compression): Sour
     // Blank lines are how people end files and part them.
     if (text.trim() === '') return undefined;
     try {
-      const value = parseExact(text);
+      const value = parseExactJson(text);
       if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
         return { fields: value as Record<string, unknown> };
       }
@@ -40,29 +41,6 @@ export function jsonLinesInput(input: ByteInput, compression: Compression): Sour
       return { fields: undefined, fault: 'the line is not JSON' };
     }
   });
-}
-
-/**
- * JSON whose outermost integers keep all their digits: beyond 2^53 two ids would become one. What
- * 64 bits do not hold either becomes a string.
- */
-function parseExact(text: string): unknown {
-  const value: unknown = JSON.parse(text);
-  if (!isObject(value)) return value;
-  for (const name in value) {
-    if (isInexact(value[name])) return JSON.parse(text, exactNumber);
-  }
-  return value;
-}
-
-function exactNumber(_: string, value: unknown, { source }: { source?: string } = {}): unknown {
-  if (!isInexact(value) || source === undefined || !/^-?\d+$/.test(source)) return value;
-  const exact = BigInt(source);
-  return BigInt.asIntN(64, exact) === exact ? exact : source;
-}
-
-function isInexact(value: unknown): boolean {
-  return Number.isInteger(value) && !Number.isSafeInteger(value);
 }
 
 /** Plain text, a text a line; blank lines are left out. */

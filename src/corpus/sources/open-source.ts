@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { CorpusError } from '../corpus-error.ts';
 import type { CorpusContext, CorpusOptions } from '../corpus-options.ts';
 import type { RecordFields } from '../job/records.ts';
+import { isPostgresAddress } from '../stores/postgres.ts';
 import { openS3Bucket, parseS3Address, type S3Bucket, type S3Object } from '../stores/s3-bucket.ts';
 import { type ByteInput, compressionOf, localInput } from './byte-input.ts';
 import {
@@ -41,7 +42,7 @@ const FORMAT_OF_ENDING: Readonly<Record<string, InputFormat>> = {
  */
 export async function openSource(options: CorpusOptions, context: CorpusContext): Promise<Source> {
   const [first = ''] = options.sources;
-  if (/^postgres(ql)?:\/\//.test(first)) return openPostgresSource(options);
+  if (isPostgresAddress(first)) return openPostgresSource(options);
   const files: ByteInput[] = [];
   for (const address of options.sources) {
     const found = address.startsWith('s3://')

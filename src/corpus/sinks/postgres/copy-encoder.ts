@@ -119,9 +119,21 @@ function plainField(kind: ColumnKind, given: unknown): Uint8Array | undefined {
     return bytes;
   }
   if (kind === 'boolean') return Uint8Array.of(value === true ? 1 : 0);
-  // Postgres has no text with a zero character.
-  const text = Buffer.from(String(value).replaceAll('\0', ''));
-  return kind === 'json' ? Buffer.concat([Uint8Array.of(1), text]) : text;
+  if (kind !== 'json') return Buffer.from(plainText(String(value)));
+  return Buffer.concat([Uint8Array.of(1), Buffer.from(plainJsonb(String(value)))]);
+}
+
+/** Postgres has no text with a zero character; half a surrogate pair becomes U+FFFD in UTF-8. */
+function plainText(text: string): string {
+  return text.replaceAll('\0', '');
+}
+
+/** The same two, which JSON writes as escapes: `jsonb` would refuse the whole part for one. */
+function plainJsonb(json: string): string {
+  return json.replace(/\\(?:u0000|u(d[89a-f][0-9a-f]{2})|.)/g, (escaped, half?: string) => {
+    if (escaped === '\\u0000') return '';
+    return half === undefined ? escaped : '\uFFFD';
+  });
 }
 
 function headField(

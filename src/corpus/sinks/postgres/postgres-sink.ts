@@ -1,12 +1,20 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { SQL } from 'bun';
+import type { SQL } from 'bun';
 import { CorpusError, wordsOf } from '../../corpus-error.ts';
 import type { CorpusOptions } from '../../corpus-options.ts';
+import {
+  openDatabase,
+  quoteName,
+  quoteTable,
+  shownAddress,
+  tableBeside,
+} from '../../stores/postgres.ts';
 import type { OutputSchema, PartFacts, Sink } from '../sink.ts';
 import { StagedFile } from '../staged-file.ts';
 import { createCopyEncoder, type TableColumn, tableColumns } from './copy-encoder.ts';
+import { columnTypes, type FilledColumn, fillColumn, findColumn } from './filled-column.ts';
 
 /**
  * A table with pgvector's types. A part is one transaction: the row that says it is committed, and
@@ -16,17 +24,19 @@ import { createCopyEncoder, type TableColumn, tableColumns } from './copy-encode
  */
 export async function createPostgresSink(options: CorpusOptions): Promise<Sink> {
   const { to, toTable = 'embeddings', toColumn } = options;
-  // What stands in the address before the @ is nobody else's.
-  const address = `${to.replace(/\/\/[^@/]*@/, '//')} ${toTable}`;
-  const sql = new SQL(to, { max: 2, bigint: true });
+  const address = `${shownAddress(to)} ${toTable}${toColumn === undefined ? '' : `.${toColumn}`}`;
+  const sql = openDatabase(to, { max: 2 });
   const table = quoteTable(toTable);
-  const parts = quoteTable(`${toTable}_embed_parts`);
-  const manifests = quoteTable(`${toTable}_embed_manifest`);
+  // Each column of a table has a job of its own.
+  const job = toColumn === undefined ? 'embed' : `${toColumn}_embed`;
+  const parts = tableBeside(toTable, `${job}_parts`);
+  const manifests = tableBeside(toTable, `${job}_manifest`);
   const staging = await mkdtemp(join(tmpdir(), 'embed-postgres-'));
   // Counted, since a queue may deal one part out twice to one process.
   let stagedCount = 0;
   let schema: OutputSchema | undefined;
   let vectorOid = 0;
+  let column: FilledColumn | undefined;
   const guard = async <Result>(work: () => Promise<Result>): Promise<Result> => {
     try {
       return await work();
@@ -36,13 +46,6 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
       throw new CorpusError('CORPUS_SINK_FAILED', message, error);
     }
   };
-  await guard(async () => {
-    await sql.unsafe(`create table if not exists ${manifests}
-      (single boolean primary key default true check (single), manifest text not null)`);
-    await sql.unsafe(`create table if not exists ${parts}
-      (part integer primary key, facts jsonb not null)`);
-  });
-
   async function commitPart(file: StagedFile, facts: PartFacts): Promise<void> {
     const columns = tableColumns(schema as OutputSchema);
     await sql.begin(async (transaction) => {
@@ -52,8 +55,8 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
       );
       // Another worker has committed it; it waited for that, and the rows are the same.
       if (told.length === 0) return;
-      const target = toColumn === undefined ? table : 'embed_rows';
-      if (toColumn !== undefined) {
+      const target = column === undefined ? table : 'embed_rows';
+      if (column !== undefined) {
         await transaction.unsafe(
           `create temp table embed_rows (${definitions(columns)}) on commit drop`,
         );
@@ -64,16 +67,21 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
         .writable();
       // It closes the writer, or aborts it: one left open would hold the connection for ever.
       await Bun.file(file.path).stream().pipeTo(writable);
-      if (toColumn !== undefined) {
-        const id = quoteName(schema?.id.name ?? 'id');
-        await transaction.unsafe(`update ${table} set ${quoteName(toColumn)} = embed_rows.embedding
-          from embed_rows where embed_rows."id" = ${table}.${id}`);
-      }
+      if (column !== undefined) await fillColumn(transaction, toTable, column);
     });
   }
 
   return {
     address,
+    check: (rows) =>
+      guard(async () => {
+        if (toColumn === undefined) await checkOwnTable(sql, { table, manifests, toTable });
+        else column = await findColumn(sql, { ...options, toTable, toColumn }, rows);
+        await sql.unsafe(`create table if not exists ${manifests}
+          (single boolean primary key default true check (single), manifest text not null)`);
+        await sql.unsafe(`create table if not exists ${parts}
+          (part integer primary key, facts jsonb not null)`);
+      }),
     readManifest: () =>
       guard(async () => {
         const [row] = await sql.unsafe(`select manifest from ${manifests}`);
@@ -95,6 +103,7 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
           await sql.unsafe(
             `create table if not exists ${table} (${definitions(tableColumns(given))})`,
           );
+          await checkColumns(sql, toTable, given);
         }
         const type = given.dtype === 'float16' ? 'halfvec' : 'vector';
         const [row] = await sql.unsafe(`select '${type}'::regtype::oid::bigint as oid`);
@@ -143,12 +152,34 @@ function definitions(columns: readonly TableColumn[]): string {
   return columns.map(({ name, type }) => `${quoteName(name)} ${type}`).join(', ');
 }
 
-/** A table's name as SQL takes it, with its schema where it has one. */
-export function quoteTable(name: string): string {
-  return name.split('.').map(quoteName).join('.');
+/**
+ * A table that is there and has rows, but no job, is somebody else's.
+ *
+ * @throws CorpusError CORPUS_JOB_DIFFERS.
+ */
+async function checkOwnTable(
+  sql: SQL,
+  { table, manifests, toTable }: { table: string; manifests: string; toTable: string },
+): Promise<void> {
+  const [there] = (await sql.unsafe(
+    'select to_regclass($1) is not null and to_regclass($2) is null as foreign',
+    [table, manifests],
+  )) as { foreign: boolean }[];
+  if (there?.foreign !== true) return;
+  const rows = (await sql.unsafe(`select 1 from ${table} limit 1`)) as unknown[];
+  if (rows.length === 0) return;
+  const message =
+    `--to-table ${toTable} has rows that are of no job of ours. Name a new table; ` +
+    '--to-column fills a column of one that is there.';
+  throw new CorpusError('CORPUS_JOB_DIFFERS', message);
 }
 
-/** A column's name as SQL takes it. */
-export function quoteName(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`;
+/** @throws CorpusError CORPUS_JOB_DIFFERS when the table lacks a column. */
+async function checkColumns(sql: SQL, toTable: string, schema: OutputSchema): Promise<void> {
+  const types = await columnTypes(sql, toTable);
+  const lacking = tableColumns(schema).filter(({ name }) => types?.has(name) !== true);
+  if (lacking.length === 0) return;
+  const names = lacking.map(({ name, type }) => `${name} (${type})`).join(', ');
+  const message = `--to-table ${toTable} is there, and has no column ${names}. Name a new table.`;
+  throw new CorpusError('CORPUS_JOB_DIFFERS', message);
 }
