@@ -42,6 +42,20 @@ const DELAY_MS = 300;
 /** Statuses after which the same request may succeed; 409: a conditional write met another. */
 const RETRYABLE: ReadonlySet<number> = new Set([408, 409, 429, 500, 502, 503, 504]);
 
+/** Codes of a listing that the same request would have again. */
+const PERMANENT: ReadonlySet<unknown> = new Set([
+  'AccessDenied',
+  'AuthorizationHeaderMalformed',
+  'ExpiredToken',
+  'InvalidAccessKeyId',
+  'InvalidBucketName',
+  'InvalidToken',
+  'NoSuchBucket',
+  'NoSuchKey',
+  'PermanentRedirect',
+  'SignatureDoesNotMatch',
+]);
+
 /** How long a signed address may be used, in s: longer than any one transfer. */
 const SIGNED_S = 3600;
 
@@ -77,18 +91,39 @@ export function openS3Bucket(options: {
     init: { headers?: Record<string, string>; body?: string | Blob; signal?: AbortSignal } = {},
   ): Promise<Response> {
     const { signal } = { ...options, ...init };
-    for (let tries = 1; ; tries++) {
-      let failure: Error;
+    return insist(key, signal, async () => {
+      const url = client.presign(key, { method, expiresIn: SIGNED_S });
+      const reply = await fetch(url, { ...init, method, signal });
+      if (RETRYABLE.has(reply.status)) throw new Error(`the server answered ${reply.status}`);
+      return reply;
+    });
+  }
+  async function listPage(prefix: string, startAfter: string | undefined) {
+    return insist(prefix, options.signal, async () => {
       try {
-        const url = client.presign(key, { method, expiresIn: SIGNED_S });
-        const reply = await fetch(url, { ...init, method, signal });
-        if (!RETRYABLE.has(reply.status)) return reply;
-        failure = new Error(`the server answered ${reply.status}`);
+        return await client.list({ prefix, ...(startAfter ? { startAfter } : {}) });
+      } catch (error) {
+        const { code } = error as { code?: unknown };
+        // Of a server that is not there, its message alone says nothing.
+        const named = new Error(`the listing failed with ${code}: ${wordsOf(error)}`);
+        throw PERMANENT.has(code) ? failed(prefix, named) : named;
+      }
+    });
+  }
+  /** Tries again whatever fails, but for what is a CorpusError. */
+  async function insist<Result>(
+    what: string,
+    signal: AbortSignal,
+    attempt: () => Promise<Result>,
+  ): Promise<Result> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await attempt();
       } catch (error) {
         signal.throwIfAborted();
-        failure = error as Error;
+        if (error instanceof CorpusError) throw error;
+        if (tries >= TRIES_MAX) throw failed(what, error);
       }
-      if (tries >= TRIES_MAX) throw failed(key, failure);
       await pause({ clock, delayMs: DELAY_MS * 2 ** tries, signal });
     }
   }
@@ -105,17 +140,13 @@ export function openS3Bucket(options: {
     async list(prefix) {
       const objects: S3Object[] = [];
       let startAfter: string | undefined;
-      try {
-        for (;;) {
-          const page = await client.list({ prefix, ...(startAfter ? { startAfter } : {}) });
-          for (const { key, size = 0, eTag = '' } of page.contents ?? []) {
-            objects.push({ key, bytes: size, etag: eTag });
-          }
-          startAfter = page.contents?.at(-1)?.key;
-          if (page.isTruncated !== true || startAfter === undefined) return objects;
+      for (;;) {
+        const page = await listPage(prefix, startAfter);
+        for (const { key, size = 0, eTag = '' } of page.contents ?? []) {
+          objects.push({ key, bytes: size, etag: eTag });
         }
-      } catch (error) {
-        throw failed(prefix, error);
+        startAfter = page.contents?.at(-1)?.key;
+        if (page.isTruncated !== true || startAfter === undefined) return objects;
       }
     },
     async look(key) {

@@ -2,6 +2,8 @@ import { afterAll, beforeAll, beforeEach, expect, setDefaultTimeout, test } from
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { S3Client } from 'bun';
+import type { ClientClock } from '../../client/cancellation.ts';
+import { openS3Bucket } from '../../corpus/stores/s3-bucket.ts';
 import { bytesOfFolder, type CorpusStand, jsonLines, startCorpusStand } from './corpus-stand.ts';
 import { type FarS3, startFarS3 } from './far-s3.ts';
 import { writeMixed } from './small-files.ts';
@@ -10,7 +12,8 @@ import { writeMixed } from './small-files.ts';
  * Small objects of a bucket that is far away: a live S3 server behind a proxy that takes its time.
  *
  * Faults that were planted to see these fail: each object asked for at its turn; a look at each; an
- * object that is gone told of before its turn; what is under way waited for at the end of a job.
+ * object that is gone told of before its turn; what is under way waited for at the end of a job; a
+ * listing that is not asked for again (it was so before), and one that is after a refusal.
  */
 
 setDefaultTimeout(120_000);
@@ -91,6 +94,54 @@ test('a small Parquet file is one request', async () => {
   expect(s3.asked.HEAD).toBe(2);
   expect(s3.asked.GET).toBeLessThan(1 + 2 * (12 + 4));
 });
+
+/** Waits for nothing, and writes down how long it should have. */
+function hastyClock(): { clock: ClientClock; waitsMs: number[] } {
+  const waitsMs: number[] = [];
+  const schedule = (delayMs: number, action: () => void): (() => void) => {
+    waitsMs.push(delayMs);
+    queueMicrotask(action);
+    return () => undefined;
+  };
+  return { clock: { now: () => 0, schedule }, waitsMs };
+}
+
+test.each(['list', 'look', 'read', 'put'] as const)(
+  'a bucket that is busy is asked to %s again, and one that refuses is not',
+  async (verb) => {
+    await client.write('busy/a.txt', 'иск');
+    const { clock, waitsMs } = hastyClock();
+    const { signal } = new AbortController();
+    const { environment } = s3;
+    const code = 'CORPUS_SINK_FAILED';
+    const bucket = openS3Bucket({ bucket: 'archive', environment, clock, signal, code });
+    const ask = (): Promise<unknown> =>
+      verb === 'list'
+        ? bucket.list('busy/')
+        : verb === 'put'
+          ? bucket.put('busy/b', 'б')
+          : bucket[verb]('busy/a.txt');
+    const answers = [busy('SlowDown'), busy(undefined)];
+    s3.meets = async () => answers.shift();
+    await ask();
+    expect(waitsMs).toEqual([600, 1200]);
+    s3.meets = async () => busy('SlowDown');
+    await expect(ask()).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(/^s3:\/\/archive\/busy\/.*(503|SlowDown)/),
+    });
+    expect(waitsMs.length).toBe(6);
+    s3.meets = async () =>
+      new Response('<Error><Code>AccessDenied</Code></Error>', { status: 403 });
+    await expect(ask()).rejects.toThrow(/403|AccessDenied/);
+    expect(waitsMs.length).toBe(6);
+  },
+);
+
+function busy(code: string | undefined): Response {
+  const words = code === undefined ? 'busy' : `<Error><Code>${code}</Code></Error>`;
+  return new Response(words, { status: 503 });
+}
 
 test('an object that is gone ends the job at its turn, and waits for none of those ahead', async () => {
   for (let file = 100; file < 160; file++) {
