@@ -33,7 +33,7 @@ export const FLAGS = {
   'api-key-file': { value: 'FILE', fallback: '', meaning: 'file whose first line is the key of those servers' },
   concurrency: { value: 'N', fallback: '8', meaning: 'requests at the same time to each server' },
   'request-texts': { value: 'N', fallback: '128', meaning: 'texts in one request, at most; 256 go faster over a very fast model' },
-  'part-texts': { value: 'N', fallback: '4096', meaning: 'texts in one part, at most; a kill costs the part that is begun' },
+  'part-texts': { value: 'N', fallback: '4096', meaning: 'texts in one part, at most; a kill costs the parts that are begun' },
   'part-characters': { value: 'N', fallback: '8388608', meaning: 'characters in one part, at most' },
   'errors-in-row-max': { value: 'N', fallback: '100', meaning: 'so many failed texts in a row stop the job' },
   patience: { value: 'SECONDS', fallback: '600', meaning: 'how long to wait while no server answers' },

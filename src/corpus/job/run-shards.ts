@@ -47,7 +47,7 @@ export async function runShards(options: {
   leases: AsyncIterable<Lease>;
   reader: Pick<ShardReader, 'read' | 'close'>;
   fleet: Pick<ServerFleet, 'encode' | 'concurrency'>;
-  sink: Sink;
+  sink: Pick<Sink, 'openPart' | 'commitsAtOnce'>;
   limits: RequestLimits;
   expected: { model: string; dtype: 'float32' | 'float16' };
   errorsInRowMax: number;
@@ -72,7 +72,7 @@ export async function runShards(options: {
   });
   const run = new ErrorRun(options.errorsInRowMax);
   let part: PartWriter | undefined;
-  const commits = new Commits(progress);
+  const commits = new Commits(sink.commitsAtOnce, progress);
   try {
     for await (const { piece, results } of done) {
       const { shard, lease } = piece;
@@ -144,27 +144,39 @@ class HeldCharacters {
 }
 
 /**
- * Commits parts in their order, one at a time, while the next one is written: a disk takes tens of
- * milliseconds to say that it has everything, and the servers would stand idle.
+ * Commits parts while the next ones are written: a disk takes tens of milliseconds to say that it
+ * has everything, a bucket two round trips, and the servers would stand idle.
  */
 class Commits {
+  readonly #max: number;
   readonly #progress: ShardProgress;
-  #last: Promise<void> = Promise.resolve();
+  readonly #running = new Set<Promise<void>>();
+  readonly #failures: unknown[] = [];
 
-  constructor(progress: ShardProgress) {
+  /** @param max so many at the same time. */
+  constructor(max: number, progress: ShardProgress) {
+    this.#max = max;
     this.#progress = progress;
   }
 
-  /** Begins this one when the one before is done. @throws what that one threw. */
+  /** Begins this one when there is room. @throws what one before has thrown. */
   async begin(part: PartWriter, facts: PartFacts, lease: Lease): Promise<void> {
-    await this.#last;
-    this.#last = this.#commit(part, facts, lease);
-    // Whoever waits next is told; until then nobody does.
-    this.#last.catch(() => undefined);
+    while (this.#running.size >= this.#max) await Promise.race(this.#running);
+    this.#check();
+    const running = this.#commit(part, facts, lease)
+      .catch((error) => void this.#failures.push(error))
+      .finally(() => this.#running.delete(running));
+    this.#running.add(running);
   }
 
-  settled(): Promise<void> {
-    return this.#last;
+  /** Waits for all. @throws what the first that failed has thrown. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#running);
+    this.#check();
+  }
+
+  #check(): void {
+    if (this.#failures.length > 0) throw this.#failures[0];
   }
 
   async #commit(part: PartWriter, facts: PartFacts, lease: Lease): Promise<void> {

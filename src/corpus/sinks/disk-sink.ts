@@ -60,6 +60,7 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
     address: folder,
     // Files take any rows.
     check: async () => undefined,
+    commitsAtOnce: 1,
     readManifest: () =>
       guard(() => readFile(manifestPath, 'utf8').catch((error) => undefinedIfMissing(error))),
     createManifest: (text) =>

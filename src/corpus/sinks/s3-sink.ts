@@ -9,6 +9,12 @@ import type { OutputSchema, PartFacts, Sink } from './sink.ts';
 import { StagedFile } from './staged-file.ts';
 
 /**
+ * A commit is two round trips and a transfer over one connection. One after the other, parts of 64
+ * texts came to 1,200 texts a second where the way takes 20 ms. What waits lies on this disk.
+ */
+const COMMITS_AT_ONCE = 4;
+
+/**
  * A prefix of a bucket, laid out as the folder of the disk's sink. A part is written on this
  * machine, and committed by a write that succeeds only where there is none: two workers that do the
  * same shard cannot both.
@@ -41,6 +47,7 @@ export async function createS3Sink(options: {
     address,
     // Files take any rows.
     check: async () => undefined,
+    commitsAtOnce: COMMITS_AT_ONCE,
     readManifest: () => bucket.read(manifestKey),
     createManifest: (text) => bucket.putIfAbsent(manifestKey, text),
     async prepare(given) {

@@ -71,6 +71,8 @@ export interface Sink {
    * nothing there. @throws CorpusError CORPUS_FLAG_INVALID, CORPUS_JOB_DIFFERS too.
    */
   check(rows: Pick<OutputSchema, 'dtype' | 'dimension'>): Promise<void>;
+  /** Parts that may be committed at the same time. */
+  readonly commitsAtOnce: number;
   /** The manifest that is there; undefined where there is none. */
   readManifest(): Promise<string | undefined>;
   /** Writes the manifest unless there is one. @returns whether it was written. */

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { S3Client } from 'bun';
 import { SCRIPTED_DIMENSION, scriptedReply, scriptedRow } from '../scripted-encode-server.ts';
 import { seededRandom } from '../seeded-random.ts';
+import { until } from '../until.ts';
 import {
   bytesOfFolder,
   type CorpusStand,
@@ -38,12 +39,17 @@ beforeAll(async () => {
 
 afterAll(() => stand.close());
 
-/** Stops a job in its middle. */
-async function interrupted(words: readonly string[]): Promise<void> {
+/** Stops a job in its middle. @param hasPart whether a part of it is committed. */
+async function interrupted(
+  words: readonly string[],
+  hasPart: () => Promise<boolean>,
+): Promise<void> {
   const interrupt = new AbortController();
   let count = 0;
-  stand.answer = () => {
-    if (++count === 8) interrupt.abort(new Error('stopped'));
+  stand.answer = async () => {
+    if (++count < 8) return undefined;
+    await until('a part is committed', hasPart);
+    interrupt.abort(new Error('stopped'));
     return undefined;
   };
   const calm = ['--concurrency', '1', '--request-texts', '32'];
@@ -97,7 +103,8 @@ describe('S3', () => {
   test('a bucket gets the bytes that a folder gets, also when the job is taken up again', async () => {
     const words = [source, ...PARTS];
     await stand.embed([...words, '--to', stand.path('disk')]);
-    await interrupted([...words, '--to', 's3://archive/vectors/']);
+    const firstPart = client.file('vectors/part-000000.parquet');
+    await interrupted([...words, '--to', 's3://archive/vectors/'], () => firstPart.exists());
     const begun = await bytesOfPrefix('vectors/');
     const parts = Object.keys(begun).filter((name) => name.startsWith('part'));
     expect(parts.length).toBeGreaterThan(0);
@@ -245,7 +252,8 @@ describe('PostgreSQL', () => {
 
   test('taken up again, each row is there once', async () => {
     const words = [source, ...PARTS, '--to', postgres.url, '--to-table', 'again'];
-    await interrupted(words);
+    const count = 'select count(*) > 0 from again';
+    await interrupted(words, async () => (await postgres.psql(count)) === 't\n');
     // Whole parts of 64, and not all of them.
     const begun = 'select count(*) % 64, count(*) between 64 and 256 from again';
     expect(await postgres.psql(begun)).toBe('0|t\n');

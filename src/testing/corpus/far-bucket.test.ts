@@ -76,11 +76,13 @@ test('small objects of every kind come many at a time, to the bytes that a folde
   expect(s3.asked).toEqual({ GET: 1 });
 });
 
-test('a small Parquet file is one request', async () => {
+test('small parts go into a bucket some at a time, and a small Parquet file is one request', async () => {
   const texts = Array.from({ length: 60 }, (_, index) => `статья ${index}`);
   const source = await stand.write('laws.jsonl', jsonLines(texts));
   const parts = ['--id', 'id', '--part-texts', '5'];
   await stand.embed([source, '--to', 's3://archive/parquet', ...parts]);
+  expect(s3.openCountMax).toBeGreaterThan(1);
+  expect(s3.openCountMax).toBeLessThanOrEqual(4);
   s3.forget();
   const words = [
     's3://archive/parquet/*.parquet',
