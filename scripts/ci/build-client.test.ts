@@ -13,8 +13,8 @@ import { scriptedRow } from '../../src/testing/scripted-encode-server.ts';
 import { type BuiltFile, buildClient, packClient } from './build-client.ts';
 
 /**
- * What the README states, in bytes after gzip; what npm packs, in bytes. Measured: 9,230, 675 and
- * 6,103; 58,200.
+ * What the README states, in bytes after gzip; what npm packs, in bytes. Measured: 9,748, 672 and
+ * 6,200; 54,000.
  */
 const GZIP_BYTES_MAX: Readonly<Record<string, number>> = {
   'api-encoder.js': 9_800,
@@ -22,6 +22,9 @@ const GZIP_BYTES_MAX: Readonly<Record<string, number>> = {
   'msgpackr.js': 6500,
 };
 const PACK_BYTES_MAX = 60_000;
+
+/** A line of the built code, at most: some tokens are longer than the place that is left. */
+const LINE_MAX = 700;
 
 const PACKAGE = 'bge-m3-encoder-client';
 const ROOT = resolve(import.meta.dir, '../..');
@@ -143,6 +146,9 @@ describe('its types', () => {
   });
 });
 
+const IMPORT = `import { APIEncoder, APIEncoderError } from '${PACKAGE}';`;
+const REQUIRE = `const { APIEncoder, APIEncoderError } = require('${PACKAGE}');`;
+
 const RUNTIMES = [
   ['Node 20', () => [findRuntime('node-20')]],
   ['Node 22', () => [findRuntime('node-22')]],
@@ -190,6 +196,35 @@ describe('it runs', () => {
     const { status, stdout } = await runScript([findRuntime('node-22')], built.outputs[0].path);
     expect(status).toBe(0);
     expect(JSON.parse(stdout)).toEqual(seen);
+  });
+});
+
+describe('an error that nobody catches', () => {
+  // Planted and caught: lines not broken; the map of the one line kept.
+  const nodes = RUNTIMES.filter(([name]) => name.startsWith('Node'));
+  const kinds = [
+    ['script.mjs', IMPORT],
+    ['script.cjs', REQUIRE],
+  ] as const;
+  const cases = nodes.flatMap(([name, command]) =>
+    kinds.map(([file, first]) => [name, file, command, first] as const),
+  );
+  test.each(cases)(
+    'is printed in lines that can be read: %s, %s',
+    async (_, file, command, first) => {
+      await Bun.write(join(project, file), `${first}${UNCAUGHT}`);
+      const { status, stderr } = await run([...command(), file]);
+      expect(status).toBe(1);
+      expect(stderr).toContain("code: 'CLIENT_CONNECTION_FAILED'");
+      expect(Math.max(...stderr.split('\n').map(({ length }) => length))).toBeLessThan(LINE_MAX);
+    },
+  );
+
+  test('has our own lines in its trace, by the map', async () => {
+    await Bun.write(join(project, 'script.mjs'), `${IMPORT}${UNCAUGHT}`);
+    const command = [findRuntime('node-20'), '--enable-source-maps', 'script.mjs'];
+    const { stderr } = await run(command);
+    expect(stderr).toMatch(/at .*\/src\/client\/api-encoder-error\.ts:\d+:\d+/);
   });
 });
 
@@ -245,8 +280,11 @@ export async function use(): Promise<void> {
 }
 `;
 
-const IMPORT = `import { APIEncoder, APIEncoderError } from '${PACKAGE}';`;
-const REQUIRE = `const { APIEncoder, APIEncoderError } = require('${PACKAGE}');`;
+/** Port 1 is one that no `fetch` connects to. */
+const UNCAUGHT = `
+const encoder = new APIEncoder('http://127.0.0.1:1', { retriesMax: 0 });
+encoder.encode('a');
+`;
 
 const FAILURES = `
 ${IMPORT}
