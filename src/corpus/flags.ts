@@ -334,7 +334,7 @@ Examples:
 
 Exit status:
     0  every text has its vectors
-    2  a flag or a source is wrong; nothing was done
+    2  a flag or a source is wrong, or a source cannot be read; what is committed stays
     3  done, but some texts failed: their rows carry the error
     4  refused: the destination holds another job, the source has changed, or the model has
     5  stopped: no server answered for --patience, or too many texts in a row failed

@@ -86,7 +86,7 @@ function lineInput(
   const isSeekable = compression === undefined;
   return {
     name: input.name,
-    look: input.look,
+    look: () => input.look(),
     isSeekable,
     async *read(from = 0) {
       const start = isSeekable ? Number(from) : 0;
@@ -293,7 +293,7 @@ export function counted(
 ): SourceInput {
   return {
     name: input.name,
-    look: input.look,
+    look: () => input.look(),
     isSeekable: false,
     async *read(from = 0) {
       let position = 0;

@@ -19,7 +19,7 @@ export function parquetInput(
 ): SourceInput {
   return {
     name: input.name,
-    look: input.look,
+    look: () => input.look(),
     isSeekable: true,
     async *read(from = 0) {
       const file = bufferOf(input, await input.length());

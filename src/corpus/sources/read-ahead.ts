@@ -44,12 +44,12 @@ export class ReadAhead {
   constructor(files: readonly ByteInput[], signal: AbortSignal) {
     this.#inner = files;
     this.#signal = signal;
-    this.files = files.map((file, place) => ({
-      name: file.name,
-      look: async () => (await this.#begun.get(place)?.looked) ?? file.look(),
-      length: async () => (await this.#turnTo(place))?.byteLength ?? file.length(),
-      open: (from, to) => this.#read(place, from, to),
-    }));
+    this.files = files.map((file, place) => new FileInTurn(this, file, place));
+  }
+
+  /** What a file was just before it was read; undefined where it was not read ahead. */
+  async looked(place: number): Promise<InputVersion | undefined> {
+    return this.#begun.get(place)?.looked;
   }
 
   /** Ends what is under way; nothing is open then. */
@@ -59,19 +59,8 @@ export class ReadAhead {
     await Promise.all(this.#running);
   }
 
-  async *#read(
-    place: number,
-    from: number,
-    to: number | undefined,
-  ): AsyncGenerator<Uint8Array, void, undefined> {
-    const whole = await this.#turnTo(place);
-    if (this.#isClosed) throw new Error('the source is closed');
-    if (whole === undefined) yield* (this.#inner[place] as ByteInput).open(from, to);
-    else if (from < whole.byteLength) yield whole.subarray(from, to);
-  }
-
-  /** @returns all of this file, where it was read ahead. */
-  #turnTo(place: number): Promise<Uint8Array | undefined> | undefined {
+  /** Goes on to this file, and begins those after it. @returns all of it, where it was read ahead. */
+  async turnTo(place: number): Promise<Uint8Array | undefined> {
     if (place !== this.#place) {
       const isInRow = place === this.#place + 1 || this.#begun.has(place);
       if (!isInRow) this.#dropAll();
@@ -83,7 +72,9 @@ export class ReadAhead {
     for (let next = place + 1; next <= end && !this.#isClosed; next++) {
       if (!this.#begun.has(next)) this.#begin(next);
     }
-    return this.#begun.get(place)?.bytes;
+    const whole = await this.#begun.get(place)?.bytes;
+    if (this.#isClosed) throw new Error('the source is closed');
+    return whole;
   }
 
   #begin(place: number): void {
@@ -110,6 +101,37 @@ export class ReadAhead {
 
   #dropAll(): void {
     for (const [place, begun] of this.#begun) this.#drop(place, begun);
+  }
+}
+
+/** A file of some that are read in their order. */
+class FileInTurn implements ByteInput {
+  readonly #ahead: ReadAhead;
+  readonly #file: ByteInput;
+  readonly #place: number;
+
+  constructor(ahead: ReadAhead, file: ByteInput, place: number) {
+    this.#ahead = ahead;
+    this.#file = file;
+    this.#place = place;
+  }
+
+  get name(): string {
+    return this.#file.name;
+  }
+
+  async look(): Promise<InputVersion> {
+    return (await this.#ahead.looked(this.#place)) ?? this.#file.look();
+  }
+
+  async length(): Promise<number> {
+    return (await this.#ahead.turnTo(this.#place))?.byteLength ?? this.#file.length();
+  }
+
+  async *open(from: number, to?: number): AsyncGenerator<Uint8Array, void, undefined> {
+    const whole = await this.#ahead.turnTo(this.#place);
+    if (whole === undefined) yield* this.#file.open(from, to);
+    else if (from < whole.byteLength) yield whole.subarray(from, to);
   }
 }
 

@@ -82,7 +82,6 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
         await sql.unsafe(`create table if not exists ${parts}
           (part integer primary key, facts jsonb not null)`);
       }),
-    // One after the other is how the database writes one table anyway.
     commitsAtOnce: 1,
     readManifest: () =>
       guard(async () => {
