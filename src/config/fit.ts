@@ -19,12 +19,19 @@ export function fitToMachine(config: Config, environment: Environment): Config {
     backgroundTextsMax: config.backgroundTextsMax || config.queueTextsMax,
     backgroundTokensMax: config.backgroundTokensMax || config.queueTokensMax,
     bodiesBytesMax: config.bodiesBytesMax || planBodiesBytes(limits.memoryBytes, config),
+    repliesBytesMax: config.repliesBytesMax || quarterOf(limits.memoryBytes),
     embeddedMemoryMb: config.embeddedMemoryMb || planMemoryMb(limits.memoryBytes ?? totalmem()),
   };
 }
 
-/** What bodies may take where no container sets less. */
-const BODIES_BYTES = 268_435_456;
+/** What bodies, and replies, may take where no container sets less. */
+const QUARTER_BYTES_MAX = 268_435_456;
+
+/** A quarter of a container's memory. */
+export function quarterOf(memoryBytes: number | undefined): number {
+  const share = Math.floor((memoryBytes ?? Number.POSITIVE_INFINITY) / 4);
+  return Math.min(QUARTER_BYTES_MAX, share);
+}
 
 /**
  * A quarter of a container's memory: a body counts as what decoding it takes. One body must fit all
@@ -34,8 +41,7 @@ export function planBodiesBytes(
   memoryBytes: number | undefined,
   { bodyBytesMax }: Pick<Config, 'bodyBytesMax'>,
 ): number {
-  const share = Math.floor((memoryBytes ?? Number.POSITIVE_INFINITY) / 4);
-  return Math.max(bodyBytesMax, Math.min(BODIES_BYTES, share));
+  return Math.max(bodyBytesMax, quarterOf(memoryBytes));
 }
 
 /** `::` takes IPv4 as well, where the machine has both. */

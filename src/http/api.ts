@@ -16,6 +16,7 @@ import {
 } from './document.ts';
 import { type ErrorShape, NATIVE_ERRORS } from './error-reply.ts';
 import { type FieldTable, readerOf, schemaOf, type ValuesOf } from './fields.ts';
+import type { ReplyBudget } from './reply-budget.ts';
 import {
   isBackgroundRequest,
   negotiateFormat,
@@ -91,7 +92,7 @@ export function post<Table extends FieldTable>(
   route: PostRoute<Table>,
   other?: OtherCall,
 ): Route {
-  const { clock, limits } = context;
+  const { clock, limits, replyBudget } = context;
   const { formats, summary, description, reply } = route;
   const statuses = [...(route.statuses ?? []), ...(other?.route.statuses ?? [])];
   const answerOf = answering(route, context);
@@ -113,7 +114,7 @@ export function post<Table extends FieldTable>(
       const isBackground = isBackgroundRequest(request);
       const body = await readBody(request, limits);
       const readMs = clock.now() - startMs;
-      const call = { request, requestId, format, isBackground, startMs, readMs };
+      const call = { request, requestId, format, replyBudget, isBackground, startMs, readMs };
       if (answerOfOther && other.isAsked(body)) return answerOfOther(call, body);
       return answerOf(call, body);
     },
@@ -174,8 +175,8 @@ function formatOf(request: Request, formats: ReplyFormats): ReplyFormat {
  * @param work.inputType what a field says; where none does, a header may.
  */
 export function encodeTexts(
-  { encode, access, limits }: ApiContext,
-  { request, format, isBackground }: Call,
+  { encode, access, limits, manifest }: ApiContext,
+  { request, format, replyBudget, isBackground }: Call,
   work: Pick<
     EncodeRequest,
     'texts' | 'heads' | 'truncate' | 'truncationSide' | 'tokenCountMax' | 'fieldOf'
@@ -185,6 +186,8 @@ export function encodeTexts(
     readonly format?: ReplyFormat;
   },
 ): Promise<EncodeResult> {
+  // Heads beside the dense one give more, but nobody knows how much.
+  replyBudget.check(work.texts.length * manifest.dimension * DENSE_VALUE_BYTES);
   // Named one by one: this is the hot path, and a spread costs more.
   const asked: EncodeRequest = {
     texts: work.texts,
@@ -205,25 +208,32 @@ export function encodeTexts(
   return encode(asked, request);
 }
 
+/** Bytes of a value in the least of the common formats. */
+const DENSE_VALUE_BYTES = 4;
+
 /** What routes are added to. */
 interface AddedTo {
   readonly access: Access;
   readonly bodyIntake: BodyIntake;
+  readonly replyBudget: ReplyBudget;
   readonly ending: Ending;
   readonly log: Log;
 }
 
 /** Adds all routes of an API. */
-export function addApi(app: Elysia, api: Api, { access, bodyIntake, ending, log }: AddedTo): void {
+export function addApi(app: Elysia, api: Api, addedTo: AddedTo): void {
+  const { access, bodyIntake, replyBudget, ending, log } = addedTo;
   for (const route of api.routes) {
     const handler = async ({ request, set }: Pick<Context, 'request' | 'set'>) => {
       const requestId = requestIdOf(request);
+      replyBudget.workingCount++;
       try {
         return await route.answer(request, requestId);
       } catch (error) {
         const known = toldOf(toServerError(error), ending);
         return bodyIntake.refuse(request, api.errors.reply(known, requestId, log));
       } finally {
+        replyBudget.workingCount--;
         if (ending.isAnnounced) set.headers.connection = 'close';
       }
     };

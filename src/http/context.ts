@@ -4,6 +4,7 @@ import type { EncodeRequest, EncodeResult, Parts } from '../encode/contract.ts';
 import type { ReplyFormat } from '../reply/reply-content.ts';
 import type { Head } from '../vectors/output.ts';
 import type { Access } from './access.ts';
+import type { ReplyBudget } from './reply-budget.ts';
 import type { BodyLimits } from './request.ts';
 import type { ScoringBudget } from './scoring-budget.ts';
 
@@ -31,6 +32,7 @@ export interface ApiContext {
   /** What computes, in the words of text-embeddings-inference. */
   readonly computeType: 'gpu+optimized' | 'cpu';
   readonly scoringBudget: ScoringBudget;
+  readonly replyBudget: ReplyBudget;
   readonly limits: BodyLimits & {
     readonly requestTextsMax: number;
     readonly requestTimeoutMs: number;
@@ -51,6 +53,8 @@ export interface Call {
   readonly request: Request;
   readonly requestId: string;
   readonly format: ReplyFormat;
+  /** Where the body of its reply comes from. */
+  readonly replyBudget: ReplyBudget;
   /** Its texts wait for those of all others. */
   readonly isBackground: boolean;
   readonly startMs: number;

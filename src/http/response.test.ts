@@ -2,6 +2,7 @@ import { expect, test } from 'bun:test';
 import type { EncodeResult } from '../encode/contract.ts';
 import { JSON_FORMAT, type ReplyFormat } from '../reply/reply-content.ts';
 import type { ApiContext, Call } from './context.ts';
+import type { ReplyBudget } from './reply-budget.ts';
 import { vectorReply } from './response.ts';
 
 const CONTEXT = {
@@ -28,7 +29,8 @@ async function bodyOf(format: ReplyFormat, onGivenBack: (rows: Float32Array[]) =
     timings: { tokenizeMs: 0, queueMs: 0, inferMs: 0 },
     giveBack: () => onGivenBack(rows),
   };
-  const call = { requestId: 'one' } as Call;
+  const replyBudget: Pick<ReplyBudget, 'bodyOf'> = { bodyOf: (bytes) => bytes };
+  const call = { requestId: 'one', replyBudget } as Call;
   const reply = vectorReply(CONTEXT, call, { result, format, dimension: 2, isSingle: false });
   return await reply.bytes();
 }

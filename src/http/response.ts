@@ -41,7 +41,7 @@ export function vectorReply(
     format.kind === 'json' && writeBody !== undefined
       ? { body: writeJson(writeBody), contentType: 'application/json', headers: undefined }
       : encodeReply(contentOf(answer, manifest.id), format);
-  const response = new Response(body);
+  const response = new Response(call.replyBudget.bodyOf(body, call.requestId));
   // Set one by one: a record of them takes the runtime half as long again.
   const set = (more: Readonly<Record<string, string>> | undefined): void => {
     for (const name in more) response.headers.set(name, more[name]);
@@ -89,13 +89,13 @@ export function toldHeaders({
 
 /** A reply of plain values, in JSON or msgpack as the call accepts. */
 export function valueReply(
-  { format, requestId }: Call,
+  { format, requestId, replyBudget }: Call,
   value: unknown,
   headers?: Readonly<Record<string, string>>,
 ): Response {
   const isJson = format.kind === 'json';
-  const body = isJson ? JSON.stringify(value) : new Uint8Array(pack(value));
-  return new Response(body, {
+  const bytes = isJson ? Buffer.from(JSON.stringify(value)) : new Uint8Array(pack(value));
+  return new Response(replyBudget.bodyOf(bytes, requestId), {
     headers: {
       'content-type': isJson ? 'application/json' : 'application/msgpack',
       [REQUEST_ID_HEADER]: requestId,

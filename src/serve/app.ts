@@ -24,6 +24,7 @@ import { ollamaApi } from '../http/ollama/ollama.ts';
 import { openaiApi } from '../http/openai/openai.ts';
 import { faultsOf, type Operations, operationsApi } from '../http/ops/operations.ts';
 import { addSwagger } from '../http/ops/swagger.ts';
+import { createReplyBudget, type ReplyBudget } from '../http/reply-budget.ts';
 import { createScoringBudget } from '../http/scoring-budget.ts';
 import { sieApi } from '../http/sie/sie.ts';
 import { teiApi } from '../http/tei/tei.ts';
@@ -63,6 +64,7 @@ export function createApp(options: {
   const isTls = config.tlsCert !== '';
   const bodyIntake = bodyIntakeOf(config, parts);
   const app = new Elysia({ handler: pathOptions({ isTls }) });
+  const replyBudget = replyBudgetOf(app, { config, parts, log });
   observer.addTo(app);
   app.onError(({ code, error, request, set }) => {
     const isUnknown = code === 'NOT_FOUND';
@@ -91,6 +93,7 @@ export function createApp(options: {
     computeType: COMPUTE_TYPES[config.backend],
     limits: { ...config, bodyIntake },
     scoringBudget: createScoringBudget(config),
+    replyBudget,
     access,
     clock,
     log,
@@ -98,7 +101,7 @@ export function createApp(options: {
   const processIndex = siblings?.index ?? 0;
   const shown = { parts, ending, metrics, scrape: siblings?.scrape, config, processIndex, version };
   apis.push(...apisOf(context, shown));
-  for (const api of apis) addApi(app, api, { access, bodyIntake, ending, log });
+  for (const api of apis) addApi(app, api, { access, bodyIntake, replyBudget, ending, log });
   addSwagger(app, { version, isKeyNeeded: access.needsKey('POST', '/') });
   return app;
 }
@@ -121,6 +124,18 @@ function bodyIntakeOf(
     () => intake.waitingCount,
   );
   return intake;
+}
+
+function replyBudgetOf(
+  app: Elysia,
+  { config, parts, log }: Pick<Parameters<typeof createApp>[0], 'config' | 'parts' | 'log'>,
+): ReplyBudget {
+  const { metrics, clock } = parts;
+  const pendingCount = (): number => app.server?.pendingRequests ?? 0;
+  const budget = createReplyBudget({ ...config, clock, pendingCount, log });
+  const help = 'Large replies that callers have not read yet.';
+  metrics.gauge({ name: 'bge_encoder_replies_bytes', help }, () => budget.byteCount);
+  return budget;
 }
 
 /** Where two have the same path, errors outside of a route have the shape of the first. */

@@ -67,7 +67,8 @@ function tokenizeRoute(context: ApiContext): Route {
         throw tooLarge('inputs', 'tokens', { limit: TOKENIZE_UNITS_MAX, value });
       }
       const headers = { 'content-type': 'application/json', [REQUEST_ID_HEADER]: call.requestId };
-      return new Response(shown.json, { headers });
+      const body = call.replyBudget.bodyOf(shown.json, call.requestId);
+      return new Response(body, { headers });
     },
   });
 }
