@@ -196,7 +196,7 @@ export interface ErrorDetails {
   readonly limit?: number | string;
   /** The value that broke it. Never a text. */
   readonly value?: number | string;
-  /** When to come back, in milliseconds. */
+  /** When to come back, in milliseconds. A 503 that says nothing tells a second. */
   readonly retryAfterMs?: number;
   /** Methods that the route does take, for `EMB_METHOD_NOT_ALLOWED`. */
   readonly allow?: string;
@@ -256,7 +256,6 @@ export function toServerError(error: unknown): ServerError {
 /** The backend cannot be asked now. @param why for the log alone. */
 export function backendDown(why: string): ServerError {
   return new ServerError('EMB_BACKEND_UNAVAILABLE', ERRORS.EMB_BACKEND_UNAVAILABLE.meaning, {
-    retryAfterMs: 1000,
     cause: new Error(why),
   });
 }

@@ -307,7 +307,7 @@ function tracesOf(texts: readonly RunningText[]): ReadonlySet<RequestTrace> | un
 /** The error of texts that were still to be tried when the backend went away. */
 function wentAway(cause: ServerError): ServerError {
   const message = 'The backend went away before the text could be tried again.';
-  return new ServerError('EMB_BACKEND_UNAVAILABLE', message, { retryAfterMs: 1000, cause });
+  return new ServerError('EMB_BACKEND_UNAVAILABLE', message, { cause });
 }
 
 function servedByOf(error: ServerError): string | undefined {

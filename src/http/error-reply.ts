@@ -29,6 +29,9 @@ export const REQUEST_ID_HEADER = 'x-request-id';
 /** Header with the error's code, in every shape of error: for proxies, logs and metrics. */
 export const ERROR_CODE_HEADER = 'x-error-code';
 
+/** When a server that is away may be back, in ms: no 503 knows better. */
+const AWAY_MS = 1000;
+
 /** Errors of our own routes. */
 export const NATIVE_ERRORS: ErrorShape = {
   reply: errorReply,
@@ -58,7 +61,8 @@ export function reportError(
   requestId: string,
   log: Log,
 ): { details: ErrorBody['error']; headers: Headers } {
-  const { field, limit, value, retryAfterMs, allow, acceptEncoding } = error.details;
+  const { field, limit, value, allow, acceptEncoding } = error.details;
+  const { retryAfterMs = error.status === 503 ? AWAY_MS : undefined } = error.details;
   const cause = error.cause === undefined ? undefined : describeError(error.cause);
   const event = { code: error.code, requestId, cause };
   if (error.status >= 500) log.warn('request-failed', event);

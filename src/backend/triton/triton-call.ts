@@ -103,7 +103,6 @@ export function refusalOf(reply: TritonReply): ServerError {
  */
 export function unavailable(why: string, cause?: unknown): ServerError {
   return new ServerError('EMB_BACKEND_UNAVAILABLE', 'The backend is not available.', {
-    retryAfterMs: 1000,
     cause: new Error(why, { cause }),
   });
 }
