@@ -1,5 +1,5 @@
 import type { ProfileShape } from '../model/engine-profiles.ts';
-import type { RequestTrace } from '../observe/tracing.ts';
+import type { BatchTraces } from '../observe/tracing.ts';
 import type { FloatBlock, Head } from '../vectors/output.ts';
 
 /**
@@ -97,8 +97,8 @@ export interface InferOptions {
    * Name of who failed on this batch before, as `servedBy`; another takes it when there is another.
    */
   readonly avoid?: string | undefined;
-  /** Traces of the requests whose texts ride in the batch; undefined when none is traced. */
-  readonly traces?: ReadonlySet<RequestTrace> | undefined;
+  /** Traces of the requests that wait for the batch; undefined when none is traced. */
+  readonly traces?: BatchTraces | undefined;
 }
 
 /**

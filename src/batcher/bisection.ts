@@ -6,7 +6,7 @@ import {
 } from '../backend/contract.ts';
 import type { Clock } from '../base/clock.ts';
 import { ServerError, toServerError } from '../base/errors.ts';
-import type { RequestTrace } from '../observe/tracing.ts';
+import { type TracedText, tracesOf } from '../observe/tracing.ts';
 import {
   DuplicateRows,
   type ExpectedRows,
@@ -19,14 +19,13 @@ import {
 import { takeHalves } from './pending-request.ts';
 
 /** A text that has left the queue. */
-export interface RunningText {
+export interface RunningText extends TracedText {
   readonly ids: Int32Array;
   readonly paddedLength: number;
   readonly heads: readonly Head[];
-  readonly request: {
+  readonly request: TracedText['request'] & {
     /** Nobody waits for the text any more. */
     readonly isSettled: boolean;
-    readonly trace?: RequestTrace | undefined;
   };
 }
 
@@ -291,17 +290,6 @@ function tokenBatchOf(texts: readonly RunningText[], limits: BackendLimits): Tok
     paddedLength = Math.max(paddedLength, limits.isOneByOne ? text.ids.length : text.paddedLength);
   }
   return { texts: texts.map((text) => text.ids), paddedLength, heads: texts[0].heads };
-}
-
-/** The traces of the batch's requests. Makes nothing when none is traced. */
-function tracesOf(texts: readonly RunningText[]): ReadonlySet<RequestTrace> | undefined {
-  let traces: Set<RequestTrace> | undefined;
-  for (const { request } of texts) {
-    if (request.trace === undefined) continue;
-    traces ??= new Set();
-    traces.add(request.trace);
-  }
-  return traces;
 }
 
 /** The error of texts that were still to be tried when the backend went away. */

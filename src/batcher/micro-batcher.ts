@@ -180,6 +180,7 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
         key,
         along: undefined,
         first: undefined,
+        traces: undefined,
       };
       request.texts.push(text);
       if (!bypassesCache && inFlight.join(text)) continue;

@@ -1,6 +1,6 @@
 import type { BackendLimits } from '../backend/contract.ts';
 import { ServerError } from '../base/errors.ts';
-import type { RequestTrace } from '../observe/tracing.ts';
+import type { BatchTraces, RequestTrace } from '../observe/tracing.ts';
 import { HALVES_ROOM_BYTES, type TextOutput } from '../vectors/output.ts';
 import { capacityOf, textCostOf } from './plan.ts';
 import type { BatchQueue, QueuedRequest, QueuedText } from './queue.ts';
@@ -263,6 +263,8 @@ export interface PendingText extends QueuedText {
   along: Set<PendingText> | undefined;
   /** The equal text that this one goes along with. */
   first: PendingText | undefined;
+  /** Of the batch that it runs in, where a request of it is traced. */
+  traces: BatchTraces | undefined;
 }
 
 /** What became of a batch, for the log and the metrics. */

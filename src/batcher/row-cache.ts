@@ -101,6 +101,8 @@ export class TextsInFlight {
     text.request.coalescedTextCount++;
     if (first.sentMs !== NOT_SENT || !isMoreUrgent(text, first)) {
       goAlong(first, text);
+      const { trace } = text.request;
+      if (trace !== undefined) first.traces?.add(trace);
       return true;
     }
     this.#queueOf(first.request).remove(first);

@@ -14,7 +14,7 @@ export interface Tracing {
    * link to each other.
    */
   batch<Result>(
-    options: { traces: ReadonlySet<RequestTrace>; attributes: Attributes },
+    options: { traces: BatchTraces; attributes: Attributes },
     work: () => Promise<Result>,
   ): Promise<Result>;
   /**
@@ -41,6 +41,56 @@ export interface RequestTrace {
   /** One stage that is over. */
   stage(name: string, times: StageTimes): void;
   end(options: { route: string; status: number; code: string | undefined; endMs: number }): void;
+}
+
+/**
+ * The traced requests that wait for a batch: whose texts it carries, those of equal texts, and who
+ * comes with such a one while it runs.
+ */
+export class BatchTraces {
+  readonly #requests = new Set<RequestTrace>();
+  #link: (request: RequestTrace) => void = () => undefined;
+
+  add(request: RequestTrace): void {
+    if (this.#requests.has(request)) return;
+    this.#requests.add(request);
+    this.#link(request);
+  }
+
+  /** @param link called for each of them, also for those that come later. */
+  linkEach(link: (request: RequestTrace) => void): void {
+    this.#link = link;
+    for (const request of this.#requests) link(request);
+  }
+
+  /** Whether any of them is kept. */
+  get areRecorded(): boolean {
+    return [...this.#requests].some(({ span }) => span.isRecording());
+  }
+}
+
+/** A text of a batch, as far as it is traced. */
+export interface TracedText {
+  readonly request: { readonly trace?: RequestTrace | undefined };
+  /** Texts that get what this one gets. */
+  readonly along?: ReadonlySet<Pick<TracedText, 'request'>> | undefined;
+  /** Of the batch that it runs in, where a request of it is traced. */
+  traces?: BatchTraces | undefined;
+}
+
+/** The traces of the requests that wait for a batch. Makes nothing when none is traced. */
+export function tracesOf(texts: readonly TracedText[]): BatchTraces | undefined {
+  let traces: BatchTraces | undefined;
+  for (const text of texts) {
+    for (const { request } of text.along === undefined ? [text] : [text, ...text.along]) {
+      if (request.trace === undefined) continue;
+      traces ??= new BatchTraces();
+      traces.add(request.trace);
+    }
+  }
+  // Who comes with an equal text while it runs is told by the text.
+  if (traces !== undefined) for (const text of texts) text.traces = traces;
+  return traces;
 }
 
 /** When a stage began and ended, and why it failed. */
@@ -227,16 +277,14 @@ function workOf(tools: {
 
   return {
     batch({ traces, attributes }, work) {
-      const traced = [...traces].filter(({ span }) => span.isRecording());
       // A batch of requests that nobody traces is traced by nobody.
-      if (traced.length === 0) return work();
-      const links = linksTo(traced.map((one) => one.span.spanContext()));
-      const span = tracer.startSpan(
-        BATCH,
-        { startTime: now(), links, attributes },
-        api.ROOT_CONTEXT,
-      );
-      for (const { batches } of traced) batches.push(span.spanContext());
+      if (!traces.areRecorded) return work();
+      const span = tracer.startSpan(BATCH, { startTime: now(), attributes }, api.ROOT_CONTEXT);
+      traces.linkEach(({ span: request, batches }) => {
+        if (!request.isRecording()) return;
+        span.addLink({ context: request.spanContext() });
+        batches.push(span.spanContext());
+      });
       const context = api.trace.setSpan(api.ROOT_CONTEXT, span);
       return settle(span, scopes.run(context, work));
     },

@@ -15,7 +15,9 @@ import { until } from '../until.ts';
  * Traces as a collector gets them, over OTLP and HTTP.
  *
  * Faults that were planted by hand, and that this suite caught: the caller's traceparent ignored,
- * the batch a child of one request, a stage left out, the text of a request in an attribute.
+ * the batch a child of one request, a stage left out, the text of a request in an attribute; who
+ * goes along with an equal text linked to nothing, where that waits as where it runs; `coalesced`
+ * left out of Server-Timing.
  */
 
 setDefaultTimeout(60_000);
@@ -116,6 +118,47 @@ describe('a request that is traced', () => {
     const linked = batches.flatMap(({ links = [] }) => links.map(({ spanId }) => spanId));
     expect(linked.toSorted()).toEqual(roots.map(({ spanId }) => spanId).toSorted());
     expect(batches.length).toBeLessThan(3);
+  });
+
+  test.each([
+    ['runs', '2'],
+    ['waits', '1'],
+  ])('that goes along with an equal text that %s is linked to its batch', async (_, slots) => {
+    await start({ TRITON_BATCHES_IN_FLIGHT: slots });
+    const headers = { 'x-server-timing': '1' };
+    const held = Promise.withResolvers<void>();
+    fake.behaveOnce({ kind: 'hold', until: held.promise });
+    const sent: Promise<Response>[] = [];
+    const ask = async (query: string, arrived: () => boolean | Promise<boolean>): Promise<void> => {
+      sent.push(post('/encode', { query }, headers));
+      await until(`${query} has arrived`, arrived);
+    };
+    const { batcher } = server.parts;
+    // With one slot the second text waits for the first; with two there is nobody before it.
+    if (slots === '1') await ask('иск', () => batcher.batchesInFlight === 1);
+    await ask(
+      'давность',
+      () => batcher.batchesInFlight + batcher.foreground.waitingTextCount === sent.length,
+    );
+    await ask('давность', () => batcher.coalescing.joinedCount === 1);
+    held.resolve();
+    const replies = await Promise.all(sent);
+    const counts = replies.map(({ headers }) =>
+      /coalesced;desc="(\d+)"/.exec(headers.get('server-timing') ?? ''),
+    );
+    expect(counts.map((found) => found?.[1]).slice(-2)).toEqual([undefined, '1']);
+
+    const spans = await exported();
+    const roots = spans.filter(({ name }) => name === 'POST /encode').slice(-2);
+    const batch = spans.filter(({ name }) => name === 'batch').at(-1) as ExportedSpan;
+    const linked = batch.links?.map(({ spanId }) => spanId) ?? [];
+    expect(linked.toSorted()).toEqual(roots.map(({ spanId }) => spanId).toSorted());
+    for (const { traceId } of roots) {
+      const infer = spans.filter((span) => span.name === 'infer' && span.traceId === traceId);
+      expect(infer.map(({ links }) => links?.map(({ spanId }) => spanId))).toEqual([
+        [batch.spanId],
+      ]);
+    }
   });
 
   test('names its error by code, and a server’s fault as one', async () => {
