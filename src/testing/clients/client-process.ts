@@ -1,3 +1,4 @@
+import { linesOf } from '../../corpus/sources/lines.ts';
 import type { ClientCase } from './client-case.ts';
 
 /**
@@ -78,15 +79,12 @@ export function startClientProcess(
   };
 }
 
+/** `node:readline` would also end a line at U+2028, which JSON may hold as it is. */
 async function readAnswers(
   stdout: ReadableStream<Uint8Array>,
   onAnswer: (answer: Answer) => void,
 ): Promise<void> {
-  const decoder = new TextDecoder();
-  let open = '';
-  for await (const chunk of stdout) {
-    const lines = (open + decoder.decode(chunk, { stream: true })).split('\n');
-    open = lines.pop() ?? '';
-    for (const line of lines) onAnswer(JSON.parse(line));
+  for await (const lines of linesOf(stdout, { start: 0 })) {
+    for (const { text = '' } of lines) onAnswer(JSON.parse(text));
   }
 }
