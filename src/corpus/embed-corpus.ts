@@ -1,7 +1,7 @@
 import type { CorpusContext, CorpusOptions } from './corpus-options.ts';
 import { jobIdOf, type Manifest, type ShardEntry } from './job/manifest.ts';
 import { checkHeads, openManifest } from './job/open-manifest.ts';
-import { JobProgress, type ProgressState } from './job/progress.ts';
+import { checkProgressFile, JobProgress, type ProgressState } from './job/progress.ts';
 import { ShardReader } from './job/read-shards.ts';
 import { runShards } from './job/run-shards.ts';
 import { type Lease, leasesInOrder } from './queue/shard-queue.ts';
@@ -63,6 +63,7 @@ export async function embedCorpus(
   deal?: DealShards,
 ): Promise<CorpusReport> {
   const { clock, terminal } = context;
+  if (options.progressFile !== undefined) checkProgressFile(options.progressFile);
   const source = await openSource(options, context);
   const sink = await openSink(options, context);
   let servers: OpenServers | undefined;

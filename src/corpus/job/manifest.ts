@@ -78,7 +78,8 @@ export function parseManifest(text: string, address: string): Manifest {
 }
 
 /**
- * Holds a job against the one that is there already.
+ * Holds a job against the one that is there already. As many inputs of other names may be the same
+ * ones, from another folder; that is for whoever reads them to say.
  *
  * @throws CorpusError CORPUS_JOB_DIFFERS that names what differs, there and here.
  */
@@ -94,16 +95,28 @@ export function checkSameJob(options: {
     .map((name) => [name, there.fingerprint[name], fingerprint[name]] as const)
     .filter(([, before, now]) => JSON.stringify(before) !== JSON.stringify(now))
     .map(([name, before, now]) => `${name} was ${shown(before)} and is ${shown(now)}`);
+  const isAsMany = inputNames.length === there.inputs.length;
+  if (!isAsMany || differing.length > 0) differing.push(...describeNames(there, inputNames));
+  if (differing.length > 0) throw anotherJob(address, differing);
+}
+
+/** @returns in what the names of the inputs differ. */
+export function describeNames(there: Manifest, inputNames: readonly string[]): readonly string[] {
   const known = there.inputs.map(({ name }) => name);
   const added = inputNames.filter((name) => !known.includes(name));
   const gone = known.filter((name) => !inputNames.includes(name));
+  const differing: string[] = [];
   if (added.length > 0) differing.push(`${someNames(added)} was not among the inputs`);
   if (gone.length > 0) differing.push(`${someNames(gone)} is no longer among the inputs`);
   if (differing.length === 0 && known.join('\n') !== inputNames.join('\n')) {
     differing.push('the inputs stand in another order');
   }
-  if (differing.length === 0) return;
-  throw new CorpusError(
+  return differing;
+}
+
+/** What is there was made in another way. */
+export function anotherJob(address: string, differing: readonly string[]): CorpusError {
+  return new CorpusError(
     'CORPUS_JOB_DIFFERS',
     `${address} holds another job: ${differing.join('; ')}. ` +
       'Go on as it was begun, or choose another --to.',

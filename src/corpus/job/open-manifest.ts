@@ -1,10 +1,13 @@
 import { CorpusError } from '../corpus-error.ts';
 import type { CorpusContext, CorpusOptions } from '../corpus-options.ts';
 import type { ServerModel } from '../servers/server-info.ts';
+import { partName } from '../sinks/disk-sink.ts';
 import type { OutputHead, Sink } from '../sinks/sink.ts';
 import type { Source } from '../sources/source.ts';
 import {
+  anotherJob,
   checkSameJob,
+  describeNames,
   type Fingerprint,
   formatManifest,
   type Manifest,
@@ -30,6 +33,12 @@ export async function openManifest(job: {
   const fingerprint = fingerprintOf(options, model, context.version);
   const before = await sink.readManifest();
   if (before === undefined) {
+    const [foreign] = await sink.committed();
+    if (foreign !== undefined) {
+      // Somebody may have been faster since.
+      if ((await sink.readManifest()) !== undefined) return openManifest(job);
+      throw foreignParts(sink.address, foreign);
+    }
     const { inputs } = source;
     context.terminal.write('embed: reading the source once, to cut and pin the parts\n');
     const { signal } = context;
@@ -50,8 +59,17 @@ export async function openManifest(job: {
   const there = parseManifest(before, sink.address);
   const inputNames = source.inputs.map(({ name }) => name);
   checkSameJob({ address: sink.address, there, fingerprint, inputNames });
-  await checkPins({ inputs: source.inputs, pins: there.inputs, fields });
+  const renamed = () => anotherJob(sink.address, describeNames(there, inputNames));
+  await checkPins({ inputs: source.inputs, pins: there.inputs, fields, renamed });
   return there;
+}
+
+/** They would count as done, and nobody knows what is in them. */
+function foreignParts(address: string, part: number): CorpusError {
+  const message =
+    `${address} has ${partName(part)} already, but no manifest that says what it is. ` +
+    'Choose another --to.';
+  return new CorpusError('CORPUS_JOB_DIFFERS', message);
 }
 
 function fingerprintOf(options: CorpusOptions, model: ServerModel, version: string): Fingerprint {

@@ -6,25 +6,30 @@ import { chainHash, hashRecord, hexOf } from './plan-shards.ts';
 import { createRecordReader, type RecordFields } from './records.ts';
 
 /**
- * Holds all inputs against their pins, and reads again those whose version is another.
+ * Holds all inputs against their pins, and reads again those whose version or name is another.
  *
+ * @param options.renamed the error where an input is not that of another name.
  * @throws CorpusError CORPUS_SOURCE_CHANGED that names the first that has changed; of the source.
  */
 export async function checkPins(options: {
   inputs: readonly SourceInput[];
   pins: readonly PinnedInput[];
   fields: RecordFields;
+  renamed: () => CorpusError;
 }): Promise<void> {
-  const { inputs, pins, fields } = options;
+  const { inputs, pins, fields, renamed } = options;
   const versions = await lookAtAll(inputs);
   const firstRows = startsOf(pins.map(({ records }) => records));
   for (const [place, input] of inputs.entries()) {
     const pin = pins[place] as PinnedInput;
+    const looked = versions[place];
+    const isNamed = input.name === pin.name;
+    if (isNamed && looked?.version === pin.version) continue;
     // A file that was copied or touched is another one by its time only.
     const isSame =
-      versions[place]?.version === pin.version ||
+      (isNamed || looked?.bytes === pin.bytes) &&
       (await isAsPinned({ input, pin, firstRow: firstRows[place] ?? 0, fields }));
-    if (!isSame) throw sourceChanged(input.name);
+    if (!isSame) throw isNamed ? sourceChanged(input.name) : renamed();
   }
 }
 

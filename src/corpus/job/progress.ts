@@ -1,6 +1,7 @@
-import { renameSync, writeFileSync } from 'node:fs';
+import { renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import type { ClientClock } from '../../client/cancellation.ts';
 import type { Terminal } from '../../client/progress-bar.ts';
+import { CorpusError, wordsOf } from '../corpus-error.ts';
 import type { PartFacts } from '../sinks/sink.ts';
 import type { ShardProgress } from './run-shards.ts';
 
@@ -182,6 +183,23 @@ export function durationOf(seconds: number): string {
   const hours = Math.floor(seconds / 3600);
   if (hours > 0) parts.unshift(hours);
   return parts.map((part, index) => String(part).padStart(index === 0 ? 1 : 2, '0')).join(':');
+}
+
+/**
+ * Looks whether the file for a watcher can be written.
+ *
+ * @throws CorpusError CORPUS_FLAG_INVALID where it cannot be; later a job goes on without.
+ */
+export function checkProgressFile(file: string): void {
+  try {
+    const partial = `${file}.${process.pid}.partial`;
+    writeFileSync(partial, '');
+    rmSync(partial);
+    if (statSync(file, { throwIfNoEntry: false })?.isDirectory()) throw new Error('it is a folder');
+  } catch (error) {
+    const message = `--progress-file ${file} cannot be written: ${wordsOf(error)}.`;
+    throw new CorpusError('CORPUS_FLAG_INVALID', message, error);
+  }
 }
 
 function writeProgressFile(file: string, state: ProgressState): void {

@@ -58,8 +58,11 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
 
   return {
     address: folder,
-    // Files take any rows.
-    check: async () => undefined,
+    async check() {
+      const facts = await stat(folder).catch(() => undefined);
+      if (facts === undefined || facts.isDirectory()) return;
+      throw new CorpusError('CORPUS_FLAG_INVALID', `--to ${folder} is a file; name a folder.`);
+    },
     commitsAtOnce: 1,
     readManifest: () =>
       guard(() => readFile(manifestPath, 'utf8').catch((error) => undefinedIfMissing(error))),

@@ -1,5 +1,3 @@
-import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { CorpusError } from '../corpus-error.ts';
 import type { CorpusContext, CorpusOptions } from '../corpus-options.ts';
 import type { RecordFields } from '../job/records.ts';
@@ -16,6 +14,7 @@ import {
   separatedInput,
   textLinesInput,
 } from './formats.ts';
+import { isOutputOf, localPaths } from './local-files.ts';
 import { parquetInput } from './parquet-input.ts';
 import { openPostgresSource } from './postgres-source.ts';
 import { ReadAhead } from './read-ahead.ts';
@@ -47,11 +46,16 @@ export async function openSource(options: CorpusOptions, context: CorpusContext)
   for (const address of options.sources) {
     const found = address.startsWith('s3://')
       ? await objectsOf(address, context)
-      : (await pathsOf(address)).map((path) => new LocalFile(path));
+      : (await localPaths(address, isTextFile)).map((path) => new LocalFile(path));
     files.push(...found);
   }
-  const ahead = new ReadAhead(files, context.signal);
+  const ahead = new ReadAhead(options.sources.length > 1 ? eachOnce(files) : files, context.signal);
   return { inputs: inputsOf(ahead.files, options), close: () => ahead.close() };
+}
+
+/** Without those that are named again: each record has one row. */
+function eachOnce(files: readonly ByteInput[]): readonly ByteInput[] {
+  return [...new Map(files.toReversed().map((file) => [file.name, file])).values()].toReversed();
 }
 
 /** Documents of one input: as many as one part has texts, unless it is told otherwise. */
@@ -83,12 +87,19 @@ async function objectsOf(address: string, context: CorpusContext): Promise<reado
   const { bucket, key } = parseS3Address(address);
   const opened = openS3Bucket({ ...context, bucket, code: 'CORPUS_SOURCE_INVALID' });
   const start = /^[^*?[{]*/.exec(key)?.[0] ?? '';
-  const isGlob = start !== key;
+  // A key may have such letters in it.
+  const named = start === key ? undefined : await opened.look(key);
+  if (named !== undefined) return [new BucketObject(opened, named)];
   const glob = new Bun.Glob(key);
-  const objects = (await opened.list(start)).filter((object) => {
-    if (isGlob) return glob.match(object.key);
-    return object.key === key || (/(^|\/)$/.test(key) && isTextFile(object.key));
-  });
+  const listed = await opened.list(start);
+  const keys = new Set(listed.map((object) => object.key));
+  const objects: S3Object[] = [];
+  for (const object of listed) {
+    const isAsked =
+      start === key ? /(^|\/)$/.test(key) && isTextFile(object.key) : glob.match(object.key);
+    const isOutput = isAsked && (await isOutputOf(object.key, async (name) => keys.has(name)));
+    if (object.key === key || (isAsked && !isOutput)) objects.push(object);
+  }
   if (objects.length > 0) return objects.map((object) => new BucketObject(opened, object));
   const message = `${address}: no such object, prefix (it ends in /) or match.`;
   throw new CorpusError('CORPUS_SOURCE_INVALID', message);
@@ -164,24 +175,6 @@ function inputOf(
   }
 }
 
-async function pathsOf(address: string): Promise<readonly string[]> {
-  const facts = await stat(address).catch(() => undefined);
-  if (facts?.isFile()) return [address];
-  const isFolder = facts?.isDirectory() === true;
-  const glob = new Bun.Glob(isFolder ? '**/*' : address);
-  const found: string[] = [];
-  // Hidden files are left out: they are other programs' own.
-  for await (const path of glob.scan({ ...(isFolder ? { cwd: address } : {}), onlyFiles: true })) {
-    const full = isFolder ? join(address, path) : path;
-    if (!isFolder || isTextFile(full)) found.push(full);
-  }
-  if (found.length > 0) return found.sort(byBytes);
-  const message = isFolder
-    ? `${address} has no file of texts in it (${Object.keys(FORMAT_OF_ENDING).join(', ')}).`
-    : `${address}: there is no such file, folder or match.`;
-  throw new CorpusError('CORPUS_SOURCE_INVALID', message);
-}
-
 /** The columns at the top level that the job reads. */
 function topLevel({ text, id, carry }: RecordFields): string[] {
   const fields = [...text, ...(id === undefined ? [] : [id]), ...carry];
@@ -191,9 +184,4 @@ function topLevel({ text, id, carry }: RecordFields): string[] {
 /** In a folder lie other things too; what is named by itself is read whatever its name. */
 function isTextFile(path: string): boolean {
   return formatOfName(path) !== undefined;
-}
-
-/** The same order everywhere, whatever the locale. */
-function byBytes(left: string, right: string): number {
-  return Buffer.compare(Buffer.from(left), Buffer.from(right));
 }

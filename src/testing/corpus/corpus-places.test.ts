@@ -1,0 +1,126 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
+import { mkdir, symlink } from 'node:fs/promises';
+import { S3Client } from 'bun';
+import { type CorpusStand, jsonLines, rowsOfJsonLines, startCorpusStand } from './corpus-stand.ts';
+import { type RunningS3, startS3 } from './start-s3.ts';
+
+/**
+ * Where a corpus lies and where its vectors go: links, folders within one another, other folders to
+ * stand in, files of somebody else. Each test failed before what it holds was mended.
+ */
+
+setDefaultTimeout(60_000);
+
+let stand: CorpusStand;
+
+beforeAll(() => {
+  stand = startCorpusStand();
+});
+
+afterAll(() => stand.close());
+
+const LINES = jsonLines(['аренда', 'иск', 'суд']);
+const AS_LINES = ['--format', 'jsonl', '--id', 'id'];
+
+test('a folder that holds the destination is taken up again, and embedded once more elsewhere', async () => {
+  await stand.write('year/a.jsonl', LINES);
+  const year = stand.path('year');
+  for (const source of [year, `${year}/**/*.jsonl`]) {
+    const to = stand.path(`year/vectors-${source.length}`);
+    for (const _ of ['first', 'again']) {
+      expect(await stand.embed([source, ...AS_LINES, '--to', to])).toMatchObject({ texts: 3 });
+    }
+  }
+  // Whoever has the destination for the folder itself.
+  for (const _ of ['first', 'again']) {
+    expect(await stand.embed([year, ...AS_LINES, '--to', year])).toMatchObject({ texts: 3 });
+  }
+  // Output that is named by itself is read.
+  const named = [`${year}/part-000000.jsonl`, '--text', 'id', '--to', stand.path('named')];
+  expect(await stand.embed(named)).toMatchObject({ texts: 3 });
+});
+
+test('links to files and folders are read, each file once, and one to nothing is named', async () => {
+  await stand.write('blobs/one', LINES);
+  await stand.write('elsewhere/b.jsonl', LINES);
+  const snapshot = stand.path('snapshot');
+  await mkdir(snapshot);
+  await symlink('../blobs/one', `${snapshot}/a.jsonl`);
+  await symlink('../elsewhere', `${snapshot}/more`);
+  await symlink('.', `${stand.path('elsewhere')}/up`);
+  const to = stand.path('from-links');
+  expect(await stand.embed([snapshot, '--to', to])).toMatchObject({ texts: 6 });
+  const glob = [`${snapshot}/*.jsonl`, '--to', stand.path('from-glob')];
+  expect(await stand.embed(glob)).toMatchObject({ texts: 3 });
+  await symlink('nowhere', `${snapshot}/broken.jsonl`);
+  await expect(stand.embed([snapshot, '--to', to])).rejects.toThrow('broken.jsonl cannot be read');
+});
+
+test('a file that is named again has its rows once', async () => {
+  await stand.write('same/a.jsonl', LINES);
+  const names = [stand.path('same'), stand.path('same/a.jsonl'), `${stand.folder}/./same/a.jsonl`];
+  const report = await stand.embed([...names, '--to', stand.path('once')]);
+  expect(report.texts).toBe(3);
+});
+
+test('a job goes on with the same files by another name, and not with others', async () => {
+  const to = stand.path('moved');
+  await stand.write('here/a.jsonl', LINES);
+  await stand.write('there/a.jsonl', LINES);
+  await stand.write('other/a.jsonl', LINES.replace('иск', 'акт'));
+  await stand.embed([stand.path('here'), ...AS_LINES, '--to', to]);
+  expect(await stand.embed([stand.path('there'), ...AS_LINES, '--to', to])).toMatchObject({
+    textsNow: 0,
+  });
+  const other = stand.embed([stand.path('other'), ...AS_LINES, '--to', to]);
+  await expect(other).rejects.toThrow(/other\/a\.jsonl was not among the inputs/);
+});
+
+test('a destination that is a file, or has parts of nobody knows whom, is refused', async () => {
+  const source = await stand.write('plain.jsonl', LINES);
+  const file = stand.embed([source, '--to', source]);
+  await expect(file).rejects.toThrow('plain.jsonl is a file; name a folder');
+  const foreign = stand.path('foreign');
+  await stand.write('foreign/part-000000.jsonl', '{"id":1}\n');
+  const job = stand.embed([source, ...AS_LINES, '--to', foreign]);
+  await expect(job).rejects.toThrow('part-000000 already, but no manifest');
+  expect(await rowsOfJsonLines(foreign)).toEqual([{ id: 1 }]);
+  expect(await Bun.file(`${foreign}/_embed/manifest.json`).exists()).toBe(false);
+});
+
+test('a pipe is refused with the way out', async () => {
+  const pipe = stand.path('pipe.jsonl');
+  expect(Bun.spawnSync(['mkfifo', pipe]).exitCode).toBe(0);
+  const job = stand.embed([pipe, '--to', stand.path('from-pipe')]);
+  await expect(job).rejects.toThrow('is a pipe or a device');
+});
+
+test('a file for a watcher that cannot be written is refused at the start', async () => {
+  const source = await stand.write('watched.jsonl', LINES);
+  const words = [source, '--to', stand.path('watched'), '--progress-file'];
+  for (const file of [stand.path('no/such/state.json'), stand.folder]) {
+    await expect(stand.embed([...words, file])).rejects.toThrow(`--progress-file ${file} cannot`);
+  }
+});
+
+test('a bucket too: its own output is no source, and a key may have letters of a glob', async () => {
+  const s3: RunningS3 = await startS3('archive');
+  try {
+    stand.environment = s3.environment;
+    const client = new S3Client({
+      bucket: 'archive',
+      endpoint: s3.environment.AWS_ENDPOINT_URL ?? '',
+      accessKeyId: 'tester',
+      secretAccessKey: 'secret',
+    });
+    await client.write('laws/[2024] a+b %20&.jsonl', LINES);
+    for (const _ of ['first', 'again']) {
+      const words = ['s3://archive/laws/', ...AS_LINES, '--to', 's3://archive/laws/vectors'];
+      expect(await stand.embed(words)).toMatchObject({ texts: 3 });
+    }
+    const named = ['s3://archive/laws/[2024] a+b %20&.jsonl', '--to', stand.path('from-key')];
+    expect(await stand.embed(named)).toMatchObject({ texts: 3 });
+  } finally {
+    await s3.stop();
+  }
+});
