@@ -216,7 +216,7 @@ export function createBisection<Text extends RunningText>(options: {
       settle(text, outcome, servedBy);
     }
     if (failed.length > 0 && servedBy !== undefined) {
-      await backend.doubt?.(servedBy).catch(() => undefined);
+      await backend.doubt(servedBy).catch(() => undefined);
     }
   }
 

@@ -142,7 +142,7 @@ export const SETTINGS = {
   allowUnknownFields: onOff('ALLOW_UNKNOWN_FIELDS', false,
     'Whether fields that /encode does not have are ignored. Off: they are refused by name.'),
   strictModel: onOff('STRICT_MODEL', false,
-    'Whether an OpenAI request that names another model is refused with 404.'),
+    'Whether a request that names another model is refused with 404, on the APIs whose requests name one: OpenAI, Cohere, Ollama, SIE.'),
   apiKeys: secrets('API_KEYS',
     'API keys, comma-separated. Each call must send one of them. Empty: no key is needed.'),
   apiKeysFile: text('API_KEYS_FILE', '', 'file',

@@ -1,7 +1,6 @@
-/** Exit statuses of the command, as the README and `--help` list them. */
+/** Exit statuses of the command, as `--help` lists them. */
 export const CORPUS_EXIT = {
   done: 0,
-  fault: 1,
   usage: 2,
   textsFailed: 3,
   refused: 4,

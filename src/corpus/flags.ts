@@ -14,7 +14,7 @@ interface Flag {
 }
 
 // biome-ignore format: one flag, one line: a table is read by its columns.
-/** Every flag of `embed`; the help and the README's table are made of it. */
+/** Every flag of `embed`; the help is made of it. */
 export const FLAGS = {
   to: { value: 'DEST', fallback: '', meaning: 'where to: a folder, s3://bucket/prefix or postgres://user@host/database' },
   format: { value: 'NAME', fallback: 'parquet', meaning: 'parquet, jsonl, npy, or openai-batch: result lines of a batch' },

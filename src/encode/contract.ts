@@ -71,7 +71,7 @@ export interface EncodeResult {
    */
   readonly rows?: readonly Float32Array[] | undefined;
   readonly sparse?: readonly SparseWeights[] | undefined;
-  /** The kept tokens of a text but the first. */
+  /** A vector for each kept token of a text but the first. */
   readonly multiVectors?: readonly MultiVector[] | undefined;
   /** The same as float16, in their place, where `heads` asks for halves. */
   readonly halfVectors?: readonly HalfVector[] | undefined;

@@ -25,7 +25,7 @@ const NOTHING_TO_DO: Promise<JobResult> = Promise.resolve({
 /**
  * Makes the journey out of its parts.
  *
- * It throws ServerError: EMB_HEAD_UNAVAILABLE, EMB_TEXT_TOO_LONG, EMB_TEXT_EMPTY,
+ * It throws ServerError: EMB_HEAD_UNAVAILABLE, EMB_TEXT_TOO_LONG, EMB_TEXT_EMPTY, EMB_TEXT_REFUSED,
  * EMB_REPLY_TOO_LARGE, EMB_QUEUE_FULL, EMB_SHUTTING_DOWN, EMB_TOKENIZER_FAILED, EMB_BACKEND_*,
  * EMB_OUTPUT_INVALID, EMB_DEADLINE_EXCEEDED or EMB_REQUEST_ABORTED; and what a follow-up throws.
  */

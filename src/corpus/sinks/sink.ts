@@ -67,8 +67,8 @@ export interface PartWriter {
 export interface Sink {
   readonly address: string;
   /**
-   * Comes before everything else: refuses a destination that cannot take such rows, and leaves
-   * nothing there. @throws CorpusError CORPUS_FLAG_INVALID, CORPUS_JOB_DIFFERS too.
+   * Comes before everything else. A destination that cannot take such rows is refused, and left as
+   * it was. @throws CorpusError CORPUS_FLAG_INVALID, CORPUS_JOB_DIFFERS too.
    */
   check(rows: Pick<OutputSchema, 'dtype' | 'dimension'>): Promise<void>;
   /** Parts that may be committed at the same time. */

@@ -34,8 +34,8 @@ const FORMAT_OF_ENDING: Readonly<Record<string, InputFormat>> = {
 };
 
 /**
- * Finds what the addresses name: files, folders, globs. Inputs stand in the order of the addresses,
- * and within a folder or a glob in that of their names' bytes.
+ * Finds what the addresses name: files, folders, globs, objects of a bucket; or a table. Inputs
+ * stand in the order of the addresses, and within a folder or a glob in that of their names' bytes.
  *
  * @throws CorpusError CORPUS_SOURCE_INVALID that names the address.
  */

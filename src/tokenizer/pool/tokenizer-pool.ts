@@ -22,14 +22,14 @@ export interface TokenizedText {
   readonly isTruncated: boolean;
 }
 
-/** Tokenizes on worker threads. */
+/** Tokenizes on worker threads, and on this one what costs less here than its message. */
 export interface TokenizerPool {
   /**
-   * Tokenizes texts, each cut to the tokens that the model takes. All requests of one turn of the
-   * event loop share messages to the workers; a lone short text is tokenized here and now, since
-   * that costs less than its message, and nothing is waited for.
+   * Tokenizes texts, each cut to the tokens that the model takes: here and now what one turn of the
+   * event loop may (`inlineUnitsMax`), and nothing is waited for then. The other requests of a turn
+   * share messages to the workers.
    *
-   * @throws ServerError EMB_TOKENIZER_FAILED when the worker dies on the texts or none runs; or the
+   * @throws ServerError EMB_TOKENIZER_FAILED when two workers die on a text or none runs; or the
    * lifetime's reason.
    */
   tokenize(
@@ -80,7 +80,7 @@ const MESSAGE_UNITS_PER_TEXT = 64;
 /**
  * @param options.tokenCountMax token ids kept of each text, special tokens included.
  * @param options.inlineUnitsMax UTF-16 units that one turn may tokenize on this thread beyond
- * `MESSAGE_UNITS_PER_TEXT`; 0 sends everything to the workers. Only a compiled tokenizer runs on
+ * `MESSAGE_UNITS_PER_TEXT` for each text; 0 sends everything to the workers. Only a compiled tokenizer runs on
  * this thread.
  */
 export function createTokenizerPool(options: {
