@@ -44,7 +44,8 @@ export function harness(behave: Behave, limits: Partial<BackendLimits> = {}) {
   let isDown = false;
   const clock = new VirtualClock();
   const quarantine = new Quarantine(clock);
-  const backend: Pick<Backend, 'infer'> = {
+  const backend: Pick<Backend, 'infer' | 'doubt'> = {
+    doubt: async () => undefined,
     async infer(batch: TokenBatch, options: InferOptions = {}) {
       calls.push({ size: batch.texts.length, avoid: options.avoid });
       const rows = behave(batch.texts, options);

@@ -80,8 +80,8 @@ const MESSAGE_UNITS_PER_TEXT = 64;
 /**
  * @param options.tokenCountMax token ids kept of each text, special tokens included.
  * @param options.inlineUnitsMax UTF-16 units that one turn may tokenize on this thread beyond
- * `MESSAGE_UNITS_PER_TEXT` for each text; 0 sends everything to the workers. Only a compiled tokenizer runs on
- * this thread.
+ * `MESSAGE_UNITS_PER_TEXT` for each text; 0 sends everything to the workers. Only a compiled
+ * tokenizer runs on this thread.
  */
 export function createTokenizerPool(options: {
   workerCount: number;
