@@ -96,7 +96,7 @@ const REQUEST_SHARE = 0.75;
  * Who is alone may hold all of the limit. Others still find room, up to an eighth beyond it, and
  * as the queue drains each of n callers comes to nearly an nth. This is the dynamic threshold of
  * shared-memory switches (Choudhury and Hahne, 1998), with an eighth of the memory kept for those
- * who come later. It needs neither a list of callers nor a share for each.
+ * who come later. Nobody has to be given a share: it follows from what is held.
  */
 const OTHERS_PART = 8 / 9;
 

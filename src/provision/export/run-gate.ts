@@ -25,7 +25,7 @@ const [FIRST_ID, LAST_ID] = [0, 2];
 
 /**
  * Token ids of the texts that the gate compares: search queries and passages in several languages,
- * and two long ones.
+ * and four long ones.
  *
  * @param tokensMax longer texts are left out.
  */
