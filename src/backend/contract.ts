@@ -11,6 +11,8 @@ export interface Backend {
   readonly name: 'triton' | 'embedded';
   /** Whether batches run inside this process: what is down then stays down. */
   readonly isInProcess: boolean;
+  /** A batch that was sent is computed to its end, whatever its signal says. Default: false. */
+  readonly isUnstoppable?: boolean;
   /** Who stands in for it while it is down, as `servedBy`; undefined when nobody does. */
   readonly standIn?: string;
   /**

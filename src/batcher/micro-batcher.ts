@@ -362,6 +362,7 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
   function onDeparted(request: PendingRequest): void {
     for (const text of request.texts) inFlight.leave(text);
     queueOf(request).depart(request);
+    if (backend.isUnstoppable) return;
     for (const { texts, abort } of running) {
       if (texts.every((text) => text.request.isSettled)) abort.abort();
     }

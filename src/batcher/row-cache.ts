@@ -43,12 +43,14 @@ type TextPlaces = Pick<BatchQueue<PendingText>, 'push' | 'remove'>;
  *
  * Each keeps the deadline of its own request. When the request of the text that is computed ends,
  * the text is handed on to the most urgent that goes along; when that of another ends, it only goes
- * away. So the work dies with the last who wants it.
+ * away. So the work dies with the last who wants it; but where the backend computes it to its end
+ * all the same, who asks again meanwhile gets it. A caller whose patience is shorter than a long
+ * text's time would otherwise have it computed from its beginning with each try, and never get it.
  *
  * It holds no more texts than the queue and the batches in flight.
  */
 export class TextsInFlight {
-  readonly #backend: Pick<Backend, 'modelStarts' | 'standIn'>;
+  readonly #backend: Pick<Backend, 'modelStarts' | 'standIn' | 'isUnstoppable'>;
   readonly #queueOf: (request: PendingRequest) => TextPlaces;
   readonly #cache: RowCache | undefined;
   /** By key; of two texts with one key only the first is here. */
@@ -61,7 +63,7 @@ export class TextsInFlight {
    * @param options.cache offered each row; undefined keeps nothing.
    */
   constructor(options: {
-    backend: Pick<Backend, 'modelStarts' | 'standIn'>;
+    backend: Pick<Backend, 'modelStarts' | 'standIn' | 'isUnstoppable'>;
     queueOf: (request: PendingRequest) => TextPlaces;
     cache: RowCache | undefined;
   }) {
@@ -99,6 +101,10 @@ export class TextsInFlight {
     if (!areSame(first, text)) return false;
     this.#joinedCount++;
     text.request.coalescedTextCount++;
+    if (first.sentMs !== NOT_SENT && first.request.isSettled) {
+      inherit(first, text);
+      return true;
+    }
     if (first.sentMs !== NOT_SENT || !isMoreUrgent(text, first)) {
       goAlong(first, text);
       const { trace } = text.request;
@@ -117,8 +123,9 @@ export class TextsInFlight {
     text.first = undefined;
     const heir = mostUrgent(text.along);
     if (heir === undefined) {
-      this.close(text);
       text.along = undefined;
+      const isComputed = text.sentMs !== NOT_SENT && this.#backend.isUnstoppable === true;
+      if (!isComputed) this.close(text);
       return;
     }
     if (text.sentMs === NOT_SENT) {
@@ -126,13 +133,9 @@ export class TextsInFlight {
       this.#queueOf(heir.request).push(heir);
       return;
     }
-    // It runs, and its batch knows it by its object: so that becomes the heir's.
     text.along?.delete(heir);
     heir.first = undefined;
-    text.request = heir.request;
-    text.index = heir.index;
-    text.arrivedMs = heir.arrivedMs;
-    heir.request.texts.push(text);
+    inherit(text, heir);
   }
 
   /** Nobody joins the text any more. @returns whether anybody could until now. */
@@ -174,6 +177,14 @@ export class TextsInFlight {
     for (const text of along ?? []) text.first = to;
     to.along = along;
   }
+}
+
+/** A text that runs becomes another's: its batch knows it by its object. */
+function inherit(text: PendingText, { request, index, arrivedMs }: PendingText): void {
+  text.request = request;
+  text.index = index;
+  text.arrivedMs = arrivedMs;
+  request.texts.push(text);
 }
 
 function goAlong(first: PendingText, text: PendingText): void {

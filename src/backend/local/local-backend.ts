@@ -150,6 +150,7 @@ export function createLocalBackend(options: {
     name: 'embedded',
     engine: options.engine,
     isInProcess: true,
+    isUnstoppable: true,
     capabilities() {
       const count = Math.max(1, runningCount());
       if (count !== capabilities.slotCount + capabilities.spareSlotCount) {

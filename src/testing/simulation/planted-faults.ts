@@ -179,7 +179,7 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: 'a text that runs dies with the caller that brought it',
     file: 'batcher/row-cache.ts',
-    from: 'text.request = heir.request;',
+    from: 'text.request = request;',
     to: '',
   },
   {
