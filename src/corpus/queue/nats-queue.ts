@@ -28,6 +28,9 @@ export interface NatsQueueOptions {
   readonly signal: AbortSignal;
 }
 
+/** What a queue asks of a sink. */
+type CommittedParts = Pick<Sink, 'isCommitted' | 'committed'>;
+
 /** How long one question for work waits on the server, in ms; then it looks whether all is done. */
 const PULL_MS = 1000;
 /** Before the next try when the queue is out of reach, in ms. */
@@ -82,7 +85,11 @@ export class NatsQueue {
    * @throws CorpusError CORPUS_TEXTS_FAILED when only parts are left that failed too often,
    *   CORPUS_JOB_CANCELLED, CORPUS_QUEUE_FAILED when the queue is out of reach.
    */
-  async *leases(job: { id: string; parts: number; sink: Sink }): AsyncGenerator<Lease, void> {
+  async *leases(job: {
+    id: string;
+    parts: number;
+    sink: CommittedParts;
+  }): AsyncGenerator<Lease, void> {
     const { signal } = this.#options;
     const { promise: ended, resolve: onEnd } = Promise.withResolvers<void>();
     const held = new Set<HeldShard>();
@@ -124,7 +131,7 @@ export class NatsQueue {
           shard,
           done: async () => {
             held.delete(hold);
-            await hold.done();
+            hold.done();
           },
         };
       }
@@ -169,7 +176,11 @@ export class NatsQueue {
   }
 
   /** A message that needs no work: its part is there, or has failed too often. */
-  async #isSpent(job: { id: string; sink: Sink }, message: JsMsg, shard: number): Promise<boolean> {
+  async #isSpent(
+    job: { id: string; sink: CommittedParts },
+    message: JsMsg,
+    shard: number,
+  ): Promise<boolean> {
     if (await job.sink.isCommitted(shard)) {
       message.ack();
       return true;
@@ -189,7 +200,7 @@ export class NatsQueue {
 
   /** Called when no message came. */
   async #isDone(
-    job: { id: string; parts: number; sink: Sink },
+    job: { id: string; parts: number; sink: CommittedParts },
     held: ReadonlySet<HeldShard>,
   ): Promise<boolean> {
     const { triesMax, clock, signal } = this.#options;
@@ -315,10 +326,13 @@ class HeldShard {
     this.#messages.push(message);
   }
 
-  async done(): Promise<void> {
+  /**
+   * Does not wait for the queue's word: one that has lost its data has none, and the next part would
+   * wait with its commit for five seconds. A word that is lost comes again, and its part is there.
+   */
+  done(): void {
     this.#stop();
-    // One that is lost comes again, and its part is there then.
-    await Promise.all(this.#messages.map((message) => message.ackAck().catch(() => undefined)));
+    for (const message of this.#messages) message.ack();
   }
 
   giveBack(): void {

@@ -10,6 +10,8 @@ import {
 import { join } from 'node:path';
 import { type JetStreamManager, jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { connect, type NatsConnection } from '@nats-io/transport-node';
+import { portableClock } from '../../client/cancellation.ts';
+import { NatsQueue } from '../../corpus/queue/nats-queue.ts';
 import { until } from '../until.ts';
 import {
   bytesOfFolder,
@@ -28,7 +30,8 @@ import { type RunningNats, startNats } from './start-nats.ts';
  * Faults that were planted to see these fail: no word while a shard is worked on; a queue that is
  * empty taken for a job that is done; shards of a lost queue not dealt out again. A shard that is
  * acknowledged before its part is committed was planted too, and costs nothing: the sink knows. And
- * a shard that is not given back at SIGTERM, a worker that does not stay.
+ * a shard that is not given back at SIGTERM, a worker that does not stay; a part that waits for the
+ * queue's word.
  *
  * Once seen: a message that came twice and was put off by a whole lease, and the job's end with it;
  * a worker that saw one job's end and took the messages of another one with the same corpus away.
@@ -177,6 +180,29 @@ test('a shard that comes twice to whoever works on it holds nobody up', async ()
   last.resolve(undefined);
   await expectCalmBytes(job);
   expect(performance.now() - startMs).toBeLessThan(30_000);
+});
+
+test('a part that is done waits for no word of a queue that has none', async () => {
+  const { signal } = new AbortController();
+  const limits = { leaseMs: 60_000, triesMax: 5, patienceMs: 60_000 };
+  const held = await NatsQueue.open({ url: nats.url, ...limits, clock: portableClock, signal });
+  const sink = { isCommitted: async () => false, committed: async () => new Set<number>() };
+  const leases = held.leases({ id: 'silent', parts: 3, sink });
+  try {
+    const [first, second, third] = [await leases.next(), await leases.next(), await leases.next()];
+    nats.signal('SIGSTOP');
+    const startMs = performance.now();
+    await first.value?.done();
+    await second.value?.done();
+    // A question to the queue would have waited for five seconds.
+    expect(performance.now() - startMs).toBeLessThan(2000);
+    nats.signal('SIGCONT');
+    await held.remove('silent');
+    await held.close();
+    await third.value?.done();
+  } finally {
+    nats.signal('SIGCONT');
+  }
 });
 
 test('two copies of a corpus are two jobs', async () => {
