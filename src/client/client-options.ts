@@ -29,7 +29,7 @@ export interface TextOptions {
 export interface TimeoutOptions {
   /**
    * One try of one request, in ms. Default 65,000: longer than the server's own deadline, so that
-   * its words arrive.
+   * its words arrive, unless the request has stood before a full queue.
    */
   readonly timeoutMs?: number | undefined;
   /**

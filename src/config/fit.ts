@@ -5,7 +5,7 @@ import type { Config } from './settings.ts';
 /** Variables by name, as a process has them. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Replaces the zeros and empty strings that stand for "choose". */
+/** Replaces the zeros and empty strings that stand for "choose", and keeps waits within limits. */
 export function fitToMachine(config: Config, environment: Environment): Config {
   const backend = backendOf(config, environment);
   const limits = readContainerLimits();
@@ -16,6 +16,7 @@ export function fitToMachine(config: Config, environment: Environment): Config {
     host: config.host.replace(/^\[(.*)\]$/, '$1') || everyAddress(),
     model: config.model || (backend === 'triton' ? 'bge-m3' : 'multilingual-e5-small'),
     tokenizerWorkers: config.tokenizerWorkers || planTokenizerWorkers(coreCountOf(limits), config),
+    queueHoldMs: planQueueHoldMs(config),
     backgroundTextsMax: config.backgroundTextsMax || config.queueTextsMax,
     backgroundTokensMax: config.backgroundTokensMax || config.queueTokensMax,
     bodiesBytesMax: config.bodiesBytesMax || planBodiesBytes(limits.memoryBytes, config),
@@ -42,6 +43,18 @@ export function planBodiesBytes(
   { bodyBytesMax }: Pick<Config, 'bodyBytesMax'>,
 ): number {
   return Math.max(bodyBytesMax, quarterOf(memoryBytes));
+}
+
+/**
+ * The runtime ends a connection that is silent for too long, also while its request waits and then
+ * is at work: so a request waits for no more than what its work leaves of that.
+ */
+function planQueueHoldMs({
+  queueHoldMs,
+  keepAliveMs,
+  requestTimeoutMs,
+}: Pick<Config, 'queueHoldMs' | 'keepAliveMs' | 'requestTimeoutMs'>): number {
+  return keepAliveMs === 0 ? queueHoldMs : Math.min(queueHoldMs, keepAliveMs - requestTimeoutMs);
 }
 
 /** `::` takes IPv4 as well, where the machine has both. */

@@ -199,6 +199,15 @@ describe('problems', () => {
     }
   });
 
+  // Caught: it was so before, and the runtime closed the connection while the request was at work.
+  test('nor under one that is held first', () => {
+    const held = (environment: Record<string, string>) => read(environment, 'queueHoldMs');
+    expect(held({ KEEP_ALIVE_MS: '70000', REQUEST_TIMEOUT_MS: '60000' })).toBe(10_000);
+    expect(held({ REQUEST_TIMEOUT_MS: '250000' })).toBe(5000);
+    expect(held({ KEEP_ALIVE_MS: '0', REQUEST_TIMEOUT_MS: '250000' })).toBe(60_000);
+    expect(held({ QUEUE_HOLD_MS: '120000' })).toBe(120_000);
+  });
+
   test.each([
     ['BACKEND', { BACKEND: 'embedded', TRITON_URL: 'http://a:8000' }],
     ['BACKEND', {}],

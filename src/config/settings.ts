@@ -100,7 +100,7 @@ export const SETTINGS = {
   queueTokensMax: integer('QUEUE_TOKENS_MAX', 4_194_304, [16, 1_000_000_000], 'tokens',
     'The same in tokens, estimated from the lengths of uncut texts.'),
   queueHoldMs: integer('QUEUE_HOLD_MS', 60_000, [0, 120_000], 'ms',
-    'How long a request may stand before the queue, for room or behind others of its caller, at most half of its own deadline; without room then 429. 0: 429 at once.'),
+    'How long a request may stand before the queue, for room or behind others of its caller, at most half of its own deadline and KEEP_ALIVE_MS less REQUEST_TIMEOUT_MS; without room then 429. 0: 429 at once.'),
   queueHoldTextsMax: integer('QUEUE_HOLD_TEXTS_MAX', 65_536, [0, 10_000_000], 'texts',
     'Texts that may wait for room, and as many background texts. Beyond it, 429 at once.'),
   queueHoldBytesMax: integer('QUEUE_HOLD_BYTES_MAX', 33_554_432, [0, 17_179_869_184], 'bytes',
