@@ -9,6 +9,7 @@ import {
   APIEncoder,
   APIEncoderError,
   type APIEncoderOptions,
+  type EncodeOptions,
   type EncodeProgress,
 } from './api-encoder.ts';
 
@@ -102,6 +103,20 @@ describe('encode', () => {
     expect(seen.every(({ elapsedMs }) => elapsedMs >= 0)).toBe(true);
   });
 
+  /** Caught, planted: options of calls not looked at, or those of a client alone. */
+  test('an option that is none stops the call before anything is sent', async () => {
+    await using scripted = startScriptedClient([answerRows]);
+    const { server, encoder } = scripted;
+    const wrong = { input_type: 'passage' } as EncodeOptions;
+    const error = { code: 'CLIENT_ARGUMENT_INVALID', field: 'input_type' };
+    const message = 'input_type is no option of a call: inputType is one.';
+    await expect(encoder.encode('a', wrong)).rejects.toMatchObject({ ...error, message });
+    await expect(encoder.score('a', ['b'], wrong)).rejects.toMatchObject(error);
+    await expect(encoder.encodeStream(['a'], wrong).next()).rejects.toMatchObject(error);
+    expect(server.requests.length).toBe(0);
+    await encoder.encode(['a'], { truncate: undefined, ...{ inputtype: undefined } });
+  });
+
   test('a bad text stops the call before anything is sent', async () => {
     await using scripted = startScriptedClient([answerRows], {
       requestTextsMax: 1,
@@ -169,6 +184,10 @@ describe('new APIEncoder', () => {
     ['http://localhost', { retriesMax: -1 }, 'retriesMax'],
     ['http://localhost', { hedgeAfterMs: 0 }, 'hedgeAfterMs'],
     ['http://localhost', { apiKey: 'two\nlines' }, 'headers'],
+    // As JavaScript may have them; in TypeScript the compiler tells.
+    ['http://localhost', { inputtype: 'passage' } as APIEncoderOptions, 'inputtype'],
+    ['http://localhost', { api_key: 'key' } as APIEncoderOptions, 'api_key'],
+    ['http://localhost', { signal: AbortSignal.abort() } as APIEncoderOptions, 'signal'],
   ])('refuses %s with %p and names %s', (url, options, field) => {
     let thrown: unknown;
     try {

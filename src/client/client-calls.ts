@@ -3,10 +3,20 @@ import { type Cancellation, createCancellation } from './cancellation.ts';
 import {
   type CallOptions,
   checkTimeouts,
+  type EncodeHeadsOptions,
   type ResolvedOptions,
+  refuseUnknownOptions,
   type TimeoutOptions,
 } from './client-options.ts';
+import type { ScoreOptions, TokenizeOptions } from './json-calls.ts';
 import { type HttpRequest, send } from './transport.ts';
+
+/** What calls take, all of them together, by name. */
+const CALL_OPTIONS = {
+  ...{ truncate: true, inputType: true, batchSize: true, priority: true },
+  ...{ timeoutMs: true, totalTimeoutMs: true, signal: true, onProgress: true },
+  ...{ outputs: true, weights: true, addSpecialTokens: true },
+} satisfies Record<keyof (EncodeHeadsOptions & ScoreOptions & TokenizeOptions), true>;
 
 /** The calls that a client has open, and the requests that they are running. */
 export class ClientCalls {
@@ -35,6 +45,7 @@ export class ClientCalls {
 
   /** The client's options with the call's own. */
   resolve(options: TimeoutOptions): ResolvedOptions {
+    refuseUnknownOptions(options, CALL_OPTIONS, 'call');
     return { ...this.#options, ...checkTimeouts(options, this.#options) };
   }
 

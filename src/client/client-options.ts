@@ -130,11 +130,43 @@ export const PRIORITY_HEADER = 'x-priority';
 /** Bounds of counts that only have to be sane. */
 const COUNT_MAX = 1_000_000;
 
+/** What a client takes, by name. */
+const CLIENT_OPTIONS = {
+  ...{ truncate: true, inputType: true, batchSize: true, priority: true },
+  ...{ timeoutMs: true, totalTimeoutMs: true, apiKey: true, headers: true },
+  ...{ requestTextsMax: true, requestCharactersMax: true, concurrency: true },
+  ...{ retriesMax: true, retryDelayMs: true, retryDelayMsMax: true, hedgeAfterMs: true },
+  ...{ fetch: true, clock: true, random: true },
+} satisfies Record<keyof APIEncoderOptions, true>;
+
+/**
+ * A mistyped option would have its default, and the caller other vectors than were asked for. The
+ * compiler sees it in TypeScript alone.
+ *
+ * @throws APIEncoderError CLIENT_ARGUMENT_INVALID.
+ */
+export function refuseUnknownOptions(options: object, knownOptions: object, of: string): void {
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined || Object.hasOwn(knownOptions, name)) continue;
+    const known = Object.keys(knownOptions);
+    const plain = plainName(name);
+    const meant = known.find((one) => plainName(one) === plain);
+    const advice = meant === undefined ? `known are ${known.join(', ')}` : `${meant} is one`;
+    throw invalid(name.slice(0, 32), `is no option of a ${of}: ${advice}`);
+  }
+}
+
+/** The same for `input_type`, `inputtype` and `inputType`. */
+function plainName(name: string): string {
+  return name.replace(/[_-]/g, '').toLowerCase();
+}
+
 /** @throws APIEncoderError CLIENT_ARGUMENT_INVALID that names the option. */
 export function resolveOptions(
   baseUrl: string | readonly string[],
   options: APIEncoderOptions,
 ): ResolvedOptions {
+  refuseUnknownOptions(options, CLIENT_OPTIONS, 'client');
   const { apiKey, fetch, clock, random, hedgeAfterMs, truncate, inputType, batchSize } = options;
   const whole = (field: keyof APIEncoderOptions, fallback: number, min: number, max: number) =>
     checkInteger({ field, value: options[field] ?? fallback, min, max });
