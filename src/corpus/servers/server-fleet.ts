@@ -54,6 +54,12 @@ export class RequestTooSlow extends Error {
 /** Failures that say so: the server's deadline, and ours. */
 const TOO_SLOW: ReadonlySet<string> = new Set(['EMB_DEADLINE_EXCEEDED', 'CLIENT_TIMEOUT']);
 
+/** A server that was killed breaks connections, and leaves a socket at which nobody answers. */
+const NO_CONNECTION: ReadonlySet<string> = new Set([
+  'CLIENT_CONNECTION_FAILED',
+  'CLIENT_CONNECTION_REFUSED',
+]);
+
 /** First wait after a failure that named none, in ms; it doubles up to the longest. */
 const DELAY_MS = 250;
 const DELAY_MS_MAX = 10_000;
@@ -187,7 +193,7 @@ export class ServerFleet {
     const nowMs = clock.now();
     const { url } = server.address;
     if (nowMs - this.#answeredMs > patienceMs) throw serverFailed(url, error);
-    if (error.code === 'CLIENT_CONNECTION_FAILED') await server.address.revive?.();
+    if (NO_CONNECTION.has(error.code)) await server.address.revive?.();
     // Of requests that failed together one counts.
     if (server.pausedUntilMs > nowMs) return;
     server.failedCount++;
