@@ -5,7 +5,7 @@ import { createAdmission } from '../admission/admission.ts';
 import type { Backend } from '../backend/contract.ts';
 import { createFallbackBackend } from '../backend/fallback-backend.ts';
 import { createLocalBackend, type LocalBackend } from '../backend/local/local-backend.ts';
-import { planTextMemory } from '../backend/local/memory-budget.ts';
+import { planTextMemory, tokensThatFit } from '../backend/local/memory-budget.ts';
 import {
   chooseModelFile,
   engineOfFile,
@@ -291,11 +291,19 @@ function embedded({ config, manifest, clock, log }: BackendParts): LocalBackend 
     threadCount: config.embeddedThreads,
     coreCount: coreCountOf(readContainerLimits()),
   });
+  const textMemory = planTextMemory({ dimension, storesScores: storesScores(paths.modelPath) });
+  const memoryBytesMax = config.embeddedMemoryMb * 1e6;
+  const tokens = tokensThatFit(textMemory, memoryBytesMax);
+  if (tokens < manifest.tokenCountMax) {
+    const { embeddedMemoryMb, model } = config;
+    const { tokenCountMax: modelTokens } = manifest;
+    log.warn('long-texts-refused', { model, embeddedMemoryMb, tokens, modelTokens });
+  }
   return createLocalBackend({
     ...layout,
     engine: engineOfFile({ folder, files, modelPath: paths.modelPath }),
-    textMemory: planTextMemory({ dimension, storesScores: storesScores(paths.modelPath) }),
-    memoryBytesMax: config.embeddedMemoryMb * 1e6,
+    textMemory,
+    memoryBytesMax,
     workerUrl: INFERENCE_WORKER,
     init: { ...paths, threadCount, wideThreadCount, outputs, dimension },
     onMappedRefusal: (reason) => {

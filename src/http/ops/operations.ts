@@ -177,7 +177,8 @@ function teiInfo({ manifest, backend }: Parts, config: Config) {
     served_model_name: manifest.id,
     model_type: { embedding: { pooling: manifest.pooling } },
     max_concurrent_requests: config.queueTextsMax,
-    max_input_length: manifest.tokenCountMax,
+    // Of a longer one there is no room in the memory for texts.
+    max_input_length: Math.min(manifest.tokenCountMax, limits.textTokensMax ?? Infinity),
     max_batch_tokens: limits.batchTokensMax,
     max_batch_requests: limits.batchTextsMax,
     max_client_batch_size: config.requestTextsMax,

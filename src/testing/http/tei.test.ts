@@ -149,6 +149,19 @@ describe('what surrounds them', () => {
     expect(headers.get('x-compute-tokens')).toBe(String(counted.flat(2).length));
   });
 
+  /** Caught, planted: the model's own limit, as it was, where memory is for less. */
+  test('/info tells the longest text that fits the memory', async () => {
+    const narrow = await startHeadsServer({ EMBEDDED_MEMORY_MB: '1' });
+    const info = await (await fetch(`${narrow.url}/info`)).json();
+    const body = JSON.stringify({ inputs: 'a '.repeat(600) });
+    const reply = await fetch(`${narrow.url}/embed`, { method: 'POST', body });
+    const { code, limit } = (await reply.json()) as { code?: string; limit?: number };
+    await narrow.close();
+    expect(info.model.max_tokens).toBe(512);
+    expect(info.max_input_length).toBeLessThan(512);
+    expect({ code, limit }).toEqual({ code: 'EMB_TEXT_TOO_LONG', limit: info.max_input_length });
+  });
+
   test('/info has the fields of TEI beside ours', async () => {
     const info = await (await fetch(`${server.url}/info`)).json();
     expect(info).toMatchObject({
