@@ -1,5 +1,6 @@
 import { CorpusError } from '../corpus-error.ts';
 import type { Position, RawRecord, SourceInput } from '../sources/source.ts';
+import { UTF8_ADVICE } from '../sources/text-bytes.ts';
 import type { PinnedColumn, PinnedInput, ShardEntry } from './manifest.ts';
 import {
   type ColumnKind,
@@ -297,8 +298,15 @@ class SeenFields {
     const found = flag === 'text' ? 'no text in any of the first records' : 'not in any record';
     const from = input === undefined ? '' : ` of ${input.name}`;
     // Where no record could be read, that is why.
-    const why = this.#first === undefined && this.#firstFault ? `: ${this.#firstFault.fault}` : '';
+    const why =
+      this.#first === undefined && this.#firstFault
+        ? `: ${withAdvice(this.#firstFault.fault)}`
+        : '';
     const message = `--${flag} ${asked.join(',')}: ${found}${from}${why}.${there}`;
     return new CorpusError('CORPUS_SOURCE_INVALID', message);
   }
+}
+
+function withAdvice(fault: string): string {
+  return fault.includes('is not UTF-8') ? `${fault}; ${UTF8_ADVICE}` : fault;
 }

@@ -95,8 +95,12 @@ export async function* unpackedBytes(
       yield* packed.pipe(unpack) as AsyncIterable<Uint8Array>;
     }
   } catch (error) {
-    if (error instanceof CorpusError) throw error;
-    const message = `${input.name} cannot be read: ${wordsOf(error)}.`;
-    throw new CorpusError('CORPUS_SOURCE_INVALID', message, error);
+    throw error instanceof CorpusError ? error : unreadable(input, error);
   }
+}
+
+/** An input that is not what it says it is. */
+export function unreadable({ name }: { name: string }, error: unknown): CorpusError {
+  const message = `${name} cannot be read: ${wordsOf(error)}.`;
+  return new CorpusError('CORPUS_SOURCE_INVALID', message, error);
 }

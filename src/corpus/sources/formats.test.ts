@@ -1,6 +1,7 @@
 import { expect, test } from 'bun:test';
 import type { ByteInput } from './byte-input.ts';
-import { documentsInput, separatedInput } from './formats.ts';
+import { documentsInput } from './formats.ts';
+import { separatedInput } from './separated-input.ts';
 import type { RawRecord, SourceInput } from './source.ts';
 
 /**

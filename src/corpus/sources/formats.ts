@@ -1,11 +1,16 @@
-import { Readable } from 'node:stream';
 import { JSONParser } from '@streamparser/json';
-import { type Options as CsvOptions, parse } from 'csv-parse';
-import { CorpusError, wordsOf } from '../corpus-error.ts';
-import { type ByteInput, type Compression, lookAtAll, unpackedBytes } from './byte-input.ts';
+import { CorpusError } from '../corpus-error.ts';
+import {
+  type ByteInput,
+  type Compression,
+  lookAtAll,
+  unpackedBytes,
+  unreadable,
+} from './byte-input.ts';
 import { parseExactJson } from './exact-json.ts';
 import { LINE_BYTES_MAX, linesOf } from './lines.ts';
 import type { RawRecord, SourceInput } from './source.ts';
+import { foreignOf, textBytes, UTF8_ADVICE, withHeader } from './text-bytes.ts';
 
 /** How a file's texts are laid out. */
 export const INPUT_FORMATS = [
@@ -90,7 +95,7 @@ function lineInput(
     isSeekable,
     async *read(from = 0) {
       const start = isSeekable ? Number(from) : 0;
-      const bytes = isSeekable ? input.open(start) : unpackedBytes(input, compression);
+      const bytes = start > 0 ? input.open(start) : textBytes(input, compression);
       for await (const lines of linesOf(guarded(bytes, input.name), { start })) {
         const records: RawRecord[] = [];
         for (const { start: position, text, fault: why } of lines) {
@@ -156,7 +161,7 @@ function documentOf(path: string, content: Uint8Array): Omit<RawRecord, 'positio
   try {
     return { fields: { text: new TextDecoder('utf-8', { fatal: true }).decode(content), path } };
   } catch {
-    return { fields: undefined, fault: `${path} is not UTF-8` };
+    return { fields: undefined, fault: `${path} is ${foreignOf(content) ?? 'not UTF-8'}` };
   }
 }
 
@@ -173,7 +178,7 @@ export function jsonArrayInput(input: ByteInput, compression: Compression): Sour
     parser.onError = (error) => {
       failure ??= error;
     };
-    const { header, bytes } = await withHeader(unpackedBytes(input, compression));
+    const { header, bytes } = await withHeader(textBytes(input, compression));
     if (header.trimStart().startsWith('{')) {
       const why = 'it is no JSON array but an object; --input-format jsonl reads an object a line';
       throw unreadable(input, new Error(why));
@@ -204,83 +209,9 @@ async function* checkedUtf8(
     try {
       decoder.decode(piece, { stream: true });
     } catch {
-      throw unreadable(input, new Error('it is not UTF-8'));
+      throw unreadable(input, new Error(`it is not UTF-8; ${UTF8_ADVICE}`));
     }
     yield piece;
-  }
-}
-
-/**
- * Comma- or tab-separated values whose first line names the fields. Where that line has semicolons
- * and no comma, they separate: spreadsheets write so wherever the comma is that of decimals.
- *
- * @param options.bytesMax a longer record ends the reading: as a rule a quote was not closed.
- */
-export function separatedInput(
-  input: ByteInput,
-  options: { compression: Compression; delimiter: ',' | '\t'; bytesMax?: number },
-): SourceInput {
-  const { compression, delimiter, bytesMax = LINE_BYTES_MAX } = options;
-  return counted(input, async function* () {
-    const { header, bytes } = await withHeader(unpackedBytes(input, compression));
-    const hasSemicolons = delimiter === ',' && header.includes(';') && !header.includes(',');
-    const csv: CsvOptions = {
-      columns: (names: string[]) => names.map(utf8Of),
-      // A letter for each byte: the parser would put another one for bytes that are not UTF-8.
-      encoding: 'latin1',
-      delimiter: hasSemicolons ? ';' : delimiter,
-      // A tab-separated file quotes nothing: a lone quote is text.
-      ...(delimiter === '\t' ? { quote: null } : {}),
-      skip_empty_lines: true,
-      max_record_size: bytesMax,
-    };
-    const readable = Readable.from(bytes, { objectMode: false });
-    const parser = parse(csv);
-    readable.on('error', (error) => parser.destroy(error));
-    try {
-      for await (const fields of readable.pipe(parser)) yield decodedFields(fields);
-    } catch (error) {
-      throw error instanceof CorpusError ? error : unreadable(input, error);
-    }
-  });
-}
-
-/** The first line, and all bytes without the mark in front. */
-async function withHeader(
-  all: AsyncGenerator<Uint8Array, void, undefined>,
-): Promise<{ header: string; bytes: AsyncGenerator<Uint8Array, void, undefined> }> {
-  let start = Buffer.alloc(0);
-  while (!start.includes(0x0a) && start.length < HEADER_BYTES_MAX) {
-    const { value, done } = await all.next();
-    if (done === true) break;
-    start = Buffer.concat([start, value]);
-  }
-  const isMarked = start[0] === 0xef && start[1] === 0xbb && start[2] === 0xbf;
-  const rest = isMarked ? start.subarray(3) : start;
-  const end = rest.indexOf(0x0a);
-  const bytes = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
-    yield rest;
-    yield* all;
-  };
-  return { header: rest.toString('latin1', 0, end < 0 ? rest.length : end), bytes: bytes() };
-}
-
-/** A first line that is longer names no fields. */
-const HEADER_BYTES_MAX = 1 << 20;
-
-const utf8Decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-
-/** @param latin1 a letter for each byte. @throws TypeError where those are not UTF-8. */
-function utf8Of(latin1: string): string {
-  return utf8Decoder.decode(Buffer.from(latin1, 'latin1'));
-}
-
-function decodedFields(fields: Record<string, string>): Omit<RawRecord, 'position'> {
-  try {
-    const entries = Object.entries(fields).map(([name, value]) => [name, utf8Of(value)]);
-    return { fields: Object.fromEntries(entries) };
-  } catch {
-    return { fields: undefined, fault: 'the record is not UTF-8' };
   }
 }
 
@@ -319,12 +250,6 @@ async function* guarded(
   } catch (error) {
     throw error instanceof CorpusError ? error : unreadable({ name }, error);
   }
-}
-
-/** An input that is not what it says it is. */
-export function unreadable({ name }: { name: string }, error: unknown): CorpusError {
-  const message = `${name} cannot be read: ${wordsOf(error)}.`;
-  return new CorpusError('CORPUS_SOURCE_INVALID', message, error);
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -11,13 +11,13 @@ import {
   jsonArrayInput,
   jsonLinesInput,
   openaiBatchInput,
-  separatedInput,
   textLinesInput,
 } from './formats.ts';
 import { isOutputOf, localPaths } from './local-files.ts';
 import { parquetInput } from './parquet-input.ts';
 import { openPostgresSource } from './postgres-source.ts';
 import { ReadAhead } from './read-ahead.ts';
+import { separatedInput } from './separated-input.ts';
 import type { InputVersion, Source, SourceInput } from './source.ts';
 
 /** Endings of names, and how such a file is laid out. */
@@ -139,10 +139,10 @@ function formatOf({ name }: ByteInput, options: CorpusOptions): InputFormat {
   const format = options.inputFormat ?? formatOfName(name);
   if (format !== undefined) return format;
   const known = INPUT_FORMATS.join(', ');
-  throw new CorpusError(
-    'CORPUS_SOURCE_INVALID',
-    `${name}: its name does not say what it is; give --input-format (${known}).`,
-  );
+  const message = /\.(bz2|xz|zip|7z|rar|tar|tgz|xlsx?|docx?|pdf)$/i.test(name)
+    ? `${name} is packed in a way, or of a kind, that is not read: unpack it, or save it as text.`
+    : `${name}: its name does not say what it is; give --input-format (${known}).`;
+  throw new CorpusError('CORPUS_SOURCE_INVALID', message);
 }
 
 function formatOfName(name: string): InputFormat | undefined {
@@ -157,6 +157,7 @@ function inputOf(
   options: CorpusOptions,
 ): SourceInput {
   const { compression } = compressionOf(bytes.name);
+  const columns = topLevel(options.fields);
   switch (format) {
     case 'jsonl':
       return jsonLinesInput(bytes, compression);
@@ -165,13 +166,13 @@ function inputOf(
     case 'json':
       return jsonArrayInput(bytes, compression);
     case 'csv':
-      return separatedInput(bytes, { compression, delimiter: ',' });
+      return separatedInput(bytes, { compression, delimiter: ',', columns });
     case 'tsv':
-      return separatedInput(bytes, { compression, delimiter: '\t' });
+      return separatedInput(bytes, { compression, delimiter: '\t', columns });
     case 'text':
       return textLinesInput(bytes, compression);
     case 'parquet':
-      return parquetInput(bytes, { columns: topLevel(options.fields) });
+      return parquetInput(bytes, { columns });
   }
 }
 

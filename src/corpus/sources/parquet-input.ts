@@ -1,7 +1,6 @@
 import { type AsyncBuffer, parquetMetadataAsync, parquetReadObjects } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
-import type { ByteInput } from './byte-input.ts';
-import { unreadable } from './formats.ts';
+import { type ByteInput, unreadable } from './byte-input.ts';
 import type { SourceInput } from './source.ts';
 
 /** Rows that are decoded at a time, so that a row group of a million lies nowhere whole. */

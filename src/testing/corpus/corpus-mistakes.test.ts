@@ -86,3 +86,20 @@ test('standard input and output are refused, with the way out', async () => {
   expect(() => stand.embed(['a.jsonl', '--to', '-'])).toThrow('name a folder');
   expect(() => stand.embed(['a.jsonl', '--to', to, '--dry-run'])).toThrow('--plan counts');
 });
+
+test('a file in an older encoding is refused with what converts it', async () => {
+  const text = Buffer.from([0xf1, 0xf3, 0xe4]);
+  const line = Buffer.concat([Buffer.from('{"text":"'), text, Buffer.from('"}\n')]);
+  const table = Buffer.concat([text, Buffer.from(',text\n1,2\n')]);
+  const array = Buffer.concat([Buffer.from('["'), text, Buffer.from('"]')]);
+  for (const [name, content] of Object.entries({
+    jsonl: line,
+    txt: text,
+    csv: table,
+    json: array,
+  })) {
+    const source = await stand.write(`older.${name}`, content);
+    const job = stand.embed([source, '--to', stand.path('older')]);
+    await expect(job).rejects.toThrow(/not UTF-8.*; convert it first, for instance: iconv -f/);
+  }
+});

@@ -156,7 +156,7 @@ test('documents fill parts together, and are taken up again in the middle', asyn
   expect(await readdir(to)).toEqual(expect.arrayContaining(['part-000002.jsonl']));
   expect(await readdir(to)).not.toContain('part-000003.jsonl');
   const rows = await rowsOfJsonLines(to);
-  const bad = `EMB_BODY_MALFORMED: ${stand.path('many/1005.md')} is not UTF-8`;
+  const bad = `EMB_BODY_MALFORMED: ${stand.path('many/1005.md')} is UTF-16; make it UTF-8 first: iconv -f utf-16 -t utf-8`;
   expect(rows.map(({ error }) => error ?? undefined)).toEqual(
     texts.map((_, index) => (index === 5 ? bad : undefined)),
   );
@@ -293,7 +293,7 @@ test.each(['laws1251.csv', 'laws1251.tsv', 'laws1251.json'])(
     await expect(stand.embed([source, '--to', stand.path(`out-${name}`)])).rejects.toMatchObject({
       code: 'CORPUS_SOURCE_INVALID',
       message: expect.stringMatching(
-        /laws1251\S+(: the record| cannot be read: it) is not UTF-8\.$/,
+        /laws1251\S+(: the record| cannot be read: it) is not UTF-8; convert it/,
       ),
     });
   },
