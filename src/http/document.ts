@@ -76,7 +76,7 @@ export function replyDocument(
   };
 }
 
-/** Fields that an error has in every shape, `message` not among them. */
+/** Fields of an error beside its message, for each shape that has room for them. */
 export const ERROR_FIELDS = {
   code: { type: 'string', example: 'EMB_FIELD_MISSING' },
   retryable: { type: 'boolean' },
