@@ -1,9 +1,9 @@
 import { ServerError } from './errors.ts';
 
 /**
- * Time, as an argument. Nothing else in `src` but the clock of the client, which is a package of its
- * own, calls `setTimeout`, `setImmediate` or `performance.now`: a test can put a virtual clock in
- * its place.
+ * Time, as an argument. Nothing else in `src` calls `setTimeout`, `setImmediate` or
+ * `performance.now`, so that a test can put a virtual clock in its place. The client, which is a
+ * package of its own, has one like it.
  */
 export interface Clock {
   /** Milliseconds since an arbitrary start; never goes back. */
