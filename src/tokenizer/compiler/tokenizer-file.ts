@@ -7,7 +7,7 @@ import { compileTokenizer } from './compile-tokenizer.ts';
 export interface CompiledTokenizerPaths {
   /** The `tokenizer.json`. */
   readonly tokenizerPath: string;
-  /** The compiled file; written when it is missing, damaged or older than its source. */
+  /** The compiled file; written when it is missing, damaged or of another source. */
   readonly compiledPath: string;
 }
 
