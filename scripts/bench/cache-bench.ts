@@ -176,7 +176,7 @@ async function countsOf(url: string): Promise<{ texts: number; saved: number }> 
         .find((line) => line.startsWith(`${metric} `))
         ?.split(' ')[1] ?? 0,
     );
-  const known = numberOf('bge_encoder_cache_texts{outcome="hit"}');
+  const known = numberOf('bge_encoder_cache_texts_total{outcome="hit"}');
   const coalesced = numberOf('bge_encoder_coalesced_texts_total');
   return { texts: numberOf('bge_encoder_texts_total'), saved: known + coalesced };
 }

@@ -17,7 +17,12 @@ describe('a server that is watched', () => {
     fake = await startFakeTriton({ model: 'bge_model', ...shape });
     const keys = { API_KEYS: 'right', KEYLESS_PATHS: '/metrics,/health,/ready' };
     const triton = { TRITON_URL: fake.url, TRITON_PROBE_MS: '20', TRITON_TIMEOUT_MS: '500' };
-    server = await startServer({ ...triton, TOKENIZER_WORKERS: '1', ...keys });
+    server = await startServer({
+      ...triton,
+      TOKENIZER_WORKERS: '1',
+      CACHE_BYTES: '1000000',
+      ...keys,
+    });
     await until('it is ready', async () => (await fetch(`${server.url}/ready`)).ok);
   });
 
@@ -40,6 +45,22 @@ describe('a server that is watched', () => {
     const after = await scrape(server.url);
     return (sample) => (after.get(sample) ?? 0) - (before.get(sample) ?? 0);
   }
+
+  // Caught: the texts that the cache was asked for, which only grow, were a gauge.
+  test('what only grows is a counter by type and by name', async () => {
+    const triton = { TRITON_URL: fake.url, TOKENIZER_WORKERS: '1' };
+    const caching = await startServer({ ...triton, CACHE_BYTES: '1000000' });
+    const text = await (await fetch(`${caching.url}/metrics`)).text();
+    await caching.close();
+    const named = (type: string): string[] =>
+      Array.from(text.matchAll(/^# TYPE (bge_encoder_\w+) (\w+)$/gm))
+        .filter(([, , given]) => given === type)
+        .map(([, name]) => name ?? '');
+    const isTotal = (name: string): boolean => name.endsWith('_total');
+    expect(named('counter')).toContain('bge_encoder_cache_texts_total');
+    expect(named('counter').filter((name) => !isTotal(name))).toEqual([]);
+    expect(named('gauge').filter(isTotal)).toEqual([]);
+  });
 
   test('counts requests, texts, tokens and cuts as the replies tell them', async () => {
     let tokens: number[] = [];

@@ -171,10 +171,10 @@ function cacheOf({ cacheBytes }: Config, metrics: Metrics): RowCache {
     { name: 'bge_encoder_cache_bytes', help: 'Memory of rows that are kept.' },
     () => cache.bytes,
   );
-  metrics.gauges(
+  metrics.counters(
     {
-      name: 'bge_encoder_cache_texts',
-      help: 'Texts looked up since the start: whether their rows were known.',
+      name: 'bge_encoder_cache_texts_total',
+      help: 'Texts looked up, by whether their rows were known.',
       label: 'outcome',
     },
     () => Object.entries(cache.counts),
