@@ -17,12 +17,7 @@ describe('a server that is watched', () => {
     fake = await startFakeTriton({ model: 'bge_model', ...shape });
     const keys = { API_KEYS: 'right', KEYLESS_PATHS: '/metrics,/health,/ready' };
     const triton = { TRITON_URL: fake.url, TRITON_PROBE_MS: '20', TRITON_TIMEOUT_MS: '500' };
-    server = await startServer({
-      ...triton,
-      TOKENIZER_WORKERS: '1',
-      CACHE_BYTES: '1000000',
-      ...keys,
-    });
+    server = await startServer({ ...triton, TOKENIZER_WORKERS: '1', ...keys });
     await until('it is ready', async () => (await fetch(`${server.url}/ready`)).ok);
   });
 
