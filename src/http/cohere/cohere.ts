@@ -6,7 +6,7 @@ import { type Api, encodeTexts, post, type Route } from '../api.ts';
 import type { ApiContext } from '../context.ts';
 import { listOf, objectOf, TEXT_ROW } from '../document.ts';
 import { type ErrorShape, reportError } from '../error-reply.ts';
-import { type Field, invalid, oneOf, optional, someOf, withDefault } from '../fields.ts';
+import { type Field, invalid, oneOf, optional, someOf } from '../fields.ts';
 import { modelField } from '../model-field.ts';
 import { usedTokenCount, vectorReply } from '../response.ts';
 import { ROW_FORMS, type RowForm, reserveRows, writeRow } from '../row-forms.ts';
@@ -36,9 +36,8 @@ function embedRoute(context: ApiContext, version: 'v1' | 'v2'): Route {
     texts: textList(limits.requestTextsMax),
     input_type: INPUT_TYPE,
     embedding_types: optional(someOf(ROW_FORMS), 'Forms of the rows; float unless told.'),
-    truncate: withDefault(
+    truncate: optional(
       oneOf(['NONE', 'START', 'END']),
-      'END',
       'The side that is cut; NONE refuses a text over the limit of tokens.',
     ),
     output_dimension: dimensionField(manifest),
@@ -78,11 +77,12 @@ function embedRoute(context: ApiContext, version: 'v1' | 'v2'): Route {
     statuses: limits.strictModel ? [404] : [],
     async answer(call, asked) {
       const { texts, input_type, embedding_types, truncate, output_dimension, max_tokens } = asked;
+      const isCut = max_tokens !== undefined || limits.truncate;
       const result = await encodeTexts(context, call, {
         texts,
         heads: headSet(['dense']),
         inputType: input_type,
-        truncate: truncate !== 'NONE',
+        truncate: truncate === undefined ? isCut : truncate !== 'NONE',
         truncationSide: truncate === 'START' ? 'left' : 'right',
         tokenCountMax: max_tokens,
         fieldOf: (index) => `texts[${index}]`,

@@ -8,7 +8,7 @@ import { type Api, encodeTexts, get, post, type Route } from '../api.ts';
 import type { ApiContext, Call } from '../context.ts';
 import { listOf, objectOf, replyDocument, TEXT_ROW } from '../document.ts';
 import { type ErrorShape, REQUEST_ID_HEADER, reportError } from '../error-reply.ts';
-import { BOOLEAN, type Field, invalid, object, optional, STRING, withDefault } from '../fields.ts';
+import { BOOLEAN, type Field, invalid, object, optional, STRING } from '../fields.ts';
 import { modelUnknown } from '../model-field.ts';
 import { usedTokenCount, valueReply, vectorReply } from '../response.ts';
 import { dimensionField, shortRows } from '../short-rows.ts';
@@ -35,7 +35,7 @@ function embedRoute(context: ApiContext): Route {
   const fields = {
     ...commonFields(context),
     input: maybeTexts(limits.requestTextsMax),
-    truncate: withDefault(BOOLEAN, true, 'false refuses a text over the limit of tokens.'),
+    truncate: optional(BOOLEAN, 'false refuses a text over the limit of tokens.'),
     dimensions: ollamaDimensions(manifest),
   };
   return post(context, '/api/embed', {
@@ -68,7 +68,7 @@ function embedRoute(context: ApiContext): Route {
         texts: input.texts,
         heads: headSet(['dense']),
         inputType: inputTypeOf(asked),
-        truncate,
+        truncate: truncate ?? isCut(options, limits),
         tokenCountMax: options.num_ctx,
         fieldOf: textNameOf('input', input),
       });
@@ -93,9 +93,17 @@ function embedRoute(context: ApiContext): Route {
   });
 }
 
-/** One text a call, always cut at the model's limit. */
+/** Whether texts are cut where a request has no word for it. */
+function isCut(
+  { num_ctx }: { readonly num_ctx?: number | undefined },
+  { truncate }: ApiContext['limits'],
+): boolean {
+  return num_ctx !== undefined || truncate;
+}
+
+/** One text a call. */
 function embeddingsRoute(context: ApiContext): Route {
-  const { manifest } = context;
+  const { manifest, limits } = context;
   const fields = { ...commonFields(context), prompt: maybeTexts(1) };
   return post(context, '/api/embeddings', {
     fields,
@@ -114,7 +122,7 @@ function embeddingsRoute(context: ApiContext): Route {
         texts: prompt.texts,
         heads: headSet(['dense']),
         inputType: inputTypeOf(asked),
-        truncate: true,
+        truncate: isCut(options, limits),
         tokenCountMax: options.num_ctx,
         fieldOf: () => 'prompt',
       });
