@@ -17,7 +17,7 @@ import { type BuiltFile, buildClient, packClient } from './build-client.ts';
  * 6,200; 54,000.
  */
 const GZIP_BYTES_MAX: Readonly<Record<string, number>> = {
-  'api-encoder.js': 9_800,
+  'api-encoder.js': 10_200,
   'progress-bar.js': 1000,
   'msgpackr.js': 6500,
 };
