@@ -64,6 +64,7 @@ export function createRecordReader(
 function faultOf(texts: readonly unknown[], named: string): string | undefined {
   if (texts.length === 0) return `EMB_FIELD_MISSING: the record has no ${named}`;
   const wrong = texts.find((value) => typeof value !== 'string');
+  if (wrong instanceof Uint8Array) return `EMB_TEXT_NOT_UNICODE: ${named} is not UTF-8`;
   if (wrong !== undefined) {
     return `EMB_FIELD_INVALID: ${named} is ${Array.isArray(wrong) ? 'an array' : `a ${typeof wrong}`}`;
   }
@@ -104,8 +105,12 @@ function idOf(given: unknown): RecordId {
   return typeof value === 'number' ? value : plainJson(value);
 }
 
-/** Of an integer that 64 bits do not hold, its digits: in a column it would be another one. */
+/**
+ * Of an integer that 64 bits do not hold, its digits: in a column it would be another one. Bytes
+ * are written as Postgres writes them.
+ */
 function fittingOf(value: unknown): unknown {
+  if (value instanceof Uint8Array) return `\\x${Buffer.from(value).toString('hex')}`;
   if (typeof value !== 'bigint' || BigInt.asIntN(64, value) === value) return value;
   return String(value);
 }

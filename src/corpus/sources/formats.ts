@@ -7,7 +7,7 @@ import {
   unpackedBytes,
   unreadable,
 } from './byte-input.ts';
-import { parseExactJson } from './exact-json.ts';
+import { exactNumber, parseExactJson } from './exact-json.ts';
 import { LINE_BYTES_MAX, linesOf } from './lines.ts';
 import type { RawRecord, SourceInput } from './source.ts';
 import { foreignOf, textBytes, UTF8_ADVICE, withHeader } from './text-bytes.ts';
@@ -170,6 +170,11 @@ export function jsonArrayInput(input: ByteInput, compression: Compression): Sour
   return counted(input, async function* () {
     let elements: unknown[] = [];
     const parser = new JSONParser({ paths: ['$.*'], keepStack: false });
+    // Its own would make one of two ids beyond 2^53; it has no option for that.
+    const { tokenizer } = parser as unknown as {
+      readonly tokenizer: { parseNumber: (digits: string) => unknown };
+    };
+    tokenizer.parseNumber = (digits) => exactNumber(Number(digits), digits);
     parser.onValue = ({ value, stack }) => {
       // An element of the outermost array: objects have `$.*` of their own.
       if (stack.length === 1) elements.push(value);

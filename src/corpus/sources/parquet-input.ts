@@ -1,5 +1,12 @@
-import { type AsyncBuffer, parquetMetadataAsync, parquetReadObjects } from 'hyparquet';
+import {
+  type AsyncBuffer,
+  type ParquetParsers,
+  parquetMetadataAsync,
+  parquetReadObjects,
+  type SchemaElement,
+} from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
+import { wordsOf } from '../corpus-error.ts';
 import { type ByteInput, unreadable } from './byte-input.ts';
 import type { SourceInput } from './source.ts';
 
@@ -26,6 +33,7 @@ export function parquetInput(
         const metadata = await parquetMetadataAsync(file);
         const here = new Set(metadata.schema.map(({ name }) => name));
         const columns = options.columns?.filter((name) => here.has(name));
+        const exact = exactColumns(metadata.schema);
         let groupStart = 0;
         for (const group of metadata.row_groups) {
           const groupEnd = groupStart + Number(group.num_rows);
@@ -36,21 +44,119 @@ export function parquetInput(
               file,
               metadata,
               compressors,
+              parsers: EXACT_PARSERS,
               rowStart,
               rowEnd,
               ...(columns === undefined ? {} : { columns }),
             });
             const first = rowStart;
+            for (const fields of rows) {
+              for (const { name, exactOf } of exact) {
+                if (fields[name] !== undefined) fields[name] = exactOf(fields[name]);
+              }
+            }
             yield rows.map((fields, index) => ({ position: first + index, fields }));
             rowStart = rowEnd;
           }
           groupStart = groupEnd;
         }
       } catch (error) {
-        throw unreadable(input, error);
+        const words = wordsOf(error);
+        const isForeign = /PAR1|thrift/.test(words);
+        const why = `${words}; it may be cut off, or encrypted`;
+        throw unreadable(input, isForeign ? new Error(why) : error);
       }
     },
   };
+}
+
+const utf8Decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/** What a column holds to its last digit, where the library's own values have lost some. */
+const EXACT_PARSERS = {
+  timestampFromMilliseconds: (value: bigint | number) => timeOf(BigInt(value), 3),
+  timestampFromMicroseconds: (value: bigint | number) => timeOf(BigInt(value), 6),
+  timestampFromNanoseconds: (value: bigint | number) => timeOf(BigInt(value), 9),
+  dateFromDays: (days: number) => new Date(days * 86_400_000).toISOString().slice(0, 10),
+  // Bytes that are no text stay bytes: other letters would make one of two ids.
+  stringFromBytes: (bytes: Uint8Array | undefined) => {
+    if (bytes === undefined) return undefined;
+    try {
+      return utf8Decoder.decode(bytes);
+    } catch {
+      return bytes.slice();
+    }
+  },
+} as unknown as ParquetParsers;
+
+/**
+ * @param ticks since 1970.
+ * @param digits of a second.
+ * @returns ISO 8601, without needless zeros.
+ */
+function timeOf(ticks: bigint, digits: number): string {
+  const perSecond = 10n ** BigInt(digits);
+  const fraction = ((ticks % perSecond) + perSecond) % perSecond;
+  const seconds = Number((ticks - fraction) / perSecond);
+  const whole = new Date(seconds * 1000).toISOString().slice(0, -5);
+  const rest = String(fraction).padStart(digits, '0').replace(/0+$/, '');
+  return `${whole}${rest === '' ? '' : `.${rest}`}Z`;
+}
+
+/** Digits of which a double keeps all. */
+const DOUBLE_DIGITS = 15;
+
+interface ExactColumn {
+  readonly name: string;
+  readonly exactOf: (value: unknown) => unknown;
+}
+
+/**
+ * Columns at the top level whose values are made here: decimals of many digits, which the library
+ * would make doubles, and times of no time zone, which it does not tell from those of UTC.
+ *
+ * @param schema changed: such a decimal is read as it lies in the file.
+ */
+function exactColumns(schema: SchemaElement[]): readonly ExactColumn[] {
+  const columns: ExactColumn[] = [];
+  for (const element of topLevelOf(schema)) {
+    const { name, converted_type, logical_type, precision = 0, scale = 0, type } = element;
+    const isRaw = type === 'INT64' || type === 'FIXED_LEN_BYTE_ARRAY';
+    if (converted_type === 'DECIMAL' && precision > DOUBLE_DIGITS && isRaw) {
+      delete element.converted_type;
+      delete element.logical_type;
+      columns.push({ name, exactOf: (value) => decimalOf(value, scale) });
+    }
+    if (logical_type?.type === 'TIMESTAMP' && !logical_type.isAdjustedToUTC) {
+      columns.push({ name, exactOf: (value) => String(value).replace(/Z$/, '') });
+    }
+  }
+  return columns;
+}
+
+/** The columns that are no part of another one. */
+function topLevelOf(schema: readonly SchemaElement[]): readonly SchemaElement[] {
+  const found: SchemaElement[] = [];
+  let inside = 0;
+  for (const element of schema.slice(1)) {
+    const children = element.num_children ?? 0;
+    if (inside === 0 && children === 0) found.push(element);
+    inside = Math.max(0, inside - 1) + children;
+  }
+  return found;
+}
+
+/** @returns an integer where nothing stands after the point, otherwise all digits as words. */
+function decimalOf(value: unknown, scale: number): unknown {
+  if (value === null) return null;
+  let whole: bigint;
+  if (value instanceof Uint8Array) {
+    const unsigned = BigInt(`0x${Buffer.from(value).toString('hex') || '0'}`);
+    whole = BigInt.asIntN(value.length * 8, unsigned);
+  } else whole = BigInt(value as bigint);
+  if (scale === 0) return whole;
+  const digits = String(whole < 0n ? -whole : whole).padStart(scale + 1, '0');
+  return `${whole < 0n ? '-' : ''}${digits.slice(0, -scale)}.${digits.slice(-scale)}`;
 }
 
 function bufferOf(input: ByteInput, byteLength: number): AsyncBuffer {

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
 import { type CorpusStand, rowsOfJsonLines, startCorpusStand } from './corpus-stand.ts';
+import { readersPython } from './readers-venv.ts';
 
 /** What people get wrong in their files and flags, and what the command makes of it. */
 
@@ -102,4 +103,61 @@ test('a file in an older encoding is refused with what converts it', async () =>
     const job = stand.embed([source, '--to', stand.path('older')]);
     await expect(job).rejects.toThrow(/not UTF-8.*; convert it first, for instance: iconv -f/);
   }
+});
+
+test('ids of a JSON array, and those within objects, keep their digits too', async () => {
+  const ids = ['9007199254740993', '9007199254740992', '18446744073709551615'];
+  const records = ids.map((id) => `{"doc":{"id":${id}},"id":${id},"text":"а"}`);
+  for (const [name, content] of [
+    ['digits.json', `[${records}]`],
+    ['digits.jsonl', records.join('\n')],
+  ] as const) {
+    const source = await stand.write(name, content);
+    for (const field of name === 'digits.json' ? ['id'] : ['id', 'doc.id']) {
+      const to = stand.path(`${name}-${field}`);
+      await stand.embed([source, '--to', to, '--format', 'jsonl', '--id', field]);
+      expect((await rowsOfJsonLines(to)).map(({ id }) => id)).toEqual(ids);
+    }
+  }
+});
+
+/** Each of these columns was cut, shifted or mixed up before. */
+const TYPED = `import sys, datetime as d, decimal as m, pyarrow as pa, pyarrow.parquet as q
+t = d.datetime(2024, 1, 2, 3, 4, 5, 678901)
+q.write_table(pa.table({
+  'text': ['а', 'б'],
+  'u64': pa.array([2**64 - 1, 5], pa.uint64()),
+  'wide': pa.array([m.Decimal(2**53 + 1), m.Decimal(-2**53 - 1)], pa.decimal128(38, 0)),
+  'money': pa.array([m.Decimal('123456789012345678.05'), m.Decimal('-0.05')], pa.decimal128(30, 2)),
+  'utc': pa.array([t, t], pa.timestamp('us', 'UTC')),
+  'local': pa.array([t, t], pa.timestamp('ns')),
+  'day': [d.date(1969, 12, 31)] * 2,
+  'bytes': pa.array([b'\\xff\\xfe', b'ok'], pa.binary()),
+  'fixed': pa.array([b'\\x00\\x01', b'\\xff\\xff'], pa.binary(2)),
+  'bad': pa.array([b'\\xff a', b'b'], pa.binary()),
+}), sys.argv[1])
+`;
+
+test('columns of Parquet keep every digit, and bytes that are no text stay what they are', async () => {
+  const source = stand.path('typed.parquet');
+  const { exitCode, stderr } = Bun.spawnSync([readersPython(), '-c', TYPED, source]);
+  expect(stderr.toString()).toBe('');
+  expect(exitCode).toBe(0);
+  const names = ['wide', 'money', 'utc', 'local', 'day', 'bytes', 'fixed'];
+  const to = stand.path('typed');
+  const lines = ['--format', 'jsonl'];
+  await stand.embed([source, '--to', to, ...lines, '--id', 'u64', '--carry', names.join()]);
+  const text = await Bun.file(`${to}/part-000000.jsonl`).text();
+  const time = '2024-01-02T03:04:05.678901';
+  expect(text).toContain(
+    `{"id":"18446744073709551615","wide":9007199254740993,"money":"123456789012345678.05",` +
+      `"utc":"${time}Z","local":"${time}","day":"1969-12-31","bytes":"\\\\xfffe","fixed":"\\\\x0001"`,
+  );
+  expect(text).toContain('{"id":"5","wide":-9007199254740993,"money":"-0.05"');
+  expect(text).toContain('"bytes":"ok","fixed":"\\\\xffff"');
+  const bad = [source, '--to', stand.path('bad'), ...lines, '--text', 'bad'];
+  expect(await stand.embed(bad)).toMatchObject({
+    failed: 1,
+    errors: [{ part: 0, row: 0, error: 'EMB_TEXT_NOT_UNICODE: bad is not UTF-8' }],
+  });
 });
