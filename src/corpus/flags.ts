@@ -304,7 +304,10 @@ function countOf(flag: string, value: string, max: number): number {
 }
 
 function invalid(problem: string): CorpusError {
-  return new CorpusError('CORPUS_FLAG_INVALID', `${problem}. ./run.sh embed --help explains.`);
+  return new CorpusError(
+    'CORPUS_FLAG_INVALID',
+    `${problem}${problem.endsWith('?') ? '' : '.'} ./run.sh embed --help explains.`,
+  );
 }
 
 /** What `--help` prints. */

@@ -95,7 +95,10 @@ export async function* unpackedBytes(
       yield* packed.pipe(unpack) as AsyncIterable<Uint8Array>;
     }
   } catch (error) {
-    throw error instanceof CorpusError ? error : unreadable(input, error);
+    if (error instanceof CorpusError) throw error;
+    const isOther = /incorrect header check|Unknown frame descriptor/.test(wordsOf(error));
+    const why = `it is not ${compression}, as its name says, or has something else after its end`;
+    throw unreadable(input, isOther ? new Error(why, { cause: error }) : error);
   }
 }
 

@@ -135,3 +135,10 @@ test('a short file is read whole', async () => {
     { position: 0, fields: { text: 'суд' } },
   ]);
 });
+
+test('a file that is not packed as its name says is told of by that', async () => {
+  for (const compression of ['gzip', 'zstd'] as const) {
+    const read = recordsOf(textLinesInput(inputOf('no packed bytes\n'), compression));
+    await expect(read).rejects.toThrow(`it is not ${compression}, as its name says`);
+  }
+});
