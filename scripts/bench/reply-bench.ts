@@ -11,6 +11,7 @@ import { decodeMsgpackBody } from '../../src/reply/decode-msgpack.ts';
 import { encodeReply } from '../../src/reply/encode-reply.ts';
 import { FLOAT32_JSON_BYTES_MAX, writeFloat32Json } from '../../src/reply/float32-json.ts';
 import type { EncodeReply } from '../../src/reply/reply-content.ts';
+import { giveBackReplyMemory } from '../../src/reply/reply-memory.ts';
 import { base64OfRow, float16Of } from '../../src/reply/row-bytes.ts';
 import { type SeededRandom, seededRandom } from '../../src/testing/seeded-random.ts';
 import { faultOfRow } from '../../src/vectors/output.ts';
@@ -68,7 +69,9 @@ export function addReplyTasks(bench: Bench): void {
     const format = negotiateFormat(accept);
     bench
       .add(`reply, 1 text: ${accept}`, () => encodeReply(replyOf([nextRow()], true), format))
-      .add(`reply, ${BATCH_TEXTS} texts: ${accept}`, () => encodeReply(batch, format));
+      .add(`reply, ${BATCH_TEXTS} texts: ${accept}`, () =>
+        giveBackReplyMemory(encodeReply(batch, format).body),
+      );
   }
 
   bench

@@ -7,11 +7,11 @@ import type {
   ReplyDtype,
   SparseRow,
 } from './reply-content.ts';
+import { lendReplyBytes } from './reply-memory.ts';
 import {
   blockOf,
   bytesOfBlock,
   copyBlock,
-  lendReplyBytes,
   type NumberArray,
   type NumberBlock,
   numpyTypeOf,
@@ -259,8 +259,8 @@ export class MsgpackWriter {
   }
 
   /**
-   * The document; lent until the next one of this thread, and as long as the memory of its last
-   * block, which it may be written around. The writer is spent.
+   * The document; lent as `lendReplyBytes` says, or as long as the memory of its last block, which it
+   * may be written around. The writer is spent.
    */
   take(): Uint8Array<ArrayBuffer> {
     const bytes = this.#length + this.#blockBytes;

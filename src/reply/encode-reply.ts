@@ -9,14 +9,20 @@ import type {
   ReplyFormat,
   SparseRow,
 } from './reply-content.ts';
-import { base64OfRow, blockOf, bytesOfBlock, copyBlock, lendReplyBytes } from './row-bytes.ts';
+import {
+  lendReplyBytes,
+  ownReplyMemory,
+  SMALL_BODY_BYTES_MAX,
+  takeReplyMemory,
+} from './reply-memory.ts';
+import { base64OfRow, blockOf, bytesOfBlock, copyBlock } from './row-bytes.ts';
 
 /**
  * Turns a reply to bytes. Checks that the parts fit one another, as the last stage before the
  * socket.
  *
  * @param reply borrowed until this returns.
- * @returns a body that is lent until the next reply of this thread is encoded.
+ * @returns a body that is lent as `EncodedReply` says.
  * @throws ServerError `EMB_ACCEPT_UNSUPPORTED` when the format cannot carry a head;
  * `checkFormatCarries` says so earlier.
  */
@@ -257,9 +263,15 @@ const encoder = new TextEncoder();
  * commas.
  */
 export class ByteWriter {
-  #bytes = new Uint8Array(FIRST_BYTES);
-  #view = new DataView(this.#bytes.buffer);
+  #bytes: Uint8Array<ArrayBuffer>;
+  #view: DataView;
   #length = 0;
+
+  /** @param memory to write to; the writer's own from now on. It takes more where that is full. */
+  constructor(memory = new ArrayBuffer(FIRST_BYTES)) {
+    this.#bytes = new Uint8Array(memory);
+    this.#view = new DataView(memory);
+  }
 
   /** Makes room, once, for a reply whose size is known beforehand. */
   reserve(bytes: number): void {
@@ -348,22 +360,27 @@ export class ByteWriter {
   }
 }
 
-const writer = new ByteWriter();
+let writer = new ByteWriter();
 let writing = false;
 
 /**
- * Writes one JSON document to bytes, over a buffer that all documents of the thread share.
+ * Writes one JSON document to bytes, over a buffer that all small documents of the thread share.
  *
  * @param build writes the whole document before it returns; it must not keep the writer, nor call
  * `writeJson`.
- * @returns lent until the next document of this thread.
+ * @returns lent as the body of `EncodedReply` is.
  */
 export function writeJson(build: (writer: ByteWriter) => void): Uint8Array<ArrayBuffer> {
   invariant(!writing, 'One document is written at a time.');
   writing = true;
   try {
     build(writer);
-    return writer.take();
+    const document = writer.take();
+    if (document.length > SMALL_BODY_BYTES_MAX) {
+      ownReplyMemory(document);
+      writer = new ByteWriter(takeReplyMemory(FIRST_BYTES));
+    }
+    return document;
   } finally {
     writer.clear();
     writing = false;

@@ -57,8 +57,10 @@ export interface EncodeReply {
 }
 
 /**
- * A reply as it goes to the socket. The body is lent until the next reply of this thread is
- * encoded: a `Response`, which copies it, is made of it at once.
+ * A reply as it goes to the socket. A body of up to `SMALL_BODY_BYTES_MAX` is lent until the next
+ * reply of this thread is encoded: a `Response`, which copies it, is made of it at once. A larger
+ * one is its holder's until `giveBackReplyMemory`; one that was made around numbers is lent as they
+ * are.
  */
 export interface EncodedReply {
   readonly body: Uint8Array<ArrayBuffer>;

@@ -112,25 +112,6 @@ function copyUnaligned(target: Uint8Array, offset: number, block: NumberBlock): 
   return offset;
 }
 
-/** A reply up to this size is written into memory that is kept: 4,000 rows of 1,024 values. */
-const KEPT_BYTES_MAX = 1 << 24;
-
-let kept = new ArrayBuffer(1 << 16);
-
-/**
- * Room for one reply, lent until the next reply of this thread is encoded. A `Response` copies its
- * body when it is made, so fresh memory for each reply would only be faulted in and thrown away.
- *
- * @param blockAt where the first block of numbers starts; it is placed at a multiple of four.
- */
-export function lendReplyBytes(bytes: number, blockAt: number): Uint8Array<ArrayBuffer> {
-  const shift = -blockAt & 3;
-  const needed = bytes + shift;
-  if (needed > KEPT_BYTES_MAX) return new Uint8Array(new ArrayBuffer(needed), shift, bytes);
-  if (kept.byteLength < needed) kept = new ArrayBuffer(2 ** Math.ceil(Math.log2(needed)));
-  return new Uint8Array(kept, shift, bytes);
-}
-
 /**
  * Float32 as float16, rounded to nearest, ties to even.
  *
