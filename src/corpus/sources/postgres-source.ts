@@ -160,8 +160,9 @@ const INTEGERS: ReadonlySet<string> = new Set(['smallint', 'integer', 'bigint', 
 const FLOATS: ReadonlySet<string> = new Set(['real', 'double precision']);
 
 /**
- * A column as text. Of Bun's own values a time has lost its microseconds, jsonb digits, and `real`
- * and lists of integers are others the first time a query runs than later.
+ * A column as text. Of Bun's own values a time has lost its microseconds and jsonb its digits, and
+ * `real` and lists of integers are others without a parameter than with one, so the first page than
+ * the next (`findings/bun-sql-parameters-change-values.sh`).
  */
 function selected(name: string, type: string): string {
   const column = `source.${quoteName(name)}`;
