@@ -2,7 +2,7 @@ import { pack } from 'msgpackr';
 import type { EncodeResult, StageTimings } from '../encode/contract.ts';
 import { type ByteWriter, encodeReply, writeJson } from '../reply/encode-reply.ts';
 import type { EncodeReply, ReplyFormat, SparseRow } from '../reply/reply-content.ts';
-import { giveBackReplyMemory, SMALL_BODY_BYTES_MAX } from '../reply/reply-memory.ts';
+import { giveBackReplyMemory, isStreamed } from '../reply/reply-memory.ts';
 import type { ApiContext, Call } from './context.ts';
 import { REQUEST_ID_HEADER } from './error-reply.ts';
 
@@ -43,7 +43,7 @@ export function vectorReply(
       ? { body: writeJson(writeBody), contentType: 'application/json', headers: undefined }
       : encodeReply(contentOf(answer, manifest.id), format);
   const sent = bodyToSend(call, body);
-  const isWaiting = sent === body && body.length > SMALL_BODY_BYTES_MAX;
+  const isWaiting = sent === body && isStreamed(body);
   const response = new Response(isWaiting ? streamOf(body, result.giveBack) : sent);
   // Set one by one: a record of them takes the runtime half as long again.
   const set = (more: Readonly<Record<string, string>> | undefined): void => {

@@ -9,12 +9,7 @@ import type {
   ReplyFormat,
   SparseRow,
 } from './reply-content.ts';
-import {
-  lendReplyBytes,
-  ownReplyMemory,
-  SMALL_BODY_BYTES_MAX,
-  takeReplyMemory,
-} from './reply-memory.ts';
+import { isStreamed, lendReplyBytes, ownReplyMemory, takeReplyMemory } from './reply-memory.ts';
 import { base64OfRow, blockOf, bytesOfBlock, copyBlock } from './row-bytes.ts';
 
 /**
@@ -360,11 +355,13 @@ export class ByteWriter {
   }
 }
 
-let writer = new ByteWriter();
+/** Undefined after a streamed document, which has its memory: the next takes what came back. */
+let writer: ByteWriter | undefined = new ByteWriter();
 let writing = false;
 
 /**
- * Writes one JSON document to bytes, over a buffer that all small documents of the thread share.
+ * Writes one JSON document to bytes, over a buffer that all documents of the thread share but those
+ * that are streamed.
  *
  * @param build writes the whole document before it returns; it must not keep the writer, nor call
  * `writeJson`.
@@ -373,16 +370,17 @@ let writing = false;
 export function writeJson(build: (writer: ByteWriter) => void): Uint8Array<ArrayBuffer> {
   invariant(!writing, 'One document is written at a time.');
   writing = true;
+  writer ??= new ByteWriter(takeReplyMemory(FIRST_BYTES));
   try {
     build(writer);
     const document = writer.take();
-    if (document.length > SMALL_BODY_BYTES_MAX) {
+    if (isStreamed(document)) {
       ownReplyMemory(document);
-      writer = new ByteWriter(takeReplyMemory(FIRST_BYTES));
+      writer = undefined;
     }
     return document;
   } finally {
-    writer.clear();
+    writer?.clear();
     writing = false;
   }
 }

@@ -57,9 +57,9 @@ export interface EncodeReply {
 }
 
 /**
- * A reply as it goes to the socket. A body of up to `SMALL_BODY_BYTES_MAX` is lent until the next
- * reply of this thread is encoded: a `Response`, which copies it, is made of it at once. A larger
- * one is its holder's until `giveBackReplyMemory`; one that was made around numbers is lent as they
+ * A reply as it goes to the socket. A body that is not `isStreamed` is lent until the next
+ * reply of this thread is encoded: a `Response`, which copies it, is made of it at once. Another is
+ * its holder's until `giveBackReplyMemory`; one that was made around numbers is lent as they
  * are.
  */
 export interface EncodedReply {

@@ -10,6 +10,17 @@
  */
 export const SMALL_BODY_BYTES_MAX = 15_360;
 
+/**
+ * Beyond this the head's time is a hundredth of the reply's, and a stream that waits for its reader
+ * takes more memory than bytes do.
+ */
+const STREAMED_BYTES_MAX = 1 << 22;
+
+/** Whether a body is sent as a stream, so that it waits for the runtime in memory of its own. */
+export function isStreamed({ length }: Uint8Array): boolean {
+  return length > SMALL_BODY_BYTES_MAX && length <= STREAMED_BYTES_MAX;
+}
+
 /** Memory up to this size is kept for the replies to come: 4,000 rows of 1,024 values. */
 const KEPT_BYTES_MAX = 1 << 24;
 const FIRST_BYTES = 1 << 16;
