@@ -21,7 +21,8 @@ const GZIP_BYTES_MAX: Readonly<Record<string, number>> = {
   'progress-bar.js': 1000,
   'msgpackr.js': 6500,
 };
-const PACK_BYTES_MAX = 60_000;
+/** As npm packs it; what the script packs is smaller. */
+const PACK_BYTES_MAX = 64_000;
 
 /** A line of the built code, at most: some tokens are longer than the place that is left. */
 const LINE_MAX = 700;

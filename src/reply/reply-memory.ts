@@ -29,17 +29,15 @@ const FIRST_BYTES = 1 << 16;
 const kept: ArrayBuffer[] = [];
 let keptBytes = 0;
 
-/** Memory of replies that are written or wait to be sent. */
+/** Memory of replies that wait to be sent. That of a writer is not: it goes on with it. */
 const taken = new WeakSet<ArrayBufferLike>();
 
-/** Memory for a large reply, its holder's until `giveBackReplyMemory`. */
+/** Memory to write a reply into, its taker's: it comes back if `ownReplyMemory` is told of it. */
 export function takeReplyMemory(bytes: number): ArrayBuffer {
   const at = kept.findLastIndex(({ byteLength }) => byteLength >= bytes);
   const [found] = at < 0 ? [] : kept.splice(at, 1);
   if (found !== undefined) keptBytes -= found.byteLength;
-  const memory = found ?? new ArrayBuffer(lengthFor(bytes));
-  taken.add(memory);
-  return memory;
+  return found ?? new ArrayBuffer(lengthFor(bytes));
 }
 
 /** A power of two, so that the next reply of about this size fits; exact where none is kept. */
@@ -48,7 +46,7 @@ function lengthFor(bytes: number): number {
   return 2 ** Math.ceil(Math.log2(Math.max(FIRST_BYTES, bytes)));
 }
 
-/** The memory of a large document that was written elsewhere is of this kind from now on. */
+/** The memory of a large body is its holder's from now on, until `giveBackReplyMemory`. */
 export function ownReplyMemory({ buffer }: Uint8Array<ArrayBuffer>): void {
   taken.add(buffer);
 }
@@ -75,6 +73,8 @@ const small = new ArrayBuffer(SMALL_BODY_BYTES_MAX + 4);
  */
 export function lendReplyBytes(bytes: number, blockAt: number): Uint8Array<ArrayBuffer> {
   const shift = -blockAt & 3;
-  const memory = bytes <= SMALL_BODY_BYTES_MAX ? small : takeReplyMemory(bytes + shift);
-  return new Uint8Array(memory, shift, bytes);
+  if (bytes <= SMALL_BODY_BYTES_MAX) return new Uint8Array(small, shift, bytes);
+  const body = new Uint8Array(takeReplyMemory(bytes + shift), shift, bytes);
+  ownReplyMemory(body);
+  return body;
 }
