@@ -36,7 +36,7 @@ test('one document at a time, and the next one is whole', () => {
   expect(new TextDecoder().decode(writeJson((writer) => writer.json(null)))).toBe('null');
 });
 
-/** Caught: the writer's own memory was given back with a small document, and other replies got it. */
+/** Caught: the writer's memory was given back with a small document, and other replies got it. */
 test('after a large document that was given back, a small one gives nobody the writer’s memory', () => {
   const write = (text: string) => writeJson((writer) => writer.json(text));
   giveBackReplyMemory(write('a'.repeat(2 * SMALL_BODY_BYTES_MAX)));
