@@ -9,7 +9,14 @@ import type {
   ReplyFormat,
   SparseRow,
 } from './reply-content.ts';
-import { isStreamed, lendReplyBytes, ownReplyMemory, takeReplyMemory } from './reply-memory.ts';
+import {
+  FIRST_BYTES,
+  isStreamed,
+  KEPT_BYTES_MAX,
+  lendReplyBytes,
+  ownReplyMemory,
+  takeReplyMemory,
+} from './reply-memory.ts';
 import { base64OfRow, blockOf, bytesOfBlock, copyBlock } from './row-bytes.ts';
 
 /**
@@ -238,13 +245,6 @@ function bytesMaxOf({ rows = [], multiVectors = [], tokenCounts, dimension }: En
     BYTES_BESIDE_ROWS
   );
 }
-
-/**
- * A buffer up to this size is kept for the next reply: room for 1,000 rows of 1,024 values, counted
- * at their longest.
- */
-const KEPT_BYTES_MAX = 1 << 24;
-const FIRST_BYTES = 1 << 16;
 
 /** Longest text that is written byte by byte. Above it the engine's encoder is faster. */
 const SHORT_CHARS_MAX = 32;

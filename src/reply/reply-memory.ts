@@ -21,9 +21,13 @@ export function isStreamed({ length }: Uint8Array): boolean {
   return length > SMALL_BODY_BYTES_MAX && length <= STREAMED_BYTES_MAX;
 }
 
-/** Memory up to this size is kept for the replies to come: 4,000 rows of 1,024 values. */
-const KEPT_BYTES_MAX = 1 << 24;
-const FIRST_BYTES = 1 << 16;
+/**
+ * Memory up to this size is kept for the replies to come: 4,000 rows of 1,024 values, or 1,000 in
+ * JSON, counted at their longest.
+ */
+export const KEPT_BYTES_MAX = 1 << 24;
+/** The least that is taken. */
+export const FIRST_BYTES = 1 << 16;
 
 /** Of nobody; the one given back last stands last. */
 const kept: ArrayBuffer[] = [];
