@@ -196,7 +196,7 @@ export interface ErrorDetails {
   readonly limit?: number | string;
   /** The value that broke it. Never a text. */
   readonly value?: number | string;
-  /** When to come back, in milliseconds. A 503 that says nothing tells a second. */
+  /** When to come back, in milliseconds. A 429 or 503 that says nothing tells a second. */
   readonly retryAfterMs?: number;
   /** Methods that the route does take, for `EMB_METHOD_NOT_ALLOWED`. */
   readonly allow?: string;

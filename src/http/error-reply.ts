@@ -29,7 +29,7 @@ export const REQUEST_ID_HEADER = 'x-request-id';
 /** Header with the error's code, in every shape of error: for proxies, logs and metrics. */
 export const ERROR_CODE_HEADER = 'x-error-code';
 
-/** When a server that is away may be back, in ms: no 503 knows better. */
+/** When to come back to a server that is away or late, in ms, where nobody knows better. */
 const AWAY_MS = 1000;
 
 /** Errors of our own routes. */
@@ -51,18 +51,25 @@ export const NATIVE_ERRORS: ErrorShape = {
 
 /** Turns an error into its reply. The cause goes to the log alone. */
 export function errorReply(error: ServerError, requestId: string, log: Log): Response {
-  const { details, headers } = reportError(error, requestId, log);
-  return new Response(JSON.stringify({ error: details }), { status: error.status, headers });
+  const { status } = error;
+  const { details, headers } = reportError(error, status, requestId, log);
+  return new Response(JSON.stringify({ error: details }), { status, headers });
 }
 
-/** Logs an error, and says what of it every API tells, each in its own shape. */
+/**
+ * Logs an error, and says what of it every API tells, each in its own shape.
+ *
+ * @param status that the API answers with: whoever gets 429 or 503 is told when to come back.
+ */
 export function reportError(
   error: ServerError,
+  status: number,
   requestId: string,
   log: Log,
 ): { details: ErrorBody['error']; headers: Headers } {
   const { field, limit, value, allow, acceptEncoding } = error.details;
-  const { retryAfterMs = error.status === 503 ? AWAY_MS : undefined } = error.details;
+  const isAway = status === 429 || status === 503;
+  const { retryAfterMs = isAway ? AWAY_MS : undefined } = error.details;
   const cause = error.cause === undefined ? undefined : describeError(error.cause);
   const event = { code: error.code, requestId, cause };
   if (error.status >= 500) log.warn('request-failed', event);

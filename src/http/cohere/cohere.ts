@@ -180,8 +180,8 @@ const STATUSES: Readonly<Record<number, number>> = { 422: 400 };
 /** `{"message"}`, which Cohere's clients show, with our fields beside it. */
 const COHERE_ERRORS: ErrorShape = {
   reply(error: ServerError, requestId: string, log: Log): Response {
-    const { details, headers } = reportError(error, requestId, log);
     const status = STATUSES[error.status] ?? error.status;
+    const { details, headers } = reportError(error, status, requestId, log);
     // Voyage's and Jina's clients read `detail`.
     const body = { ...details, detail: details.message };
     return new Response(JSON.stringify(body), { status, headers });

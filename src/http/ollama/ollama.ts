@@ -353,8 +353,8 @@ const STATUSES: Readonly<Record<number, number>> = { 422: 400 };
 /** `{"error": "words"}`: its clients print an object as `[object Object]`. The code is a header. */
 const OLLAMA_ERRORS: ErrorShape = {
   reply(error: ServerError, requestId: string, log: Log): Response {
-    const { details, headers } = reportError(error, requestId, log);
     const status = STATUSES[error.status] ?? error.status;
+    const { details, headers } = reportError(error, status, requestId, log);
     return new Response(JSON.stringify({ error: details.message }), { status, headers });
   },
   schema: objectOf({ error: { type: 'string' } }, ['error']),

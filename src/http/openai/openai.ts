@@ -258,10 +258,10 @@ const STATUSES: Readonly<Record<number, number>> = { 422: 400 };
  * ours. OpenAI's clients retry every 5xx by themselves; `x-should-retry` tells them what may help.
  */
 function openaiErrorReply(error: ServerError, requestId: string, log: Log): Response {
-  const { details, headers } = reportError(error, requestId, log);
+  const status = STATUSES[error.status] ?? error.status;
+  const { details, headers } = reportError(error, status, requestId, log);
   const { message, code, field, ...rest } = details;
   headers.set('x-should-retry', String(details.retryable));
-  const status = STATUSES[error.status] ?? error.status;
   const theirs = { message, type: typeOf(status), param: field ?? null, code };
   return new Response(JSON.stringify({ error: { ...theirs, ...rest } }), { status, headers });
 }

@@ -237,10 +237,11 @@ const HTTP_STATUSES: ReadonlySet<number> = new Set([400, 401, 404, 405, 406, 408
  * fields (`code`, `field`, `limit`, `value`, `request_id`) beside them.
  */
 function teiErrorReply(error: ServerError, requestId: string, log: Log): Response {
-  const { details, headers } = reportError(error, requestId, log);
   const kind = KINDS[error.code] ?? VALIDATION;
   const isHttp = kind === VALIDATION && HTTP_STATUSES.has(error.status);
+  const status = isHttp ? error.status : kind.status;
+  const { details, headers } = reportError(error, status, requestId, log);
   const { message, ...rest } = details;
   const body = JSON.stringify({ error: message, error_type: kind.type, ...rest });
-  return new Response(body, { status: isHttp ? error.status : kind.status, headers });
+  return new Response(body, { status, headers });
 }

@@ -185,7 +185,7 @@ function writeVectors(
 /** `{"error": "text"}`, which Weaviate shows, with our fields beside it. */
 const WEAVIATE_ERRORS: ErrorShape = {
   reply(error, requestId, log) {
-    const { details, headers } = reportError(error, requestId, log);
+    const { details, headers } = reportError(error, error.status, requestId, log);
     const body = JSON.stringify({ ...details, error: details.message });
     return new Response(body, { status: error.status, headers });
   },

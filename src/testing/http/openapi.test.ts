@@ -16,6 +16,11 @@ interface DocumentedReply {
 }
 
 interface Operation {
+  readonly requestBody?: {
+    readonly content: Readonly<
+      Record<string, { readonly examples?: Readonly<Record<string, { value: unknown }>> }>
+    >;
+  };
   readonly responses: Readonly<Record<string, DocumentedReply>>;
   readonly security?: readonly unknown[];
 }
@@ -94,6 +99,24 @@ describe('the document', () => {
       }
     }
   });
+});
+
+// Caught: TEI's routes answered a deadline with 429 and no more.
+test('a call whose deadline is over is told when to come back where it gets 429 or 503', async () => {
+  const statuses: number[] = [];
+  for (const [path, { post }] of Object.entries((await documentOf(server)).paths)) {
+    const examples = post?.requestBody?.content['application/json']?.examples ?? {};
+    for (const { value } of Object.values(examples)) {
+      const headers = { 'request-deadline-ms': '1', 'content-type': 'application/json' };
+      const url = server.url + path.replaceAll(/\{\w+\}/g, 'small');
+      const reply = await fetch(url, { method: 'POST', headers, body: JSON.stringify(value) });
+      const isTold = Number(reply.headers.get('retry-after-ms')) > 0;
+      const { status } = reply;
+      statuses.push(status);
+      expect([path, status, isTold]).toEqual([path, status, status === 429 || status === 503]);
+    }
+  }
+  expect(statuses).toContain(429);
 });
 
 test('a sample of schemathesis finds every reply as documented', async () => {
