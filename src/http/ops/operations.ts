@@ -169,6 +169,8 @@ function shownTransport({ endpoints }: Parts['backend']): Record<string, unknown
 function teiInfo({ manifest, backend }: Parts, config: Config) {
   const { source } = manifest;
   const limits = backend.capabilities();
+  // Of a longer one there is no room in the memory for texts.
+  const inputTokensMax = Math.min(manifest.tokenCountMax, limits.textTokensMax ?? Infinity);
   return {
     model_id: source.kind === 'hub' ? source.repository : manifest.id,
     model_sha: source.kind === 'hub' ? source.revision : null,
@@ -177,9 +179,10 @@ function teiInfo({ manifest, backend }: Parts, config: Config) {
     served_model_name: manifest.id,
     model_type: { embedding: { pooling: manifest.pooling } },
     max_concurrent_requests: config.queueTextsMax,
-    // Of a longer one there is no room in the memory for texts.
-    max_input_length: Math.min(manifest.tokenCountMax, limits.textTokensMax ?? Infinity),
-    max_batch_tokens: limits.batchTokensMax,
+    max_input_length: inputTokensMax,
+    // The longest text goes alone, though it be over the limit of a batch. In the original, too,
+    // this is never less than the other, and clients cut texts to the lesser of both.
+    max_batch_tokens: Math.max(limits.batchTokensMax, inputTokensMax),
     max_batch_requests: limits.batchTextsMax,
     max_client_batch_size: config.requestTextsMax,
     auto_truncate: config.truncate,
