@@ -80,6 +80,13 @@ function listenTo(signal: AbortSignal): Set<() => void> {
   return actions;
 }
 
+/** Rejects with the signal's reason when it fires. */
+export function whenAborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    onAbort(signal, () => reject(signal.reason));
+  });
+}
+
 /**
  * Time, as an argument. It is a part of the server's clock, so that one virtual clock serves the
  * tests of both.

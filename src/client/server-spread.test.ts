@@ -28,6 +28,8 @@ interface Pod {
   answer: Answer;
   /** Which model it says that it serves. */
   model: string;
+  /** When it says so. */
+  says: Promise<void>;
   /** Texts that it was sent, one list for each request. */
   readonly texts: string[][];
   infoCount: number;
@@ -50,9 +52,10 @@ afterEach(async () => {
 
 function startPod(): Pod {
   const pod: Pod = {
-    server: startScriptedEncodeServer((request) => {
+    server: startScriptedEncodeServer(async (request) => {
       if (request.path === '/info') {
         pod.infoCount++;
+        await pod.says;
         return Response.json({ model: { id: pod.model, dim: 3 }, model_sha: null });
       }
       pod.texts.push([...(request.body.query ?? [])]);
@@ -60,6 +63,7 @@ function startPod(): Pod {
     }),
     answer: answerRows,
     model: 'scripted',
+    says: Promise.resolve(),
     texts: [],
     infoCount: 0,
   };
@@ -118,6 +122,26 @@ describe('spread', () => {
     expect(() => new APIEncoder(urls as string[])).toThrow(
       expect.objectContaining({ code: 'CLIENT_ARGUMENT_INVALID', field: 'baseUrl' }),
     );
+  });
+});
+
+describe('a call that is ended while servers are asked what they serve', () => {
+  test.each([0, 1])('takes no other with it, and waits for none: the one at %d', async (ended) => {
+    const { pods, encoder } = startFleet(2);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    for (const pod of pods) pod.says = promise;
+    const callers = [new AbortController(), new AbortController()];
+    // The first asks, and the second waits for what it hears.
+    const calls = callers.map(({ signal }) =>
+      encoder.encode('one', { signal }).catch((error: unknown) => error),
+    );
+    await until('both are asked', () => pods.every(({ infoCount }) => infoCount === 1));
+    const reason = new Error('the tab was closed');
+    callers[ended]?.abort(reason);
+    expect(await calls[ended]).toBe(reason);
+    resolve();
+    expect(await calls[1 - ended]).toEqual(scriptedRow('one'));
+    expect(countsOf(pods).sort()).toEqual([0, 1]);
   });
 });
 

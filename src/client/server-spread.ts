@@ -1,4 +1,5 @@
 import { APIEncoderError } from './api-encoder-error.ts';
+import { whenAborted } from './cancellation.ts';
 
 /** One server of those that a client spreads its requests over. */
 export interface SpreadServer {
@@ -16,8 +17,13 @@ interface Held extends SpreadServer {
   identityUntilMs: number;
 }
 
-/** Asks a server for `/info`. @throws APIEncoderError when it does not answer. */
-export type AskInfo = (server: SpreadServer) => Promise<Uint8Array>;
+/** How a request asks servers what they serve. */
+export interface InfoQuestion {
+  /** Asks for `/info`. @throws APIEncoderError when it does not answer, or the signal's reason. */
+  readonly ask: (server: SpreadServer) => Promise<Uint8Array>;
+  /** Ends the request, and what it asks. */
+  readonly signal: AbortSignal;
+}
 
 /**
  * How long a server is taken for what it said, in ms. One that was replaced breaks its connections
@@ -37,7 +43,9 @@ export class ServerSpread {
   readonly #servers: readonly Held[];
   readonly #now: () => number;
   /** What all must say; known once the first have been asked. */
-  #identity: Promise<string> | undefined;
+  #identity: string | undefined;
+  /** One request asks for all of them. */
+  #asking: { readonly by: AbortSignal; readonly answered: Promise<void> } | undefined;
 
   constructor(baseUrls: readonly string[], now: () => number) {
     this.#now = now;
@@ -53,16 +61,20 @@ export class ServerSpread {
    * @param restMs how long a server is left alone after an error; undefined: not at all.
    */
   async run<Result>(
-    options: { work: number; restMs: (error: unknown) => number | undefined; ask: AskInfo },
+    options: {
+      work: number;
+      restMs: (error: unknown) => number | undefined;
+      question: InfoQuestion;
+    },
     send: (server: SpreadServer) => Promise<Result>,
   ): Promise<Result> {
     const [only] = this.#servers;
     if (only !== undefined && this.#servers.length === 1) return await send(only);
-    await this.#agree(options.ask);
+    await this.#agree(options.question);
     const server = this.#pick();
     server.work += options.work;
     try {
-      await this.#confirm(server, options.ask);
+      await this.#confirm(server, options.question);
       return await send(server);
     } catch (error) {
       const restMs = options.restMs(error);
@@ -100,21 +112,32 @@ export class ServerSpread {
 
   /**
    * Asks all servers at the client's first request. Those that do not answer are asked before their
-   * first text.
+   * first text. A request that is ended while it asks ends itself alone: another one asks anew.
    *
    * @throws APIEncoderError CLIENT_MODELS_DIFFER, or why none has answered.
    */
-  #agree(ask: AskInfo): Promise<string> {
-    this.#identity ??= this.#askAll(ask).catch((error: unknown) => {
-      this.#identity = undefined;
-      throw error;
-    });
-    return this.#identity;
+  async #agree(question: InfoQuestion): Promise<void> {
+    const { signal } = question;
+    while (this.#identity === undefined) {
+      this.#asking ??= {
+        by: signal,
+        answered: this.#askAll(question).finally(() => {
+          this.#asking = undefined;
+        }),
+      };
+      const { by, answered } = this.#asking;
+      try {
+        await Promise.race([answered, whenAborted(signal)]);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!by.aborted) throw error;
+      }
+    }
   }
 
-  async #askAll(ask: AskInfo): Promise<string> {
+  async #askAll(question: InfoQuestion): Promise<void> {
     const answers = await Promise.allSettled(
-      this.#servers.map((server) => this.#identityOf(server, ask)),
+      this.#servers.map((server) => this.#identityOf(server, question)),
     );
     const known = this.#servers.filter(({ identity }) => identity !== undefined);
     const identity = known[0]?.identity;
@@ -123,28 +146,27 @@ export class ServerSpread {
     }
     const other = known.find((server) => server.identity !== identity);
     if (other !== undefined) throw differ(known[0]?.baseUrl ?? '', other.baseUrl, false);
-    return identity;
+    this.#identity = identity;
   }
 
   /** @throws APIEncoderError CLIENT_MODELS_DIFFER, which is worth a try at another server. */
-  async #confirm(server: Held, ask: AskInfo): Promise<void> {
-    const agreed = await this.#identity;
+  async #confirm(server: Held, question: InfoQuestion): Promise<void> {
     if (server.identity === undefined || server.identityUntilMs <= this.#now()) {
-      await this.#identityOf(server, ask);
+      await this.#identityOf(server, question);
     }
-    if (server.identity === agreed) return;
-    const like = this.#servers.find(({ identity }) => identity === agreed);
+    if (server.identity === this.#identity) return;
+    const like = this.#servers.find(({ identity }) => identity === this.#identity);
     throw differ(like?.baseUrl ?? 'The servers of before', server.baseUrl, true);
   }
 
-  async #identityOf(server: Held, ask: AskInfo): Promise<void> {
+  async #identityOf(server: Held, { ask, signal }: InfoQuestion): Promise<void> {
     try {
       server.identity = identityOfInfo(await ask(server));
       server.identityUntilMs = this.#now() + IDENTITY_MS;
     } catch (error) {
       server.identity = undefined;
-      // Long enough for the others to be asked first.
-      server.restUntilMs = this.#now() + 1000;
+      // Long enough for the others to be asked first. That nobody waits any more says nothing of it.
+      if (!signal.aborted) server.restUntilMs = this.#now() + 1000;
       throw error;
     }
   }

@@ -3,8 +3,8 @@ import {
   type Cancellation,
   type ClientClock,
   createCancellation,
-  onAbort,
   pause,
+  whenAborted,
 } from './cancellation.ts';
 import { connectionErrorOf, schemeErrorOf } from './connection-error.ts';
 import type { ServerSpread, SpreadServer } from './server-spread.ts';
@@ -83,7 +83,7 @@ function sendOnce(
       });
     };
     const work = typeof request.body === 'string' ? request.body.length : 1;
-    return servers.run({ work, restMs, ask }, ({ baseUrl }) =>
+    return servers.run({ work, restMs, question: { ask, signal: attemptSignal } }, ({ baseUrl }) =>
       tryOnce({ ...common, request, url: baseUrl + request.path, timeoutMs }),
     );
   };
@@ -198,12 +198,6 @@ async function schemeError(
     cancelTimer();
     probe.release();
   }
-}
-
-function whenAborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    onAbort(signal, () => reject(signal.reason));
-  });
 }
 
 /** How long to wait between tries. */
