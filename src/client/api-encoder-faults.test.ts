@@ -167,6 +167,17 @@ describe('time', () => {
     expect(await last).toMatchObject({ code: 'CLIENT_TOTAL_TIMEOUT' });
   });
 
+  test('of a stream of all heads, the question for them has that total too', async () => {
+    await using scripted = startScriptedClient([answerNever], { totalTimeoutMs: 9000 });
+    const { clock, encoder, sees } = scripted;
+    const texts = encoder.encodeHeadsStream(['a']);
+    const first = texts.next().catch((error: unknown) => error);
+    await sees(1);
+    await clock.advance(9000);
+    expect(await first).toMatchObject({ code: 'CLIENT_TOTAL_TIMEOUT' });
+    expect(clock.plannedCount).toBe(0);
+  });
+
   test('a hedge is sent when it is asked for, and the faster counts', async () => {
     await using scripted = startScriptedClient([answerNever, answerRows], { hedgeAfterMs: 40 });
     const { encoder, pass, sees, server } = scripted;

@@ -95,7 +95,7 @@ describe('encodeHeads', () => {
   test('an unknown head is refused here', async () => {
     await using scripted = startScriptedClient([answerRows]);
     const { encoder } = scripted;
-    for (const outputs of [[], ['colbert']]) {
+    for (const outputs of [[], ['colbert'], 'dense', null]) {
       const call = encoder.encodeHeads('a', { outputs: outputs as never });
       await expect(call).rejects.toMatchObject({
         code: 'CLIENT_ARGUMENT_INVALID',

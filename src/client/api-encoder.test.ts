@@ -164,9 +164,11 @@ describe('the other calls', () => {
       ({ path }) => Response.json(answers[path.replace('/a/b', '')]),
     ]);
     const { server } = scripted;
-    const encoder = new APIEncoder(`${server.url}/a/b/`);
-    await encoder.health();
-    expect(server.requests[0].path).toBe('/a/b/health');
+    for (const ending of ['', '/', '/?', '/#']) {
+      const encoder = new APIEncoder(`${server.url}/a/b${ending}`);
+      await encoder.health();
+      expect(server.requests.at(-1)?.path).toBe('/a/b/health');
+    }
   });
 });
 
@@ -175,6 +177,7 @@ describe('new APIEncoder', () => {
     ['localhost:8080', {}, 'baseUrl'],
     ['ftp://localhost', {}, 'baseUrl'],
     ['http://me@localhost', {}, 'baseUrl'],
+    ['http://:password@localhost', {}, 'baseUrl'],
     ['http://localhost?a=1', {}, 'baseUrl'],
     ['', {}, 'baseUrl'],
     ['http://localhost', { concurrency: 0 }, 'concurrency'],
@@ -188,6 +191,7 @@ describe('new APIEncoder', () => {
     ['http://localhost', { inputtype: 'passage' } as APIEncoderOptions, 'inputtype'],
     ['http://localhost', { api_key: 'key' } as APIEncoderOptions, 'api_key'],
     ['http://localhost', { signal: AbortSignal.abort() } as APIEncoderOptions, 'signal'],
+    ['http://localhost', null as unknown as APIEncoderOptions, 'options'],
   ])('refuses %s with %p and names %s', (url, options, field) => {
     let thrown: unknown;
     try {

@@ -1,5 +1,5 @@
 import { APIEncoderError } from './api-encoder-error.ts';
-import type { Cancellation } from './cancellation.ts';
+import { type Cancellation, runWithin } from './cancellation.ts';
 import { ClientCalls } from './client-calls.ts';
 import {
   type APIEncoderOptions,
@@ -270,7 +270,10 @@ export class APIEncoder {
     const resolved = this.#calls.resolve(options);
     const cancellation = this.#calls.open(options.signal, undefined);
     try {
-      const heads = await this.#headsOf(options, cancellation, resolved);
+      // The stream itself has no end, but each of its requests has.
+      const heads = await runWithin({ ...resolved, parent: cancellation.signal }, (request) =>
+        this.#headsOf(options, request, resolved),
+      );
       const call = this.#encodeCall(cancellation, resolved, { ...options, heads, isSingle: false });
       for await (const reply of encodeStream(call, source)) {
         for (const text of textsOfReply(reply)) {

@@ -46,6 +46,19 @@ export function createCancellation(options: {
   };
 }
 
+/** Does a part of a call that has a cancellation of its own, which ends with it. */
+export async function runWithin<Result>(
+  options: Parameters<typeof createCancellation>[0],
+  work: (cancellation: Cancellation) => Promise<Result>,
+): Promise<Result> {
+  const cancellation = createCancellation(options);
+  try {
+    return await work(cancellation);
+  } finally {
+    cancellation.release();
+  }
+}
+
 const actionsOf = new WeakMap<AbortSignal, Set<() => void>>();
 
 /**

@@ -146,6 +146,9 @@ const CLIENT_OPTIONS = {
  * @throws APIEncoderError CLIENT_ARGUMENT_INVALID.
  */
 export function refuseUnknownOptions(options: object, knownOptions: object, of: string): void {
+  if (typeof options !== 'object' || options === null) {
+    throw invalid('options', `of a ${of} must be an object, not ${String(options).slice(0, 32)}`);
+  }
   for (const [name, value] of Object.entries(options)) {
     if (value === undefined || Object.hasOwn(knownOptions, name)) continue;
     const known = Object.keys(knownOptions);
@@ -243,9 +246,11 @@ function checkBaseUrl(baseUrl: string): string {
   } catch {
     // Said below, with the other things that are wrong with addresses.
   }
-  const isPlain =
-    url !== undefined && /^https?:$/.test(url.protocol) && url.search + url.hash === '';
-  if (isPlain && url?.username === '') return url.href.replace(/\/+$/, '');
+  if (url !== undefined && /^https?:$/.test(url.protocol)) {
+    const { origin, pathname, username, password, search, hash } = url;
+    // A lone `?` or `#` is in none of them.
+    if (username + password + search + hash === '') return (origin + pathname).replace(/\/+$/, '');
+  }
   const wanted = 'must be like http://localhost:8080, without user name, query and fragment';
   // What may hold a password or a key is not shown.
   const came = String(baseUrl);
@@ -321,10 +326,12 @@ export function sourceOf(texts: TextSource): TextSource {
 
 /** @throws APIEncoderError CLIENT_ARGUMENT_INVALID unless they name heads that there are. */
 export function headsOf(outputs: readonly Head[]): readonly Head[] {
-  const unknown = outputs.find((head) => !ALL_HEADS.includes(head));
-  if (outputs.length > 0 && unknown === undefined) return outputs;
+  const unknown: unknown = Array.isArray(outputs)
+    ? outputs.find((head) => !ALL_HEADS.includes(head))
+    : outputs;
+  if (unknown === undefined && outputs.length > 0) return outputs;
   const said = unknown === undefined ? 'none' : `"${String(unknown).slice(0, 32)}"`;
-  const message = `outputs must name one or more of ${ALL_HEADS.join(', ')}, not ${said}.`;
+  const message = `outputs must be an array of one or more of ${ALL_HEADS.join(', ')}, not ${said}.`;
   throw new APIEncoderError('CLIENT_ARGUMENT_INVALID', message, { field: 'outputs' });
 }
 

@@ -1,5 +1,5 @@
 import { withCallersField } from './api-encoder-error.ts';
-import { type Cancellation, createCancellation } from './cancellation.ts';
+import { type Cancellation, runWithin } from './cancellation.ts';
 import {
   type EncodeProgress,
   PRIORITY_HEADER,
@@ -85,17 +85,13 @@ export async function* encodeStream(
   const { concurrency, clock, totalTimeoutMs } = options;
   const report = createProgress(call, Array.isArray(source) ? source.length : undefined);
   const checkModel = createSameModelCheck();
-  const work = async (chunk: TextChunk): Promise<EncodeReply> => {
-    const request = createCancellation({ clock, totalTimeoutMs, parent: cancellation.signal });
-    try {
+  const work = (chunk: TextChunk): Promise<EncodeReply> =>
+    runWithin({ clock, totalTimeoutMs, parent: cancellation.signal }, async (request) => {
       const reply = await encodeChunk(call, chunk, request);
       checkModel(reply);
       report(chunk.texts.length);
       return reply;
-    } finally {
-      request.release();
-    }
-  };
+    });
   const windowMax = concurrency * WINDOW_PER_REQUEST;
   yield* mapInOrder({
     source: splitTexts(source, limitsOf(call)),
