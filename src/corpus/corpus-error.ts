@@ -16,6 +16,8 @@ export const CORPUS_ERRORS = {
   CORPUS_FLAG_INVALID: CORPUS_EXIT.usage,
   /** No such file, or one that is not what its name or flag says. */
   CORPUS_SOURCE_INVALID: CORPUS_EXIT.usage,
+  /** A source that could be read no longer can: it is gone, or its store does not answer. */
+  CORPUS_SOURCE_FAILED: CORPUS_EXIT.stopped,
   /** The source is no longer what the manifest pins. */
   CORPUS_SOURCE_CHANGED: CORPUS_EXIT.refused,
   /** What is there already was made in another way. */

@@ -337,10 +337,11 @@ Examples:
 
 Exit status:
     0  every text has its vectors
-    2  a flag or a source is wrong, or a source cannot be read; what is committed stays
+    2  a flag or a source is wrong
     3  done, but some texts failed: their rows carry the error
     4  refused: the destination holds another job, the source has changed, or the model has
-    5  stopped: no server answered for --patience, or too many texts in a row failed
+    5  stopped: no server answered for --patience, the source can no longer be read, or too many
+       texts in a row failed; what is committed stays
     6  stopped: the destination cannot be written
   130  SIGINT, 143 SIGTERM: ended cleanly; run it again to go on
 `;

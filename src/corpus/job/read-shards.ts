@@ -1,4 +1,4 @@
-import type { CorpusError } from '../corpus-error.ts';
+import { CorpusError } from '../corpus-error.ts';
 import type { Position, RawRecord, Source, SourceInput } from '../sources/source.ts';
 import type { Manifest, PinnedInput, ShardEntry } from './manifest.ts';
 import { isAsPinned, sourceChanged, startsOf } from './pins.ts';
@@ -32,9 +32,21 @@ export class ShardReader {
   }
 
   /**
-   * @throws CorpusError CORPUS_SOURCE_CHANGED when they are not what was pinned; of the source.
+   * @throws CorpusError CORPUS_SOURCE_CHANGED when they are not what was pinned;
+   * CORPUS_SOURCE_FAILED when they can no longer be read.
    */
   async read(index: number): Promise<ShardRecords> {
+    try {
+      return await this.#readNow(index);
+    } catch (error) {
+      const wasReadable = error instanceof CorpusError && error.code === 'CORPUS_SOURCE_INVALID';
+      if (!wasReadable) throw error;
+      const message = `${error.message} What is committed stays.`;
+      throw new CorpusError('CORPUS_SOURCE_FAILED', message, error);
+    }
+  }
+
+  async #readNow(index: number): Promise<ShardRecords> {
     const [input, start, count, pinned] = this.#manifest.shards[index] as ShardEntry;
     if (this.#cursor === undefined || !(await this.#cursor.leadsTo(input, start))) {
       await this.#cursor?.close();

@@ -112,6 +112,36 @@ describe('a job that is taken up again', () => {
     });
   });
 
+  // Caught: it ended as a wrong flag does, which no watcher starts again.
+  test('stops where a file is gone while it runs, and goes on once it is back', async () => {
+    const gone = 'laws/99.jsonl';
+    // More files than are read ahead.
+    for (let file = 10; file < 100; file++) {
+      const texts = TEXTS.slice(0, 20).map((text) => text + 'б'.repeat(4000));
+      await stand.write(`laws/${file}.jsonl`, jsonLines(texts));
+    }
+    const text = await Bun.file(stand.path(gone)).text();
+    stand.answer = async () => {
+      await rm(stand.path(gone), { force: true });
+      return undefined;
+    };
+    const job = words(stand.path('laws'), stand.path('out'), '--concurrency', '1');
+    await expect(stand.embed(job)).rejects.toMatchObject({
+      code: 'CORPUS_SOURCE_FAILED',
+      exitStatus: 5,
+      message: expect.stringContaining(stand.path(gone)),
+    });
+    stand.answer = undefined;
+    await expect(stand.embed(job)).rejects.toMatchObject({
+      code: 'CORPUS_JOB_DIFFERS',
+      message: expect.stringContaining(stand.path(gone)),
+    });
+    await stand.write(gone, text);
+    const report = await stand.embed(job);
+    expect(report.texts).toBe(1800);
+    expect(report.textsNow).toBeLessThan(1800);
+  });
+
   test('sees a source that changes while it is read', async () => {
     // More than is read ahead.
     const long = TEXTS.map((text) => text + 'б'.repeat(4000));

@@ -162,7 +162,7 @@ test('an object that is gone ends the job at its turn, and waits for none of tho
     return file === 145 ? new Response(null, { status: 404 }) : held.promise;
   };
   await expect(stand.embed(words)).rejects.toMatchObject({
-    code: 'CORPUS_SOURCE_INVALID',
+    code: 'CORPUS_SOURCE_FAILED',
     message: expect.stringContaining('s3://archive/gone/145.txt'),
   });
   // It is in part 4, which was read while the end of part 3 was encoded.
