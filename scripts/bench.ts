@@ -5,6 +5,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { print } from '../src/base/print.ts';
 import { HELP, readBenchOptions } from './bench/bench-options.ts';
 import { WrongReplyError } from './bench/measure.ts';
 import { runMicro } from './bench/micro/run-micro.ts';
@@ -22,7 +23,7 @@ const EXIT = { wrong: 1, usage: 2 } as const;
 async function main(): Promise<void> {
   const options = readBenchOptions(process.argv.slice(2));
   if (options === 'help') {
-    console.log(HELP);
+    await print(`${HELP}\n`);
     return;
   }
   const earlier = options.compare === undefined ? undefined : await readReport(options.compare);
@@ -49,8 +50,8 @@ async function main(): Promise<void> {
     micro,
     scenarios,
   };
-  console.log(reportTables(report));
-  if (earlier !== undefined) console.log(`\n${compareReports({ earlier, now: report })}`);
+  await print(`${reportTables(report)}\n`);
+  if (earlier !== undefined) await print(`\n${compareReports({ earlier, now: report })}\n`);
   mkdirSync(options.outDir, { recursive: true });
   await Bun.write(`${stem}.json`, JSON.stringify(report, null, 1));
   await Bun.write(`${stem}.html`, htmlReport(report));

@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { print } from '../src/base/print.ts';
 import { ProvisionError } from '../src/provision/provision-error.ts';
 import { startTriton } from '../src/testing/triton/start-triton.ts';
 import { writeRepository } from '../src/testing/triton/write-repository.ts';
@@ -87,7 +88,7 @@ function untilSignal(): Promise<undefined> {
 async function main(): Promise<void> {
   const { help, verbose, kind, datatype, dimension, maxBatch, ports } = readArguments();
   if (help) {
-    console.log(HELP);
+    await print(`${HELP}\n`);
     return;
   }
   setUpTritonVenv();

@@ -1,5 +1,6 @@
 import packageJson from '../package.json';
 import { createLog } from './base/log.ts';
+import { print } from './base/print.ts';
 import { readConfig } from './config/read.ts';
 import { readSources, settingLines } from './config/show.ts';
 import { EXIT, exit, orExit } from './serve/exit-status.ts';
@@ -18,13 +19,17 @@ await main();
  */
 async function main(): Promise<void> {
   const [verb, ...words] = process.argv.slice(2);
-  if (verb === '--version') return console.log(packageJson.version);
+  if (verb === '--version') return print(`${packageJson.version}\n`);
   if (verb === 'embed') process.exit(await embed(words));
   refuseOthers(process.argv.slice(2));
   const config = orExit(() => readConfig(process.env));
   if (verb === '--healthcheck') process.exit(await checkHealth(config));
   if (verb === 'config') {
-    return console.log(settingLines(config, process.env, readSources(words)).join('\n'));
+    return print(
+      settingLines(config, process.env, readSources(words))
+        .map((line) => `${line}\n`)
+        .join(''),
+    );
   }
   const index = processIndexOf(process.argv);
   const log = createLog({

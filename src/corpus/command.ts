@@ -1,3 +1,4 @@
+import { print } from '../base/print.ts';
 import { CORPUS_EXIT, CorpusError } from './corpus-error.ts';
 import { type CorpusContext, type CorpusOptions, corpusContext } from './corpus-options.ts';
 import { type CorpusReport, embedCorpus } from './embed-corpus.ts';
@@ -37,12 +38,12 @@ export async function runCorpusCommand(
   try {
     const line = parseCommandLine(words);
     if (line.action === 'help') {
-      process.stdout.write(helpText());
+      await print(helpText(), CORPUS_EXIT.sink);
       return CORPUS_EXIT.done;
     }
     const context = corpusContext(environment, interrupt.signal);
     if (line.action === 'plan') {
-      process.stdout.write(await planCorpus(line.options, { ...context, ...line }));
+      await print(await planCorpus(line.options, { ...context, ...line }), CORPUS_EXIT.sink);
       return CORPUS_EXIT.done;
     }
     const keyed = await withKey(line);
@@ -74,7 +75,7 @@ async function runQueueAction(
     const jobs = await workOnQueue(options, context, queue);
     context.terminal.write(`embed: ${jobs} jobs are done, and none is left.\n`);
   } else if (action === 'status') {
-    process.stdout.write(await describeJobs(options, context, queue));
+    await print(await describeJobs(options, context, queue), CORPUS_EXIT.sink);
   } else if (action === 'retry') await retryJob(jobId, options, context, queue);
   else await cancelJob(jobId, options, context, queue);
   return CORPUS_EXIT.done;

@@ -342,6 +342,6 @@ Exit status:
     4  refused: the destination holds another job, the source has changed, or the model has
     5  stopped: no server answered for --patience, the source can no longer be read, or too many
        texts in a row failed; what is committed stays
-    6  stopped: the destination cannot be written
+    6  stopped: the destination, or standard output, cannot be written
   130  SIGINT, 143 SIGTERM: ended cleanly; run it again to go on
 `;

@@ -5,6 +5,7 @@
  * called wrongly.
  */
 import { foregroundClock as clock } from '../base/clock.ts';
+import { print } from '../base/print.ts';
 import { ModelFileError } from '../model/files.ts';
 import { ManifestError } from '../model/manifest.ts';
 import { provideEngine } from './export/engine-store.ts';
@@ -19,7 +20,7 @@ function say(line: string): void {
 
 async function main(): Promise<number> {
   if (process.argv.includes('--help') || process.argv.includes('-h')) {
-    process.stdout.write(`${USAGE}\n`);
+    await print(`${USAGE}\n`);
     return 0;
   }
   let settings: ExportSettings;
@@ -31,7 +32,7 @@ async function main(): Promise<number> {
   }
   try {
     if (settings.plan) {
-      process.stdout.write(`${await planExport(settings)}\n`);
+      await print(`${await planExport(settings)}\n`);
       return 0;
     }
     if (settings.check) {

@@ -6,6 +6,25 @@ import { join } from 'node:path';
 setDefaultTimeout(30_000);
 
 const ENTRY = join(import.meta.dir, '../../main.ts');
+const EXPORT = join(import.meta.dir, '../../provision/export.ts');
+
+/** Caught: each of them ended well, and what was asked for was nowhere. */
+test.each([
+  [ENTRY, ['--version'], 1],
+  [ENTRY, ['config'], 1],
+  [ENTRY, ['embed', '--help'], 6],
+  [ENTRY, ['embed', import.meta.path, '--input-format', 'text', '--plan'], 6],
+  [EXPORT, ['--help'], 1],
+  [EXPORT, ['--plan'], 1],
+] as const)('%s %j fails where its words cannot be written', async (entry, words, status) => {
+  const command = [process.execPath, entry, ...words].map((word) => `'${word}'`).join(' ');
+  const { exitCode, stderr } = Bun.spawnSync({
+    cmd: ['sh', '-c', `exec ${command} >/dev/full`],
+    env: { PATH: process.env.PATH },
+  });
+  expect(stderr.toString()).toMatch(/^standard output cannot be written: ENOSPC.*\n$/m);
+  expect(exitCode).toBe(status);
+});
 
 /** Caught, planted: it served, whatever words came. */
 test.each([
