@@ -165,7 +165,12 @@ test(`rows are never put beside those of somebody's table`, async () => {
     expect(stand.embed([source, '--id', 'id', '--to', postgres.url, '--to-table', table])).rejects;
   await into('theirs').toThrow('theirs has rows that are of no job of ours');
   await into('bare').toThrow(`has no column token_count (integer)`);
+  // Caught: a job that was refused left its two tables behind.
+  const without = [source, '--text', 'body', '--to', postgres.url, '--to-table', 'unmade'];
+  await expect(stand.embed(without)).rejects.toThrow('--text body');
   expect(await postgres.psql('select count(*) from theirs')).toBe('1\n');
+  const left = `select relname from pg_class where relname ~ '^(theirs|bare|unmade).+'`;
+  expect(await postgres.psql(left)).toBe('');
 });
 
 test('JSON that jsonb would refuse does not cost the part', async () => {

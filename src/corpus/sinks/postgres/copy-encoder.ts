@@ -32,7 +32,19 @@ export interface TableColumn {
 
 /** The columns of a schema, in the order in which rows are written. */
 export function tableColumns(schema: OutputSchema): readonly TableColumn[] {
-  const { id, carried, heads, dtype, dimension } = schema;
+  const ofSource = [schema.id, ...schema.carried];
+  return [
+    ...ofSource.map(({ name, kind }) => ({ name, type: SQL_TYPE[kind] })),
+    ...ownColumns(schema),
+  ];
+}
+
+/** Those that are not of the source. */
+export function ownColumns({
+  heads,
+  dtype,
+  dimension,
+}: Pick<OutputSchema, 'heads' | 'dtype' | 'dimension'>): readonly TableColumn[] {
   const vector = `${dtype === 'float16' ? 'halfvec' : 'vector'}(${dimension})`;
   const ofHead: Readonly<Record<OutputHead, TableColumn>> = {
     dense: { name: 'embedding', type: vector },
@@ -40,7 +52,6 @@ export function tableColumns(schema: OutputSchema): readonly TableColumn[] {
     multi_vector: { name: 'multi_vector', type: `${vector}[]` },
   };
   return [
-    ...[id, ...carried].map(({ name, kind }) => ({ name, type: SQL_TYPE[kind] })),
     { name: 'token_count', type: 'integer' },
     { name: 'truncated', type: 'boolean' },
     { name: 'error', type: 'text' },

@@ -13,7 +13,7 @@ import {
 } from '../../stores/postgres.ts';
 import type { OutputSchema, PartFacts, Sink } from '../sink.ts';
 import { StagedFile } from '../staged-file.ts';
-import { createCopyEncoder, type TableColumn, tableColumns } from './copy-encoder.ts';
+import { createCopyEncoder, ownColumns, type TableColumn, tableColumns } from './copy-encoder.ts';
 import { columnTypes, type FilledColumn, fillColumn, findColumn } from './filled-column.ts';
 
 /**
@@ -23,7 +23,7 @@ import { columnTypes, type FilledColumn, fillColumn, findColumn } from './filled
  * @throws CorpusError CORPUS_FLAG_INVALID, CORPUS_SINK_FAILED.
  */
 export async function createPostgresSink(options: CorpusOptions): Promise<Sink> {
-  const { to, toTable = 'embeddings', toColumn } = options;
+  const { to, toTable = 'embeddings', toColumn, fields, heads } = options;
   const address = `${shownAddress(to)} ${toTable}${toColumn === undefined ? '' : `.${toColumn}`}`;
   const sql = openDatabase(to, { max: 2 });
   const table = quoteTable(toTable);
@@ -75,27 +75,39 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
     address,
     check: (rows) =>
       guard(async () => {
-        if (toColumn === undefined) await checkOwnTable(sql, { table, manifests, toTable });
-        else column = await findColumn(sql, { ...options, toTable, toColumn }, rows);
-        await sql.unsafe(`create table if not exists ${manifests}
-          (single boolean primary key default true check (single), manifest text not null)`);
-        await sql.unsafe(`create table if not exists ${parts}
-          (part integer primary key, facts jsonb not null)`);
+        if (toColumn !== undefined) {
+          column = await findColumn(sql, { ...options, toTable, toColumn }, rows);
+          return;
+        }
+        await checkOwnTable(sql, { table, manifests, toTable });
+        await checkColumns(sql, toTable, ['id', ...fields.carry], ownColumns({ heads, ...rows }));
       }),
     commitsAtOnce: 1,
     readManifest: () =>
       guard(async () => {
+        if (!(await isThere(sql, manifests))) return undefined;
         const [row] = await sql.unsafe(`select manifest from ${manifests}`);
         return row?.manifest as string | undefined;
       }),
+    // The tables come with it: a job that is refused leaves none behind.
     createManifest: (text) =>
-      guard(async () => {
-        const rows = await sql.unsafe(
-          `insert into ${manifests} values (true, $1) on conflict do nothing returning single`,
-          [text],
-        );
-        return rows.length > 0;
-      }),
+      guard(() =>
+        sql.begin(async (transaction) => {
+          // Of two that make a table at once, one would fail.
+          await transaction.unsafe('select pg_advisory_xact_lock(hashtextextended($1, 0))', [
+            manifests,
+          ]);
+          await transaction.unsafe(`create table if not exists ${manifests}
+            (single boolean primary key default true check (single), manifest text not null)`);
+          await transaction.unsafe(`create table if not exists ${parts}
+            (part integer primary key, facts jsonb not null)`);
+          const rows = await transaction.unsafe(
+            `insert into ${manifests} values (true, $1) on conflict do nothing returning single`,
+            [text],
+          );
+          return rows.length > 0;
+        }),
+      ),
     prepare: (given) =>
       guard(async () => {
         schema = given;
@@ -104,7 +116,6 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
           await sql.unsafe(
             `create table if not exists ${table} (${definitions(tableColumns(given))})`,
           );
-          await checkColumns(sql, toTable, given);
         }
         const type = given.dtype === 'float16' ? 'halfvec' : 'vector';
         const [row] = await sql.unsafe(`select '${type}'::regtype::oid::bigint as oid`);
@@ -112,6 +123,7 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
       }),
     committed: () =>
       guard(async () => {
+        if (!(await isThere(sql, parts))) return new Set();
         const rows = (await sql.unsafe(`select part from ${parts}`)) as { part: number }[];
         return new Set(rows.map(({ part }) => Number(part)));
       }),
@@ -175,12 +187,29 @@ async function checkOwnTable(
   throw new CorpusError('CORPUS_JOB_DIFFERS', message);
 }
 
-/** @throws CorpusError CORPUS_JOB_DIFFERS when the table lacks a column. */
-async function checkColumns(sql: SQL, toTable: string, schema: OutputSchema): Promise<void> {
+async function isThere(sql: SQL, table: string): Promise<boolean> {
+  const [row] = await sql.unsafe('select to_regclass($1) is not null as there', [table]);
+  return (row as { there: boolean }).there;
+}
+
+/**
+ * @param ofSource names of columns; what is in them nobody has read yet.
+ * @throws CorpusError CORPUS_JOB_DIFFERS when the table is there and lacks a column.
+ */
+async function checkColumns(
+  sql: SQL,
+  toTable: string,
+  ofSource: readonly string[],
+  own: readonly TableColumn[],
+): Promise<void> {
   const types = await columnTypes(sql, toTable);
-  const lacking = tableColumns(schema).filter(({ name }) => types?.has(name) !== true);
+  if (types === undefined) return;
+  const wanted = [...ofSource.map((name) => ({ name, type: undefined })), ...own];
+  const lacking = wanted.filter(({ name }) => !types.has(name));
   if (lacking.length === 0) return;
-  const names = lacking.map(({ name, type }) => `${name} (${type})`).join(', ');
+  const names = lacking
+    .map(({ name, type }) => (type === undefined ? name : `${name} (${type})`))
+    .join(', ');
   const message = `--to-table ${toTable} is there, and has no column ${names}. Name a new table.`;
   throw new CorpusError('CORPUS_JOB_DIFFERS', message);
 }
