@@ -18,8 +18,8 @@ const TOLD_DELIMITER = /^"?sep=(.)"?\r?$/i;
  * in the middle of a field is a letter, records may be short, lines end in either way, and lines of
  * empty fields are none. A record with more fields than there are names costs itself.
  *
- * @param options.delimiter `,` stands for whatever the header of a `.csv` has. A file of tabs
- *   quotes nothing: a quote is text.
+ * @param options.delimiter `,` stands for whatever the header of a `.csv` has. Of files of tabs
+ *   some programs quote as CSV does, others write a quote as text: the start of the file tells.
  * @param options.columns those that are read: two of one name are refused.
  * @param options.bytesMax a longer record ends the reading: as a rule a quote was not closed.
  */
@@ -34,15 +34,17 @@ export function separatedInput(
 ): SourceInput {
   const { compression, columns = [], bytesMax = LINE_BYTES_MAX } = options;
   return counted(input, async function* () {
-    const start = await withHeader(textBytes(input, compression));
-    const [, told] = TOLD_DELIMITER.exec(start.header) ?? [];
-    const { header, hasFeed, bytes } =
-      told === undefined ? start : await withHeader(withoutLine(start.bytes));
+    const isOfTabs = options.delimiter === '\t';
+    const startBytes = isOfTabs ? SAMPLE_BYTES : 0;
+    const first = await withHeader(textBytes(input, compression), startBytes);
+    const [, told] = TOLD_DELIMITER.exec(first.header) ?? [];
+    const { header, hasFeed, bytes, ...sample } =
+      told === undefined ? first : await withHeader(withoutLine(first.bytes), startBytes);
     const csv: CsvOptions = {
       // A letter for each byte: the parser would put another one for bytes that are not UTF-8.
       encoding: 'latin1',
-      delimiter: told ?? (options.delimiter === ',' ? delimiterOf(header) : options.delimiter),
-      ...(options.delimiter === '\t' ? { quote: null } : {}),
+      delimiter: told ?? (isOfTabs ? options.delimiter : delimiterOf(header)),
+      ...(isOfTabs && !isQuoted(sample) ? { quote: null } : {}),
       // Old files of a Macintosh have no line feed: the parser finds what ends their lines.
       ...(hasFeed ? { record_delimiter: ['\r\n', '\n'] } : {}),
       relax_quotes: true,
@@ -53,6 +55,23 @@ export function separatedInput(
     };
     yield* recordsOf(input, { bytes, csv, columns });
   });
+}
+
+/** Of a file of tabs, what tells whether it quotes. */
+const SAMPLE_BYTES = 1 << 18;
+
+/** A field in quotes, those within it doubled; and one that the end of a sample cuts. */
+const QUOTED = /(^|[\t\n])"[^"]*(?:""[^"]*)*"(?=[\t\r\n]|$)/g;
+const QUOTED_CUT = /(^|[\t\n])"[^"]*(?:""[^"]*)*$/;
+
+/**
+ * Whether a file of tabs quotes as CSV does: some of its fields are in quotes, and no quote is
+ * elsewhere. Who quotes puts every field with a quote in it into quotes.
+ */
+function isQuoted({ start, isWhole }: { start: string; isWhole: boolean }): boolean {
+  const others = start.replace(QUOTED, '$1');
+  if (others === start) return false;
+  return !(isWhole ? others : others.replace(QUOTED_CUT, '')).includes('"');
 }
 
 /** A delimiter within quotes belongs to a name. */

@@ -57,16 +57,30 @@ function* checked(input: ByteInput, start: Uint8Array): Generator<Uint8Array> {
   yield start;
 }
 
-/** The first line, and all bytes without the mark in front. */
-export async function withHeader(all: AsyncGenerator<Uint8Array, void, undefined>): Promise<{
+/**
+ * The first line, and all bytes without the mark in front.
+ *
+ * @param startBytes how many bytes `start` has at least, where there are so many.
+ */
+export async function withHeader(
+  all: AsyncGenerator<Uint8Array, void, undefined>,
+  startBytes = 0,
+): Promise<{
   header: string;
   /** Whether a line feed ends it. */
   hasFeed: boolean;
+  /** What was read to find it: a letter for each byte. */
+  start: string;
+  /** Whether `start` is all there is. */
+  isWhole: boolean;
   bytes: AsyncGenerator<Uint8Array, void, undefined>;
 }> {
   let start = Buffer.alloc(0);
-  while (!start.includes(0x0a) && start.length < HEADER_BYTES_MAX) {
+  let isWhole = false;
+  const isShort = (): boolean => !start.includes(0x0a) && start.length < HEADER_BYTES_MAX;
+  while (start.length < startBytes || isShort()) {
     const { value, done } = await all.next();
+    isWhole = done === true;
     if (done === true) break;
     start = Buffer.concat([start, value]);
   }
@@ -77,8 +91,9 @@ export async function withHeader(all: AsyncGenerator<Uint8Array, void, undefined
     yield rest;
     yield* all;
   };
-  const header = rest.toString('latin1', 0, end < 0 ? rest.length : end);
-  return { header, hasFeed: end >= 0, bytes: bytes() };
+  const letters = rest.toString('latin1');
+  const header = end < 0 ? letters : letters.slice(0, end);
+  return { header, hasFeed: end >= 0, start: letters, isWhole, bytes: bytes() };
 }
 
 /** A first line that is longer names no fields. */
