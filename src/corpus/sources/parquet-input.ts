@@ -3,7 +3,9 @@ import {
   type ParquetParsers,
   parquetMetadataAsync,
   parquetReadObjects,
+  parquetSchema,
   type SchemaElement,
+  type SchemaTree,
 } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import { wordsOf } from '../corpus-error.ts';
@@ -33,7 +35,8 @@ export function parquetInput(
         const metadata = await parquetMetadataAsync(file);
         const here = new Set(metadata.schema.map(({ name }) => name));
         const columns = options.columns?.filter((name) => here.has(name));
-        const exact = exactColumns(metadata.schema);
+        // A row is a group of all columns.
+        const exact = exactOf(parquetSchema(metadata));
         let groupStart = 0;
         for (const group of metadata.row_groups) {
           const groupEnd = groupStart + Number(group.num_rows);
@@ -50,11 +53,7 @@ export function parquetInput(
               ...(columns === undefined ? {} : { columns }),
             });
             const first = rowStart;
-            for (const fields of rows) {
-              for (const { name, exactOf } of exact) {
-                if (fields[name] !== undefined) fields[name] = exactOf(fields[name]);
-              }
-            }
+            if (exact !== undefined) for (const fields of rows) exact(fields);
             yield rows.map((fields, index) => ({ position: first + index, fields }));
             rowStart = rowEnd;
           }
@@ -106,49 +105,72 @@ function timeOf(ticks: bigint, digits: number): string {
 /** Digits of which a double keeps all. */
 const DOUBLE_DIGITS = 15;
 
-interface ExactColumn {
-  readonly name: string;
-  readonly exactOf: (value: unknown) => unknown;
-}
+/** Makes a value what it is to its last digit. */
+type ExactOf = (value: unknown) => unknown;
 
 /**
- * Columns at the top level whose values are made here: decimals of many digits, which the library
- * would make doubles, and times of no time zone, which it does not tell from those of UTC.
+ * For columns whose values are made here: decimals of many digits, which the library would make
+ * doubles, and times of no time zone, which it does not tell from those of UTC; by themselves or
+ * within others. Keys of a map stay as they are.
  *
- * @param schema changed: such a decimal is read as it lies in the file.
+ * @param column changed: such a decimal is read as it lies in the file.
  */
-function exactColumns(schema: SchemaElement[]): readonly ExactColumn[] {
-  const columns: ExactColumn[] = [];
-  for (const element of topLevelOf(schema)) {
-    const { name, converted_type, logical_type, precision = 0, scale = 0, type } = element;
-    const isRaw = type === 'INT64' || type === 'FIXED_LEN_BYTE_ARRAY';
-    if (converted_type === 'DECIMAL' && precision > DOUBLE_DIGITS && isRaw) {
-      delete element.converted_type;
-      delete element.logical_type;
-      columns.push({ name, exactOf: (value) => decimalOf(value, scale) });
-    }
-    if (logical_type?.type === 'TIMESTAMP' && !logical_type.isAdjustedToUTC) {
-      columns.push({ name, exactOf: (value) => String(value).replace(/Z$/, '') });
-    }
+function exactOf({ element, children }: SchemaTree): ExactOf | undefined {
+  const [only] = children;
+  if (only === undefined) return exactLeaf(element);
+  // As the library tells them from groups.
+  const isRepeated = children.length === 1 && only.element.repetition_type === 'REPEATED';
+  if (isRepeated && element.converted_type === 'LIST' && only.children.length < 2) {
+    return exactOf(only.children[0] ?? only);
   }
-  return columns;
+  const isMap = isRepeated && element.converted_type === 'MAP' && only.children.length === 2;
+  if (isMap) {
+    const exact = exactOf(only.children[1] as SchemaTree);
+    return exact && eachOf((map) => eachField(map, Object.keys(map as object), exact));
+  }
+  const exacts = children.flatMap((child) => {
+    const exact = exactOf(child);
+    return exact === undefined ? [] : [{ names: [child.element.name], exact }];
+  });
+  if (exacts.length === 0) return undefined;
+  return eachOf((group) => {
+    for (const { names, exact } of exacts) eachField(group, names, exact);
+    return group;
+  });
 }
 
-/** The columns that are no part of another one. */
-function topLevelOf(schema: readonly SchemaElement[]): readonly SchemaElement[] {
-  const found: SchemaElement[] = [];
-  let inside = 0;
-  for (const element of schema.slice(1)) {
-    const children = element.num_children ?? 0;
-    if (inside === 0 && children === 0) found.push(element);
-    inside = Math.max(0, inside - 1) + children;
+function exactLeaf(element: SchemaElement): ExactOf | undefined {
+  const { converted_type, logical_type, precision = 0, scale = 0, type } = element;
+  const isRaw = type === 'INT64' || type === 'FIXED_LEN_BYTE_ARRAY';
+  if (converted_type === 'DECIMAL' && precision > DOUBLE_DIGITS && isRaw) {
+    delete element.converted_type;
+    delete element.logical_type;
+    return eachOf((value) => decimalOf(value, scale));
   }
-  return found;
+  if (logical_type?.type === 'TIMESTAMP' && !logical_type.isAdjustedToUTC) {
+    return eachOf((value) => String(value).replace(/Z$/, ''));
+  }
+  return undefined;
+}
+
+/** The same for each item of lists, however deep; null stays null. */
+function eachOf(exact: ExactOf): ExactOf {
+  const each: ExactOf = (value) => {
+    if (value === null || value === undefined) return value;
+    return Array.isArray(value) ? value.map(each) : exact(value);
+  };
+  return each;
+}
+
+/** A column that nobody asks for stays away. */
+function eachField(object: unknown, names: readonly string[], exact: ExactOf): unknown {
+  const fields = object as Record<string, unknown>;
+  for (const name of names) if (fields[name] !== undefined) fields[name] = exact(fields[name]);
+  return fields;
 }
 
 /** @returns an integer where nothing stands after the point, otherwise all digits as words. */
 function decimalOf(value: unknown, scale: number): unknown {
-  if (value === null) return null;
   let whole: bigint;
   if (value instanceof Uint8Array) {
     const unsigned = BigInt(`0x${Buffer.from(value).toString('hex') || '0'}`);

@@ -138,6 +138,40 @@ q.write_table(pa.table({
 }), sys.argv[1])
 `;
 
+/** Caught: within others a decimal was a double, and a time of no zone was one of UTC. */
+const NESTED = `import sys, datetime as d, decimal as m, pyarrow as pa, pyarrow.parquet as q
+money, time = pa.decimal128(30, 2), pa.timestamp('us')
+fee, t = m.Decimal('123456789012345678.05'), d.datetime(2024, 1, 2, 3, 4, 5)
+q.write_table(pa.table({
+  'text': ['а', 'б'],
+  'case': pa.array([{'fee': fee, 'paid': [fee, None], 'at': t}, None],
+    pa.struct([('fee', money), ('paid', pa.list_(money)), ('at', time)])),
+  'fees': pa.array([[{'fee': fee}, None], []], pa.list_(pa.struct([('fee', money)]))),
+  'lists': pa.array([[[fee], [], None], None], pa.list_(pa.list_(money))),
+  'byName': pa.array([[('а', fee), ('б', None)], None], pa.map_(pa.string(), money)),
+}), sys.argv[1])
+`;
+
+test('values within others keep every digit, too', async () => {
+  const source = stand.path('nested.parquet');
+  const { stderr } = Bun.spawnSync([readersPython(), '-c', NESTED, source]);
+  expect(stderr.toString()).toBe('');
+  const to = stand.path('nested');
+  const names = ['case', 'case.fee', 'fees', 'lists', 'byName'];
+  await stand.embed([source, '--to', to, '--format', 'jsonl', '--carry', names.join()]);
+  const fee = '123456789012345678.05';
+  expect(await rowsOfJsonLines(to)).toMatchObject([
+    {
+      case: { fee, paid: [fee, null], at: '2024-01-02T03:04:05' },
+      'case.fee': fee,
+      fees: [{ fee }, null],
+      lists: [[fee], [], null],
+      byName: { а: fee, б: null },
+    },
+    { case: null, fees: [], lists: null, byName: null },
+  ]);
+});
+
 test('columns of Parquet keep every digit, and bytes that are no text stay what they are', async () => {
   const source = stand.path('typed.parquet');
   const { exitCode, stderr } = Bun.spawnSync([readersPython(), '-c', TYPED, source]);
