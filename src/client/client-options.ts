@@ -173,6 +173,11 @@ export function resolveOptions(
   const { apiKey, fetch, clock, random, hedgeAfterMs, truncate, inputType, batchSize } = options;
   const whole = (field: keyof APIEncoderOptions, fallback: number, min: number, max: number) =>
     checkInteger({ field, value: options[field] ?? fallback, min, max });
+  const requestTextsMax = whole('requestTextsMax', 64, 1, COUNT_MAX);
+  const limitsOf = (charactersMax: number): SplitLimits => ({
+    requestTextsMax,
+    requestCharactersMax: whole('requestCharactersMax', charactersMax, 1, DELAY_MS_MAX),
+  });
   const duration = (field: keyof APIEncoderOptions, fallback: number, min = 1) =>
     whole(field, fallback, min, DELAY_MS_MAX);
   return {
@@ -180,16 +185,10 @@ export function resolveOptions(
     headers: checkHeaders(options.headers, { apiKey, priority: options.priority }),
     // A few batches' worth: 8 requests of 64 keep a GPU fed, and one request stays well inside the
     // server's deadline on a CPU.
-    limits: {
-      requestTextsMax: whole('requestTextsMax', 64, 1, COUNT_MAX),
-      requestCharactersMax: whole('requestCharactersMax', 65_536, 1, DELAY_MS_MAX),
-    },
+    limits: limitsOf(65_536),
     // A row for each token: at 1,024 dimensions a character can cost 4 kB, so this is 32 MB, an
     // eighth of the server's limit of a reply.
-    multiVectorLimits: {
-      requestTextsMax: whole('requestTextsMax', 64, 1, COUNT_MAX),
-      requestCharactersMax: whole('requestCharactersMax', 8192, 1, DELAY_MS_MAX),
-    },
+    multiVectorLimits: limitsOf(8192),
     concurrency: whole('concurrency', 8, 1, COUNT_MAX),
     ...checkTimeouts(options, { timeoutMs: 65_000, totalTimeoutMs: 3_600_000 }),
     // 0.5 s doubling to 8 s, as the OpenAI client waits; five of them see a server through a

@@ -4,6 +4,7 @@ import {
   type ClientClock,
   createCancellation,
   pause,
+  runWithin,
   whenAborted,
 } from './cancellation.ts';
 import { connectionErrorOf, schemeErrorOf } from './connection-error.ts';
@@ -188,16 +189,10 @@ async function schemeError(
   const { fetch, url, clock, signal } = options;
   const { code } = connectionErrorOf(error, url);
   if (signal.aborted || code !== 'CLIENT_CONNECTION_FAILED') return undefined;
-  const probe = createCancellation({ clock, parent: signal });
-  const cancelTimer = clock.schedule(SCHEME_PROBE_MS, () => probe.cancel(error));
-  try {
-    return await schemeErrorOf(url, (address) =>
-      fetch(address, { method: 'HEAD', signal: probe.signal }),
-    );
-  } finally {
-    cancelTimer();
-    probe.release();
-  }
+  const within = { clock, totalTimeoutMs: SCHEME_PROBE_MS, parent: signal };
+  return runWithin(within, (probe) =>
+    schemeErrorOf(url, (address) => fetch(address, { method: 'HEAD', signal: probe.signal })),
+  );
 }
 
 /** How long to wait between tries. */
@@ -237,31 +232,29 @@ export function planRetryDelayMs(options: {
  * success counts and the other attempt is aborted; a failure counts when nothing else is running.
  * An attempt that fails early is not hedged: that is what retries are for.
  */
-export async function hedge<Result>(options: {
+export function hedge<Result>(options: {
   clock: ClientClock;
   hedgeAfterMs: number;
   signal: AbortSignal;
   attempt: (signal: AbortSignal) => Promise<Result>;
 }): Promise<Result> {
   const { clock, hedgeAfterMs, signal, attempt } = options;
-  const cancellation = createCancellation({ clock, parent: signal });
   let cancelTimer = (): void => {};
   let runningCount = 0;
-  try {
-    return await new Promise<Result>((resolve, reject) => {
+  return runWithin({ clock, parent: signal }, (attempts) =>
+    new Promise<Result>((resolve, reject) => {
       const start = (): void => {
         runningCount++;
-        attempt(cancellation.signal).then(resolve, (error: unknown) => {
+        attempt(attempts.signal).then(resolve, (error: unknown) => {
           runningCount--;
           if (runningCount === 0) reject(error);
         });
       };
       start();
       cancelTimer = clock.schedule(hedgeAfterMs, start);
-    });
-  } finally {
-    cancelTimer();
-    cancellation.cancel(new Error('The other attempt was faster.'));
-    cancellation.release();
-  }
+    }).finally(() => {
+      cancelTimer();
+      attempts.cancel(new Error('The other attempt was faster.'));
+    }),
+  );
 }
