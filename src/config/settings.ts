@@ -134,7 +134,7 @@ export const SETTINGS = {
   textCharactersMax: integer('TEXT_CHARACTERS_MAX', 0, [0, 1_073_741_824], 'UTF-16 units',
     'Length of a text with truncate: false. 0: 250 for each token the model takes.'),
   truncate: onOff('TRUNCATE', true,
-    'Whether over-long texts are cut when a request does not say; embed calls of Ollama and Cohere are always cut then. Replies report each cut.'),
+    'Whether over-long texts are cut when a request does not say, on every API; a limit of tokens in a request says so. Replies report each cut.'),
   emptyTexts: choice('EMPTY_TEXTS', ['encode', 'refuse', 'null'],
     'What happens to a blank text: encoded, refused (422), or null. The reply marks each.'),
   allowTokenIds: onOff('ALLOW_TOKEN_IDS', false,

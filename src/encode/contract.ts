@@ -24,6 +24,8 @@ export interface EncodeRequest {
   readonly firstInputType?: 'query' | 'passage';
   /** Whether a text over its tokens is cut; otherwise it is an error. */
   readonly truncate: boolean;
+  /** The same for the first text, where it differs. */
+  readonly firstTruncate?: boolean;
   /**
    * The most tokens of a text, special tokens included: at least 3. Default and maximum: the
    * model's.

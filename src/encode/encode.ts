@@ -105,10 +105,8 @@ function refuseMissingHeads({ backend, manifest }: Parts, { heads }: EncodeReque
 
 /** Refuses a text that is too long to fit, whatever its tokens: before any is tokenized. */
 function refuseLongTexts({ limits }: Parts, request: EncodeRequest): void {
-  if (request.truncate) return;
-  for (let index = 0; index < request.texts.length; index++) {
-    const { length } = request.texts[index];
-    if (length <= limits.textCharactersMax) continue;
+  for (const [index, { length }] of request.texts.entries()) {
+    if (length <= limits.textCharactersMax || isCut(request, index)) continue;
     const field = request.fieldOf(index);
     throw new ServerError(
       'EMB_TEXT_TOO_LONG',
@@ -154,6 +152,11 @@ function withPrefix(
   const first = manifest.prefixes[firstInputType];
   if (prefix === '' && first === '') return texts;
   return texts.map((text, index) => (index === 0 ? first : prefix) + text);
+}
+
+/** Whether a text of a request is cut where it has too many tokens. */
+function isCut({ truncate, firstTruncate = truncate }: EncodeRequest, index: number): boolean {
+  return index === 0 ? firstTruncate : truncate;
 }
 
 /** The most tokens that a text of a request may have: its own limit, or the model's. */
@@ -204,17 +207,15 @@ function refuseManyTokens(
       { field, limit: fitting, value },
     );
   }
-  if (request.truncate) return;
-  const index = tokenized.findIndex((text) => text.isTruncated);
+  const index = tokenized.findIndex((text, at) => text.isTruncated && !isCut(request, at));
   if (index < 0) return;
-  const field = request.fieldOf(index);
-  const { tokenCount } = tokenized[index];
+  const [field, value] = [request.fieldOf(index), tokenized[index].tokenCount];
   const limit = tokenLimitOf(manifest, request, index);
   const ofWhom = limit < manifest.tokenCountMax ? 'of the request' : `of ${manifest.id}`;
   throw new ServerError(
     'EMB_TEXT_TOO_LONG',
-    `${field} has ${tokenCount} tokens, the limit ${ofWhom} is ${limit}.`,
-    { field, limit, value: tokenCount },
+    `${field} has ${value} tokens, the limit ${ofWhom} is ${limit}.`,
+    { field, limit, value },
   );
 }
 
@@ -227,11 +228,10 @@ function refuseLargeReply(
   { heads, valueCountMax }: EncodeRequest,
   tokenized: readonly TokenizedText[],
 ): void {
-  const { dimension } = manifest;
   let valueCount = 0;
   for (const { tokenIds } of tokenized) {
-    for (const head of heads)
-      valueCount += valuesPerText(head, { dimension, paddedLength: tokenIds.length });
+    const size = { dimension: manifest.dimension, paddedLength: tokenIds.length };
+    for (const head of heads) valueCount += valuesPerText(head, size);
   }
   if (valueCount <= valueCountMax) return;
   throw new ServerError(

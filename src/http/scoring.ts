@@ -18,7 +18,13 @@ export type ScoringContext = Pick<
 export interface ScoringRequest
   extends Pick<
     EncodeRequest,
-    'heads' | 'truncate' | 'truncationSide' | 'inputType' | 'tokenCountMax' | 'firstTokenCountMax'
+    | 'heads'
+    | 'truncate'
+    | 'firstTruncate'
+    | 'truncationSide'
+    | 'inputType'
+    | 'tokenCountMax'
+    | 'firstTokenCountMax'
   > {
   /** One for each head. */
   readonly weights: readonly number[];

@@ -153,21 +153,35 @@ export function scoredTokensFields({ tokenCountMax }: ModelManifest) {
   };
 }
 
-/** What they ask of the journey, in which the query is the first text. */
+/**
+ * What they ask of the journey, in which the query is the first text. Where nothing is said of the
+ * cut, a limit asks for it.
+ *
+ * @param isDefault TRUNCATE.
+ */
 export function scoredTokensOf(
   asked: {
+    readonly truncate: boolean | undefined;
     readonly max_query_tokens: number | undefined;
     readonly max_text_tokens: number | undefined;
   },
   manifest: ModelManifest,
-): {
-  readonly firstTokenCountMax?: number | undefined;
-  readonly tokenCountMax?: number | undefined;
-} {
-  const { max_query_tokens: query, max_text_tokens: texts } = asked;
+  isDefault: boolean,
+): ScoredTokens {
+  const { truncate, max_query_tokens: query, max_text_tokens: texts } = asked;
   const unlessTold = texts === undefined ? undefined : manifest.tokenCountMax;
-  return { firstTokenCountMax: query ?? unlessTold, tokenCountMax: texts };
+  return {
+    firstTokenCountMax: query ?? unlessTold,
+    tokenCountMax: texts,
+    firstTruncate: truncate ?? (isDefault || query !== undefined),
+    truncate: truncate ?? (isDefault || texts !== undefined),
+  };
 }
+
+type ScoredTokens = Pick<
+  EncodeRequest,
+  'truncate' | 'firstTruncate' | 'tokenCountMax' | 'firstTokenCountMax'
+>;
 
 /** How over-long texts are cut, in the words of OpenAI-like servers. */
 interface Cut {

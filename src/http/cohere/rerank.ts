@@ -56,12 +56,12 @@ export function rerankCall(context: ApiContext) {
     async answer(asked, body) {
       const { query, documents: texts, top_n, top_k, return_documents, truncation } = body;
       const max_text_tokens = body.max_text_tokens ?? body.max_tokens_per_doc;
-      const tokenLimits = scoredTokensOf({ ...body, max_text_tokens }, manifest);
+      const asksFor = { ...body, max_text_tokens, truncate: truncation };
+      const tokenLimits = scoredTokensOf(asksFor, manifest, limits.truncate);
       const { heads, weights } = headsAndWeights(body, context.heads());
       const { scores, result } = await encodeAndScore(context, asked, {
         heads,
         weights,
-        truncate: truncation ?? limits.truncate,
         truncationSide: 'right',
         query: { text: query, field: 'query' },
         firstInputType: 'query',

@@ -7,7 +7,7 @@ import { type Api, encodeTexts, get, post, type Route } from '../api.ts';
 import type { ApiContext } from '../context.ts';
 import { listOf, objectOf, ROW, replyDocument, type Schema, TEXT_ROW } from '../document.ts';
 import { NATIVE_ERRORS } from '../error-reply.ts';
-import { BOOLEAN, type Field, integer, oneOf, optional, someOf, withDefault } from '../fields.ts';
+import { BOOLEAN, integer, oneOf, optional, someOf, withDefault } from '../fields.ts';
 import { toldHeaders, valueReply, vectorReply } from '../response.ts';
 import { encodeAndScore, headsAndWeights, scoringFields } from '../scoring.ts';
 import { TEXT, textList, textNameOf, texts } from '../text-fields.ts';
@@ -37,7 +37,7 @@ function encodeRoute(context: ApiContext): Route {
       oneOf(['query', 'passage']),
       'Which prefix of the model stands in front of the texts; query unless told. BGE-M3 has none.',
     ),
-    truncate: truncateField(limits.truncate),
+    truncate: withDefault(BOOLEAN, limits.truncate, TRUNCATE_WORDS),
     batch_size: optional(
       integer({ min: 1, max: limits.requestTextsMax }),
       'At most this many texts of the request ride in one backend batch.',
@@ -97,11 +97,7 @@ function encodeRoute(context: ApiContext): Route {
   });
 }
 
-/** @param isDefault TRUNCATE. */
-function truncateField(isDefault: boolean): Field<boolean> {
-  const description = 'Cut texts that are too long (true), or refuse them (false).';
-  return withDefault(BOOLEAN, isDefault, description);
-}
+const TRUNCATE_WORDS = 'Cut texts that are too long (true), or refuse them (false).';
 
 /** @throws ServerError EMB_FIELD_INVALID or EMB_TOKENIZER_UNSUPPORTED, before any work. */
 function refuseUnlessPieces({ vocabulary }: ApiContext, outputs: readonly string[]): void {
@@ -165,7 +161,7 @@ function scoreRoute(context: ApiContext): Route {
   const { manifest, limits } = context;
   const fields = {
     ...scoringFields(context),
-    truncate: truncateField(limits.truncate),
+    truncate: optional(BOOLEAN, TRUNCATE_WORDS),
     ...scoredTokensFields(manifest),
     query: TEXT,
     texts: textList(limits.requestTextsMax),
@@ -195,17 +191,16 @@ function scoreRoute(context: ApiContext): Route {
         weights: { dense: 1 },
       },
     },
-    async answer(call, { query, texts, truncate, ...asked }) {
+    async answer(call, { query, texts, ...asked }) {
       const { heads, weights } = headsAndWeights(asked, context.heads());
       const { scores, result } = await encodeAndScore(context, call, {
         heads,
         weights,
-        truncate,
         query: { text: query, field: 'query' },
         firstInputType: 'query',
         texts: { texts, field: 'texts' },
         inputType: 'passage',
-        ...scoredTokensOf(asked, manifest),
+        ...scoredTokensOf(asked, manifest, limits.truncate),
       });
       const reply = {
         model: manifest.id,

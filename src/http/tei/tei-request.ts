@@ -16,8 +16,14 @@ export function truncationOf(fields: {
   readonly truncate: boolean;
   readonly truncation_direction: 'Left' | 'Right' | 'left' | 'right';
 }): { readonly truncate: boolean; readonly truncationSide: 'left' | 'right' } {
-  const isLeft = fields.truncation_direction.toLowerCase() === 'left';
-  return { truncate: fields.truncate, truncationSide: isLeft ? 'left' : 'right' };
+  return { truncate: fields.truncate, truncationSide: truncationSideOf(fields) };
+}
+
+/** The side that is cut. */
+export function truncationSideOf(fields: {
+  readonly truncation_direction: 'Left' | 'Right' | 'left' | 'right';
+}): 'left' | 'right' {
+  return fields.truncation_direction.toLowerCase() === 'left' ? 'left' : 'right';
 }
 
 const PROMPT = optional(

@@ -8,7 +8,13 @@ import { valueReply } from '../response.ts';
 import { encodeAndScore, headsAndWeights, scoringFields } from '../scoring.ts';
 import { TEXT, textList } from '../text-fields.ts';
 import { inputTypeInHeader, scoredTokensFields, scoredTokensOf } from '../vector-fields.ts';
-import { computeHeaders, PROMPT_NAME, truncationFields, truncationOf } from './tei-request.ts';
+import {
+  computeHeaders,
+  PROMPT_NAME,
+  truncationFields,
+  truncationOf,
+  truncationSideOf,
+} from './tei-request.ts';
 
 /** The routes of text-embeddings-inference that score: `POST /similarity` and `POST /rerank`. */
 export function scoreRoutes(context: ApiContext): readonly Route[] {
@@ -64,6 +70,7 @@ function rerankRoute(context: ApiContext): Route {
     ...scoringFields(context),
     ...scoredTokensFields(manifest),
     ...truncationFields(context),
+    truncate: optional(BOOLEAN),
   };
   const call: PostRoute<typeof fields> = {
     fields,
@@ -88,8 +95,8 @@ function rerankRoute(context: ApiContext): Route {
       const { scores, result } = await encodeAndScore(context, call, {
         heads,
         weights,
-        ...truncationOf(asked),
-        ...scoredTokensOf(asked, manifest),
+        truncationSide: truncationSideOf(asked),
+        ...scoredTokensOf(asked, manifest, limits.truncate),
         query: { text: query, field: 'query' },
         firstInputType: 'query',
         texts: { texts, field: 'texts' },

@@ -6,7 +6,8 @@ import type { RunningServer } from '../start-server.ts';
  * TRUNCATE=off on every route that takes texts: what does not ask for a cut is refused when it is
  * too long, whatever the default of the API that the route is of.
  *
- * It failed on Cohere's and Ollama's routes, whose own defaults cut.
+ * It failed on Cohere's and Ollama's routes, whose own defaults cut; and a limit of tokens was no
+ * asking for a cut where texts are scored.
  */
 
 setDefaultTimeout(60_000);
@@ -58,6 +59,22 @@ test.each([
   ['/api/embed', { input: LONG, truncate: true }],
   ['/api/embed', { input: LONG, options: { num_ctx: 100 } }],
   ['/api/embeddings', { prompt: LONG, options: { num_ctx: 100 } }],
+  ['/score', { query: 'a', texts: [LONG], max_text_tokens: 100 }],
+  ['/score', { query: LONG, texts: ['a'], max_query_tokens: 100 }],
+  ['/rerank', { query: 'a', texts: [LONG], max_text_tokens: 100 }],
+  ['/rerank', { query: 'a', texts: [LONG], truncate: true }],
+  ['/v2/rerank', { query: 'a', documents: [LONG], max_tokens_per_doc: 100 }],
 ])('%s cuts it when it is asked to: %#', async (path, body) => {
   expect(await errorOf(path, body)).toBe('200');
+});
+
+test.each([
+  ['/score', { query: 'a', texts: [LONG], max_query_tokens: 100 }],
+  ['/score', { query: LONG, texts: ['a'], max_text_tokens: 100 }],
+  ['/score', { query: 'a', texts: [LONG], max_text_tokens: 100, truncate: false }],
+  ['/rerank', { query: 'a', texts: [LONG], max_text_tokens: 100, truncate: false }],
+  ['/v2/rerank', { query: LONG, documents: ['a'], max_tokens_per_doc: 100 }],
+  ['/v2/rerank', { query: 'a', documents: [LONG], max_tokens_per_doc: 100, truncation: false }],
+])('%s refuses what is not asked to be cut: %#', async (path, body) => {
+  expect(await errorOf(path, body)).toBe('EMB_TEXT_TOO_LONG');
 });
