@@ -180,6 +180,19 @@ describe('a worker that dies', () => {
     expect(await settled(tokenize(['а']))).toEqual([scriptedIds('а')]);
   });
 
+  test('does not count against texts that wait behind the one that ends it', async () => {
+    pool.close();
+    await open({ workerCount: 1 });
+    await pool.started;
+    // The shortest is first, in the message of all and when each is tried again alone.
+    const killed = tokenize([SCRIPTED.kill]);
+    const others = ['б', 'в', 'г', 'д'].map((letter) => letter.repeat(9));
+    const outcomes = others.map((text) => tokenize([text]));
+    const right = others.map((text) => [scriptedIds(text)]);
+    expect(await inTime(Promise.all(outcomes))).toEqual(right);
+    expect(await inTime(killed)).toBe('EMB_TOKENIZER_FAILED');
+  });
+
   test('with all its fellows is told by the pool, until one is back', async () => {
     pool.close();
     await open({ workerCount: 1 });

@@ -196,10 +196,11 @@ export function createTokenizerPool(options: {
           invariant('encoded' in response, 'a worker answers in the kind of its request');
           resolveItems(items, textsOf(response.encoded, items.length));
         },
-        failed(error, isDeath) {
+        failed(error, death) {
           for (const item of items) {
-            const deathCount = item.deathCount + 1;
-            if (!isDeath || deathCount >= DEATHS_MAX) rejectRequest(item.request, error);
+            const deathCount = item.deathCount + (death === 'in work' ? 1 : 0);
+            const isRefused = death === undefined || deathCount >= DEATHS_MAX;
+            if (isRefused) rejectRequest(item.request, error);
             else retry({ ...item, deathCount }, textOptions);
           }
         },

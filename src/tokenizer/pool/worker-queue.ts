@@ -34,8 +34,11 @@ export interface WorkerQueue {
 /** What becomes of a request. */
 export interface Settlement {
   done(response: TokenizerResponse): void;
-  /** @param isDeath whether the worker died with the request, which may not be to blame. */
-  failed(error: ServerError, isDeath: boolean): void;
+  /**
+   * @param death where the request was when the worker died: the one in work ended it. Undefined
+   * when no worker died.
+   */
+  failed(error: ServerError, death?: 'in work' | 'waiting'): void;
   /** Asked before the request leaves for the worker. Without it the request is always wanted. */
   isWanted?(): boolean;
 }
@@ -90,7 +93,7 @@ export function createWorkerQueue(options: {
       init: options.init,
       onResponse,
       onDeath: (why) =>
-        failAll('The tokenizer died on these texts; it is being replaced.', { why, isDeath: true }),
+        failAll(failure('The tokenizer died on these texts; it is being replaced.', why), true),
     },
   );
 
@@ -102,7 +105,7 @@ export function createWorkerQueue(options: {
     pump();
     const { settlement } = item;
     if ('reason' in response) {
-      settlement.failed(failure('The tokenizer failed on these texts.', response.reason), false);
+      settlement.failed(failure('The tokenizer failed on these texts.', response.reason));
     } else settlement.done(response);
   }
 
@@ -131,12 +134,17 @@ export function createWorkerQueue(options: {
     return low;
   }
 
-  function failAll(message: string, { why, isDeath }: { why: string; isDeath: boolean }): void {
+  /** A worker takes its requests one by one, so that the oldest that it has is the one in work. */
+  function failAll(error: ServerError, isDeath: boolean): void {
     const items = [...atWorker.values(), ...waiting];
+    const inWork = atWorker.size > 0 ? items[0] : undefined;
     atWorker.clear();
     waiting.length = 0;
     load = 0;
-    for (const { settlement } of items) settlement.failed(failure(message, why), isDeath);
+    for (const item of items) {
+      const death = item === inWork ? 'in work' : 'waiting';
+      item.settlement.failed(error, isDeath ? death : undefined);
+    }
   }
 
   return {
@@ -160,7 +168,7 @@ export function createWorkerQueue(options: {
     },
     close() {
       host.close();
-      failAll('The server is shutting down.', { why: 'The pool was closed.', isDeath: false });
+      failAll(failure('The server is shutting down.', 'The pool was closed.'), false);
     },
   };
 }
