@@ -156,4 +156,13 @@ describe('when to come back', () => {
     expect(refusalOf(it.admission, { ...one(), timeoutMs: 400 })?.code).toBe('EMB_QUEUE_FULL');
     held.release();
   });
+
+  // Caught: it was let in, and got 504 once the work was done.
+  test('who says it waits longer than the server does is not taken at its word', () => {
+    const it = harness({ timeoutMs: 900 });
+    const held = it.admission.admit(one());
+    Object.assign(it.backlog, { waitingTextCount: 1, latenessMs: 500 });
+    expect(refusalOf(it.admission, { ...one(), timeoutMs: 10_000 })?.code).toBe('EMB_QUEUE_FULL');
+    held.release();
+  });
 });

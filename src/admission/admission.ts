@@ -247,6 +247,7 @@ export function createAdmission(options: {
       byteCount,
       caller,
       timeoutMs,
+      deadlineMs: timeoutMs === undefined ? undefined : clock.now() + timeoutMs,
       line: lineOf(workTokenCount),
       tokenCount: Math.min(tokenCount, Math.floor(REQUEST_SHARE * tokenCountMax)),
       workTokenCount: Math.min(workTokenCount, Math.floor(REQUEST_SHARE * workLimit())),
@@ -300,7 +301,7 @@ export function createAdmission(options: {
    * What would miss its deadline later is refused now.
    *
    *     drainMs = own work / tokensPerMs,     at most the own share of WAIT_SHARE × longest timeout
-   *     latenessMs of the most urgent text,   at most WAIT_SHARE × own timeout
+   *     latenessMs of the most urgent text,   at most WAIT_SHARE × what is left of the own timeout
    */
   function overTime(demand: CountedDemand, own: Held): Lack | undefined {
     const work = { unit: 'tokens of work', key: 'workTokenCount', max: workLimit() } as const;
@@ -309,7 +310,8 @@ export function createAdmission(options: {
       const [limit, value] = [lack.limit, lack.value].map(drainMsOf);
       return { unit: 'ms of work', limit, value };
     }
-    const limit = Math.floor((demand.timeoutMs ?? timeoutMsMax) * WAIT_SHARE);
+    const leftMs = demand.deadlineMs === undefined ? Infinity : demand.deadlineMs - clock.now();
+    const limit = Math.floor(Math.min(leftMs, timeoutMsMax) * WAIT_SHARE);
     const value = Math.ceil(backlog.latenessMs);
     return value > limit ? { unit: 'ms of texts ahead', limit, value } : undefined;
   }
@@ -372,6 +374,8 @@ interface CountedDemand extends Held {
   readonly caller: string | undefined;
   readonly line: number;
   readonly timeoutMs: number | undefined;
+  /** When that is over; the server's own timeout begins once it is admitted. */
+  readonly deadlineMs: number | undefined;
 }
 
 function noneHeld(lines: Held[]): CallerHeld {

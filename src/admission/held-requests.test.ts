@@ -37,21 +37,25 @@ function lineHarness(holdMs = 1000) {
   const clock = new VirtualClock();
   const drain = { tokensPerMs: 1, isMeasured: false };
   const fill = { textCount: 2, tokenCount: 320 };
+  const backlog = { waitingTextCount: 0, latenessMs: 0, drain, fill };
   const admission = createAdmission({
     ...{ clock, textCountMax: 1000, tokenCountMax: 100_000, timeoutMs: 10_000 },
-    backlog: { waitingTextCount: 0, latenessMs: 0, drain, fill },
+    backlog,
     hold: { holdMs, holdTextsMax: 1000, holdBytesMax: 1e6 },
   });
   const [log, permits]: [string[], Map<string, Permit>] = [[], new Map()];
   const enter = (name: string, more: Partial<Demand> = {}): void => {
     const demand = { textCount: 16, tokenCount: 160, caller: name[0], ...more };
-    void Promise.try(() => admission.enter(demand, undefined)).then((permit) => {
-      permits.set(name, permit);
-      log.push(name);
-    });
+    void Promise.try(() => admission.enter(demand, undefined)).then(
+      (permit) => {
+        permits.set(name, permit);
+        log.push(name);
+      },
+      (error: ServerError) => log.push(`${name} ${error.code}`),
+    );
   };
   const release = (name: string): void => permits.get(name)?.release();
-  return { clock, drain, admission, log, enter, release };
+  return { clock, drain, backlog, admission, log, enter, release };
 }
 
 describe("a caller's requests of one size", () => {
@@ -70,6 +74,16 @@ describe("a caller's requests of one size", () => {
     it.release('a1');
     await it.clock.settle();
     expect(it.log).toEqual(burst);
+  });
+
+  // Caught: what it had waited already was forgotten, and it got 504 once the work was done.
+  test('of which one has waited is let in only for the time that it has left', async () => {
+    const it = lineHarness();
+    for (const name of ['a0', 'a1']) it.enter(name);
+    it.enter('a2', { timeoutMs: 2000 });
+    Object.assign(it.backlog, { waitingTextCount: 1, latenessMs: 600 });
+    await it.clock.advance(1000);
+    expect(it.log).toEqual(['a0', 'a1', 'a2 EMB_QUEUE_FULL']);
   });
 
   test('keep none of another size waiting, nor those of anybody else', async () => {

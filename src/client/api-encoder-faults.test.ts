@@ -131,6 +131,29 @@ describe('time', () => {
     expect(await call).toMatchObject({ code: 'CLIENT_TIMEOUT', limit: 7000, retryable: true });
   });
 
+  // Caught: it was told nothing, and computed what nobody waited for any more.
+  test('the server is told of each try how long it is waited for', async () => {
+    const answerDim: Answer = () => Response.json({ vector_dim: 3 });
+    const answers = [answerUnavailable, answerRows, answerRows, answerRows, answerDim];
+    await using scripted = startScriptedClient(answers, { totalTimeoutMs: 64_000 });
+    const { encoder, pass, server } = scripted;
+    const row = encoder.encode('a');
+    await pass(500);
+    await row;
+    await encoder.encode('a', { timeoutMs: 100 });
+    await encoder.encode('a', { timeoutMs: 1 });
+    await encoder.getVectorDim();
+    const told = server.requests.map(({ headers }) => headers.get('x-timeout-ms'));
+    expect(told).toEqual(['62000', '61500', '95', '1', null]);
+  });
+
+  test("the caller's own header stays", async () => {
+    const headers = { 'X-Timeout-Ms': '123' };
+    await using scripted = startScriptedClient([answerRows], { headers });
+    await scripted.encoder.encode('a');
+    expect(scripted.server.requests[0].headers.get('x-timeout-ms')).toBe('123');
+  });
+
   test('a call has a total, waits and tries together', async () => {
     await using scripted = startScriptedClient([answerUnavailable, answerNever]);
     const { clock, encoder, pass, sees } = scripted;

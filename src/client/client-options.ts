@@ -28,8 +28,8 @@ export interface TextOptions {
 /** How long a call may take. */
 export interface TimeoutOptions {
   /**
-   * One try of one request, in ms. Default 65,000: longer than the server's own deadline, so that
-   * its words arrive, unless the request has stood before a full queue.
+   * One try of one request, in ms. Default 65,000: longer than the server's own deadline. The
+   * server is told of a twentieth less, at most 2 s, so that it ends the request itself.
    */
   readonly timeoutMs?: number | undefined;
   /**

@@ -42,7 +42,7 @@ export async function send(
   for (let failedCount = 1; ; failedCount++) {
     cancellation.signal.throwIfAborted();
     try {
-      return await sendOnce(options, request, failedCount, cancellation.signal);
+      return await sendOnce(options, request, failedCount, cancellation);
     } catch (error) {
       cancellation.signal.throwIfAborted();
       if (!(error instanceof APIEncoderError)) throw error;
@@ -65,8 +65,9 @@ function sendOnce(
   options: TransportOptions,
   request: HttpRequest,
   failedCount: number,
-  signal: AbortSignal,
+  cancellation: Cancellation,
 ): Promise<Uint8Array> {
+  const { signal } = cancellation;
   const { fetch, clock, timeoutMs, hedgeAfterMs, servers, random } = options;
   const attempt = (attemptSignal: AbortSignal): Promise<Uint8Array> => {
     const common = { fetch, clock, signal: attemptSignal };
@@ -85,11 +86,33 @@ function sendOnce(
     };
     const work = typeof request.body === 'string' ? request.body.length : 1;
     return servers.run({ work, restMs, question: { ask, signal: attemptSignal } }, ({ baseUrl }) =>
-      tryOnce({ ...common, request, url: baseUrl + request.path, timeoutMs }),
+      tryOnce({
+        ...common,
+        request: withDeadline(request, Math.min(timeoutMs, cancellation.remainingMs())),
+        url: baseUrl + request.path,
+        timeoutMs,
+      }),
     );
   };
   if (hedgeAfterMs === undefined) return attempt(signal);
   return hedge({ clock, hedgeAfterMs, signal, attempt });
+}
+
+/** By which the server learns how long it is waited for. */
+const TIMEOUT_HEADER = 'x-timeout-ms';
+
+/** What the way there and back takes of a timeout: its twentieth, and this at most, in ms. */
+const WAY_MS_MAX = 2000;
+
+/**
+ * Tells the server to be done a little before the client gives up: so it refuses in time what it
+ * cannot do by then, computes nothing for nobody, and its words arrive. A header that the caller
+ * has set itself stays. Of a GET nobody waits in a queue.
+ */
+function withDeadline(request: HttpRequest, tryMs: number): HttpRequest {
+  if (request.method === 'GET') return request;
+  const serverMs = Math.max(1, Math.floor(tryMs - Math.min(tryMs / 20, WAY_MS_MAX)));
+  return { ...request, headers: { [TIMEOUT_HEADER]: String(serverMs), ...request.headers } };
 }
 
 /** Words about a model are short; a server that is hung is not waited for. */
@@ -101,6 +124,8 @@ const CODES_OF_SERVER: ReadonlySet<string> = new Set([
   'CLIENT_CONNECTION_REFUSED',
   'CLIENT_HOST_UNKNOWN',
   'CLIENT_TIMEOUT',
+  // The same, in the words of the server.
+  'EMB_DEADLINE_EXCEEDED',
 ]);
 
 /** Whether an error says something of the server, and not of the request. */
