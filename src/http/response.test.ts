@@ -88,6 +88,21 @@ test.each(FORMATS)('large replies wait side by side until each is read: %p', asy
   expect(bodies[1]).not.toEqual(right);
 });
 
+/**
+ * Bytes would be copied at once, and their rows given back: of those the runtime sends the head in
+ * twenty pieces. Caught, planted: bytes in place of the stream; one that is written in two pieces.
+ */
+test.each(FORMATS)('a large reply is a stream that is written once: %p', async (format) => {
+  let count = 0;
+  const reply = largeReply(format, { value: 0.5, giveBack: () => count++ });
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(count).toBe(0);
+  const pieces: number[] = [];
+  for await (const piece of reply.body ?? []) pieces.push(piece.length);
+  expect(pieces).toEqual([(await largeReply(format, { value: 0.5 }).bytes()).length]);
+  expect(count).toBe(1);
+});
+
 /** Caught, planted: a mark below the body's length, whose reply is chunked. */
 test.each(['HTTP/1.1', 'HTTP/1.0'])('a large reply comes with its length: %s', async (version) => {
   const format = FORMATS[1];
