@@ -3,6 +3,7 @@ import type { ResolveName } from '../backend/triton/triton-addresses.ts';
 import { createTritonBackend, type TritonBackend } from '../backend/triton/triton-backend.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { createLog } from '../base/log.ts';
+import type { SelfCheck } from '../model/engine-record.ts';
 import type { Head } from '../vectors/output.ts';
 
 /** Deadline of a call, where a test is not about deadlines. */
@@ -23,6 +24,7 @@ export function tritonBackendOn(options: {
   resolveMs?: number;
   resolve?: ResolveName;
   sharedMemory?: SharedMemoryOptions;
+  selfCheck?: SelfCheck;
 }): TritonBackend {
   const { urls, model, dimension, clock = systemClock } = options;
   const { timeoutMs = TIMEOUT_MS, probeMs = PROBE_MS, heads = ['dense'], ...names } = options;

@@ -153,16 +153,16 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   async function probe(): Promise<boolean> {
     cancelProbe();
     try {
-      const { expected, identity } = options;
-      // Of one that is up, nothing but that it lives is in question.
-      const selfCheck = model === undefined ? options.selfCheck : undefined;
-      const question = { modelUrl, expected, identity, selfCheck, call: callHere, timeoutMs };
-      const found = await probeModel(question);
+      const { expected, identity, selfCheck } = options;
+      const known = { knownEngine: model?.engine, call: callHere, timeoutMs };
+      const found = await probeModel({ modelUrl, expected, identity, selfCheck, ...known });
       if (isClosed) return false;
-      if (model === undefined) await shared?.connect(found);
+      // Another engine may have taken the place of one that was never missed.
+      const hasComeUp = model === undefined || model.engine !== found.engine;
+      if (hasComeUp) await shared?.connect(found);
       if (isClosed) return false;
       answeredMs = clock.now();
-      if (model === undefined) {
+      if (hasComeUp) {
         options.onUp?.();
         log.info('triton-up', { url, model: modelName, inputs: found.signature.inputDatatype });
       }

@@ -20,6 +20,7 @@ export const PROBE_IDS = Int32Array.of(0, 2);
  * is up only when both have worked, when the self-check, if there is one, has nothing against its
  * answer, and when the row is the one that the model is known by.
  *
+ * @param options.knownEngine the one that is up there: it has passed the self-check.
  * @throws ServerError of the calls, or Error with a sentence for the operator.
  */
 export async function probeModel(options: {
@@ -27,6 +28,7 @@ export async function probeModel(options: {
   expected: ExpectedModel;
   identity: ModelIdentity;
   selfCheck: SelfCheck | undefined;
+  knownEngine: string | undefined;
   timeoutMs: number;
   call: (request: TritonRequest) => Promise<TritonReply>;
 }): Promise<TritonModel> {
@@ -45,17 +47,18 @@ export async function probeModel(options: {
   const infer = (ids: Int32Array, wanted: readonly Head[]): Promise<BatchOutput> =>
     inferOnce({ ids, heads: wanted, modelUrl, signature, timeoutMs, call });
   const { dense } = await infer(PROBE_IDS, heads);
+  if (dense === undefined) return found;
+  const row = dense.values(0, dimension);
+  const engine = engineOfRow(row);
   // First of all: an engine that fails it must not be what the others are held against.
-  if (selfCheck !== undefined && dense !== undefined) {
+  if (selfCheck !== undefined && engine !== options.knownEngine) {
     const checked = await infer(selfCheck.ids, headSet(['dense']));
     const difference = checked.dense && selfCheck.faultOf(checked.dense.values(0, dimension));
     if (difference !== undefined) throw new Error(difference);
   }
-  const fault = dense && identity.faultOf(dense.values(0, dimension), dimension);
+  const fault = identity.faultOf(row, dimension);
   if (fault !== undefined) throw new Error(fault);
-  return dense === undefined
-    ? found
-    : { ...found, engine: engineOfRow(dense.values(0, dimension)) };
+  return { ...found, engine };
 }
 
 /** Numbers are rounded to so many parts of 1: engines of other precisions differ by more. */

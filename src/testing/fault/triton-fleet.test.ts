@@ -1,9 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import type { TritonBackend } from '../../backend/triton/triton-backend.ts';
 import { ServerError } from '../../base/errors.ts';
-import { headSet } from '../../vectors/output.ts';
+import { areEqual, headSet } from '../../vectors/output.ts';
 import { type FakeTriton, startFakeTriton } from '../fake-triton.ts';
 import type { FakeReply } from '../fake-triton-wire.ts';
+import { deterministicEmbedding } from '../triton/deterministic-embedding.ts';
 import { tritonBackendOn } from '../triton-backend-on.ts';
 import { until } from '../until.ts';
 import { VirtualClock } from '../virtual-clock.ts';
@@ -150,6 +151,37 @@ describe('which model', () => {
     const engines = both.engine?.split(', ');
     expect(engines).toHaveLength(2);
     expect(engines).toContain(engine);
+  });
+
+  test('another engine in the place of one that was never missed is a model come up anew', async () => {
+    const both = await onBoth();
+    const { engine } = both;
+    expect(both.modelStarts).toBe(2);
+    two.behave({ kind: 'lie', change: anotherEngine });
+    await until('it is told from the one before', async () => {
+      await clock.advance(100);
+      return both.engine !== engine;
+    });
+    expect(both.modelStarts).toBe(3);
+    expect(both.capabilities().endpointCount).toBe(2);
+  });
+
+  test('and is held to the self-check, as one that was', async () => {
+    const right = deterministicEmbedding([0, 2], DIMENSION);
+    const selfCheck = {
+      ids: Int32Array.of(0, 2),
+      faultOf: (row: Float32Array) =>
+        areEqual(row, right) ? undefined : 'it fails the self-check',
+    };
+    const options = { urls: [one.url], model: MODEL, dimension: DIMENSION, probeMs: PROBE_MS };
+    const only = tritonBackendOn({ ...options, clock, selfCheck });
+    backend = only;
+    await until('it is up', () => only.state().isReady);
+    one.behave({ kind: 'lie', change: anotherEngine });
+    await until('it is refused', async () => {
+      await clock.advance(100);
+      return only.state().reason.includes('it fails the self-check');
+    });
   });
 
   test('an endpoint with other rows for the same text is never used', async () => {
