@@ -1,10 +1,12 @@
 import { afterEach, expect, test } from 'bun:test';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { systemClock } from '../../base/clock.ts';
 import { createLog } from '../../base/log.ts';
 import { until } from '../../testing/until.ts';
 import { headSet } from '../../vectors/output.ts';
 import { createSharedMemory, type SharedMemory } from './shared-memory.ts';
+import { createTritonBackend } from './triton-backend.ts';
 import type { SharedSlot, TritonReply, TritonRequest } from './triton-call.ts';
 import type { TritonModel } from './triton-model.ts';
 import { decodeSharedReply, encodeSharedRequest, layoutOf } from './triton-wire.ts';
@@ -22,11 +24,17 @@ const MODEL: TritonModel = { signature: SIGNATURE, batchTextsMax: 32, profiles: 
 const BATCH = { texts: [Int32Array.of(0, 5, 2)], paddedLength: 3, heads: headSet(['dense']) };
 const LAYOUT = layoutOf(BATCH, SIGNATURE);
 
+const METADATA = {
+  inputs: ['ids', 'mask'].map((name) => ({ name, datatype: 'INT64' })),
+  outputs: [{ name: 'dense_vecs', datatype: 'FP32', shape: [-1, DIMENSION] }],
+};
+
 /** A server in this process, which writes into the regions that it was told of. */
 class Server {
   readonly regions = new Map<string, Uint8Array<ArrayBuffer>>();
+  row = Float32Array.of(1, 0, 0, 0);
   /** Forgets to write, or writes something else. */
-  rowOf: (() => Float32Array) | undefined = () => Float32Array.of(1, 0, 0, 0);
+  rowOf: (() => Float32Array) | undefined = () => this.row;
   readonly call = async (request: TritonRequest): Promise<TritonReply> => {
     const { pathname } = new URL(request.address);
     const region = /region\/([^/]+)\/(un)?register$/.exec(pathname);
@@ -34,6 +42,7 @@ class Server {
     else if (region !== null) {
       this.regions.set(region[1], Bun.mmap(join('/dev/shm', region[1]), { shared: true }));
     } else if (pathname.endsWith('/infer')) return this.#infer(request);
+    else if (pathname === '/v2/models/m') return replyOf(METADATA);
     return replyOf([]);
   };
 
@@ -49,11 +58,17 @@ class Server {
     if (name === undefined) {
       const parameters = { binary_data_size: 16 };
       const head = JSON.stringify({ outputs: [{ ...output, parameters }] });
-      const row = new Uint8Array(Float32Array.of(1, 0, 0, 0).buffer);
+      const row = new Uint8Array(this.row.buffer);
       return replyOf(Buffer.concat([Buffer.from(head), row]), head.length);
     }
     const at = Number(/"dense_vecs".*"shared_memory_offset":(\d+)/.exec(text)?.[1]);
-    const memory = this.regions.get(name) ?? new Uint8Array(at + 16);
+    const memory = this.regions.get(name);
+    if (memory === undefined) {
+      return {
+        ...replyOf({ error: `Unable to find shared memory region: '${name}'` }),
+        status: 400,
+      };
+    }
     const row = this.rowOf?.();
     if (row !== undefined) new Float32Array(memory.buffer, memory.byteOffset + at, 4).set(row);
     return replyOf({ outputs: [output] });
@@ -183,4 +198,39 @@ test('slots are small until a larger batch comes, and all of them grow then', as
   large.free();
   expect(shared.take(5 << 20)).toBeUndefined();
   expect(shared.take(LAYOUT.bytes)?.name).toBe(large.name);
+});
+
+test('a server that was restarted faster than it was missed is a model come up anew', async () => {
+  const server = new Server();
+  const backend = createTritonBackend({
+    ...{ urls: ['http://triton'], modelName: 'm', timeoutMs: 1000, probeMs: 60_000 },
+    ...{ batchesInFlight: 2, batchTextsMax: 32, batchTokensMax: 4096, multiVectorTokensMax: 4096 },
+    expected: { dimension: DIMENSION, padId: 1, heads: ['dense'], outputs: {} },
+    sharedMemory: { mode: 'on', bytes: 1 << 23 },
+    call: (request) => ({ reply: server.call(request), cancel: () => undefined }),
+    clock: systemClock,
+    log: createLog({ level: 'error', write: () => undefined }),
+  });
+  const rowOf = async (): Promise<readonly number[]> => {
+    const { dense, giveBack } = await backend.infer(BATCH);
+    const row = [...(dense?.values(0, DIMENSION) ?? [])];
+    giveBack?.();
+    return row;
+  };
+  try {
+    await until('it is up', () => backend.state().isReady);
+    expect(await rowOf()).toEqual([1, 0, 0, 0]);
+    expect(backend.modelStarts).toBe(1);
+    server.regions.clear();
+    const again = [1, 0, 0, 0];
+    expect(await Promise.all([rowOf(), rowOf()])).toEqual([again, again]);
+    expect(backend.modelStarts).toBe(2);
+    expect(backend.endpoints.list()[0].overHttp).toBe('');
+    server.regions.clear();
+    server.row = Float32Array.of(0.5, 0.5, 0.5, 0.5);
+    await expect(rowOf()).rejects.toMatchObject({ code: 'EMB_BACKEND_UNAVAILABLE' });
+    expect(backend.state().reason).toContain('it is another model');
+  } finally {
+    await backend.close();
+  }
 });

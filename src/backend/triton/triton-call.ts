@@ -187,7 +187,7 @@ const BUFFERS_KEPT = 4;
  * HTTP.
  * @param options.onAnswer called with each answer, whatever it says.
  * @param options.onForgotten called when the server does not know a region: it was restarted,
- * faster than it was missed.
+ * faster than it was missed. Resolves to whether it serves the model still.
  */
 export function createBatchTransport(options: {
   url: string;
@@ -197,7 +197,7 @@ export function createBatchTransport(options: {
   takeSlot: ((bytes: number) => SharedSlot | undefined) | undefined;
   call: TritonCall;
   onAnswer: () => void;
-  onForgotten: () => void;
+  onForgotten: () => Promise<boolean>;
 }): BatchTransport {
   const { url, modelUrl, ownHeaders, timeoutMs, takeSlot, call } = options;
   const alignment = new ReplyAlignment();
@@ -234,8 +234,9 @@ export function createBatchTransport(options: {
       slot.free();
       throw error;
     }
+    const isServing = options.onForgotten();
     slot.free();
-    options.onForgotten();
+    if (!(await isServing)) throw unavailable(`${url} was restarted with what cannot serve`);
     return await sendOverHttp(batch, signature, how);
   }
 

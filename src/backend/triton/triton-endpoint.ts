@@ -104,7 +104,7 @@ export interface EndpointOptions {
 
 /** Starts to look after one server: it is probed at once, in the background. */
 export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
-  const { url, modelName, timeoutMs, clock, log } = options;
+  const { url, modelName, timeoutMs, probeMs, onChange, clock, log } = options;
   const modelUrl = `${url}/v2/models/${encodeURIComponent(modelName)}`;
   const ownHeaders: Record<string, string> = {
     ...(options.host ? { Host: options.host } : {}),
@@ -122,10 +122,12 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
       if (isLate) hasSpoken();
     },
     onForgotten() {
-      if (model !== undefined) shared?.connect(model).catch((e) => goDown(describeError(e)));
+      // It was never missed, and its model may be another.
+      wasRestarted = true;
+      shared?.disconnect();
+      return verify();
     },
   });
-  const { probeMs, onChange } = options;
   const liveness = createLiveness({ url, probeMs, timeoutMs, call: callHere, clock, onChange });
   const openProbes = new Set<OpenCall>();
   let model: TritonModel | undefined;
@@ -140,6 +142,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   let cancelProbe: () => void = () => undefined;
   let verifying: Promise<boolean> | undefined;
   let answeredMs = 0;
+  let wasRestarted = false;
   let isClosed = false;
 
   function verify(): Promise<boolean> {
@@ -158,7 +161,8 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
       const found = await probeModel({ modelUrl, expected, identity, selfCheck, ...known });
       if (isClosed) return false;
       // Another engine may have taken the place of one that was never missed.
-      const hasComeUp = model === undefined || model.engine !== found.engine;
+      const hasComeUp = wasRestarted || model?.engine !== found.engine || model === undefined;
+      wasRestarted = false;
       if (hasComeUp) await shared?.connect(found);
       if (isClosed) return false;
       answeredMs = clock.now();
@@ -186,8 +190,8 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   function watch(): void {
     cancelProbe();
     const quietMs = clock.now() - Math.max(answeredMs, liveness.settledMs);
-    cancelProbe = clock.schedule(Math.max(options.probeMs - quietMs, 1), () => {
-      if (clock.now() - answeredMs < options.probeMs) watch();
+    cancelProbe = clock.schedule(Math.max(probeMs - quietMs, 1), () => {
+      if (clock.now() - answeredMs < probeMs) watch();
       else if (batchesInFlight > 0 || isLate) void askLife();
       else void verify();
     });
@@ -207,7 +211,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     isLate = true;
     const lateMs = health.wasLate();
     lateUntilMs = clock.now() + lateMs;
-    options.onChange();
+    onChange();
     cancelLate = clock.schedule(lateMs, () => {
       void verify();
       // One that is stopped leaves that question unanswered for long: the watch goes on beside it.
@@ -223,10 +227,10 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
   /** It has answered a batch or a probe: if it was late, it no longer is. */
   function hasSpoken(): void {
     if (clock.now() >= lateUntilMs) isLate = false;
-    options.onChange();
+    onChange();
   }
 
-  function goDown(why: string, backAfterMs = options.probeMs): void {
+  function goDown(why: string, backAfterMs = probeMs): void {
     if (isClosed) return;
     if (why !== reason) log.warn('triton-down', { url, reason: why });
     if (model !== undefined) health.wentDown();
@@ -235,7 +239,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     shared?.disconnect();
     isLate = false;
     liveness.clear();
-    options.onChange();
+    onChange();
     cancelLate();
     cancelProbe();
     cancelProbe = clock.schedule(backAfterMs, () => void verify());
@@ -256,7 +260,7 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
       const { paddedLength } = batch;
       cost.learn({ textCount: batch.texts.length, paddedLength, ms: returnedMs - startMs });
       options.onCost();
-      if (health.succeeded()) options.onChange();
+      if (health.succeeded()) onChange();
       return output;
     } finally {
       batchesInFlight--;
@@ -322,19 +326,19 @@ export function createTritonEndpoint(options: EndpointOptions): TritonEndpoint {
     eject: (why) => goDown(why, health.nextEjectionMs()),
     drain() {
       isDraining = true;
-      options.onChange();
+      onChange();
       if (batchesInFlight === 0) return Promise.resolve();
       return new Promise((resolve) => whenDrained.push(resolve));
     },
     resume() {
       isDraining = false;
-      options.onChange();
+      onChange();
     },
     async close() {
       isClosed = true;
       model = undefined;
       reason = 'The server is shutting down.';
-      options.onChange();
+      onChange();
       cancelProbe();
       cancelLate();
       transport.giveUp(unavailable(reason));
