@@ -8,6 +8,7 @@ import {
 import { VirtualClock } from '../../testing/virtual-clock.ts';
 import { headSet } from '../../vectors/output.ts';
 import type { TokenBatch } from '../contract.ts';
+import type { TritonEndpoint } from './triton-endpoint.ts';
 
 /**
  * Servers that say nothing, where no other can take their batches, on a virtual clock.
@@ -67,8 +68,9 @@ async function wellKnown(options: { serverCount?: number } = {}) {
     failedCount: () => failedCount,
     questionCount: () => questionCount,
     isReady: () => backend.state().isReady,
-    become(mood: ServerMood): void {
-      for (const index of network.urls.keys()) network.setMood(index, mood);
+    become(mood: ServerMood, ...indexes: number[]): void {
+      const which = indexes.length === 0 ? network.urls.keys() : indexes;
+      for (const index of which) network.setMood(index, mood);
     },
     /** This process has stood still for so long. */
     stall: (ms: number) => {
@@ -146,6 +148,19 @@ describe('a server without another beside it', () => {
     expect(asked).toBeLessThanOrEqual(10_000 / PROBE_MS + 1);
     await load.clock.advance(3000);
     expect(load.failedCount()).toBe(0);
+    await load.end();
+  });
+
+  test('is asked one question at a time: two in one stop are one silence', async () => {
+    const load = await wellKnown({ serverCount: 2 });
+    const [hung] = load.backend.endpoints.list() as TritonEndpoint[];
+    await load.clock.advance(PROBE_MS / 2);
+    load.become('hung', 0);
+    hung.suspectSilence();
+    hung.noteLate();
+    // Longer than any one question takes, and shorter than two.
+    await load.clock.advance(1.8 * PROBE_MS);
+    expect([hung.isSilent, hung.reason]).toEqual([true, '']);
     await load.end();
   });
 

@@ -25,7 +25,7 @@ export interface Liveness {
   readonly settledMs: number;
   /** Whether a question is on its way, or was settled a moment ago. */
   readonly isFresh: boolean;
-  /** @returns false when questions were left unanswered once too often. */
+  /** One question at a time. @returns false when too many were left unanswered. */
   ask(): Promise<boolean>;
   /** It has said something, or is down: what it left unanswered counts no more. */
   clear(): void;
@@ -45,7 +45,7 @@ export function createLiveness(options: {
   const timeoutMs = Math.min(Math.max(LIVENESS_MS_MIN, probeMs), options.timeoutMs);
   let silenceCount = 0;
   let isSilent = false;
-  let isAsked = false;
+  let asking: Promise<boolean> | undefined;
   let settledMs = Number.NEGATIVE_INFINITY;
   let clearedMs = Number.NEGATIVE_INFINITY;
 
@@ -61,9 +61,8 @@ export function createLiveness(options: {
     setSilent(false);
   }
 
-  async function ask(): Promise<boolean> {
+  async function question(): Promise<boolean> {
     const askedMs = clock.now();
-    isAsked = true;
     try {
       await options.call({ address, isFreshConnection: true, timeoutMs });
       clear();
@@ -75,7 +74,7 @@ export function createLiveness(options: {
         setSilent(true);
       }
     }
-    isAsked = false;
+    asking = undefined;
     settledMs = clock.now();
     return silenceCount < SILENCES_MAX;
   }
@@ -88,9 +87,12 @@ export function createLiveness(options: {
       return settledMs;
     },
     get isFresh() {
-      return isAsked || clock.now() - settledMs < probeMs;
+      return asking !== undefined || clock.now() - settledMs < probeMs;
     },
-    ask,
+    ask() {
+      asking ??= question();
+      return asking;
+    },
     clear,
   };
 }
