@@ -128,7 +128,7 @@ export const SETTINGS = {
   replyBytesMax: integer('REPLY_BYTES_MAX', 268_435_456, [4096, 2_147_483_647], 'bytes',
     'Size of a reply, estimated before the work. A scoring request counts the vectors it compares.'),
   repliesBytesMax: integer('REPLIES_BYTES_MAX', 0, [0, 17_179_869_184], 'bytes',
-    'Memory for large replies being sent. Beyond it those that take longer than BODY_TIMEOUT_MS to read are broken off, then 429. 0: a quarter of the container\'s, at most 256 MB.'),
+    'Memory for replies of more than 15 kB being sent. Beyond it those that take longer than BODY_TIMEOUT_MS to read are broken off, then 429. 0: a quarter of the container\'s, at most 256 MB.'),
   scoringBytesMax: integer('SCORING_BYTES_MAX', 1_073_741_824, [4096, 1_099_511_627_776], 'bytes',
     'Memory for the vectors of all requests that are being scored. Beyond it, 429.'),
   textCharactersMax: integer('TEXT_CHARACTERS_MAX', 0, [0, 1_073_741_824], 'UTF-16 units',

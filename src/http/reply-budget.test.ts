@@ -8,7 +8,8 @@ import { createReplyBudget } from './reply-budget.ts';
  * Faults that were planted in the code by hand, and that this suite caught: replies not counted, as
  * it was; what was given up or left counted for ever; a reply given up that is read fast enough, or
  * that is young; the largest refused by an empty budget; small ones, or all, made streams; those
- * that are left to the runtime without bound; pieces in the wrong order.
+ * that are left to the runtime without bound; pieces in the wrong order; those below 256 kB not
+ * counted, as it was; a piece that the runtime has counted as gone, as it was.
  */
 
 const MB = 1_048_576;
@@ -58,9 +59,35 @@ test('a large reply comes whole, piece by piece, and counts until it is read', a
 
 test('a small one is the bytes themselves, and does not count', () => {
   const { budget } = stand(1000);
-  const bytes = bytesOf(100_000);
-  expect(budget.bodyOf(bytes, 'request')).toBe(bytes);
-  expect([budget.byteCount, codeOf(() => budget.check(100_000))]).toEqual([0, 'none']);
+  const bytes = bytesOf(15_000);
+  expect(budget.bodyOf(bytes, 'request') === bytes).toBe(true);
+  expect([budget.byteCount, codeOf(() => budget.check(15_000))]).toEqual([0, 'none']);
+});
+
+test('many of a middle size count too, and those who do not read give way', async () => {
+  const made = stand();
+  const stalled = Array.from({ length: 52 }, () => send(made, 200_000));
+  for (const one of stalled) await one.read();
+  // What the runtime was handed lies there until the system takes it.
+  expect(made.budget.byteCount).toBe(52 * 200_000);
+  expect(codeOf(() => send(made, 200_000))).toBe('EMB_QUEUE_FULL');
+  await made.clock.advance(TIMEOUT_MS / 8 + 1);
+  expect(codeOf(() => send(made, 200_000))).toBe('none');
+  expect(made.budget.byteCount).toBe(52 * 200_000);
+});
+
+test('those of a middle size have their share of what is left to the runtime', () => {
+  let pendingCount = 0;
+  const { budget } = stand(16 * MB, () => pendingCount);
+  const isLeft = (length: number): boolean => {
+    pendingCount++;
+    budget.workingCount = 1;
+    return budget.bodyOf(bytesOf(length), 'request') instanceof Uint8Array;
+  };
+  // One large reply makes no stream of all others.
+  expect(isLeft(4 * MB)).toBe(true);
+  expect(Array.from({ length: 40 }, () => isLeft(100_000))).not.toContain(false);
+  expect(isLeft(100_000)).toBe(false);
 });
 
 test('while few wait to be read, they are left to the runtime', () => {

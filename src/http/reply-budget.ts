@@ -1,11 +1,12 @@
 import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { SMALL_BODY_BYTES_MAX } from '../reply/reply-memory.ts';
 
 /** Bytes that the response copies, or a copy of them. */
 type ReplyBody = Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>;
 
-/** Memory for large replies that are being read by their callers, of all requests together. */
+/** Memory for replies that are being read by their callers, of all requests together. */
 export interface ReplyBudget {
   /**
    * Called before the work: whether there would be room for a reply now.
@@ -15,7 +16,7 @@ export interface ReplyBudget {
    */
   check(bytes: number): void;
   /**
-   * The body of a response. A large one is a copy that is given away as it is read.
+   * The body of a response. One that is counted is a copy that is given away as it is read.
    *
    * @param bytes borrowed until the response is made of what this returns.
    * @throws ServerError EMB_QUEUE_FULL when there is no room for it.
@@ -27,18 +28,27 @@ export interface ReplyBudget {
   workingCount: number;
 }
 
-/** Replies below this never count: the system takes them whole, or most of them. */
+/**
+ * Replies up to this never count: the system takes 16 kB of each at the least. Of one that the
+ * system takes no more of than that, all else lies in our memory, and there may be as many as there
+ * are connections: 2,000 of 200 kB were 420 MB.
+ */
+const UNCOUNTED_BYTES_MAX = SMALL_BODY_BYTES_MAX;
+
+/** From here on, replies that are left to the runtime have a share of their own. */
 const LARGE_BYTES = 262_144;
 
 /**
- * The part of the bound, beside it, that replies may take which are left to the runtime. Nobody
- * tells when such a one was read, only how many were not. A stream that can be counted costs twice
- * the time of the bytes, 0.3 ms for 1 MB, and the reply its Content-Length.
+ * The part of the bound, beside it, that replies may take which are left to the runtime; large ones
+ * and others each. Nobody tells when such a one was read, only how many were not. A stream that
+ * can be counted costs twice the time of the bytes, 0.3 ms for 1 MB, and the reply its length.
  */
 const LEFT_SHARE = 1 / 4;
 
-/** What is copied into one piece, and freed when the system has it. */
-const PIECE_BYTES = 262_144;
+/** The most that is copied into one piece, and freed when the system has it. */
+const PIECE_BYTES_MAX = 262_144;
+/** Pieces of a smaller reply: who does not take the first is seen after this part of its time. */
+const PIECES_MIN = 8;
 
 /** A reply younger than this is never given up for another, in ms. */
 const YOUNG_MS = 1000;
@@ -49,14 +59,17 @@ const RETRY_MS = 1000;
 interface SentReply {
   readonly startedMs: number;
   readonly byteCount: number;
+  /** What lies in our memory. */
   leftBytes: number;
+  /** What was handed to the runtime, which takes no more until the system has all of it. */
+  handedBytes: number;
   /** Its caller sees the connection break. */
   giveUp(): void;
 }
 
 /**
  * A reply lies in memory until its caller has read it, and the queue has forgotten its texts by
- * then. So large ones have a bound of their own. Where it is reached, those give way that are read
+ * then. So they have a bound of their own. Where it is reached, those give way that are read
  * so slowly that they would take longer than BODY_TIMEOUT_MS, as slow bodies do: a hundred callers
  * who do not read would otherwise take 1 GB, for as long as their connections live. Who reads fast
  * enough keeps its reply, and who comes is told to come back. The largest reply is let into an
@@ -76,11 +89,11 @@ export function createReplyBudget(options: {
   const replies = new Set<SentReply>();
   let byteCount = 0;
   let workingCount = 0;
-  /** The largest of those left to the runtime since it had none. */
-  let largestLeft = 0;
+  /** The largest of each kind left to the runtime since it had none. */
+  const largestLeft = { large: 0, other: 0 };
 
   function check(bytes: number): void {
-    if (bytes >= LARGE_BYTES) makeRoom(bytes);
+    if (bytes > UNCOUNTED_BYTES_MAX) makeRoom(bytes);
   }
 
   function makeRoom(bytes: number): void {
@@ -98,13 +111,13 @@ export function createReplyBudget(options: {
   }
 
   /** Whether it is read fast enough to be through before its timeout. */
-  function isOnTime({ startedMs, byteCount: whole, leftBytes }: SentReply): boolean {
+  function isOnTime({ startedMs, byteCount: whole, handedBytes }: SentReply): boolean {
     const ageMs = clock.now() - startedMs;
-    return ageMs < YOUNG_MS || (whole - leftBytes) * bodyTimeoutMs >= whole * ageMs;
+    return ageMs < YOUNG_MS || handedBytes * bodyTimeoutMs >= whole * ageMs;
   }
 
   function bodyOf(bytes: Uint8Array<ArrayBuffer>, requestId: string): ReplyBody {
-    if (bytes.length < LARGE_BYTES || mayLeave(bytes.length)) return bytes;
+    if (bytes.length <= UNCOUNTED_BYTES_MAX || mayLeave(bytes.length)) return bytes;
     makeRoom(bytes.length);
     return send(bytes, requestId);
   }
@@ -112,10 +125,11 @@ export function createReplyBudget(options: {
   /** Whether few enough wait to be read that one more need not be counted. */
   function mayLeave(bytes: number): boolean {
     const unreadCount = Math.max(0, pendingCount() - workingCount - replies.size);
-    if (unreadCount === 0) largestLeft = 0;
-    const largest = Math.max(largestLeft, bytes);
+    if (unreadCount === 0) Object.assign(largestLeft, { large: 0, other: 0 });
+    const kind = bytes < LARGE_BYTES ? 'other' : 'large';
+    const largest = Math.max(largestLeft[kind], bytes);
     if ((unreadCount + 1) * largest > LEFT_SHARE * repliesBytesMax) return false;
-    largestLeft = largest;
+    largestLeft[kind] = largest;
     return true;
   }
 
@@ -126,6 +140,7 @@ export function createReplyBudget(options: {
       startedMs: clock.now(),
       byteCount: bytes.length,
       leftBytes: bytes.length,
+      handedBytes: 0,
       giveUp() {
         const ms = Math.round(clock.now() - reply.startedMs);
         log.warn('reply-given-up', {
@@ -154,11 +169,14 @@ export function createReplyBudget(options: {
         controller = started;
       },
       pull() {
+        // Asked for more, the runtime has given all before to the system.
+        take(reply.handedBytes - (reply.byteCount - reply.leftBytes));
         const piece = pieces.pop();
-        if (piece === undefined) return;
-        controller.enqueue(piece);
-        take(piece.length);
-        if (pieces.length > 0) return;
+        if (piece !== undefined) {
+          reply.handedBytes += piece.length;
+          controller.enqueue(piece);
+          return;
+        }
         end();
         controller.close();
       },
@@ -185,9 +203,8 @@ export function createReplyBudget(options: {
 /** A copy of a reply, its last piece first. */
 function piecesOf(bytes: Uint8Array): Uint8Array[] {
   const pieces: Uint8Array[] = [];
-  for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
-    pieces.push(bytes.slice(at, at + PIECE_BYTES));
-  }
+  const length = Math.min(PIECE_BYTES_MAX, Math.ceil(bytes.length / PIECES_MIN));
+  for (let at = 0; at < bytes.length; at += length) pieces.push(bytes.slice(at, at + length));
   return pieces.reverse();
 }
 
