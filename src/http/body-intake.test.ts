@@ -66,6 +66,21 @@ test('a body is read whole, and takes nothing once it is', async () => {
   expect([intake.byteCount, intake.bodyCount]).toEqual([0, 0]);
 });
 
+test.each([100, 70_000])(
+  "of %d bytes: a fault of the decoder is ours, not its caller's",
+  async (size) => {
+    const { intake } = stand();
+    const request = new Request('http://localhost/', { method: 'POST', body: 'a'.repeat(size) });
+    request.headers.set('content-length', String(size));
+    const broken = () => {
+      throw new TypeError('broken');
+    };
+    const read = intake.read(request, upTo(100_000), { decode: broken, costPerByte: 4 });
+    await expect(read).rejects.toThrow(TypeError);
+    expect([intake.byteCount, intake.bodyCount]).toEqual([0, 0]);
+  },
+);
+
 describe('too large', () => {
   test('by what it declares, unread', async () => {
     const { intake } = stand();

@@ -98,10 +98,6 @@ export function createBodyIntake(options: {
       const plain = encoding === undefined ? body : await unpackWithin(body, encoding, room);
       if (plain !== body) account.take(plain.length);
       return decodeAndFree(plain, decoder);
-    } catch (cause) {
-      if (cause instanceof ServerError) throw cause;
-      const message = 'The caller hung up before its body was whole.';
-      throw new ServerError('EMB_REQUEST_ABORTED', message, { cause });
     } finally {
       account.close();
     }
@@ -115,7 +111,7 @@ export function createBodyIntake(options: {
     account.take(declared);
     return new Promise((resolve, reject) => {
       account.giveUp = reject;
-      request.bytes().then(resolve, reject);
+      request.bytes().then(resolve, (cause) => reject(hungUp(cause)));
     });
   }
 
@@ -153,7 +149,8 @@ export function createBodyIntake(options: {
       }
     } catch (error) {
       reader.releaseLock();
-      throw reason ?? error;
+      if (error instanceof ServerError) throw error;
+      throw reason ?? hungUp(error);
     }
   }
 
@@ -260,6 +257,11 @@ export function createBodyIntake(options: {
       return budget.waitingCount;
     },
   };
+}
+
+function hungUp(cause: unknown): ServerError {
+  const message = 'The caller hung up before its body was whole.';
+  return new ServerError('EMB_REQUEST_ABORTED', message, { cause });
 }
 
 function tooLarge(limit: number, value: number): ServerError {
