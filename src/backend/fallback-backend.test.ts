@@ -20,6 +20,7 @@ function fakeBackend(name: 'triton' | 'embedded') {
     isClosed: false,
     backend: {
       name,
+      isUnstoppable: name === 'embedded',
       capabilities: () => ({ slotCount: name === 'triton' ? 2 : 1, heads: headSet(['dense']) }),
       state: () => ({ isReady: it.isReady, reason: it.isReady ? '' : `${name} is down.` }),
       async infer() {
@@ -50,6 +51,8 @@ test('the fallback serves while the first is down, and no longer', async () => {
   primary.isReady = false;
   expect(both.state().isReady).toBe(true);
   expect(both.capabilities().slotCount).toBe(1);
+  // A text that its caller has left is still computed there, for who asks again.
+  expect(both.isUnstoppable).toBe(true);
   expect((await both.infer(BATCH)).servedBy).toBe(both.standIn);
   primary.isReady = true;
   expect((await both.infer(BATCH)).servedBy).toBe('triton');

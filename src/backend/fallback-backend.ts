@@ -45,6 +45,9 @@ export function createFallbackBackend(options: {
   return {
     name: primary.name,
     isInProcess: primary.isInProcess,
+    get isUnstoppable() {
+      return active().isUnstoppable ?? false;
+    },
     standIn: fallback.name,
     get modelStarts() {
       return primary.modelStarts ?? 0;
