@@ -15,6 +15,7 @@ import { loadInferenceEngine } from '../../src/backend/local/inference-engine.ts
 import { joinTokenIds } from '../../src/backend/local/inference-protocol.ts';
 import { chooseModelFile } from '../../src/backend/local/model-file.ts';
 import { systemClock } from '../../src/base/clock.ts';
+import { linesOf } from '../../src/corpus/sources/lines.ts';
 import { loadManifest } from '../../src/model/manifest.ts';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
 import { HEADS } from '../../src/vectors/output.ts';
@@ -97,10 +98,11 @@ interface Run {
 async function openFile(file: string): Promise<Contender> {
   const argv = [process.execPath, import.meta.path, ...process.argv.slice(2), '--child', file];
   const child = Bun.spawn(argv, { stdin: 'pipe', stdout: 'pipe', stderr: 'inherit' });
-  const lines = linesOf(child.stdout);
+  const lines = linesOf(child.stdout, { start: 0 });
   const answer = async (): Promise<Run> => {
-    const { value = '' } = await lines.next();
-    const [ms = '', megabytes = ''] = String(value).split(' ');
+    // It says one line for each that it is asked.
+    const { value } = await lines.next();
+    const [ms = '', megabytes = ''] = value?.[0]?.text?.split(' ') ?? [];
     return { ms: Number(ms), megabytes };
   };
   const { ms, megabytes } = await answer();
@@ -158,16 +160,6 @@ async function openServer(root: string, modelsDir: string): Promise<Contender> {
     },
     close: () => server.stop(),
   };
-}
-
-async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  let rest = '';
-  const decoder = new TextDecoder();
-  for await (const chunk of stream) {
-    const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
-    rest = lines.pop() ?? '';
-    yield* lines;
-  }
 }
 
 async function openContenders(): Promise<readonly Contender[]> {

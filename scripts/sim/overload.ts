@@ -3,13 +3,9 @@
  * time for each batch; counts what is answered within the callers' deadline, from the moment each
  * was due. A client that obeys Retry-After is timed beside it.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { startProcess } from '../../src/testing/e2e/start-process.ts';
-import { startTriton } from '../../src/testing/triton/start-triton.ts';
-import { writeRepository } from '../../src/testing/triton/write-repository.ts';
 import { until } from '../../src/testing/until.ts';
+import { startBenchTriton } from '../bench/target/bench-triton.ts';
 import { count, readFlags } from '../flags.ts';
 
 const values = readFlags(import.meta.path, {
@@ -21,21 +17,10 @@ const deadlineMs = values['deadline-ms'];
 const LEVELS = [0.5, 1, 2, 3, 10];
 
 /** Slow enough that neither the server nor this process is what is short. */
-const TIMING = { launchMs: 40, tokensPerSecond: 20_000 };
+const MODEL = { kind: 'timed', launchMs: 40, tokensPerSecond: 20_000 } as const;
 const MAX_BATCH = 8;
 
-const dir = mkdtempSync(join(tmpdir(), 'overload-'));
-const model = {
-  name: 'bge_model',
-  kind: 'timed',
-  datatype: 'INT64',
-  output: 'dense_vecs',
-} as const;
-writeRepository({
-  dir,
-  models: [{ ...model, dimension: 1024, maxBatch: MAX_BATCH, timing: TIMING }],
-});
-const triton = await startTriton({ repository: dir });
+const triton = await startBenchTriton(MODEL, { maxBatch: MAX_BATCH });
 const server = await startProcess({
   TRITON_URL: triton.url,
   MODEL: 'bge-m3',
@@ -124,5 +109,4 @@ try {
   server.signal('SIGKILL');
   await server.exited;
   await triton.stop();
-  rmSync(dir, { recursive: true, force: true });
 }

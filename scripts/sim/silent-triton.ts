@@ -3,12 +3,9 @@
  * all the while: when is the first one told at once to come again, and how many are taken on and
  * wait? With `--with`, the server of another checkout takes turns with this one's.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { startTriton } from '../../src/testing/triton/start-triton.ts';
-import { writeRepository } from '../../src/testing/triton/write-repository.ts';
+import { resolve } from 'node:path';
 import { textTable } from '../bench/report/text-table.ts';
+import { startBenchTriton } from '../bench/target/bench-triton.ts';
 import { ROOT, startServerProcess } from '../bench/target/server-process.ts';
 import { count, readFlags, text } from '../flags.ts';
 
@@ -24,16 +21,8 @@ const BEFORE = 60;
 /** A refusal comes at once. */
 const AT_ONCE_MS = 100;
 
-const dir = mkdtempSync(join(tmpdir(), 'silent-triton-'));
-const model = {
-  name: 'bge_model',
-  kind: 'timed',
-  datatype: 'INT64',
-  output: 'dense_vecs',
-} as const;
-const timing = { launchMs: 20, tokensPerSecond: 20_000 };
-writeRepository({ dir, models: [{ ...model, dimension: 1024, maxBatch: 8, timing }] });
-const triton = await startTriton({ repository: dir });
+const model = { kind: 'timed', launchMs: 20, tokensPerSecond: 20_000 } as const;
+const triton = await startBenchTriton(model, { maxBatch: 8 });
 
 /** One turn: the cells of its row. */
 async function run(root: string): Promise<string[]> {
@@ -78,5 +67,4 @@ try {
   console.log(textTable(headings, rows));
 } finally {
   await triton.stop();
-  rmSync(dir, { recursive: true, force: true });
 }

@@ -3,13 +3,9 @@
  * waits, beside what it waits when it is alone. Triton's model takes a time of its own for a batch;
  * with `--embedded` the real default model computes.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { startProcess } from '../../src/testing/e2e/start-process.ts';
-import { startTriton } from '../../src/testing/triton/start-triton.ts';
-import { writeRepository } from '../../src/testing/triton/write-repository.ts';
 import { until } from '../../src/testing/until.ts';
+import { startBenchTriton } from '../bench/target/bench-triton.ts';
 import { amount, count, onOff, readFlags } from '../flags.ts';
 
 const values = readFlags(import.meta.path, {
@@ -31,14 +27,14 @@ const QUERY_EVERY_MS = 100;
 const QUIET_QUERIES = 100;
 
 /** Unless told otherwise the burst takes ten seconds: 100 queries of the other caller. */
-const TIMING = {
+const MODEL = {
+  kind: 'timed',
   launchMs: values['launch-ms'],
   tokensPerSecond: values['tokens-per-second'],
-};
+} as const;
 const MAX_BATCH = 32;
 
-const dir = mkdtempSync(join(tmpdir(), 'two-callers-'));
-const triton = values.embedded ? undefined : await startTimed();
+const triton = values.embedded ? undefined : await startBenchTriton(MODEL, { maxBatch: MAX_BATCH });
 const server = await startProcess({
   ...(triton === undefined ? {} : { TRITON_URL: triton.url, MODEL: 'bge-m3' }),
   QUEUE_TEXTS_MAX: String(QUEUE_TEXTS),
@@ -48,14 +44,6 @@ const server = await startProcess({
 });
 const ready = async (): Promise<boolean> => (await fetch(`${server.url}/ready`)).ok;
 await until('the server is ready', ready);
-
-async function startTimed(): Promise<Awaited<ReturnType<typeof startTriton>>> {
-  const kind = { kind: 'timed', datatype: 'INT64', output: 'dense_vecs' } as const;
-  const timing = { maxBatch: MAX_BATCH, timing: TIMING };
-  const model = { name: 'bge_model', ...kind, dimension: 1024, ...timing };
-  writeRepository({ dir, models: [model] });
-  return await startTriton({ repository: dir });
-}
 
 const more = ' стороны договорились о порядке'.repeat(Math.ceil(values.words / 4));
 let textCount = 0;
@@ -121,5 +109,4 @@ try {
   server.signal('SIGKILL');
   await server.exited;
   await triton?.stop();
-  rmSync(dir, { recursive: true, force: true });
 }

@@ -12,11 +12,13 @@ export const TRITON_MODEL = 'bge_model';
 /** Values of a row of BGE-M3. */
 export const TRITON_DIMENSION = 1024;
 
-/** A real Triton for a bench. */
+/** A real Triton for a bench or a simulation. */
 export interface BenchTriton {
   readonly url: string;
   readonly pid: number;
   statistics(): Promise<TritonStatistics>;
+  /** SIGSTOP stalls it, SIGCONT lets it go on. */
+  signal(name: NodeJS.Signals): void;
   stop(): Promise<void>;
 }
 
@@ -30,8 +32,8 @@ export type BenchTritonModel =
       readonly kind: 'timed';
       readonly launchMs: number;
       readonly tokensPerSecond: number;
-      readonly lengthTokens: number;
-      readonly profiles: string;
+      readonly lengthTokens?: number;
+      readonly profiles?: string;
     };
 
 /**
@@ -58,7 +60,8 @@ export async function startBenchTriton(
           datatype: 'INT64',
           dimension: TRITON_DIMENSION,
           maxBatch: options.maxBatch,
-          ...(model.kind === 'timed' ? { timing: model, profiles: model.profiles } : {}),
+          ...(model.kind === 'timed' ? { timing: model } : {}),
+          ...('profiles' in model ? { profiles: model.profiles } : {}),
           ...(options.joins === true ? { queueDelayMicroseconds: 0 } : {}),
           ...(options.hasMultiVectors === true ? { multiVectorOutput: 'colbert_vecs' } : {}),
         },
@@ -69,6 +72,7 @@ export async function startBenchTriton(
       url: triton.url,
       pid: triton.pid,
       statistics: () => triton.statistics(TRITON_MODEL),
+      signal: triton.signal,
       async stop() {
         await triton.stop();
         remove();
