@@ -1,18 +1,18 @@
-import { type ProfileShape, textsOfLength } from '../model/engine-profiles.ts';
+import type { BackendLimits } from '../backend/contract.ts';
+import { textsOfLength } from '../model/engine-profiles.ts';
 import type { Head } from '../vectors/output.ts';
 
-/** What a plan may not exceed; a part of `BackendLimits`. */
-export interface PlanLimits {
-  readonly batchTextsMax: number;
-  /** Padded tokens (longest × texts). One text alone may exceed it. */
-  readonly batchTokensMax: number;
-  /** The same for texts that ask for a vector a token. */
-  readonly multiVectorTokensMax: number;
-  readonly profiles?: readonly ProfileShape[];
-  /** Padded tokens that cost as much as one more launch. */
-  readonly launchTokens: number;
-  /** Length at which attention costs as much as the rest of a token; unless told, it is free. */
-  readonly lengthTokens?: number;
+/** What a plan may not exceed. */
+export interface PlanLimits
+  extends Pick<
+    BackendLimits,
+    | 'batchTextsMax'
+    | 'batchTokensMax'
+    | 'multiVectorTokensMax'
+    | 'profiles'
+    | 'launchTokens'
+    | 'lengthTokens'
+  > {
   /**
    * What the texts of the batch may cost together, in tokens of a short text; one text alone may
    * exceed it. Unless told, what a full batch does.

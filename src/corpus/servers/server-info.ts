@@ -21,15 +21,9 @@ const ASK_AGAIN_MS = 200;
  * @throws CorpusError CORPUS_SERVER_FAILED when one does not answer in time, CORPUS_MODEL_DIFFERS
  *   when two serve different models.
  */
-export async function askModel(options: {
-  servers: readonly ServerAddress[];
-  apiKey: string | undefined;
-  waitMs: number;
-  clock: ClientClock;
-  signal: AbortSignal;
-  /** Told once of each server that does not answer yet. */
-  say: (words: string) => void;
-}): Promise<ServerModel> {
+export async function askModel(
+  options: Asking & { servers: readonly ServerAddress[] },
+): Promise<ServerModel> {
   let first: ServerModel | undefined;
   for (const server of options.servers) {
     const model = await waitForModel({ ...options, server });
@@ -44,14 +38,16 @@ export async function askModel(options: {
   return first as ServerModel;
 }
 
-async function waitForModel(options: {
-  server: ServerAddress;
-  apiKey: string | undefined;
-  waitMs: number;
-  clock: ClientClock;
-  signal: AbortSignal;
-  say: (words: string) => void;
-}): Promise<ServerModel> {
+interface Asking {
+  readonly apiKey: string | undefined;
+  readonly waitMs: number;
+  readonly clock: ClientClock;
+  readonly signal: AbortSignal;
+  /** Told once of each server that does not answer yet. */
+  readonly say: (words: string) => void;
+}
+
+async function waitForModel(options: Asking & { server: ServerAddress }): Promise<ServerModel> {
   const { server, apiKey, waitMs, clock, signal, say } = options;
   let isTold = false;
   const endMs = clock.now() + waitMs;

@@ -136,14 +136,7 @@ function writeTokenizerConfig(manifest: Pick<ModelManifest, 'tokenCountMax'>): U
  *
  * @returns UTF-8; the same bytes for the same weights.
  */
-function writeE5Config(weights: {
-  readonly hiddenSize: number;
-  readonly layerCount: number;
-  readonly attentionHeadCount: number;
-  readonly feedForwardSize: number;
-  readonly vocabularySize: number;
-  readonly positionCountMax: number;
-}): Uint8Array {
+function writeE5Config(weights: E5Container): Uint8Array {
   return encode({
     architectures: ['BertModel'],
     model_type: 'bert',
