@@ -46,3 +46,10 @@ test('the dense rows of a request follow one another in memory', () => {
   const views = [2, 0, 1].map((index) => rows.put(index, { dense: new Float32Array(DIMENSION) }));
   expect(views.map(({ dense }) => (dense?.byteOffset ?? 0) / 4)).toEqual([16, 0, 8]);
 });
+
+test('halves of which there is no float32, as the row cache has them, are copied beside a row', () => {
+  const output = { dense: Float32Array.of(1, 0), halves: Float16Array.of(0, 1, 1, 0) };
+  const copy = new RequestRows(1).put(0, output);
+  expect(copy).toEqual(output);
+  expect(copy.halves?.buffer).not.toBe(output.halves.buffer);
+});

@@ -149,7 +149,7 @@ export class RequestRows {
   put(index: number, output: TextOutput, getsHalves = false): TextOutput {
     const { dense, sparse, multi_vector: multiVector, halves } = output;
     // The usual case, written out: this is done for each text.
-    if (dense !== undefined && sparse === undefined && multiVector === undefined) {
+    if (dense !== undefined && (sparse ?? multiVector ?? halves) === undefined) {
       const place = this.#placeOf(index, dense.length);
       place.set(dense);
       return { dense: place };
