@@ -92,8 +92,12 @@ export function reportError(
   if (acceptEncoding !== undefined) headers.set('accept-encoding', acceptEncoding);
   if (error.status === 401) headers.set('www-authenticate', 'Bearer');
   if (retryAfterMs !== undefined) {
-    headers.set('retry-after', String(Math.ceil(retryAfterMs / 1000)));
-    headers.set('retry-after-ms', String(retryAfterMs));
+    for (const [name, value] of Object.entries(comeBackIn(retryAfterMs))) headers.set(name, value);
   }
   return { details, headers };
+}
+
+/** Headers that say when to come back. */
+export function comeBackIn(ms = AWAY_MS): Record<string, string> {
+  return { 'retry-after': String(Math.ceil(ms / 1000)), 'retry-after-ms': String(ms) };
 }

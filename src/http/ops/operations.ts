@@ -5,7 +5,7 @@ import type { Parts } from '../../encode/contract.ts';
 import { type Api, get, type Route } from '../api.ts';
 import type { Ending } from '../context.ts';
 import { replyDocument, type Schema } from '../document.ts';
-import { NATIVE_ERRORS } from '../error-reply.ts';
+import { comeBackIn, NATIVE_ERRORS } from '../error-reply.ts';
 import { playgroundRoutes } from '../playground/playground.ts';
 import { metricsRoute, type Scraped } from './metrics.ts';
 
@@ -69,7 +69,8 @@ function readyRoute(shown: Operations): Route {
   return get('/ready', document, () => {
     const said = faultsOf(shown);
     if (said.length === 0) return { ready: true, model };
-    return Response.json({ ready: false, model, reason: said.join(' ') }, { status: 503 });
+    const body = { ready: false, model, reason: said.join(' ') };
+    return Response.json(body, { status: 503, headers: comeBackIn() });
   });
 }
 

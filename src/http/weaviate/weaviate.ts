@@ -3,7 +3,7 @@ import { headSet } from '../../vectors/output.ts';
 import { type Api, encodeTexts, get, type PostRoute, post, type Route } from '../api.ts';
 import type { ApiContext, Call } from '../context.ts';
 import { ERROR_FIELDS, listOf, objectOf, type ReplyDocument, TEXT_ROW } from '../document.ts';
-import { type ErrorShape, reportError } from '../error-reply.ts';
+import { comeBackIn, type ErrorShape, reportError } from '../error-reply.ts';
 import {
   type Field,
   type FieldTable,
@@ -23,7 +23,7 @@ import { TEXT, textList } from '../text-fields.ts';
  */
 export function weaviateApi(context: ApiContext, isReady: () => boolean): Api {
   const { manifest } = context;
-  const empty = (status: number): Response => new Response(null, { status });
+  const empty = (status: number, headers = {}): Response => new Response(null, { status, headers });
   const living = { 204: { description: 'It does.' } };
   const ready = { 204: { description: 'It would.' }, 503: { description: 'It would not.' } };
   const routes = [
@@ -44,7 +44,7 @@ export function weaviateApi(context: ApiContext, isReady: () => boolean): Api {
     get(
       '/.well-known/ready',
       { summary: 'Whether a text sent now would be answered, for Weaviate', responses: ready },
-      () => empty(isReady() ? 204 : 503),
+      () => (isReady() ? empty(204) : empty(503, comeBackIn())),
     ),
   ];
   return { tag: 'Weaviate', errors: WEAVIATE_ERRORS, routes };

@@ -16,6 +16,9 @@ describe('a backend that goes away', () => {
       async () => !(await harness.isReady()),
     );
     const ready = await fetch(`${harness.server.url}/ready`);
+    const readyFor = await fetch(`${harness.server.url}/.well-known/ready`);
+    // Caught: these two alone of all 503s did not say when to come back.
+    expect([ready, readyFor].map(({ headers }) => headers.get('retry-after'))).toEqual(['1', '1']);
     // Anybody may read this: no address, and nothing that Triton said.
     const reason = 'The backend is down or still loading.';
     expect(await ready.json()).toEqual({ ready: false, model: 'bge-m3', reason });
