@@ -63,6 +63,8 @@ export interface PostRoute<Table extends FieldTable> {
   readonly fields: Table;
   /** What is done with other fields. Ignored by default, as clients of other APIs expect. */
   readonly unknownFields?: 'ignored' | 'refused';
+  /** Whether a body of an unknown Content-Type is read as JSON, as the original of the API does. */
+  readonly isJsonUnlessTold?: boolean;
   /** The formats of its reply; a request that accepts no other is refused before any work. */
   readonly formats: ReplyFormats;
   readonly summary: string;
@@ -112,7 +114,7 @@ export function post<Table extends FieldTable>(
       const startMs = clock.now();
       const format = formatOf(request, formats);
       const isBackground = isBackgroundRequest(request);
-      const body = await readBody(request, limits);
+      const body = await readBody(request, limits, route.isJsonUnlessTold);
       const readMs = clock.now() - startMs;
       const call = { request, requestId, format, replyBudget, isBackground, startMs, readMs };
       if (answerOfOther && other.isAsked(body)) return answerOfOther(call, body);

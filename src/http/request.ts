@@ -286,13 +286,20 @@ export interface BodyLimits {
 }
 
 /**
- * Reads and decodes a request body by its Content-Type; one that is missing means JSON.
+ * Reads and decodes a request body by its Content-Type; one that is missing or empty means JSON.
  *
+ * @param isJsonUnlessTold a type that is not known means JSON, too.
  * @throws ServerError EMB_CONTENT_TYPE_UNSUPPORTED, EMB_BODY_MALFORMED, or as `BodyIntake`.
  */
-export function readBody(request: Request, limits: BodyLimits): Promise<unknown> {
+export function readBody(
+  request: Request,
+  limits: BodyLimits,
+  isJsonUnlessTold = false,
+): Promise<unknown> {
   const { bodyBytesMax, bodyIntake, queueHoldMs } = limits;
-  const decoder = decoderFor(request.headers.get('content-type'));
+  const said = request.headers.get('content-type');
+  const decoder = decoderOf(said) ?? (isJsonUnlessTold ? JSON_BODY : undefined);
+  if (decoder === undefined) throw unknownType(said ?? '');
   // As before a full queue: half of what the caller waits is for the work.
   const waitMs = (): number => Math.min(queueHoldMs, (timeoutOf(request) ?? 2 * queueHoldMs) / 2);
   return bodyIntake.read(request, { bodyBytesMax, waitMs }, decoder);
@@ -307,24 +314,30 @@ const JSON_BODY: BodyDecoder<unknown> = { decode: decodeJsonBody, costPerByte: 5
 /** The same, without a string of the body. */
 const MSGPACK_BODY: BodyDecoder<unknown> = { decode: decodeMsgpackBody, costPerByte: 3 };
 
-function decoderFor(contentType: string | null): BodyDecoder<unknown> {
+/** Undefined for a type that is not known. A header that came twice has both, with a comma. */
+function decoderOf(contentType: string | null): BodyDecoder<unknown> | undefined {
   if (contentType === null || contentType === 'application/json') return JSON_BODY;
-  const [media, ...parameters] = contentType.toLowerCase().split(';');
+  const types = splitOutsideQuotes(contentType.toLowerCase(), ',').map((type) => type.trim());
+  if (types.every((type) => type === '' || isOfType(type, JSON_TYPES))) return JSON_BODY;
+  return types.every((type) => isOfType(type, MSGPACK_TYPES)) ? MSGPACK_BODY : undefined;
+}
+
+function isOfType(type: string, known: ReadonlySet<string>): boolean {
+  const [media = '', ...parameters] = type.split(';');
   const charset = parameters.find((parameter) => parameter.trim().startsWith('charset='));
   const isUtf8 = charset === undefined || /^\s*charset="?utf-?8"?\s*$/.test(charset);
-  if (isUtf8) {
-    if (JSON_TYPES.has(media.trim())) return JSON_BODY;
-    if (MSGPACK_TYPES.has(media.trim())) return MSGPACK_BODY;
-  }
-  throw new ServerError(
-    'EMB_CONTENT_TYPE_UNSUPPORTED',
-    `Content-Type "${contentType.slice(0, 100)}" is not known; send application/json (UTF-8) or application/msgpack.`,
-    {
-      field: 'content-type',
-      limit: 'application/json, application/msgpack',
-      value: contentType.slice(0, 100),
-    },
-  );
+  return isUtf8 && known.has(media.trim());
+}
+
+function unknownType(contentType: string): ServerError {
+  const value = contentType.slice(0, 100);
+  const message = `Content-Type "${value}" is not known; send application/json (UTF-8) or application/msgpack.`;
+  const limit = 'application/json, application/msgpack';
+  return new ServerError('EMB_CONTENT_TYPE_UNSUPPORTED', message, {
+    field: 'content-type',
+    limit,
+    value,
+  });
 }
 
 const JSON_TYPES: ReadonlySet<string> = new Set(['application/json', 'text/json']);

@@ -1,19 +1,19 @@
 import type { ServerError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
-import { type ModelManifest, modelNamesOf } from '../../model/manifest.ts';
+import type { ModelManifest } from '../../model/manifest.ts';
 import type { ByteWriter } from '../../reply/encode-reply.ts';
 import { FLOAT32_JSON_BYTES_MAX } from '../../reply/float32-json.ts';
 import { headSet } from '../../vectors/output.ts';
-import { type Api, encodeTexts, get, post, type Route } from '../api.ts';
+import { type Api, encodeTexts, type Route } from '../api.ts';
 import type { ApiContext, Call } from '../context.ts';
-import { listOf, objectOf, replyDocument, TEXT_ROW } from '../document.ts';
-import { type ErrorShape, REQUEST_ID_HEADER, reportError } from '../error-reply.ts';
-import { BOOLEAN, type Field, invalid, object, optional, STRING } from '../fields.ts';
-import { modelUnknown } from '../model-field.ts';
+import { listOf, objectOf, TEXT_ROW } from '../document.ts';
+import { type ErrorShape, reportError } from '../error-reply.ts';
+import { BOOLEAN, type Field, invalid, object, optional } from '../fields.ts';
 import { usedTokenCount, valueReply, vectorReply } from '../response.ts';
 import { dimensionField, shortRows } from '../short-rows.ts';
 import { type Texts, textNameOf, texts } from '../text-fields.ts';
 import { inputTypeOf, TASK_FIELDS, tokenLimit } from '../vector-fields.ts';
+import { modelField, modelRoutes, ollamaPost } from './ollama-models.ts';
 
 /**
  * Ollama's API for embeddings: `POST /api/embed`, the older `POST /api/embeddings`, and what its
@@ -21,12 +21,12 @@ import { inputTypeOf, TASK_FIELDS, tokenLimit } from '../vector-fields.ts';
  * `api/types.go` (0.33).
  */
 export function ollamaApi(context: ApiContext, version: string): Api {
-  const routes = [embedRoute(context), embeddingsRoute(context), showRoute(context)];
+  const routes = [embedRoute(context), embeddingsRoute(context), ...modelRoutes(context, version)];
   return {
     tag: 'Ollama',
     errors: OLLAMA_ERRORS,
     root: '/api',
-    routes: [...routes, ...listRoutes(context, version)],
+    routes,
   };
 }
 
@@ -38,7 +38,7 @@ function embedRoute(context: ApiContext): Route {
     truncate: optional(BOOLEAN, 'false refuses a text over the limit of tokens.'),
     dimensions: ollamaDimensions(manifest),
   };
-  return post(context, '/api/embed', {
+  return ollamaPost(context, '/api/embed', {
     fields,
     formats: 'vectors',
     summary: 'Embeddings, in the shape of Ollama',
@@ -105,7 +105,7 @@ function isCut(
 function embeddingsRoute(context: ApiContext): Route {
   const { manifest, limits } = context;
   const fields = { ...commonFields(context), prompt: maybeTexts(1) };
-  return post(context, '/api/embeddings', {
+  return ollamaPost(context, '/api/embeddings', {
     fields,
     formats: 'vectors',
     summary: 'One embedding, in the older shape of Ollama',
@@ -204,35 +204,6 @@ function ollamaDimensions(manifest: ModelManifest): Field<number> {
   };
 }
 
-/**
- * The model's name as it was asked for. With STRICT_MODEL it must be one of this model's.
- *
- * It may be refused with EMB_MODEL_UNKNOWN.
- */
-function modelField({ manifest, limits }: ApiContext): Field<string | undefined> {
-  const field = optional(STRING, `This server has ${manifest.id} alone; a tag may follow.`);
-  return {
-    ...field,
-    read(value, at) {
-      const name = field.read(value, at);
-      if (name === undefined || !limits.strictModel || isServed(manifest, name)) return name;
-      throw modelUnknown(manifest, name, `model '${name.slice(0, 100)}' not found`);
-    },
-  };
-}
-
-/** Without the tag, in any case, and with any name of a hub before it. */
-function isServed(manifest: ModelManifest, name: string): boolean {
-  const asked = withoutTag(name).toLowerCase();
-  const names = modelNamesOf(manifest).map((known) => known.toLowerCase());
-  return names.some((known) => asked === known || asked.endsWith(`/${known}`));
-}
-
-/** `bge-m3` of `bge-m3:latest`: in Ollama both are one model. */
-function withoutTag(name: string): string {
-  return name.replace(/:[^/:]*$/, '');
-}
-
 function writeRows(writer: ByteWriter, rows: readonly Float32Array[]): void {
   writer.reserve(rows.length * ((rows[0]?.length ?? 0) * FLOAT32_JSON_BYTES_MAX + 16));
   for (let index = 0; index < rows.length; index++) {
@@ -243,108 +214,6 @@ function writeRows(writer: ByteWriter, rows: readonly Float32Array[]): void {
 
 function nanosecondsSince({ clock }: ApiContext, { startMs }: Call): number {
   return Math.round((clock.now() - startMs) * 1e6);
-}
-
-/** `POST /api/show`: what clients look up before they use a model. */
-function showRoute(context: ApiContext): Route {
-  const { manifest } = context;
-  const fields = { model: modelField(context), name: modelField(context) };
-  const architecture = 'bert';
-  return post(context, '/api/show', {
-    fields,
-    formats: 'json',
-    summary: 'What the model is, in the shape of Ollama',
-    examples: { one: { model: manifest.id } },
-    reply: {
-      description: 'Sizes and capabilities.',
-      schema: objectOf(
-        {
-          details: { type: 'object' },
-          model_info: { type: 'object' },
-          capabilities: listOf({ type: 'string' }),
-          license: { type: 'string' },
-          modified_at: { type: 'string' },
-        },
-        ['details', 'model_info', 'capabilities'],
-      ),
-    },
-    statuses: [404],
-    async answer(call) {
-      return valueReply(call, {
-        details: detailsOf(context),
-        model_info: {
-          'general.architecture': architecture,
-          [`${architecture}.context_length`]: manifest.tokenCountMax,
-          [`${architecture}.embedding_length`]: manifest.dimension,
-        },
-        capabilities: ['embedding'],
-        license: manifest.license,
-        modified_at: STARTED_AT,
-      });
-    },
-  });
-}
-
-/** Ollama tells when a model was pulled; ours has been there since the start. */
-const STARTED_AT = new Date().toISOString();
-
-function detailsOf({ computeType, manifest }: ApiContext) {
-  return {
-    parent_model: '',
-    format: computeType === 'cpu' ? 'onnx' : 'tensorrt',
-    family: 'bert',
-    families: ['bert'],
-    parameter_size: '',
-    quantization_level: '',
-    context_length: manifest.tokenCountMax,
-    embedding_length: manifest.dimension,
-  };
-}
-
-function listRoutes(context: ApiContext, version: string): readonly Route[] {
-  const { manifest } = context;
-  const { files } = manifest;
-  const size = files.reduce((sum, { bytes }) => sum + bytes, 0);
-  const name = `${manifest.id}:latest`;
-  const common = {
-    name,
-    model: name,
-    size,
-    digest: files.find(({ role }) => role === 'model')?.sha256 ?? '',
-  };
-  const details = detailsOf(context);
-  // Nothing unloads it; Ollama says for ever by a far date.
-  const running = { expires_at: '2318-01-01T00:00:00Z', size_vram: 0 };
-  const models = listOf({ type: 'object' });
-  const routes = [
-    {
-      path: '/api/tags',
-      summary: 'The one model that is served, in the shape of Ollama',
-      schema: objectOf({ models }, ['models']),
-      value: { models: [{ ...common, modified_at: STARTED_AT, details }] },
-    },
-    {
-      path: '/api/ps',
-      summary: 'The model that is loaded, in the shape of Ollama',
-      schema: objectOf({ models }, ['models']),
-      value: {
-        models: [{ ...common, details, ...running, context_length: manifest.tokenCountMax }],
-      },
-    },
-    {
-      path: '/api/version',
-      summary: 'The version of this server, in the shape of Ollama',
-      schema: objectOf({ version: { type: 'string' } }, ['version']),
-      value: { version },
-    },
-  ];
-  return routes.map(({ path, summary, schema, value }) =>
-    get(
-      path,
-      { summary, responses: { 200: replyDocument({ description: summary, schema }) } },
-      (_, requestId) => Response.json(value, { headers: { [REQUEST_ID_HEADER]: requestId } }),
-    ),
-  );
 }
 
 /** Ollama has no 422: what a field has wrong is a 400 there. */

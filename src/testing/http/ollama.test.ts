@@ -90,6 +90,33 @@ test('POST /api/embeddings answers one row, and an empty prompt none', async () 
   });
 });
 
+test.each(['application/x-www-form-urlencoded', 'text/plain;charset=UTF-8'])(
+  'the calls of its documents, which curl sends as %s',
+  async (type) => {
+    const call = async (path: string, body: object) => {
+      const headers = { 'content-type': type };
+      return fetch(server.url + path, { method: 'POST', headers, body: JSON.stringify(body) });
+    };
+    const reply = await call('/api/embed', { model: 'm', input: TEXTS });
+    expect((await reply.json()).embeddings).toEqual(await rows());
+    expect((await call('/api/embeddings', { model: 'm', prompt: 'a' })).status).toBe(200);
+    for (const path of ['/api/show', '/api/pull']) {
+      expect((await call(path, { model: 'm' })).status).toBe(200);
+    }
+  },
+);
+
+test('a model is pulled already: the last line says success', async () => {
+  const pulled = async (fields: object) => {
+    const body = JSON.stringify(fields);
+    const reply = await fetch(`${server.url}/api/pull`, { method: 'POST', body });
+    return [reply.headers.get('content-type'), await reply.text()];
+  };
+  const line = '{"status":"success"}\n';
+  expect(await pulled({ model: 'nomic-embed-text' })).toEqual(['application/x-ndjson', line]);
+  expect(await pulled({ name: 'm', stream: false })).toEqual(['application/json', line]);
+});
+
 test('what clients ask first: the model by name and tag, its sizes, a version', async () => {
   const { models } = await read('/api/tags');
   const [{ name, model, size, details }] = models;
@@ -126,6 +153,7 @@ describe('with STRICT_MODEL', () => {
     ['/api/embed', { input: 'a' }],
     ['/api/embeddings', { prompt: 'a' }],
     ['/api/show', {}],
+    ['/api/pull', {}],
   ])('%s refuses another model', async (path, fields) => {
     const status = async (model: string) => {
       const body = JSON.stringify({ model, ...fields });

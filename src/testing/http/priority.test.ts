@@ -32,6 +32,7 @@ const WITHOUT_MODEL: Readonly<Record<string, unknown>> = {
   '/tokenize': { inputs: 'тест' },
   '/decode': { ids: [0, 2] },
   '/api/show': { model: 'bge-m3' },
+  '/api/pull': { model: 'bge-m3' },
 };
 
 describe('x-priority', () => {

@@ -40,6 +40,21 @@ test.each([
   },
 );
 
+test.each([
+  [200, ['application/json', 'application/json; charset=UTF-8']],
+  [200, ['']],
+  [200, ['application/json; profile="a, b"']],
+  [415, ['application/json', 'application/msgpack']],
+  [415, ['application/json', 'text/plain']],
+])('%d for the Content-Type %p, one header each', async (status, types) => {
+  const head = [
+    'POST /encode HTTP/1.1',
+    'Host: a',
+    ...types.map((type) => `Content-Type: ${type}`),
+  ];
+  expect((await sendRaw(server.url, head, '{"query":"тест"}')).status).toBe(status);
+});
+
 const PACKERS: Record<string, (body: Uint8Array) => Uint8Array> = {
   gzip: zlib.gzipSync,
   'X-GZip': zlib.gzipSync,
