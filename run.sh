@@ -3,7 +3,11 @@
 # explains.
 set -euo pipefail
 readonly CALLED_FROM=$PWD
-case $0 in */*) cd -- "${0%/*}" ;; esac
+# With a CDPATH, `cd` would look elsewhere first.
+case $0 in */*) CDPATH='' cd -- "${0%/*}" ;; esac
+
+# Set below, once they are known; the caller may have variables of these names.
+backend='' model='' locked=''
 
 # ONNX Runtime would report to its maker otherwise, and Bun's own crash reports would too.
 export ORT_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1
@@ -94,7 +98,7 @@ reason() {
 # Two set-ups at once would fall over each other's files: the second waits. Servers run side by side
 # all the same, since the lock is given back before the server starts.
 lock() {
-  [[ -z ${locked:-} ]] || return 0
+  [[ -z $locked ]] || return 0
   locked=yes
   mkdir -p .tools/logs .tools/stamps ||
     fail "$EXIT_FOLDER" "cannot write to $PWD: make it writable for this user."
@@ -103,7 +107,7 @@ lock() {
   flock -n 9 || { say 'waiting for another run.sh to finish its set-up'; flock 9; }
 }
 
-unlock() { [[ -z ${locked:-} ]] || exec 9>&-; }
+unlock() { [[ -z $locked ]] || exec 9>&-; }
 
 # --- Settings ----------------------------------------------------------------------------------------
 
@@ -202,10 +206,11 @@ ensure_dependencies() {
   if is_installed all || is_installed "$scope"; then return; fi
   [[ $scope == all ]] || flags+=(--production)
   lock
+  # From now on node_modules is what no stamp says, until it is whole.
+  rm -f .tools/stamps/dependencies-*
   step "installing dependencies ($scope) into node_modules" bun install "${flags[@]}" ||
     fail "$EXIT_DEPENDENCIES" "bun install failed: $(reason)." \
       'Check the network and the registry setting, then run it again.'
-  rm -f .tools/stamps/dependencies-*
   cp bun.lock ".tools/stamps/dependencies-$scope"
 }
 

@@ -4,7 +4,7 @@
  */
 import { afterAll, expect, test } from 'bun:test';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { BUN_VERSION, commandsOf, createRunHarness, removeRunFolders } from './run-harness.ts';
 
 afterAll(removeRunFolders);
@@ -171,6 +171,35 @@ test('a failed installation is not taken for done', async () => {
   const { run } = createRunHarness('bun');
   await run([], { FAIL: 'install' });
   expect(commandsOf(await run([]))[0]).toBe(INSTALL);
+});
+
+test('an installation that broke off is made again, also when its lock file is gone', async () => {
+  const { folder, run } = createRunHarness('bun');
+  await run([]);
+  writeFileSync(join(folder, 'bun.lock'), 'lock 2');
+  await run([], { FAIL: 'install' });
+  writeFileSync(join(folder, 'bun.lock'), 'lock 1');
+  expect(commandsOf(await run([]))[0]).toBe(INSTALL);
+});
+
+test("variables of the caller's that have names of the script's mean nothing", async () => {
+  const { run } = createRunHarness('bun');
+  const env = { model: 'theirs', backend: 'triton', scope: 'none', locked: 'yes', sources: 'a' };
+  const outcome = await run(['embed', '--plan', 'texts'], env);
+  const setUp = SETUP.replace('scope all', 'scope tokenizer');
+  expect([outcome.status, ...commandsOf(outcome).slice(0, 2)]).toEqual([0, INSTALL, setUp]);
+});
+
+test('it goes to its own folder, whatever CDPATH names', async () => {
+  const { folder, stubs } = createRunHarness();
+  writeFileSync(join(folder, 'package.json'), '{ "version": "1.2.3" }');
+  const name = basename(folder);
+  mkdirSync(join(stubs, name));
+  const { stdout } = Bun.spawnSync(['bash', `${name}/run.sh`, 'version'], {
+    cwd: dirname(folder),
+    env: { PATH: stubs, CDPATH: stubs },
+  });
+  expect(String(stdout)).toBe('1.2.3\n');
 });
 
 test.each([[['nope']], [['--nope']], [['--port']], [['--nope=1']], [['serve', 'test']]])(
