@@ -2,7 +2,15 @@ import { ServerError } from '../base/errors.ts';
 import { shortened } from '../base/shortened.ts';
 import type { EncodeRequest } from '../encode/contract.ts';
 import type { ModelManifest } from '../model/manifest.ts';
-import { type Field, type FieldTable, integer, invalidWord, oneOf, optional } from './fields.ts';
+import {
+  BOOLEAN,
+  type Field,
+  type FieldTable,
+  integer,
+  invalidWord,
+  oneOf,
+  optional,
+} from './fields.ts';
 
 /**
  * Fields by which other servers change vectors. Where one has a meaning here it is obeyed; where it
@@ -53,6 +61,7 @@ const POOLING: Changing = {
  */
 const CHANGING: Readonly<Record<string, Changing>> = {
   truncate: { harmless: only(true, 'end', 'right'), does: 'texts are cut at their end' },
+  truncation: { harmless: only(true), does: "texts are cut at the model's limit of tokens" },
   truncate_prompt_tokens: TOKENS,
   max_tokens: TOKENS,
   max_length: TOKENS,
@@ -71,6 +80,8 @@ const CHANGING: Readonly<Record<string, Changing>> = {
   normalized: NORM,
   normalize_embeddings: NORM,
   embd_normalize: { harmless: only(2, true), does: 'rows have unit norm' },
+  use_activation: NORM,
+  activation: NORM,
   input_type: PREFIX_CHOICE,
   task: PREFIX_CHOICE,
   task_type: PREFIX_CHOICE,
@@ -83,12 +94,23 @@ const CHANGING: Readonly<Record<string, Changing>> = {
   embedding_type: FLOATS,
   embedding_types: FLOATS,
   encoding_type: FLOATS,
+  embed_dtype: FLOATS,
+  endianness: { harmless: only('native', 'little'), does: 'bytes are little-endian' },
   output_dimension: DIMENSION,
   dimensions: DIMENSION,
   truncate_dim: DIMENSION,
   pooling: POOLING,
   pooling_strategy: POOLING,
+  rank_fields: {
+    harmless: (value) => [value].flat().every(only('text')),
+    does: 'of a document its text is scored',
+  },
 };
+
+/** Objects in which other servers take such fields; where a route has none of its own, too. */
+const HOLDERS: ReadonlySet<string> = new Set([
+  ...['parameters', 'params', 'options', 'config', 'extra_body'],
+]);
 
 /** Their names, for a test that sends each to every route. */
 export const CHANGING_NAMES: readonly string[] = Object.keys(CHANGING);
@@ -114,6 +136,7 @@ export function refuseChanging(
       if (inner !== undefined) refuseChanging(value, inner, manifest, `${within}${name}.`);
       continue;
     }
+    if (HOLDERS.has(name)) refuseChanging(value, {}, manifest, `${within}${name}.`);
     if (!Object.hasOwn(CHANGING, name)) continue;
     const { harmless, does } = CHANGING[name];
     if (harmless(value, manifest)) continue;
@@ -188,6 +211,7 @@ interface Cut {
   readonly truncate?: 'left' | 'right' | 'none' | undefined;
   readonly truncation_side?: 'left' | 'right' | undefined;
   readonly truncate_prompt_tokens?: number | undefined;
+  readonly truncation?: boolean | undefined;
 }
 
 const SIDES = { true: 'right', end: 'right', right: 'right', start: 'left', left: 'left' } as const;
@@ -207,7 +231,7 @@ const TRUNCATE: Field<'left' | 'right' | 'none'> = {
   },
 };
 
-/** vLLM's and NIM's fields for the cut. */
+/** vLLM's, NIM's and Voyage's fields for the cut. */
 export function cutFields(manifest: ModelManifest) {
   const limit = tokenLimit(manifest, '');
   const tokens: Field<number> = {
@@ -222,6 +246,7 @@ export function cutFields(manifest: ModelManifest) {
   };
   return {
     truncate: optional(TRUNCATE),
+    truncation: optional(BOOLEAN, 'As truncate, in the word of Voyage.'),
     truncation_side: optional(oneOf(['left', 'right']), 'The side that is cut; right unless told.'),
     truncate_prompt_tokens: optional(
       tokens,
@@ -232,10 +257,10 @@ export function cutFields(manifest: ModelManifest) {
 
 /** What the cut's fields ask of the journey. @param isDefault TRUNCATE. */
 export function cutOf(
-  { truncate, truncation_side, truncate_prompt_tokens }: Cut,
+  { truncate, truncation, truncation_side, truncate_prompt_tokens }: Cut,
   isDefault: boolean,
 ): Pick<EncodeRequest, 'truncate' | 'truncationSide' | 'tokenCountMax'> {
-  const isAsked = truncate_prompt_tokens !== undefined || isDefault;
+  const isAsked = truncation ?? (truncate_prompt_tokens !== undefined || isDefault);
   const isLeft = truncate === 'left' || truncation_side === 'left';
   return {
     truncate: truncate === undefined ? isAsked : truncate !== 'none',

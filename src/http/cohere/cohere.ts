@@ -33,12 +33,15 @@ function embedRoute(context: ApiContext, version: 'v1' | 'v2'): Route {
   const { manifest, limits } = context;
   const fields = {
     model: optional(modelField(context)),
+    // First, so that it is they who are named where the texts are missing for them.
+    images: refused('texts: this model embeds no images'),
+    inputs: refused('texts: this server takes no mixed inputs'),
     texts: textList(limits.requestTextsMax),
     input_type: INPUT_TYPE,
     embedding_types: optional(someOf(ROW_FORMS), 'Forms of the rows; float unless told.'),
     truncate: optional(
-      oneOf(['NONE', 'START', 'END']),
-      'The side that is cut; NONE refuses a text over the limit of tokens.',
+      oneOf(['NONE', 'START', 'END', 'LEFT', 'RIGHT']),
+      'The side that is cut, in its words or the older ones; NONE refuses a text over the limit of tokens.',
     ),
     output_dimension: dimensionField(manifest),
     max_tokens: optional(
@@ -47,8 +50,6 @@ function embedRoute(context: ApiContext, version: 'v1' | 'v2'): Route {
         `Tokens that texts are cut to; ${manifest.tokenCountMax} unless told, as for more.`,
       ),
     ),
-    images: refused('texts: this model embeds no images'),
-    inputs: refused('texts: this server takes no mixed inputs'),
   };
   return post(context, `/${version}/embed`, {
     fields,
@@ -83,7 +84,7 @@ function embedRoute(context: ApiContext, version: 'v1' | 'v2'): Route {
         heads: headSet(['dense']),
         inputType: input_type,
         truncate: truncate === undefined ? isCut : truncate !== 'NONE',
-        truncationSide: truncate === 'START' ? 'left' : 'right',
+        truncationSide: truncate === 'START' || truncate === 'LEFT' ? 'left' : 'right',
         tokenCountMax: max_tokens,
         fieldOf: (index) => `texts[${index}]`,
       });

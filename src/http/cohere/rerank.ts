@@ -1,7 +1,16 @@
 import type { PostRoute } from '../api.ts';
 import type { ApiContext } from '../context.ts';
 import { listOf, objectOf } from '../document.ts';
-import { BOOLEAN, type Field, integer, invalid, mapOf, missing, optional } from '../fields.ts';
+import {
+  BOOLEAN,
+  type Field,
+  integer,
+  invalid,
+  mapOf,
+  missing,
+  optional,
+  STRING,
+} from '../fields.ts';
 import { modelField } from '../model-field.ts';
 import { toldHeaders, usedTokenCount, valueReply } from '../response.ts';
 import { encodeAndScore, headsAndWeights, scoringFields } from '../scoring.ts';
@@ -91,6 +100,7 @@ export function rerankCall(context: ApiContext) {
         model: manifest.id,
         results,
         ...(isVoyage ? { data: results } : {}),
+        ...(body.property === undefined ? {} : scoresForWeaviate(results, body)),
         usage: { prompt_tokens: tokenCount, total_tokens: tokenCount },
         meta: {
           api_version: { version: '2' },
@@ -101,6 +111,18 @@ export function rerankCall(context: ApiContext) {
     },
   };
   return call;
+}
+
+/** What Weaviate's module reranker-transformers reads, and nothing else. */
+function scoresForWeaviate(
+  results: readonly { readonly index: number; readonly relevance_score: number }[],
+  { query, documents }: { readonly query: string; readonly documents: readonly string[] },
+) {
+  const scores = results.map(({ index, relevance_score: score }) => ({
+    document: documents[index],
+    score,
+  }));
+  return { query, scores };
 }
 
 function rerankFields(context: ApiContext) {
@@ -118,6 +140,7 @@ function rerankFields(context: ApiContext) {
     return_documents: optional(BOOLEAN),
     // Cut texts are cut at the model's own limit; Voyage's word for a refusal instead is false.
     truncation: optional(BOOLEAN),
+    property: optional(STRING, 'Sent by Weaviate alone, for which the reply has `scores`.'),
     raw_scores: optional(BOOLEAN, 'The score as it is, not held within [0, 1].'),
     ...scoredTokensFields(manifest),
     max_tokens_per_doc: optional(

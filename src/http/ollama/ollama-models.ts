@@ -3,7 +3,7 @@ import { get, type PostRoute, post, type Route } from '../api.ts';
 import type { ApiContext } from '../context.ts';
 import { listOf, objectOf, replyDocument } from '../document.ts';
 import { REQUEST_ID_HEADER } from '../error-reply.ts';
-import { BOOLEAN, type Field, type FieldTable, optional, STRING, withDefault } from '../fields.ts';
+import { type Field, type FieldTable, optional, STRING } from '../fields.ts';
 import { modelUnknown } from '../model-field.ts';
 import { valueReply } from '../response.ts';
 
@@ -108,29 +108,25 @@ function detailsOf({ computeType, manifest }: ApiContext) {
 
 /**
  * `POST /api/pull`: a client whose model is not in the list has it pulled before it calls. Any name
- * is served here, so that it has come already; one that STRICT_MODEL refuses has not.
+ * is served here, so that it has come already; one that STRICT_MODEL refuses has not. The one line
+ * is a whole JSON body, too, whether the client asked for `stream` or not.
  */
 function pullRoute(context: ApiContext): Route {
   const { manifest } = context;
-  const fields = {
-    model: modelField(context),
-    name: modelField(context),
-    stream: withDefault(BOOLEAN, true, 'false answers JSON in place of lines of JSON.'),
-  };
+  const fields = { model: modelField(context), name: modelField(context) };
   return ollamaPost(context, '/api/pull', {
     fields,
     formats: 'json',
     summary: 'Says that the model is there, in the shape of Ollama',
-    examples: { one: { model: manifest.id, stream: false } },
+    examples: { one: { model: manifest.id } },
     reply: {
       description: 'One line: success.',
       schema: objectOf({ status: { type: 'string' } }, ['status']),
       example: { status: 'success' },
     },
     statuses: [404],
-    async answer({ requestId }, { stream }) {
-      const type = stream ? 'application/x-ndjson' : 'application/json';
-      const headers = { 'content-type': type, [REQUEST_ID_HEADER]: requestId };
+    async answer({ requestId }) {
+      const headers = { 'content-type': 'application/json', [REQUEST_ID_HEADER]: requestId };
       return new Response('{"status":"success"}\n', { headers });
     },
   });

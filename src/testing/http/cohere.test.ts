@@ -59,7 +59,9 @@ describe('embed', () => {
     const row = async (text: string, truncate?: string) =>
       (await ask('/v2/embed', { texts: [text], truncate })).body.embeddings?.float[0];
     expect(await row(start + end, 'START')).toEqual(await row(end, 'START'));
+    expect(await row(start + end, 'LEFT')).toEqual(await row(start + end, 'START'));
     expect(await row(start + end)).toEqual(await row(start));
+    expect(await row(start + end, 'RIGHT')).toEqual(await row(start));
     const { status, body } = await ask('/v2/embed', { texts: [start + end], truncate: 'NONE' });
     expect([status, body.code]).toEqual([400, 'EMB_TEXT_TOO_LONG']);
     expect(body.message).toContain('texts[0]');
@@ -71,6 +73,7 @@ describe('embed', () => {
     ['a dimension that the model was not trained for', { output_dimension: 3 }, 'output_dimension'],
     ['a cut to nothing', { max_tokens: 2 }, 'max_tokens'],
     ['images', { images: ['data:image/png;base64,'] }, 'images'],
+    ['mixed inputs in place of texts', { texts: undefined, inputs: [{ content: [] }] }, 'inputs'],
   ])('%s: 400, and the field by name', async (_name, fields, name) => {
     const { status, body } = await ask('/v2/embed', { texts: ['a'], ...fields });
     expect([status, body.field]).toEqual([400, name]);
@@ -125,6 +128,19 @@ describe.each(['/rerank', '/v1/rerank', '/v2/rerank'])('POST %s', (path) => {
     expect(words).toContain('documents[1].text');
     expect((await ask(path, { query: 'a', documents: [] })).status).toBeGreaterThanOrEqual(400);
   });
+});
+
+test("Weaviate's reranker gets each document with its score", async () => {
+  const documents = ['рецепт борща', 'срок исковой давности'];
+  const asked = { query: 'исковая давность', documents, property: '' };
+  const { body } = await ask('/rerank', asked);
+  const { body: plain } = await ask('/rerank', { ...asked, property: undefined });
+  expect(plain.scores).toBeUndefined();
+  const scores = plain.results.map((result: { index: number; relevance_score: number }) => ({
+    document: documents[result.index],
+    score: result.relevance_score,
+  }));
+  expect(body.scores).toEqual(scores);
 });
 
 test("TEI's rerank keeps its shape for texts", async () => {

@@ -3,8 +3,9 @@ import { type RunningServer, startServer } from '../start-server.ts';
 import { until } from '../until.ts';
 
 /**
- * Requests as Open WebUI (0.12.4) and Dify's plugin for OpenAI-compatible servers (2026-11) write
- * them, by their sources: programs that are too large to run here. What each reads is in the reply.
+ * Requests as Open WebUI (0.12.4), Dify's plugin for OpenAI-compatible servers (2026-11), Weaviate,
+ * Milvus and Elasticsearch (2026) write them, by their sources: programs that are too large to run
+ * here. What each reads is in the reply.
  * The model has prefixes, so that a passage differs from a query.
  */
 
@@ -77,4 +78,39 @@ test('Dify checks with a ping, then sends its texts in batches', async () => {
   );
   expect(rowsIn(reply)).toEqual(await rows('query'));
   expect(reply.usage.prompt_tokens).toBeGreaterThan(0);
+});
+
+test('Weaviate sends no Content-Type, and fields of its reply as they are when empty', async () => {
+  const post = async (path: string, body: object) => {
+    const sent = { method: 'POST', body: new Blob([JSON.stringify(body)]) };
+    return (await fetch(server.url + path, sent)).json();
+  };
+  const config = { pooling_strategy: 'masked_mean', task_type: 'passage' };
+  const one = { text: TEXTS[0], dims: 0, vector: null, error: '', config };
+  expect((await post('/vectors', one)).vector).toEqual((await rows('passage'))[0]);
+  const ranked = await post('/rerank', { query: TEXTS[0], documents: TEXTS, property: '' });
+  expect(ranked.scores[0].document).toBe(TEXTS[0]);
+});
+
+test('Milvus as a client of TEI and of vLLM', async () => {
+  const tei = { inputs: TEXTS, truncate: true, truncation_direction: 'Right' };
+  expect(await ask('/embed', tei)).toEqual(await rows('query'));
+  const vllm = { input: TEXTS, encoding_format: 'float' };
+  expect(rowsIn(await ask('/v1/embeddings', vllm))).toEqual(await rows('query'));
+  const asked = { query: TEXTS[0], documents: TEXTS, truncate_prompt_tokens: -1 };
+  expect((await ask('/rerank', asked)).results[0].index).toBe(0);
+});
+
+test('Elasticsearch, its services hugging_face and openai', async () => {
+  expect(await ask('/embed', { inputs: TEXTS })).toEqual(await rows('query'));
+  const ranked = await ask('/rerank', {
+    texts: TEXTS,
+    query: TEXTS[0],
+    return_text: true,
+    top_n: 1,
+  });
+  // It refuses a reply with any other field.
+  expect(Object.keys(ranked[0]).sort()).toEqual(['index', 'score', 'text']);
+  const openai = { input: TEXTS, model: 'bge-m3', user: 'a', input_type: 'passage' };
+  expect(rowsIn(await ask('/v1/embeddings', openai))).toEqual(await rows('passage'));
 });

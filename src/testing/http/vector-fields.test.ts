@@ -16,6 +16,7 @@ const LONG = `${'аренда '.repeat(400)}${'борщ '.repeat(400)}`;
 /** A value that asks for other vectors than there are without the field. */
 const CHANGES: Readonly<Record<string, unknown>> = {
   truncate: false,
+  truncation: false,
   truncate_prompt_tokens: 8,
   max_tokens: 8,
   max_length: 8,
@@ -34,6 +35,8 @@ const CHANGES: Readonly<Record<string, unknown>> = {
   normalized: false,
   normalize_embeddings: false,
   embd_normalize: 0,
+  use_activation: false,
+  activation: false,
   input_type: 'passage',
   task: 'retrieval.passage',
   task_type: 'RETRIEVAL_DOCUMENT',
@@ -46,11 +49,14 @@ const CHANGES: Readonly<Record<string, unknown>> = {
   embedding_type: 'int8',
   embedding_types: ['int8'],
   encoding_type: 'int8',
+  embed_dtype: 'float16',
+  endianness: 'big',
   output_dimension: 16,
   dimensions: 16,
   truncate_dim: 16,
   pooling: 'max',
   pooling_strategy: 'masked_mean',
+  rank_fields: ['title'],
 };
 
 /** The words of one API for the same. */
@@ -80,7 +86,7 @@ const ROUTES: readonly {
     path: '/v1/embeddings',
     body: { input: LONG },
     obeyed: [
-      ...['truncate', 'truncate_prompt_tokens', 'truncation_side'],
+      ...['truncate', 'truncation', 'truncate_prompt_tokens', 'truncation_side'],
       ...['input_type', 'task', 'task_type'],
       ...['output_dtype', 'embedding_type', 'encoding_type', 'output_dimension', 'dimensions'],
     ],
@@ -106,7 +112,7 @@ const ROUTES: readonly {
   ...['/rerank', '/v1/rerank', '/v2/rerank'].map((path) => ({
     path,
     body: { query: LONG, documents: [LONG, 'суп'], raw_scores: true },
-    obeyed: ['max_query_tokens', 'max_text_tokens', 'max_tokens_per_doc'],
+    obeyed: ['truncation', 'max_query_tokens', 'max_text_tokens', 'max_tokens_per_doc'],
   })),
   {
     path: '/api/embed',
@@ -126,6 +132,10 @@ const ROUTES: readonly {
     spelled: SPELLED.cohere,
   })),
   { path: '/vectors', body: { text: LONG }, obeyed: [] },
+  // Objects that the routes do not have.
+  { path: '/', body: { inputs: LONG }, within: 'parameters', obeyed: [] },
+  { path: '/v1/embeddings', body: { input: LONG }, within: 'extra_body', obeyed: [] },
+  { path: '/v1/rerank', body: { query: 'a', documents: ['b'] }, within: 'options', obeyed: [] },
   {
     path: '/vectors',
     body: { text: LONG },
