@@ -189,3 +189,18 @@ test('a long name leaves its two tables two', async () => {
   await stand.embed([source, '--id', 'id', '--to', postgres.url, '--to-table', table]);
   expect(await postgres.psql(`select count(*) from ${table}`)).toBe('1\n');
 });
+
+test('jobs that begin together make their tables once, and each part is there once', async () => {
+  const source = await stand.write('together.jsonl', '{"id":1,"text":"а"}\n{"id":2,"text":"б"}\n');
+  for (const round of [1, 2, 3]) {
+    const to = ['--to', postgres.url, '--to-table', `together_${round}`, '--part-texts', '1'];
+    const jobs = Array.from({ length: 6 }, () => stand.embed([source, '--id', 'id', ...to]));
+    // All of them end before one that failed is told of.
+    const ends = await Promise.allSettled(jobs);
+    expect(ends.flatMap((end) => (end.status === 'rejected' ? [end.reason.message] : []))).toEqual(
+      [],
+    );
+    const counts = `select count(*), count(distinct id) from together_${round}`;
+    expect(await postgres.psql(counts)).toBe('2|2\n');
+  }
+});

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { SQL } from 'bun';
+import type { SQL, TransactionSQL } from 'bun';
 import { CorpusError, wordsOf } from '../../corpus-error.ts';
 import type { CorpusOptions } from '../../corpus-options.ts';
 import {
@@ -92,11 +92,7 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
     // The tables come with it: a job that is refused leaves none behind.
     createManifest: (text) =>
       guard(() =>
-        sql.begin(async (transaction) => {
-          // Of two that make a table at once, one would fail.
-          await transaction.unsafe('select pg_advisory_xact_lock(hashtextextended($1, 0))', [
-            manifests,
-          ]);
+        alone(sql, async (transaction) => {
           await transaction.unsafe(`create table if not exists ${manifests}
             (single boolean primary key default true check (single), manifest text not null)`);
           await transaction.unsafe(`create table if not exists ${parts}
@@ -111,12 +107,13 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
     prepare: (given) =>
       guard(async () => {
         schema = given;
-        await sql.unsafe('create extension if not exists vector');
-        if (toColumn === undefined) {
-          await sql.unsafe(
+        await alone(sql, async (transaction) => {
+          await transaction.unsafe('create extension if not exists vector');
+          if (toColumn !== undefined) return;
+          await transaction.unsafe(
             `create table if not exists ${table} (${definitions(tableColumns(given))})`,
           );
-        }
+        });
         const type = given.dtype === 'float16' ? 'halfvec' : 'vector';
         const [row] = await sql.unsafe(`select '${type}'::regtype::oid::bigint as oid`);
         vectorOid = Number(row?.oid);
@@ -159,6 +156,21 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
       await rm(staging, { recursive: true, force: true });
     },
   };
+}
+
+/**
+ * Makes what is not there, in a transaction that one job has at a time: `if not exists` looks first
+ * and makes then, so that of two jobs that begin together one would fail.
+ */
+function alone<Result>(
+  sql: SQL,
+  work: (transaction: TransactionSQL) => Promise<Result>,
+): Promise<Result> {
+  return sql.begin(async (transaction) => {
+    // Any number that nobody else locks by.
+    await transaction.unsafe('select pg_advisory_xact_lock(1701667429)');
+    return work(transaction);
+  });
 }
 
 function definitions(columns: readonly TableColumn[]): string {
