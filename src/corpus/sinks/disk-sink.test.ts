@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Manifest } from '../job/manifest.ts';
 import { createDiskSink } from './disk-sink.ts';
 import { JSONL_FORMAT } from './jsonl-format.ts';
@@ -35,4 +35,34 @@ test('a process that ends takes nothing from another of the same job', async () 
   } finally {
     await rm(folder, { recursive: true });
   }
+});
+
+/** As in two containers of one host name, where both are process 1. */
+test('two writers of one part, of one name and number, leave it whole', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'disk-sink-'));
+  try {
+    const sinks = [0, 1].map(() => createDiskSink({ folder, format: JSONL_FORMAT }));
+    for (const sink of sinks) await sink.prepare(SCHEMA, {} as Manifest);
+    const row = { carried: [], encoded: undefined, error: 'E: wrong' };
+    const [first, second] = await Promise.all(sinks.map((sink) => sink.openPart(0)));
+    await first?.write([{ id: 'a', ...row }]);
+    await second?.write([{ id: 'a', ...row }]);
+    await first?.commit(FACTS);
+    const whole = await readFile(join(folder, 'part-000000.jsonl'), 'utf8');
+    expect(whole).toContain('"a"');
+    await second?.commit(FACTS);
+    expect(await readFile(join(folder, 'part-000000.jsonl'), 'utf8')).toBe(whole);
+    for (const sink of sinks) await sink.close();
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test('a folder that cannot be listed has no less in it', async () => {
+  const folder = join(await mkdtemp(join(tmpdir(), 'disk-sink-')), 'out');
+  const sink = createDiskSink({ folder, format: JSONL_FORMAT });
+  expect((await sink.committed()).size).toBe(0);
+  await Bun.write(folder, 'a file by now');
+  await expect(sink.committed()).rejects.toMatchObject({ code: 'CORPUS_SINK_FAILED' });
+  await rm(dirname(folder), { recursive: true });
 });

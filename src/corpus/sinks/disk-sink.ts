@@ -38,10 +38,10 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
   let schema: OutputSchema | undefined;
   const guard = guardOf(folder);
   const staging = join(own, `staging-${hostname().replace(/[^\w.-]/g, '-')}`);
-  let stagedCount = 0;
   const stage = async (name: string, options?: { isReadSoon: boolean }): Promise<StagedFile> => {
-    // Counted, since a queue may deal one part out twice to one process.
-    const path = join(staging, `${name}.${stagedCount++}.${process.pid}.partial`);
+    // A queue may deal one part out twice, to one process or to two: containers that have the
+    // network of their host have its name too, and each may be process 1.
+    const path = join(staging, `${name}.${crypto.randomUUID()}.${process.pid}.partial`);
     for (;;) {
       await mkdir(staging, { recursive: true });
       // Another process of this machine that ends removes the folder when it finds it empty.
@@ -87,7 +87,8 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
       }),
     committed: () =>
       guard(async () => {
-        const parts = (await readdir(folder).catch(() => [])).map((name) => partOfName(name, last));
+        const names = (await readdir(folder).catch(undefinedIfMissing)) ?? [];
+        const parts = names.map((name) => partOfName(name, last));
         return new Set(parts.filter((part) => part !== undefined));
       }),
     isCommitted: (part) =>
