@@ -9,6 +9,7 @@ import { planTextMemory, tokensThatFit } from '../backend/local/memory-budget.ts
 import {
   chooseModelFile,
   engineOfFile,
+  lengthFaultOf,
   modelBytesOf,
   storesScores,
 } from '../backend/local/model-file.ts';
@@ -31,6 +32,7 @@ import { createMetrics, type Metrics } from '../observe/metrics.ts';
 import { createTracing, type Tracing } from '../observe/tracing.ts';
 import { openTokenizer } from '../tokenizer/open-tokenizer.ts';
 import { createTokenizerPool, type TokenizerPool } from '../tokenizer/pool/tokenizer-pool.ts';
+import { TokenizerInvalidError } from '../tokenizer/tokenizer-error.ts';
 import { replaceMappedCopy } from './replace-mapped-copy.ts';
 
 const TOKENIZER_WORKER = new URL('../../workers/tokenizer-worker.ts', import.meta.url);
@@ -73,7 +75,9 @@ export async function createParts(options: {
   const tracing = await tracingOf(config, clock, log);
   const { tokenCountMax } = manifest;
   const { modelsDir } = config;
-  const opened = await openTokenizer({ modelsDir, modelId: manifest.id, log });
+  const opened = await openTokenizer({ modelsDir, modelId: manifest.id, log }).catch((error) => {
+    throw tokenizerFailure(error, resolve(modelsDir, manifest.id, 'tokenizer.json'), manifest);
+  });
   const isChecked = config.backend === 'triton' && config.selfCheck;
   const selfCheck = isChecked ? await readSelfCheck({ modelsDir, manifest, log }) : undefined;
   const { backend, started } = createBackend({ ...options, selfCheck, tracing, log });
@@ -259,7 +263,12 @@ function createBackend(options: BackendParts): { backend: Backend; started: Prom
     return { backend, started };
   }
   const backend = embedded(options);
-  const failure = (): string => (backend.state().isReady ? '' : backend.state().reason);
+  const failure = (): string => {
+    const { isReady, reason } = backend.state();
+    const fault = isReady ? '' : lengthFaultOf(modelFileOf(options));
+    if (fault === '') return isReady ? '' : reason;
+    return `${reason} ${fault} Delete it: ${wayOf(manifest)} --scope all.`;
+  };
   return { backend, started: backend.started.then(failure) };
 }
 
@@ -267,21 +276,39 @@ function sharedMemoryOf({ tritonSharedMemory: mode, tritonSharedMemoryBytes: byt
   return mode === 'off' ? undefined : { mode, bytes };
 }
 
-/** @throws ConfigError when the model's file is not here: no worker could ever start. */
-function embedded({ config, manifest, clock, log }: BackendParts): LocalBackend {
-  const { dimension, outputs } = manifest;
-  const { files } = manifest;
+/** Where a file of a model comes from. */
+function wayOf({ id }: ModelManifest): string {
+  return `./run.sh sets it up, or bun src/provision/setup.ts --model ${id}`;
+}
+
+/** @returns ConfigError in place of what says no path, or no way out. */
+function tokenizerFailure(error: unknown, path: string, manifest: ModelManifest): unknown {
+  const way = `${wayOf(manifest)} --scope tokenizer.`;
+  if (!existsSync(path)) return new ConfigError(`${path} is missing. ${way}`);
+  if (!(error instanceof TokenizerInvalidError)) return error;
+  const why = `${error.message}. It is incomplete or damaged`;
+  return new ConfigError(`${path} cannot be used: ${why}. Delete it: ${way}`);
+}
+
+function modelFileOf({ config, manifest }: Pick<BackendParts, 'config' | 'manifest'>) {
   const folder = resolve(config.modelsDir, manifest.id);
+  const { files } = manifest;
   const paths = chooseModelFile({
     ...{ folder, files },
     named: config.embeddedModelFile,
     runtimeVersion: packageJson.dependencies['onnxruntime-node'],
   });
+  return { folder, files, paths, modelPath: paths.modelPath };
+}
+
+/** @throws ConfigError when the model's file is not here: no worker could ever start. */
+function embedded({ config, manifest, clock, log }: BackendParts): LocalBackend {
+  const { dimension, outputs } = manifest;
+  const { folder, files, paths } = modelFileOf({ config, manifest });
   if (!existsSync(paths.modelPath)) {
     const setting = config.backend === 'embedded' ? 'BACKEND' : 'FALLBACK';
-    const way = `./run.sh sets it up, or bun src/provision/setup.ts --model ${manifest.id}`;
     throw new ConfigError(
-      `${setting}=embedded: ${paths.modelPath} is missing. ${way} --scope all.`,
+      `${setting}=embedded: ${paths.modelPath} is missing. ${wayOf(manifest)} --scope all.`,
     );
   }
   const { threadCount, wideThreadCount, ...layout } = layoutSessions({

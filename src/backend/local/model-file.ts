@@ -74,6 +74,22 @@ export function engineOfFile(options: {
   return `${parse(modelPath).base} ${which}`;
 }
 
+/**
+ * Why a model file may be no use: it has not as many bytes as the manifest or the export says, as
+ * half of a copy has. Empty where it has, and for a file that nobody knows.
+ */
+export function lengthFaultOf(options: {
+  readonly folder: string;
+  readonly files: readonly ListedFile[];
+  readonly modelPath: string;
+}): string {
+  const { folder, files, modelPath } = options;
+  const known = knownFiles(folder, files).find(({ path }) => resolve(folder, path) === modelPath);
+  const bytes = modelBytesOf(modelPath);
+  if (known === undefined || known.bytes === bytes) return '';
+  return `${modelPath} has ${bytes} bytes, not ${known.bytes}: it is incomplete or another file.`;
+}
+
 /** The first known file that this processor can use well; undefined where none is known. */
 export function usableModelFile(
   folder: string,

@@ -1,5 +1,13 @@
 import { afterEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -256,24 +264,64 @@ describe('a start that cannot work', () => {
     expect(lines.filter((line) => line.includes('missing')).length).toBe(1);
   });
 
-  test('no model file: exit status 4, and what to do', async () => {
-    const models = mkdtempSync(join(tmpdir(), 'no-model-'));
+  /** Ends with what is said of a models folder that has all but what is done to it. */
+  async function startOn(damage: (folder: string) => void) {
+    const models = mkdtempSync(join(tmpdir(), 'damaged-model-'));
     try {
       const name = 'multilingual-e5-small';
       cpSync(join(MODELS, `${name}.json`), join(models, `${name}.json`));
-      mkdirSync(join(models, name));
+      mkdirSync(join(models, name, 'onnx'), { recursive: true });
       for (const file of readdirSync(join(MODELS, name))) {
         if (file !== 'onnx') symlinkSync(join(MODELS, name, file), join(models, name, file));
       }
-      const { status, stderr } = await runCommandSync({
-        MODELS_DIR: models,
-        WORKER_RESTARTS_MAX: '0',
-      });
-      expect(status).toBe(4);
-      expect(stderr).toMatch(/\.onnx is missing/);
-      expect(stderr).toContain('./run.sh');
+      for (const file of ['model.onnx', 'model-int8.onnx']) {
+        symlinkSync(join(MODELS, name, 'onnx', file), join(models, name, 'onnx', file));
+      }
+      damage(join(models, name));
+      return await runCommandSync({ MODELS_DIR: models, WORKER_RESTARTS_MAX: '0' });
     } finally {
       rmSync(models, { recursive: true, force: true });
     }
+  }
+
+  const WAY = './run.sh sets it up, or bun src/provision/setup.ts --model multilingual-e5-small';
+
+  test.each<[string, RegExp, (folder: string) => void]>([
+    [
+      'no model file',
+      /\.onnx is missing\. /,
+      (folder) => rmSync(join(folder, 'onnx'), { recursive: true }),
+    ],
+    [
+      'half a model file',
+      /\.onnx has 1000 bytes, not \d+: it is incomplete or another file\. Delete it: /,
+      (folder) => {
+        for (const file of ['onnx/model.onnx', 'onnx/model-int8.onnx']) {
+          rmSync(join(folder, file));
+          writeFileSync(join(folder, file), 'a'.repeat(1000));
+        }
+      },
+    ],
+    [
+      'no tokenizer',
+      /tokenizer\.json is missing\. /,
+      (folder) => {
+        for (const file of ['json', 'compiled']) rmSync(join(folder, `tokenizer.${file}`));
+      },
+    ],
+    [
+      'half a tokenizer',
+      /tokenizer\.json cannot be used: tokenizer\.json: not JSON\. .* Delete it: /,
+      (folder) => {
+        rmSync(join(folder, 'tokenizer.json'));
+        writeFileSync(join(folder, 'tokenizer.json'), '{"version":');
+      },
+    ],
+  ])('%s: exit status 4, the file by name, and what to do', async (_what, words, damage) => {
+    const { status, stderr } = await startOn(damage);
+    expect(status).toBe(4);
+    const last = stderr.trim().split('\n').at(-1);
+    expect(last).toMatch(words);
+    expect(last).toContain(WAY);
   });
 });
