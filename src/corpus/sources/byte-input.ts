@@ -4,6 +4,7 @@ import { Readable } from 'node:stream';
 import zlib from 'node:zlib';
 import { CorpusError, wordsOf } from '../corpus-error.ts';
 import type { InputVersion } from './source.ts';
+import { ZstdFrames } from './zstd-frames.ts';
 
 /** A file or an object whose bytes can be read from anywhere. */
 export interface ByteInput {
@@ -88,18 +89,34 @@ export async function* unpackedBytes(
     const bytes = input.open(0);
     if (compression === undefined) yield* bytes;
     else {
-      const unpack = compression === 'gzip' ? zlib.createGunzip() : zlib.createZstdDecompress();
-      const packed = Readable.from(bytes, { objectMode: false });
+      const unpack = compression === 'gzip' ? zlib.createGunzip() : zlib.createZstdDecompress(ZSTD);
+      const whole = compression === 'gzip' ? bytes : wholeFrames(bytes);
+      const packed = Readable.from(whole, { objectMode: false });
       // `pipe` hands on data but no errors.
       packed.on('error', (error) => unpack.destroy(error));
       yield* packed.pipe(unpack) as AsyncIterable<Uint8Array>;
     }
   } catch (error) {
     if (error instanceof CorpusError) throw error;
-    const isOther = /incorrect header check|Unknown frame descriptor/.test(wordsOf(error));
+    const isOther = /incorrect header check|Unknown frame|no frame of/.test(wordsOf(error));
     const why = `it is not ${compression}, as its name says, or has something else after its end`;
     throw unreadable(input, isOther ? new Error(why, { cause: error }) : error);
   }
+}
+
+/** The largest window, which dumps of `zstd --long=31` have; memory is taken as far as it fills. */
+const ZSTD = { params: { [zlib.constants.ZSTD_d_windowLogMax]: 31 } };
+
+/** @throws Error where the bytes break off within a frame, or go on with something else. */
+async function* wholeFrames(
+  bytes: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const frames = new ZstdFrames();
+  for await (const piece of bytes) {
+    frames.add(piece);
+    yield piece;
+  }
+  if (!frames.isWhole) throw new Error('it breaks off within a frame of zstd');
 }
 
 /** An input that is not what it says it is. */
