@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
-import { type BodyAccount, createBodyBudget, type Patience } from './body-budget.ts';
+import { type BodyAccount, createBodyBudget } from './body-budget.ts';
 import { type ContentEncoding, parseContentEncoding, unpack } from './content-encoding.ts';
 
 /** Takes request bodies in, within bounds that hold for all of them together. */
@@ -91,11 +91,17 @@ export function createBodyIntake(options: {
       if (declared <= SMALL_BYTES && encoding === undefined) {
         return decoder.decode(await readWhole(request, declared, account));
       }
-      const { costPerByte } = decoder;
       const patience = { signal: request.signal, waitMs: limits.waitMs };
-      const room = new LargeRoom(account, { bodyBytesMax, costPerByte, patience });
-      const body = await readChunks(request, { declared, bodyBytesMax, encoding }, account, room);
-      const plain = encoding === undefined ? body : await unpackWithin(body, encoding, room);
+      const room: LargeRoom = {
+        isReserved: false,
+        async reserve(bytes = bodyBytesMax) {
+          await account.reserve({ bytes, costBytes: bytes * decoder.costPerByte }, patience);
+          room.isReserved = true;
+        },
+      };
+      const size = { declared, bodyBytesMax, encoding };
+      const body = await readChunks(request, size, account, room);
+      const plain = encoding === undefined ? body : await unpackWithin(body, encoding, size, room);
       if (plain !== body) account.take(plain.length);
       return decodeAndFree(plain, decoder);
     } finally {
@@ -144,7 +150,7 @@ export function createBodyIntake(options: {
         gathered.add(value);
         if (gathered.byteCount > bodyBytesMax) throw tooLarge(bodyBytesMax, gathered.byteCount);
         if (gathered.byteCount <= LARGE_BYTES || room.isReserved) continue;
-        await room.reserve(undefined);
+        await room.reserve();
         gathered.expect(bodyBytesMax);
       }
     } catch (error) {
@@ -158,13 +164,13 @@ export function createBodyIntake(options: {
   async function unpackWithin(
     body: Uint8Array,
     encoding: ContentEncoding,
+    { bodyBytesMax }: { bodyBytesMax: number },
     room: LargeRoom,
   ): Promise<Uint8Array> {
-    const { bodyBytesMax } = room;
     const bytesMax = room.isReserved ? bodyBytesMax : Math.min(LARGE_BYTES, bodyBytesMax);
     let plain = await unpack(body, encoding, bytesMax);
     if (plain === undefined && bytesMax < bodyBytesMax) {
-      await room.reserve(undefined);
+      await room.reserve();
       plain = await unpack(body, encoding, bodyBytesMax);
     }
     free(body);
@@ -269,34 +275,11 @@ function tooLarge(limit: number, value: number): ServerError {
   return new ServerError('EMB_BODY_TOO_LARGE', message, { field: 'body', limit, value });
 }
 
-/** Room for one large body: as much as it declares, or as the largest takes. */
-class LargeRoom {
-  readonly bodyBytesMax: number;
-  readonly #account: BodyAccount;
-  readonly #costPerByte: number;
-  readonly #patience: Patience;
-  #isReserved = false;
-
-  constructor(
-    account: BodyAccount,
-    options: { bodyBytesMax: number; costPerByte: number; patience: Patience },
-  ) {
-    this.#account = account;
-    this.bodyBytesMax = options.bodyBytesMax;
-    this.#costPerByte = options.costPerByte;
-    this.#patience = options.patience;
-  }
-
-  get isReserved(): boolean {
-    return this.#isReserved;
-  }
-
-  /** @param bytes undefined when nobody knows. @throws ServerError as `BodyAccount`. */
-  async reserve(bytes: number = this.bodyBytesMax): Promise<void> {
-    const costBytes = bytes * this.#costPerByte;
-    await this.#account.reserve({ bytes, costBytes }, this.#patience);
-    this.#isReserved = true;
-  }
+/** Room for one large body. */
+interface LargeRoom {
+  isReserved: boolean;
+  /** @param bytes those of the largest, where nobody knows. @throws ServerError as `BodyAccount`. */
+  reserve(bytes?: number): Promise<void>;
 }
 
 /**
