@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import { invariant, ServerError, shuttingDown } from '../base/errors.ts';
 import { retryAfterMsOf } from '../base/retry-after.ts';
-import { HeldRequests, type HoldLimits, lineOf } from './held-requests.ts';
+import { HeldRequests, type HoldLimits, sizeClassOf } from './held-requests.ts';
 import { RefusedWork } from './refused-work.ts';
 
 /** A place in the queue for one request. */
@@ -79,7 +79,7 @@ const WAIT_SHARE = 0.5;
  * together get done. The others stand before the queue, and their deadlines do not run: were all
  * let in, they would share the time, and miss their deadlines together where it gets short.
  */
-const LINE_SHARE = 0.1;
+const ALIKE_SHARE = 0.1;
 
 /**
  * The most that one request counts as, as a part of a limit. So the largest request is within its
@@ -107,16 +107,16 @@ const NOTHING_WAITS: Backlog = {
   fill: { textCount: Number.MAX_SAFE_INTEGER, tokenCount: Number.MAX_SAFE_INTEGER },
 };
 
-/** What is held, by one caller or by all. */
-interface Held {
+/** What is admitted, of one caller or of all. */
+interface Admitted {
   textCount: number;
   tokenCount: number;
   workTokenCount: number;
 }
 
-interface CallerHeld extends Held {
-  /** By the size of requests, as `lineOf` has it. Of all together: those without a caller. */
-  readonly lines: Held[];
+interface CallerAdmitted extends Admitted {
+  /** By `sizeClassOf`. Of all together: those without a caller. */
+  readonly sizeClasses: Admitted[];
 }
 
 /** A limit that a demand would pass. */
@@ -150,8 +150,8 @@ export function createAdmission(options: {
   const { clock, textCountMax, tokenCountMax, backlog = NOTHING_WAITS } = options;
   const { queueName = 'queue', timeoutMs: timeoutMsMax = Number.MAX_SAFE_INTEGER } = options;
   const waitMsMax = Math.floor(timeoutMsMax * WAIT_SHARE);
-  const total = noneHeld([]);
-  const callers = new Map<string, CallerHeld>();
+  const total = noneAdmitted([]);
+  const callers = new Map<string, CallerAdmitted>();
   const refused = new RefusedWork(clock);
   const { holdMs, ...holdLimits } = options.hold ?? NO_HOLD;
   const held = new HeldRequests<CountedDemand, Permit>(clock, holdLimits);
@@ -169,7 +169,7 @@ export function createAdmission(options: {
     if (isClosed) throw shuttingDown();
     const demand = attainable(asked);
     const lack = lackOf(demand);
-    if (lack === undefined && !isLineLong(demand)) return grant(demand);
+    if (lack === undefined && !hasManyAlike(demand)) return grant(demand);
     // Half of what the caller waits is for the work.
     const waitMs = Math.min(holdMs, (demand.timeoutMs ?? holdMs / WAIT_SHARE) * WAIT_SHARE);
     if (waitMs <= 0 || !held.hasRoomFor(demand)) return grantOrRefuse(demand);
@@ -178,7 +178,7 @@ export function createAdmission(options: {
   }
 
   function grantIfRoom(demand: CountedDemand): Permit | undefined {
-    return lackOf(demand) === undefined && !isLineLong(demand) ? grant(demand) : undefined;
+    return lackOf(demand) === undefined && !hasManyAlike(demand) ? grant(demand) : undefined;
   }
 
   function grantOrRefuse(demand: CountedDemand): Permit {
@@ -188,28 +188,30 @@ export function createAdmission(options: {
   }
 
   /** Whether enough of its caller's requests of its size are in the queue. */
-  function isLineLong(demand: CountedDemand): boolean {
+  function hasManyAlike(demand: CountedDemand): boolean {
     const { drain, fill } = backlog;
     const own = demand.caller === undefined ? total : callers.get(demand.caller);
-    const line = own?.lines[demand.line];
-    if (line === undefined || line.textCount === 0) return false;
-    if (line.textCount + demand.textCount <= fill.textCount) return false;
-    const work = line.workTokenCount + demand.workTokenCount;
+    const alike = own?.sizeClasses[demand.sizeClass];
+    if (alike === undefined || alike.textCount === 0) return false;
+    if (alike.textCount + demand.textCount <= fill.textCount) return false;
+    const work = alike.workTokenCount + demand.workTokenCount;
     if (work <= fill.tokenCount) return false;
-    return !drain.isMeasured || work > drain.tokensPerMs * timeoutMsMax * LINE_SHARE;
+    return !drain.isMeasured || work > drain.tokensPerMs * timeoutMsMax * ALIKE_SHARE;
   }
 
   function grant(demand: CountedDemand): Permit {
     const { caller, textCount, tokenCount, workTokenCount } = demand;
     const own =
-      caller === undefined ? noneHeld(total.lines) : (callers.get(caller) ?? noneHeld([]));
+      caller === undefined
+        ? noneAdmitted(total.sizeClasses)
+        : (callers.get(caller) ?? noneAdmitted([]));
     if (caller !== undefined && own.textCount === 0) callers.set(caller, own);
-    const line = own.lines[demand.line] ?? nothing();
-    own.lines[demand.line] = line;
-    const place: Held = { textCount, tokenCount, workTokenCount };
+    const alike = own.sizeClasses[demand.sizeClass] ?? nothing();
+    own.sizeClasses[demand.sizeClass] = alike;
+    const place: Admitted = { textCount, tokenCount, workTokenCount };
     add(total, place, 1);
     add(own, place, 1);
-    add(line, place, 1);
+    add(alike, place, 1);
     let isReleased = false;
     let isComing = true;
     comingCount++;
@@ -222,7 +224,7 @@ export function createAdmission(options: {
         arrived();
         const counted = Math.min(workTokenCount, Math.floor(REQUEST_SHARE * workLimit()));
         const more = counted - place.workTokenCount;
-        for (const sum of [total, own, line, place]) sum.workTokenCount += more;
+        for (const sum of [total, own, alike, place]) sum.workTokenCount += more;
       },
       release() {
         invariant(!isReleased, 'a permit is released once');
@@ -230,7 +232,7 @@ export function createAdmission(options: {
         arrived();
         add(total, place, -1);
         add(own, place, -1);
-        add(line, place, -1);
+        add(alike, place, -1);
         if (caller !== undefined && own.textCount === 0) callers.delete(caller);
         held.letIn(grantIfRoom);
         if (total.textCount === 0) onEmpty?.();
@@ -248,7 +250,7 @@ export function createAdmission(options: {
       caller,
       timeoutMs,
       deadlineMs: timeoutMs === undefined ? undefined : clock.now() + timeoutMs,
-      line: lineOf(workTokenCount),
+      sizeClass: sizeClassOf(workTokenCount),
       tokenCount: Math.min(tokenCount, Math.floor(REQUEST_SHARE * tokenCountMax)),
       workTokenCount: Math.min(workTokenCount, Math.floor(REQUEST_SHARE * workLimit())),
     };
@@ -278,17 +280,19 @@ export function createAdmission(options: {
    * What other callers hold beyond all of a limit. It was lower when they came, or not known: that
    * is no reason to refuse the first request of somebody else.
    */
-  function excessOfOthers(own: Held, key: keyof Held, max: number): number {
+  function excessOfOthers(own: Admitted, key: keyof Admitted, max: number): number {
     let excess = 0;
     if (total[key] <= max) return excess;
-    for (const held of callers.values()) if (held !== own) excess += Math.max(0, held[key] - max);
+    for (const other of callers.values()) {
+      if (other !== own) excess += Math.max(0, other[key] - max);
+    }
     return excess;
   }
 
   function overShare(
-    demand: Held,
-    own: Held,
-    { unit, key, max }: { unit: string; key: keyof Held; max: number },
+    demand: Admitted,
+    own: Admitted,
+    { unit, key, max }: { unit: string; key: keyof Admitted; max: number },
   ): Lack | undefined {
     const others = total[key] - own[key] - excessOfOthers(own, key, max);
     const limit = Math.max(0, Math.floor(max - OTHERS_PART * others));
@@ -303,7 +307,7 @@ export function createAdmission(options: {
    *     drainMs = own work / tokensPerMs,     at most the own share of WAIT_SHARE × longest timeout
    *     latenessMs of the most urgent text,   at most WAIT_SHARE × what is left of the own timeout
    */
-  function overTime(demand: CountedDemand, own: Held): Lack | undefined {
+  function overTime(demand: CountedDemand, own: Admitted): Lack | undefined {
     const work = { unit: 'tokens of work', key: 'workTokenCount', max: workLimit() } as const;
     const lack = overShare(demand, own, work);
     if (lack !== undefined) {
@@ -369,24 +373,24 @@ export function createAdmission(options: {
 const NO_HOLD = { holdMs: 0, holdTextsMax: 0, holdBytesMax: 0 } as const;
 
 /** A demand as it is counted. */
-interface CountedDemand extends Held {
+interface CountedDemand extends Admitted {
   readonly byteCount: number;
   readonly caller: string | undefined;
-  readonly line: number;
+  readonly sizeClass: number;
   readonly timeoutMs: number | undefined;
   /** When that is over; the server's own timeout begins once it is admitted. */
   readonly deadlineMs: number | undefined;
 }
 
-function noneHeld(lines: Held[]): CallerHeld {
-  return { textCount: 0, tokenCount: 0, workTokenCount: 0, lines };
+function noneAdmitted(sizeClasses: Admitted[]): CallerAdmitted {
+  return { textCount: 0, tokenCount: 0, workTokenCount: 0, sizeClasses };
 }
 
-function nothing(): Held {
+function nothing(): Admitted {
   return { textCount: 0, tokenCount: 0, workTokenCount: 0 };
 }
 
-function add(to: Held, by: Held, sign: 1 | -1): void {
+function add(to: Admitted, by: Admitted, sign: 1 | -1): void {
   to.textCount += sign * by.textCount;
   to.tokenCount += sign * by.tokenCount;
   to.workTokenCount += sign * by.workTokenCount;

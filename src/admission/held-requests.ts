@@ -4,8 +4,8 @@ import { ServerError } from '../base/errors.ts';
 /** What a request takes while it stands before the queue. */
 interface HeldDemand {
   readonly caller: string | undefined;
-  /** As `lineOf` has it. */
-  readonly line: number;
+  /** As `sizeClassOf` has it. */
+  readonly sizeClass: number;
   readonly textCount: number;
   /** Of its texts, as they lie in memory. */
   readonly byteCount: number;
@@ -120,20 +120,20 @@ export class HeldRequests<Demand extends HeldDemand, Place> {
   }
 
   #add(waiting: Waiting<Demand, Place>): void {
-    const { caller, line: size, textCount, byteCount } = waiting.demand;
+    const { caller, sizeClass, textCount, byteCount } = waiting.demand;
     const lines = this.#byCaller.get(caller) ?? new Map();
-    const line = lines.get(size) ?? new Set();
-    this.#byCaller.set(caller, lines.set(size, line.add(waiting)));
+    const line = lines.get(sizeClass) ?? new Set();
+    this.#byCaller.set(caller, lines.set(sizeClass, line.add(waiting)));
     this.#textCount += textCount;
     this.#byteCount += byteCount;
   }
 
   #remove(waiting: Waiting<Demand, Place>): void {
-    const { caller, line: size, textCount, byteCount } = waiting.demand;
+    const { caller, sizeClass, textCount, byteCount } = waiting.demand;
     const lines = this.#byCaller.get(caller);
-    const line = lines?.get(size);
+    const line = lines?.get(sizeClass);
     if (lines === undefined || !line?.delete(waiting)) return;
-    if (line.size === 0) lines.delete(size);
+    if (line.size === 0) lines.delete(sizeClass);
     if (lines.size === 0) this.#byCaller.delete(caller);
     this.#textCount -= textCount;
     this.#byteCount -= byteCount;
@@ -145,26 +145,27 @@ function letInFirst<Demand, Place>(
   lines: Map<number, Set<Waiting<Demand, Place>>>,
   admit: (demand: Demand) => Place | undefined,
 ): boolean {
-  for (const [size, line] of lines) {
+  for (const [sizeClass, line] of lines) {
     const [first] = line;
     const place = admit(first.demand);
     if (place === undefined) continue;
     first.admit(place);
     // To the end of its caller's lines.
-    if (lines.delete(size)) lines.set(size, line);
+    if (lines.delete(sizeClass)) lines.set(sizeClass, line);
     return true;
   }
   return false;
 }
 
 /**
- * A caller's requests stand in line behind such of their own size alone: each line is for up to
- * sixteen times the tokens of the one before it. So a query does not wait for a corpus that comes
- * from the same address or with the same key, and nothing waits for what is much larger.
+ * The size class of a request: each is for up to sixteen times the tokens of the one before it. A
+ * caller's requests wait behind such of their own class alone. So a query does not wait for a
+ * corpus that comes from the same address or with the same key, and nothing waits for what is much
+ * larger.
  */
-export function lineOf(workTokenCount: number): number {
-  return Math.min(LINES_MAX, Math.floor(Math.log2(Math.max(1, workTokenCount)) / 4));
+export function sizeClassOf(workTokenCount: number): number {
+  return Math.min(SIZE_CLASS_MAX, Math.floor(Math.log2(Math.max(1, workTokenCount)) / 4));
 }
 
-/** From 65,536 tokens on requests are of one size. */
-const LINES_MAX = 4;
+/** From 65,536 tokens on requests are of one class. */
+const SIZE_CLASS_MAX = 4;
