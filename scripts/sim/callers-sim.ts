@@ -24,15 +24,15 @@ const BURSTS: Readonly<Record<string, Burst>> = {
   '64 passages a call': { textCount: 2_560, perCall: 64, tokens: [90, 190] },
 };
 
-const UNBOUNDED = { alongPart: 1e9, launchesMax: 1e9, isJustInTime: false };
+const UNBOUNDED = { backfillPart: 1e9, launchesMax: 1e9, isJustInTime: false };
 const PLANNED = { ...UNBOUNDED, isJustInTime: true };
 
 const WAYS = [
   { way: 'callers not known', isBlind: true },
   { way: 'who asks goes first', sharing: UNBOUNDED },
   { way: 'and full batches just in time', sharing: PLANNED },
-  { way: 'and its batch 10 % dearer at most', sharing: { ...PLANNED, alongPart: 0.1 } },
-  { way: 'and its batch 25 % dearer at most', sharing: { ...PLANNED, alongPart: 0.25 } },
+  { way: 'and its batch 10 % dearer at most', sharing: { ...PLANNED, backfillPart: 0.1 } },
+  { way: 'and its batch 25 % dearer at most', sharing: { ...PLANNED, backfillPart: 0.25 } },
   ...[10, 6, 4, 2].map((launchesMax) => ({
     way: `and the burst's of ${launchesMax} launches${launchesMax === 6 ? ': chosen' : ''}`,
     sharing: { ...SHARING, launchesMax },

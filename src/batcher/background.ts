@@ -19,8 +19,8 @@ const QUIET_MS = 10_000;
 /** How far the load of the queries looks back, in ms. */
 const LOAD_MS = 1000;
 
-/** What background texts that ride along may add to the cost of a batch of queries. */
-const ALONG_SHARE = 0.05;
+/** What background texts may add to the cost of a batch of queries, as a part of it. */
+export const BACKFILL_PART = 0.05;
 
 /** A batch counts for so much of its time at least, however much of that is its launch. */
 const WORK_SHARE_MIN = 0.5;
@@ -175,11 +175,6 @@ export class BackgroundBudget {
     for (const batch of this.#inFlight) roomCost -= this.#pacing.remainingCost(batch);
     if (roomCost < Math.min(batchCost, this.#lastCost)) return undefined;
     return Math.max(0, Math.min(batchCost, roomCost) - limits.launchTokens);
-  }
-
-  /** What background texts may add to a batch of queries that costs so much. */
-  alongCostMax(cost: number): number {
-    return ALONG_SHARE * cost;
   }
 
   /** What a background batch may cost, its launch included. */

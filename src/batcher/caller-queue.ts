@@ -1,7 +1,7 @@
 import type { Backend, BackendLimits } from '../backend/contract.ts';
 import type { Clock } from '../base/clock.ts';
 import type { DispatchPacing, DrainEstimate } from './pacing.ts';
-import { addAlong, costOf, type PendingRequest, type PendingText } from './pending-request.ts';
+import { backfill, costOf, type PendingRequest, type PendingText } from './pending-request.ts';
 import { BatchQueue } from './queue.ts';
 
 /** How long a caller counts as present after its last request, in ms. */
@@ -19,8 +19,8 @@ const SINGLE_TOKENS = 320;
 
 /** How much of the backend's time callers who ask and bulk texts give up for each other. */
 export interface SharingLimits {
-  /** What bulk texts may add to the cost of a batch of those who ask. */
-  readonly alongPart: number;
+  /** What bulk texts may add to the cost of a batch of those who ask, as a part of it. */
+  readonly backfillPart: number;
   /** How many launches a bulk batch may take beside callers who ask. */
   readonly launchesMax: number;
   /** Whether a full batch, too, is sent only when its endpoint is about to need it. */
@@ -28,7 +28,7 @@ export interface SharingLimits {
 }
 
 /** Chosen by `scripts/sim/callers-sim.ts`. Beyond six launches a larger batch spares a sixth. */
-export const SHARING: SharingLimits = { alongPart: 0.25, launchesMax: 6, isJustInTime: true };
+export const SHARING: SharingLimits = { backfillPart: 0.25, launchesMax: 6, isJustInTime: true };
 
 /** By how much of a server's time those who ask may be ahead of bulk texts that wait, in ms. */
 const AHEAD_MS = 1000;
@@ -184,8 +184,8 @@ export class CallerQueue {
     const drawn = this.#asking.draw(limits, runningCount);
     if (drawn.length > 0) {
       this.#aheadCost += launchTokens + costOf(drawn, limits);
-      const { alongPart } = this.#limits;
-      addAlong(drawn, this.#bulk, { limits, costMax: (cost) => alongPart * cost });
+      const { backfillPart } = this.#limits;
+      backfill(drawn, this.#bulk, { limits, part: backfillPart });
     }
     return drawn;
   }

@@ -3,13 +3,13 @@ import { type Cancellation, type Clock, nextTurn } from '../base/clock.ts';
 import { backendDown, invariant, ServerError, shuttingDown } from '../base/errors.ts';
 import type { RequestTrace } from '../observe/tracing.ts';
 import type { ExpectedRows, Head } from '../vectors/output.ts';
-import { BackgroundBudget, type BackgroundLimits } from './background.ts';
+import { BACKFILL_PART, BackgroundBudget, type BackgroundLimits } from './background.ts';
 import { createBisection, Quarantine, type RunningBatch } from './bisection.ts';
 import { CallerQueue, type SharingLimits, type WaitingTexts, waitingIn } from './caller-queue.ts';
 import { BackendGrace, DispatchPacing, DrainRate, VirtualDeadlines } from './pacing.ts';
 import {
-  addAlong,
   type BatchReport,
+  backfill,
   backgroundCostOf,
   backgroundTokensOf,
   costOf,
@@ -258,7 +258,7 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
     if (costMax !== undefined) return background.draw({ ...limits, costMax }, runningTextCount);
     const texts = queue.draw(limits, runningTextCount);
     if (background.textCount > 0) {
-      addAlong(texts, background, { limits, costMax: (cost) => budget.alongCostMax(cost) });
+      backfill(texts, background, { limits, part: BACKFILL_PART });
     }
     return texts;
   }

@@ -311,16 +311,15 @@ export function reportOf(
 }
 
 /**
- * Adds texts of another queue to a batch, after its own, as far as it has room.
+ * Backfilling: adds texts of another queue to a batch, after its own, as far as it has room.
  *
- * @param options.costMax what they may add, in tokens of a short text, given what the batch costs.
+ * @param options.part of the batch's cost that they may add to it.
  */
-export function addAlong(
+export function backfill(
   texts: PendingText[],
   from: BatchQueue<PendingText>,
-  options: { limits: BackendLimits; costMax: (cost: number) => number },
+  { limits, part }: { limits: BackendLimits; part: number },
 ): void {
-  const { limits, costMax } = options;
   const first = texts[0];
   if (first === undefined || first.isAlone || limits.isOneByOne) return;
   const { heads } = first;
@@ -329,9 +328,9 @@ export function addAlong(
   const cost = limits.launchTokens + costOf(texts, limits);
   const textCount = Math.min(
     capacityOf({ paddedLength, heads }, { ...limits, isCrowd: false }) - texts.length,
-    Math.floor(costMax(cost) / textCostOf(paddedLength, limits)),
+    Math.floor((part * cost) / textCostOf(paddedLength, limits)),
   );
-  if (textCount > 0) texts.push(...from.drawAlong({ paddedLength, heads, textCount }));
+  if (textCount > 0) texts.push(...from.drawBackfill({ paddedLength, heads, textCount }));
 }
 
 /** What a batch has cost, in tokens of a short text. */

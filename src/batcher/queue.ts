@@ -207,7 +207,7 @@ export class BatchQueue<Text extends QueuedText> {
    *
    * @param batch.textCount how many there is room for.
    */
-  drawAlong(batch: { paddedLength: number; heads: readonly Head[]; textCount: number }): Text[] {
+  drawBackfill(batch: { paddedLength: number; heads: readonly Head[]; textCount: number }): Text[] {
     const { paddedLength, heads, textCount } = batch;
     const drawn: Text[] = [];
     for (let at = this.#buckets.length - 1; at >= 0 && drawn.length < textCount; at--) {
