@@ -117,11 +117,12 @@ function sayReport(
   { to, format }: Pick<CorpusOptions, 'to' | 'format'>,
   say: (words: string) => void,
 ): void {
-  const { texts, textsNow, tokens, truncated, failed, elapsedMs, errors } = report;
+  const { texts, chunks, textsNow, tokens, truncated, failed, elapsedMs, errors } = report;
   const seconds = elapsedMs / 1000;
   const rate = seconds > 0 ? Math.round(textsNow / seconds) : 0;
+  const inChunks = chunks === undefined ? '' : ` in ${chunks} chunks`;
   say(
-    `${texts} texts and ${tokens} tokens in ${shownAddress(to)}; ${textsNow} texts of them now, ` +
+    `${texts} texts${inChunks} and ${tokens} tokens in ${shownAddress(to)}; ${textsNow} texts of them now, ` +
       `in ${durationOf(seconds)} (${rate} texts/s). ${truncated} were cut, ${failed} failed.`,
   );
   for (const { part, row, error } of errors) say(`part ${part}, row ${row}: ${error}`);

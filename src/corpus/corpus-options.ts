@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import packageJson from '../../package.json';
 import { type ClientClock, portableClock } from '../client/cancellation.ts';
 import type { Terminal } from '../client/progress-bar.ts';
+import type { ChunkOptions } from './chunks/chunk-options.ts';
 import type { ShardLimits } from './job/plan-shards.ts';
 import type { RecordFields } from './job/records.ts';
 import type { RequestLimits } from './job/shard-rows.ts';
@@ -27,6 +28,8 @@ export interface CorpusOptions {
   readonly dtype: 'float32' | 'float16';
   readonly inputType: 'query' | 'passage';
   readonly truncate: boolean;
+  /** Undefined: a text is a row, whatever its length. */
+  readonly chunks: ChunkOptions | undefined;
   /** Servers that run; none: one is started for the job. */
   readonly urls: readonly string[];
   readonly apiKey: string | undefined;

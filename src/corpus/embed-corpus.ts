@@ -1,3 +1,5 @@
+import { chunkColumns } from './chunks/chunk-options.ts';
+import { openRecordChunker, type RecordChunker } from './chunks/chunk-records.ts';
 import type { CorpusContext, CorpusOptions } from './corpus-options.ts';
 import { jobIdOf, type Manifest, type ShardEntry } from './job/manifest.ts';
 import { checkHeads, openManifest } from './job/open-manifest.ts';
@@ -7,7 +9,7 @@ import { runShards } from './job/run-shards.ts';
 import { type Lease, leasesInOrder } from './queue/shard-queue.ts';
 import { startOwnServer } from './servers/own-server.ts';
 import { type ServerAddress, ServerFleet } from './servers/server-fleet.ts';
-import { askModel, type ServerModel } from './servers/server-info.ts';
+import { askModel, chunkedModel, type ServerModel } from './servers/server-info.ts';
 import { openSink } from './sinks/open-sink.ts';
 import type { PartFacts, Sink } from './sinks/sink.ts';
 import { openSource } from './sources/open-source.ts';
@@ -16,6 +18,8 @@ import type { Source } from './sources/source.ts';
 /** How a job ended. */
 export interface CorpusReport {
   readonly texts: number;
+  /** Rows that texts came to, where they are cut into chunks. */
+  readonly chunks: number | undefined;
   readonly tokens: number;
   readonly truncated: number;
   readonly failed: number;
@@ -71,9 +75,12 @@ export async function embedCorpus(
     servers = await openServers(options, context);
     const { model } = servers;
     checkHeads(options.heads, model);
+    const chunker = await openRecordChunker(options, context, chunkedModel(model, options));
     await sink.check({ dtype: options.dtype, dimension: model.dimension });
-    const manifest = await openManifest({ options, context, source, sink, model });
-    const schema = { ...manifest, ...options, dimension: model.dimension, model: model.id };
+    const manifest = await openManifest({ options, context, source, sink, model, chunker });
+    const carried = [...manifest.carried, ...chunkColumns(options.chunks)];
+    const { dimension, id } = model;
+    const schema = { ...manifest, ...options, carried, dimension, model: id };
     await sink.prepare(schema, manifest);
     const committed = await sink.committed();
     const progress = new JobProgress({
@@ -82,6 +89,7 @@ export async function embedCorpus(
       file: options.progressFile,
       texts: manifest.textCount,
       parts: manifest.shards.length,
+      isChunked: chunker !== undefined,
     });
     return await run({
       options,
@@ -90,6 +98,7 @@ export async function embedCorpus(
       sink,
       servers,
       manifest,
+      chunker,
       committed,
       progress,
       deal,
@@ -109,6 +118,7 @@ interface OpenJob {
   readonly sink: Sink;
   readonly servers: OpenServers;
   readonly manifest: Manifest;
+  readonly chunker: RecordChunker | undefined;
   readonly committed: ReadonlySet<number>;
   readonly progress: JobProgress;
   readonly deal: DealShards | undefined;
@@ -134,10 +144,13 @@ async function run(job: OpenJob): Promise<CorpusReport> {
   const ofOthers = [...manifest.shards.keys()].filter((part) => !counted.has(part));
   await countParts(job, ofOthers, counted);
   progress.end('done');
-  const { textsDone, tokensDone, truncated, failed } = progress.state();
+  const { textsDone, chunksDone, tokensDone, truncated, failed } = progress.state();
   const elapsedMs = context.clock.now() - startMs;
   const { errors } = counted;
-  return { texts: textsDone, tokens: tokensDone, truncated, failed, textsNow, elapsedMs, errors };
+  return {
+    ...{ texts: textsDone, chunks: chunksDone, tokens: tokensDone },
+    ...{ truncated, failed, textsNow, elapsedMs, errors },
+  };
 }
 
 /**
@@ -167,7 +180,7 @@ async function countParts(
 
 /** Encodes the shards that are dealt to this process. */
 async function encodeShards(job: OpenJob, counted: CountedParts): Promise<void> {
-  const { options, context, source, sink, servers, manifest, committed, progress } = job;
+  const { options, context, source, sink, servers, manifest, chunker, committed, progress } = job;
   const fleet = createFleet(job);
   const dealt = await job.deal?.({
     jobId: jobIdOf(manifest, sink.address),
@@ -179,11 +192,15 @@ async function encodeShards(job: OpenJob, counted: CountedParts): Promise<void> 
   try {
     await runShards({
       leases: dealt?.leases ?? leasesInOrder(manifest.shards.length, committed),
-      reader: new ShardReader({ manifest, source, fields: options.fields }),
+      reader: new ShardReader({ manifest, source, fields: options.fields, chunker, ...context }),
       fleet,
       sink,
       limits: options.requests,
-      expected: { model: servers.model.id, dtype: options.dtype },
+      expected: {
+        model: servers.model.id,
+        dtype: options.dtype,
+        tokensMax: chunker?.tokensMax,
+      },
       errorsInRowMax: options.errorsInRowMax,
       clock: context.clock,
       signal: context.signal,

@@ -1,4 +1,5 @@
 import { shortened } from '../base/shortened.ts';
+import { CHUNK_TOKENS_LEAST, chunkProblem } from './chunks/chunk-options.ts';
 import { CorpusError } from './corpus-error.ts';
 import type { CorpusOptions } from './corpus-options.ts';
 import type { QueueFlags } from './queue/queued-corpus.ts';
@@ -29,6 +30,9 @@ export const FLAGS = {
   dtype: { value: 'NAME', fallback: 'float32', meaning: 'float32 or float16' },
   'input-type': { value: 'NAME', fallback: 'passage', meaning: 'passage or query: which prefix of the model stands in front' },
   'no-truncate': { value: undefined, fallback: '', meaning: 'a text that is too long is an error instead of being cut' },
+  'chunk-tokens': { value: 'N', fallback: '', meaning: 'cut each text into chunks of at most N tokens; each is a row of its own' },
+  'chunk-overlap': { value: 'M', fallback: '0', meaning: 'tokens, about, of the end of a chunk that come again in the next; less than half of N' },
+  'chunk-text': { value: undefined, fallback: '', meaning: 'a column chunk_text beside chunk, chunk_start, chunk_end (in Unicode code points)' },
   url: { value: 'URLS', fallback: '', meaning: 'servers that run, comma-separated; without it, one is started' },
   'api-key-file': { value: 'FILE', fallback: '', meaning: 'file whose first line is the key of those servers' },
   concurrency: { value: 'N', fallback: '8', meaning: 'requests at the same time to each server' },
@@ -72,6 +76,7 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
   }
   checkTables(options, given);
   checkColumns(options);
+  checkChunks(options, given);
   const isDenseOnly = options.format === 'npy' || options.format === 'openai-batch';
   if (isDenseOnly && options.heads.join() !== 'dense') {
     throw invalid(`--format ${options.format} holds dense rows alone: take parquet for --heads`);
@@ -102,6 +107,15 @@ function checkTables(options: CorpusOptions, given: ReadonlyMap<FlagName, string
   if (toColumn !== undefined && fields.id === undefined) {
     throw invalid('--to-column finds the rows by their id: --id is missing');
   }
+}
+
+function checkChunks(options: CorpusOptions, given: ReadonlyMap<FlagName, string>): void {
+  for (const name of ['chunk-overlap', 'chunk-text'] as const) {
+    if (given.has(name) && options.chunks === undefined)
+      throw invalid(`--${name} is for --chunk-tokens`);
+  }
+  const problem = chunkProblem(options);
+  if (problem !== undefined) throw invalid(problem);
 }
 
 /** Columns of the output that are ours. */
@@ -223,6 +237,7 @@ function optionsOf(
     dtype: choice('dtype', ['float32', 'float16']),
     inputType: choice('input-type', ['passage', 'query']),
     truncate: !given.has('no-truncate'),
+    chunks: chunksOf(given, read),
     urls: list('url').map((url) => url.replace(/\/+$/, '')),
     apiKey: undefined,
     concurrency: count('concurrency', 1024),
@@ -241,6 +256,21 @@ function optionsOf(
     errorsInRowMax: count('errors-in-row-max', 1_000_000_000),
     patienceMs: count('patience', 2_000_000) * 1000,
     progressFile: optional('progress-file'),
+  };
+}
+
+function chunksOf(
+  given: ReadonlyMap<FlagName, string>,
+  read: (name: FlagName) => string,
+): CorpusOptions['chunks'] {
+  const tokens = (name: 'chunk-tokens' | 'chunk-overlap', least: number): number =>
+    countOf(name, read(name), 1_000_000, least);
+  const overlapTokens = tokens('chunk-overlap', 0);
+  if (!given.has('chunk-tokens')) return undefined;
+  return {
+    tokensMax: tokens('chunk-tokens', CHUNK_TOKENS_LEAST),
+    overlapTokens,
+    carriesText: given.has('chunk-text'),
   };
 }
 
@@ -297,10 +327,12 @@ function choiceOf<Name extends string>(flag: string, value: string, names: reado
   throw invalid(`--${flag} must be one of ${names.join(', ')}, not "${shortened(value)}"`);
 }
 
-function countOf(flag: string, value: string, max: number): number {
+function countOf(flag: string, value: string, max: number, least = 1): number {
   const number = Number(value);
-  if (Number.isInteger(number) && number >= 1 && number <= max) return number;
-  throw invalid(`--${flag} must be a whole number from 1 to ${max}, not "${shortened(value)}"`);
+  if (Number.isInteger(number) && number >= least && number <= max) return number;
+  throw invalid(
+    `--${flag} must be a whole number from ${least} to ${max}, not "${shortened(value)}"`,
+  );
 }
 
 function invalid(problem: string): CorpusError {

@@ -11,6 +11,14 @@ export type TextResult = EncodedRow | string;
  */
 const EMPTY = 'EMB_TEXT_EMPTY: the text is blank';
 
+/** What the rows of a job are. */
+export interface ExpectedRows {
+  readonly model: string;
+  readonly dtype: 'float32' | 'float16';
+  /** Tokens of a text at most, where texts are cut into chunks. */
+  readonly tokensMax?: number | undefined;
+}
+
 /**
  * Encodes the texts of one request, each by itself: when they are refused, the request is halved
  * until the text that is to blame stands alone. Its words come from a request of its own, so they
@@ -20,12 +28,13 @@ const EMPTY = 'EMB_TEXT_EMPTY: the text is blank';
 export async function encodeTexts(options: {
   fleet: Pick<ServerFleet, 'encode'>;
   texts: readonly string[];
-  expected: { model: string; dtype: 'float32' | 'float16' };
+  expected: ExpectedRows;
 }): Promise<readonly TextResult[]> {
   const { fleet, texts, expected } = options;
   try {
     const { model, rows, empty } = await fleet.encode(texts);
     checkModel(model, expected.model);
+    checkLengths(rows, expected);
     return rows.map((row, index) => (empty[index] ? EMPTY : guarded(row, expected.dtype)));
   } catch (error) {
     const isRefused = error instanceof TextsRefused;
@@ -44,6 +53,17 @@ export async function encodeTexts(options: {
 function checkModel(model: string, expected: string): void {
   if (model === expected) return;
   const message = `A server answers with ${model} now, the job was begun with ${expected}.`;
+  throw new CorpusError('CORPUS_MODEL_DIFFERS', message);
+}
+
+/** Chunks fit by the tokenizer that is here: whether the server has the same shows now. */
+function checkLengths(rows: readonly EncodedRow[], { model, tokensMax }: ExpectedRows): void {
+  const limit = tokensMax ?? Number.POSITIVE_INFINITY;
+  const longer = rows.find(({ tokenCount }) => tokenCount > limit);
+  if (longer === undefined) return;
+  const message =
+    `A server counts ${longer.tokenCount} tokens in a chunk of at most ${limit}: its tokenizer ` +
+    `of ${model} is not the one that is set up here.`;
   throw new CorpusError('CORPUS_MODEL_DIFFERS', message);
 }
 

@@ -1,3 +1,4 @@
+import type { RecordChunker } from '../chunks/chunk-records.ts';
 import { CorpusError } from '../corpus-error.ts';
 import type { CorpusContext, CorpusOptions } from '../corpus-options.ts';
 import type { ServerModel } from '../servers/server-info.ts';
@@ -27,10 +28,11 @@ export async function openManifest(job: {
   source: Source;
   sink: Sink;
   model: ServerModel;
+  chunker: RecordChunker | undefined;
 }): Promise<Manifest> {
-  const { options, context, source, sink, model } = job;
+  const { options, context, source, sink } = job;
   const { fields, parts } = options;
-  const fingerprint = fingerprintOf(options, model, context.version);
+  const fingerprint = fingerprintOf(job);
   const before = await sink.readManifest();
   if (before === undefined) {
     const [foreign] = await sink.committed();
@@ -72,10 +74,16 @@ function foreignParts(address: string, part: number): CorpusError {
   return new CorpusError('CORPUS_JOB_DIFFERS', message);
 }
 
-function fingerprintOf(options: CorpusOptions, model: ServerModel, version: string): Fingerprint {
+function fingerprintOf(job: {
+  options: CorpusOptions;
+  context: CorpusContext;
+  model: ServerModel;
+  chunker: RecordChunker | undefined;
+}): Fingerprint {
+  const { options, context, model, chunker } = job;
   const { fields, parts } = options;
   return {
-    version,
+    version: context.version,
     model: model.id,
     dimension: model.dimension,
     ...model.identity,
@@ -91,6 +99,7 @@ function fingerprintOf(options: CorpusOptions, model: ServerModel, version: stri
     carry: fields.carry,
     'part-texts': parts.partTextsMax,
     'part-characters': parts.partCharactersMax,
+    ...chunker?.identity,
   };
 }
 

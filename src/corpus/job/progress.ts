@@ -3,13 +3,15 @@ import type { ClientClock } from '../../client/cancellation.ts';
 import type { Terminal } from '../../client/progress-bar.ts';
 import { CorpusError, wordsOf } from '../corpus-error.ts';
 import type { PartFacts } from '../sinks/sink.ts';
-import type { ShardProgress } from './run-shards.ts';
+import type { RowCounts, ShardProgress } from './run-shards.ts';
 
 /** What a watcher is told. */
 export interface ProgressState {
   readonly state: 'running' | 'done' | 'stopped';
   readonly texts: number;
   readonly textsDone: number;
+  /** Rows of them, where texts are cut into chunks. */
+  readonly chunksDone: number | undefined;
   readonly partsDone: number;
   readonly parts: number;
   readonly tokensDone: number;
@@ -41,9 +43,10 @@ export class JobProgress implements ShardProgress {
     file: string | undefined;
     texts: number;
     parts: number;
+    isChunked: boolean;
   };
   readonly #startMs: number;
-  #counts = { texts: 0, tokens: 0, truncated: 0, failed: 0 };
+  #counts = { texts: 0, chunks: 0, tokens: 0, truncated: 0, failed: 0 };
   #before = { texts: 0, tokens: 0 };
   #parts = 0;
   #drawnMs = Number.NEGATIVE_INFINITY;
@@ -57,6 +60,7 @@ export class JobProgress implements ShardProgress {
     file: string | undefined;
     texts: number;
     parts: number;
+    isChunked: boolean;
   }) {
     this.#options = options;
     this.#startMs = options.clock.now();
@@ -95,13 +99,14 @@ export class JobProgress implements ShardProgress {
 
   /** What the counts are now. */
   state(state: ProgressState['state'] = 'running'): ProgressState {
-    const { texts, parts } = this.#options;
+    const { texts, parts, isChunked } = this.#options;
     const { textsPerSecond, tokensPerSecond } = this.#rate();
     const left = texts - this.#counts.texts;
     return {
       state,
       texts,
       textsDone: this.#counts.texts,
+      chunksDone: isChunked ? this.#counts.chunks : undefined,
       partsDone: this.#parts,
       parts,
       tokensDone: this.#counts.tokens,
@@ -113,7 +118,8 @@ export class JobProgress implements ShardProgress {
     };
   }
 
-  #add(rows: { texts: number; tokens: number; truncated: number; failed: number }): void {
+  #add(rows: RowCounts): void {
+    this.#counts.chunks += rows.chunks ?? 0;
     this.#counts.texts += rows.texts;
     this.#counts.tokens += rows.tokens;
     this.#counts.truncated += rows.truncated;
@@ -165,13 +171,14 @@ export class JobProgress implements ShardProgress {
 }
 
 function formatProgress(state: ProgressState): string {
-  const { texts, textsDone, textsPerSecond, tokensPerSecond, secondsLeft } = state;
+  const { texts, textsDone, chunksDone, textsPerSecond, tokensPerSecond, secondsLeft } = state;
   const share = texts === 0 ? 1 : textsDone / texts;
   const filled = Math.floor(share * BAR_COLUMNS);
   const bar = '█'.repeat(filled) + '░'.repeat(BAR_COLUMNS - filled);
   const left = secondsLeft === undefined || share === 1 ? '' : `, ${durationOf(secondsLeft)} left`;
+  const chunks = chunksDone === undefined ? '' : `${chunksDone} chunks, `;
   return (
-    `${bar} ${Math.floor(share * 100)} %  ${textsDone}/${texts} texts, ` +
+    `${bar} ${Math.floor(share * 100)} %  ${textsDone}/${texts} texts, ${chunks}` +
     `${textsPerSecond.toFixed(0)} texts/s, ${tokensPerSecond.toFixed(0)} tokens/s${left}` +
     `, ${state.truncated} cut, ${state.failed} failed`
   );

@@ -1,3 +1,4 @@
+import type { RecordChunker } from '../chunks/chunk-records.ts';
 import { CorpusError } from '../corpus-error.ts';
 import type { Position, RawRecord, Source, SourceInput } from '../sources/source.ts';
 import type { Manifest, PinnedInput, ShardEntry } from './manifest.ts';
@@ -5,9 +6,10 @@ import { isAsPinned, sourceChanged, startsOf } from './pins.ts';
 import { chainHash, hashRecord, hexOf } from './plan-shards.ts';
 import { type CorpusRecord, createRecordReader, type RecordFields } from './records.ts';
 
-/** The records of one part, as they were pinned. */
+/** The records of one part, as they were pinned; their chunks where texts are cut. */
 export interface ShardRecords {
   readonly index: number;
+  readonly isChunked?: boolean;
   readonly records: readonly CorpusRecord[];
 }
 
@@ -21,10 +23,20 @@ export class ShardReader {
   readonly #fields: RecordFields;
   readonly #recordOf: ReturnType<typeof createRecordReader>;
   readonly #firstRows: readonly number[];
+  readonly #chunker: RecordChunker | undefined;
+  readonly #signal: AbortSignal;
   #cursor: Cursor | undefined;
 
-  constructor(options: { manifest: Manifest; source: Source; fields: RecordFields }) {
+  constructor(options: {
+    manifest: Manifest;
+    source: Source;
+    fields: RecordFields;
+    chunker: RecordChunker | undefined;
+    signal: AbortSignal;
+  }) {
     this.#manifest = options.manifest;
+    this.#chunker = options.chunker;
+    this.#signal = options.signal;
     this.#inputs = options.source.inputs;
     this.#fields = options.fields;
     this.#recordOf = createRecordReader(options.fields);
@@ -60,8 +72,11 @@ export class ShardReader {
       hash = chainHash(hash, hashRecord(record));
       records.push(record);
     }
-    if (records.length === count && hexOf(hash) === pinned) return { index, records };
-    throw await this.#changed(input, this.#cursor.input);
+    const isSame = records.length === count && hexOf(hash) === pinned;
+    if (!isSame) throw await this.#changed(input, this.#cursor.input);
+    if (this.#chunker === undefined) return { index, records };
+    const chunks = await this.#chunker.expand(records, this.#signal);
+    return { index, records: chunks, isChunked: true };
   }
 
   /** Lets go of the input that is open. */

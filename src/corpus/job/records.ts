@@ -23,6 +23,8 @@ export interface CorpusRecord {
   /** In the order of the fields that are carried. */
   readonly carried: readonly unknown[];
   readonly group: TextGroup | undefined;
+  /** Of a chunk: whether the next row has the rest of the same record's text. */
+  readonly isContinued?: boolean;
 }
 
 const NOTHING: readonly unknown[] = [];

@@ -4,7 +4,7 @@ import { CorpusError } from '../corpus-error.ts';
 import type { Lease } from '../queue/shard-queue.ts';
 import type { ServerFleet } from '../servers/server-fleet.ts';
 import type { PartFacts, PartWriter, Sink } from '../sinks/sink.ts';
-import { encodeTexts, type TextResult } from './encode-texts.ts';
+import { type ExpectedRows, encodeTexts, type TextResult } from './encode-texts.ts';
 import type { ShardReader } from './read-shards.ts';
 import { type RequestLimits, ShardRows } from './shard-rows.ts';
 
@@ -21,10 +21,13 @@ const WINDOW_PER_REQUEST = 2;
  */
 const READ_AHEAD_REQUESTS = 4;
 
+/** What rows add up to. */
+export type RowCounts = Pick<PartFacts, 'texts' | 'chunks' | 'tokens' | 'truncated' | 'failed'>;
+
 /** How far the shards have come. */
 export interface ShardProgress {
   /** Rows that were written, committed or not. */
-  onRows(rows: { texts: number; tokens: number; truncated: number; failed: number }): void;
+  onRows(rows: RowCounts): void;
   onCommit(facts: PartFacts): void;
 }
 
@@ -49,7 +52,7 @@ export async function runShards(options: {
   fleet: Pick<ServerFleet, 'encode' | 'concurrency'>;
   sink: Pick<Sink, 'openPart' | 'commitsAtOnce'>;
   limits: RequestLimits;
-  expected: { model: string; dtype: 'float32' | 'float16' };
+  expected: ExpectedRows;
   errorsInRowMax: number;
   clock: ClientClock;
   signal: AbortSignal;
@@ -268,9 +271,10 @@ class Pace {
   }
 }
 
-function differenceOf(after: PartFacts, before: PartFacts) {
+function differenceOf(after: PartFacts, before: PartFacts): RowCounts {
   return {
     texts: after.texts - before.texts,
+    chunks: (after.chunks ?? 0) - (before.chunks ?? 0),
     tokens: after.tokens - before.tokens,
     truncated: after.truncated - before.truncated,
     failed: after.failed - before.failed,

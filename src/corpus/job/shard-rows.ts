@@ -19,6 +19,7 @@ const ERRORS_TOLD_MAX = 20;
 export class ShardRows {
   readonly index: number;
   readonly #records: ShardRecords['records'];
+  readonly #isChunked: boolean;
   /** For each record the text that it shares with others, -1 where it has none. */
   readonly #textOfRecord: Int32Array;
   /** The texts, each once, in the order of their first records. */
@@ -31,13 +32,16 @@ export class ShardRows {
   /** Results of before that later records want too, in memory of their own. */
   readonly #held = new Map<number, TextResult>();
   #row = 0;
+  /** Rows that are the last of their records. */
+  #whole = 0;
   #tokens = 0;
   #truncated = 0;
   #failed = 0;
   readonly #errors: [number, string][] = [];
 
-  constructor({ index, records }: ShardRecords) {
+  constructor({ index, records, isChunked = false }: ShardRecords) {
     this.index = index;
+    this.#isChunked = isChunked;
     this.#records = records;
     this.#textOfRecord = new Int32Array(records.length).fill(-1);
     const places = new Map<string, number>();
@@ -116,7 +120,8 @@ export class ShardRows {
   facts(): PartFacts {
     return {
       part: this.index,
-      texts: this.#row,
+      texts: this.#whole,
+      ...(this.#isChunked ? { chunks: this.#row } : {}),
       tokens: this.#tokens,
       truncated: this.#truncated,
       failed: this.#failed,
@@ -125,7 +130,9 @@ export class ShardRows {
   }
 
   #rowOf(row: number, place: number): OutputRow {
-    const { id, carried, fault, group } = this.#records[row] as ShardRecords['records'][number];
+    const record = this.#records[row] as ShardRecords['records'][number];
+    const { id, carried, fault, group } = record;
+    if (record.isContinued !== true) this.#whole++;
     const result = place < 0 ? (fault as string) : this.#resultOf(place);
     if (typeof result === 'string') {
       this.#failed++;

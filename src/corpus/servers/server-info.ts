@@ -1,5 +1,6 @@
 import type { Fetch } from '../../client/api-encoder.ts';
 import { type ClientClock, pause } from '../../client/cancellation.ts';
+import type { ChunkedModel } from '../chunks/chunk-records.ts';
 import { CorpusError, wordsOf } from '../corpus-error.ts';
 import type { ServerAddress } from './server-fleet.ts';
 
@@ -98,6 +99,21 @@ function modelOf(info: unknown, url: string): ServerModel {
   );
   const heads = Array.isArray(model.heads) ? model.heads.map(String) : ['dense'];
   return { id: model.id, dimension: model.dim, heads, identity: Object.fromEntries(identity) };
+}
+
+/** What decides where texts of this model are cut. */
+export function chunkedModel(
+  { id, identity }: ServerModel,
+  { inputType }: { inputType: 'query' | 'passage' },
+): ChunkedModel {
+  const prefixes = JSON.parse(String(identity.prefixes ?? '{}')) as Record<string, unknown>;
+  const { [inputType]: prefix } = prefixes;
+  const { max_tokens } = identity;
+  return {
+    id,
+    prefix: typeof prefix === 'string' ? prefix : '',
+    tokenCountMax: typeof max_tokens === 'number' ? max_tokens : undefined,
+  };
 }
 
 function describe({ id, identity }: ServerModel): string {

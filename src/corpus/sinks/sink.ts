@@ -45,6 +45,8 @@ export interface OutputSchema {
 export interface PartFacts {
   readonly part: number;
   readonly texts: number;
+  /** Rows, where texts are cut into chunks. */
+  readonly chunks?: number;
   /** Tokens before truncation, of the texts that have vectors. */
   readonly tokens: number;
   readonly truncated: number;
