@@ -13,7 +13,7 @@ import {
   openaiBatchInput,
   textLinesInput,
 } from './formats.ts';
-import { isOutputOf, localPaths } from './local-files.ts';
+import { FolderFiles, isData, isOutputOf, localPaths } from './local-files.ts';
 import { parquetInput } from './parquet-input.ts';
 import { openPostgresSource } from './postgres-source.ts';
 import { ReadAhead } from './read-ahead.ts';
@@ -43,10 +43,11 @@ export async function openSource(options: CorpusOptions, context: CorpusContext)
   const [first = ''] = options.sources;
   if (isPostgresAddress(first)) return openPostgresSource(options);
   const files: ByteInput[] = [];
+  const say = (words: string): void => void context.terminal.write(`embed: ${words}\n`);
   for (const address of options.sources) {
     const found = address.startsWith('s3://')
-      ? await objectsOf(address, context)
-      : (await localPaths(address, isTextFile)).map((path) => new LocalFile(path));
+      ? await objectsOf(address, context, say)
+      : (await localPaths(address, isTextFile, say)).map((path) => new LocalFile(path));
     files.push(...found);
   }
   const ahead = new ReadAhead(options.sources.length > 1 ? eachOnce(files) : files, context.signal);
@@ -83,23 +84,33 @@ function inputsOf(files: readonly ByteInput[], options: CorpusOptions): SourceIn
 }
 
 /** An object, all below a prefix that ends in a slash, or the matches of a glob. */
-async function objectsOf(address: string, context: CorpusContext): Promise<readonly ByteInput[]> {
+async function objectsOf(
+  address: string,
+  context: CorpusContext,
+  say: (words: string) => void,
+): Promise<readonly ByteInput[]> {
   const { bucket, key } = parseS3Address(address);
   const opened = openS3Bucket({ ...context, bucket, code: 'CORPUS_SOURCE_INVALID' });
   const start = /^[^*?[{]*/.exec(key)?.[0] ?? '';
   // A key may have such letters in it.
   const named = start === key ? undefined : await opened.look(key);
+  const isPrefix = start === key && /(^|\/)$/.test(key);
+  const folder = new FolderFiles(address, isTextFile);
   if (named !== undefined) return [new BucketObject(opened, named)];
   const glob = new Bun.Glob(key);
   const listed = await opened.list(start);
   const keys = new Set(listed.map((object) => object.key));
   const objects: S3Object[] = [];
   for (const object of listed) {
-    const isAsked =
-      start === key ? /(^|\/)$/.test(key) && isTextFile(object.key) : glob.match(object.key);
+    // An object of that name is how consoles make a folder.
+    if (object.key.endsWith('/')) continue;
+    const isMatch = start !== key && isData(object.key) && glob.match(object.key);
+    const isAsked = isPrefix ? folder.has(object.key) : isMatch;
     const isOutput = isAsked && (await isOutputOf(object.key, async (name) => keys.has(name)));
     if (object.key === key || (isAsked && !isOutput)) objects.push(object);
   }
+  const leftOut = await folder.leftOut(async () => true);
+  if (leftOut !== undefined) say(leftOut);
   if (objects.length > 0) return objects.map((object) => new BucketObject(opened, object));
   const message = `${address}: no such object, prefix (it ends in /) or match.`;
   throw new CorpusError('CORPUS_SOURCE_INVALID', message);

@@ -103,6 +103,40 @@ test('a file for a watcher that cannot be written is refused at the start', asyn
   }
 });
 
+test('files of a folder that are not read are told of by the ends of their names', async () => {
+  const packed = await stand.write('mixed/b.jsonl.bz2', 'packed');
+  await stand.write('mixed/a.jsonl', LINES);
+  await stand.write('mixed/_SUCCESS', '');
+  await stand.write('mixed/.a.jsonl.crc', 'crc');
+  await mkdir(stand.path('mixed/v1.2'));
+  await stand.embed([stand.path('mixed'), '--to', stand.path('told'), ...AS_LINES]);
+  const told = `${stand.path('mixed')}: files ending in .bz2 (${packed}) are left out: unpack them`;
+  expect(stand.said).toContain(told);
+});
+
+test('what Spark has begun is no data, in a folder and by a glob', async () => {
+  await stand.write('spark/part-0.jsonl', LINES);
+  await stand.write('spark/_temporary/0/task/part-1.jsonl', LINES);
+  for (const [index, source] of ['spark', 'spark/**/*.jsonl'].entries()) {
+    const words = [stand.path(source), '--to', stand.path(`begun-${index}`), ...AS_LINES];
+    expect(await stand.embed(words)).toMatchObject({ texts: 3 });
+  }
+});
+
+test.each([
+  ['Delta Lake', '_delta_log/00000000000000000000.json'],
+  ['Iceberg', 'metadata/v1.metadata.json'],
+  ['Hudi', '.hoodie/hoodie.properties'],
+])('a folder of %s, whose files hold deleted rows, is read by a glob alone', async (kind, mark) => {
+  await stand.write(`${kind}/part-0.jsonl`, LINES);
+  await stand.write(`${kind}/${mark}`, '{}');
+  const to = ['--to', stand.path(`out-${kind}`), ...AS_LINES];
+  const refused = `${kind} is a table of ${kind}, whose files also hold rows that were deleted`;
+  await expect(stand.embed([stand.path(kind), ...to])).rejects.toThrow(refused);
+  const all = await stand.embed([stand.path(`${kind}/**/*.jsonl`), ...to]);
+  expect(all).toMatchObject({ texts: 3 });
+});
+
 test('a bucket too: its own output is no source, and a key may have letters of a glob', async () => {
   const s3: RunningS3 = await startS3('archive');
   try {
@@ -118,6 +152,12 @@ test('a bucket too: its own output is no source, and a key may have letters of a
       const words = ['s3://archive/laws/', ...AS_LINES, '--to', 's3://archive/laws/vectors'];
       expect(await stand.embed(words)).toMatchObject({ texts: 3 });
     }
+    // Consoles make a folder so.
+    await client.write('laws/', '');
+    const prefix = ['s3://archive/laws/', ...AS_LINES, '--to', stand.path('from-folder')];
+    expect(await stand.embed(prefix)).toMatchObject({ texts: 3 });
+    await client.write('laws/_delta_log/0.json', '{}');
+    await expect(stand.embed(prefix)).rejects.toThrow('is a table of Delta Lake');
     const named = ['s3://archive/laws/[2024] a+b %20&.jsonl', '--to', stand.path('from-key')];
     expect(await stand.embed(named)).toMatchObject({ texts: 3 });
   } finally {
