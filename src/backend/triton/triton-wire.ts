@@ -138,32 +138,6 @@ export function decodeInferReply(
   return result;
 }
 
-/**
- * The heads in a reply without a binary part, whose outputs lie in shared memory.
- *
- * @param bytesOf how many bytes the output of a head has there.
- * @throws ServerError EMB_OUTPUT_INVALID, as `decodeInferReply`.
- */
-export function readOutputs(
-  body: Uint8Array,
-  asked: { signature: TritonSignature; batch: TokenBatch },
-  bytesOf: (head: Head) => number,
-): readonly Head[] {
-  const { signature, batch } = asked;
-  const found: Head[] = [];
-  for (const output of parseOutputs(body)) {
-    const head = batch.heads.find((wanted) => signature.outputs[wanted] === output.name);
-    if (head === undefined) continue;
-    checkOutput(output, bytesOf(head), head, asked);
-    found.push(head);
-  }
-  const missing = batch.heads.find((head) => !found.includes(head));
-  if (missing !== undefined) {
-    throw lacking(`it has no output ${signature.outputs[missing]}`, signature);
-  }
-  return found;
-}
-
 function parseOutputs(header: Uint8Array): readonly OutputHeader[] {
   let parsed: { outputs?: unknown };
   try {
@@ -357,13 +331,15 @@ export function decodeSharedReply(
   asked: { signature: TritonSignature; batch: TokenBatch },
   { region, layout }: { region: SharedRegion; layout: SharedLayout },
 ): BatchOutput {
+  const { signature } = asked;
+  const given = parseOutputs(body);
   const result: { -readonly [H in Head]?: FloatBlock } = {};
-  const bytesOf = (head: Head): number =>
-    layout.outputs.find((output) => output.head === head)?.bytes ?? 0;
-  for (const head of readOutputs(body, asked, bytesOf)) {
-    const place = layout.outputs.find((output) => output.head === head);
-    invariant(place !== undefined, 'an output that was asked for has its place');
-    result[head] = new FloatBlock(region.memory.subarray(place.from, place.from + place.bytes));
+  for (const { head, from, bytes } of layout.outputs) {
+    const name = signature.outputs[head];
+    const output = given.find((one) => one.name === name);
+    if (output === undefined) throw lacking(`it has no output ${name}`, signature);
+    checkOutput(output, bytes, head, asked);
+    result[head] = new FloatBlock(region.memory.subarray(from, from + bytes));
   }
   return result;
 }
