@@ -158,10 +158,12 @@ export function documentsInput(
 }
 
 function documentOf(path: string, content: Uint8Array): Omit<RawRecord, 'position'> {
+  const foreign = foreignOf(content);
+  if (foreign !== undefined) return { fields: undefined, fault: `${path} is ${foreign}` };
   try {
     return { fields: { text: new TextDecoder('utf-8', { fatal: true }).decode(content), path } };
   } catch {
-    return { fields: undefined, fault: `${path} is ${foreignOf(content) ?? 'not UTF-8'}` };
+    return { fields: undefined, fault: `${path} is not UTF-8` };
   }
 }
 

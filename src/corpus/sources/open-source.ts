@@ -145,12 +145,19 @@ class BucketObject implements ByteInput {
   }
 }
 
+/** Ends of names whose bytes no --input-format would make texts of. */
+const FOREIGN_NAME = new RegExp(
+  '\\.(bz2|xz|lz4|lzo|br|snappy|deflate|z|zip|7z|rar|tar(\\.\\w+)?|tgz|xlsx?|docx?|pdf|avro|orc|arrow|' +
+    'feather|sqlite3?|db)$',
+  'i',
+);
+
 /** As the flag says, or the file's name. */
 function formatOf({ name }: ByteInput, options: CorpusOptions): InputFormat {
   const format = options.inputFormat ?? formatOfName(name);
   if (format !== undefined) return format;
   const known = INPUT_FORMATS.join(', ');
-  const message = /\.(bz2|xz|zip|7z|rar|tar|tgz|xlsx?|docx?|pdf)$/i.test(name)
+  const message = FOREIGN_NAME.test(name)
     ? `${name} is packed in a way, or of a kind, that is not read: unpack it, or save it as text.`
     : `${name}: its name does not say what it is; give --input-format (${known}).`;
   throw new CorpusError('CORPUS_SOURCE_INVALID', message);

@@ -18,12 +18,37 @@ const FOREIGN: readonly (readonly [start: string, what: string])[] = [
   ['%PDF-', 'a PDF; take the text out of it first'],
 ];
 
-const LONGEST_START = 10;
+/** A header of tar, whose mark stands near its end. */
+const START_BYTES = 512;
+const TAR_MARK_AT = 257;
 
 /** @returns what a file is that begins so, where that is no text in UTF-8. */
 export function foreignOf(start: Uint8Array): string | undefined {
-  const letters = Buffer.from(start.subarray(0, LONGEST_START)).toString('latin1');
-  return FOREIGN.find(([mark]) => letters.startsWith(mark))?.[1];
+  const letters = Buffer.from(start.subarray(0, START_BYTES)).toString('latin1');
+  if (letters.startsWith('ustar', TAR_MARK_AT)) return 'a tar archive; unpack it first';
+  return (
+    FOREIGN.find(([mark]) => letters.startsWith(mark))?.[1] ?? (isWide(start) ? WIDE : undefined)
+  );
+}
+
+const WIDE =
+  'UTF-16 without its mark; make it UTF-8 first: iconv -f utf-16le -t utf-8, or utf-16be';
+
+/** One byte of so many is zero at the least, in any language: that of a space or a line's end. */
+const BYTES_PER_ZERO = 50;
+const ZEROS_MIN = 2;
+
+/**
+ * Whether it looks like UTF-16 that has no mark. All of it may be UTF-8 as well, and letters would
+ * be encoded that nobody wrote. Zeros stand at even places or at odd ones; a crash leaves both.
+ */
+function isWide(start: Uint8Array): boolean {
+  const zeros = [0, 0];
+  const length = Math.min(start.length, START_BYTES);
+  for (let at = 0; at < length; at++) if (start[at] === 0) zeros[at % 2] = (zeros[at % 2] ?? 0) + 1;
+  const [even = 0, odd = 0] = zeros;
+  const count = even + odd;
+  return (even === 0 || odd === 0) && count >= ZEROS_MIN && count * BYTES_PER_ZERO > length;
 }
 
 /**
@@ -36,15 +61,15 @@ export async function* textBytes(
   input: ByteInput,
   compression: Compression,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  let start = Buffer.alloc(0);
+  let start: Uint8Array = new Uint8Array();
   let isBegun = false;
   for await (const piece of unpackedBytes(input, compression)) {
     if (isBegun) {
       yield piece;
       continue;
     }
-    start = Buffer.concat([start, piece]);
-    if (start.length < LONGEST_START) continue;
+    start = start.length === 0 ? piece : Buffer.concat([start, piece]);
+    if (start.length < START_BYTES) continue;
     isBegun = true;
     yield* checked(input, start);
   }

@@ -315,6 +315,19 @@ test('one record in another encoding has its error, and the others their rows', 
   ]);
 });
 
+/** Every byte of it is one of UTF-8, too. */
+const WIDE = Buffer.from('Статья 1\nо договоре аренды\n', 'utf16le');
+const TAR = Buffer.alloc(1024);
+TAR.write('laws.txt');
+TAR.write('ustar\u{0}00', 257);
+
+test('zeros that a crash has left cost their lines, and not the file', async () => {
+  const lines = '{"text":"а"}\n\0\0\0\0\0\0\n{"text":"б"}\n';
+  const source = await stand.write('crashed.jsonl', lines);
+  const job = [source, '--to', stand.path('out-crashed')];
+  expect(await stand.embed(job)).toMatchObject({ texts: 3, failed: 1 });
+});
+
 test.each([
   ['wrapped.json', '\uFEFF{"laws":[{"text":"а"}]}', /wrapped\.json .*array.*--input-format jsonl/],
   ['nested.jsonl', '{"case":1,"body":{"text":"а"}}', /A record has case, body\.text\./],
@@ -322,6 +335,14 @@ test.each([
   ['broken.jsonl.gz', 'no gzip', /broken\.jsonl\.gz cannot be read/],
   ['broken.parquet', 'no parquet at all', /broken\.parquet cannot be read/],
   ['laws.xyz', 'а', /--input-format/],
+  ['laws.tar.gz', 'packed', /laws\.tar\.gz is packed in a way, or of a kind, that is not read/],
+  ['laws.orc', 'ORC', /laws\.orc is packed in a way, or of a kind, that is not read/],
+  ['tar.txt', TAR, /tar\.txt cannot be read: it is a tar archive; unpack it first/],
+  ['tar.jsonl.gz', zlib.gzipSync(TAR), /it is a tar archive; unpack it first/],
+  ['little.txt', WIDE, /little\.txt cannot be read: it is UTF-16 without its mark; make it UTF-8/],
+  ['little.csv', WIDE, /it is UTF-16 without its mark/],
+  ['little.md', WIDE, /little\.md is UTF-16 without its mark/],
+  ['big.txt', Buffer.from(WIDE).swap16(), /it is UTF-16 without its mark/],
 ])('%s is refused by name', async (name, content, words) => {
   const source = await stand.write(name, content);
   const job = stand.embed([source, '--to', stand.path(`out-${name}`)]);
