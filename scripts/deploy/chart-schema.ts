@@ -73,6 +73,7 @@ const CLOSER: Readonly<Record<string, Schema>> = {
   'jobs.volumeMounts': OBJECTS,
   'gateway.parentRefs': OBJECTS,
   'gateway.hostnames': TEXTS,
+  'ingress.hosts': TEXTS,
   extraEnv: OBJECTS,
   extraVolumes: OBJECTS,
   extraVolumeMounts: OBJECTS,

@@ -34,13 +34,19 @@ interface PodSpec {
   readonly terminationGracePeriodSeconds: number;
   readonly automountServiceAccountToken: boolean;
   readonly securityContext: Readonly<Record<string, unknown>>;
+  readonly nodeSelector?: Readonly<Record<string, string>>;
+  readonly tolerations?: readonly { readonly key: string }[];
   readonly initContainers?: readonly Container[];
   readonly containers: readonly Container[];
 }
 
 interface Manifest {
   readonly kind: string;
-  readonly metadata: { readonly name: string; readonly labels: Readonly<Record<string, string>> };
+  readonly metadata: {
+    readonly name: string;
+    readonly labels: Readonly<Record<string, string>>;
+    readonly annotations?: Readonly<Record<string, string>>;
+  };
   readonly spec: {
     readonly replicas?: number;
     readonly template?: { readonly spec: PodSpec };
@@ -257,6 +263,18 @@ describe('a pod', () => {
     expect(pod.initContainers?.at(-1)?.args).toEqual(expect.arrayContaining(flags));
   });
 
+  test('goes, with a Triton beside it, where both may go', () => {
+    const spot = { key: 'spot', operator: 'Exists' };
+    const place = { nodeSelector: { pool: 'search' }, tolerations: [spot] };
+    const gpu = { 'triton.nodeSelector': { gpu: 'l4' } };
+    const sidecar = podOf(manifestsOf(...withValues({ backend: 'sidecar', ...place, ...gpu })));
+    expect(sidecar.nodeSelector).toEqual({ gpu: 'l4', pool: 'search' });
+    expect(sidecar.tolerations?.map(({ key }) => key)).toEqual(['nvidia.com/gpu', 'spot']);
+    const apart = manifestsOf(...withValues({ backend: 'apart', ...place, ...gpu }));
+    expect(podOf(apart).nodeSelector).toEqual({ pool: 'search' });
+    expect(podOf(apart, 'fleet-bge-m3-encoder-triton').nodeSelector).toEqual({ gpu: 'l4' });
+  });
+
   test('is asked by HTTPS where it speaks it', () => {
     const [encoder] = podOf(
       manifestsOf('--values', join(CHART, 'ci/6-tls-keys-network.yaml')),
@@ -274,6 +292,35 @@ test('workers bring the key that the server asks for, and are let through', () =
   expect(JSON.stringify(policy?.spec.ingress)).toContain('"app.kubernetes.io/component":"jobs"');
   const keyless = withValues({ 'jobs.keySecret.name': '' });
   expect(() => manifestsOf(...values, ...keyless)).toThrow('jobs need jobs.keySecret');
+});
+
+// external-dns would give the name to the pods' own addresses, too.
+test("what a cloud is told of the Service is not said of the pods' own one", () => {
+  const annotations = { 'external-dns.alpha.kubernetes.io/hostname': 'encoder.example' };
+  const services = manifestsOf(...withValues({ 'service.annotations': annotations })).filter(
+    ({ kind }) => kind === 'Service',
+  );
+  const said = Object.fromEntries(
+    services.map(({ metadata }) => [metadata.name, metadata.annotations]),
+  );
+  const name = 'fleet-bge-m3-encoder';
+  expect(said).toEqual({ [name]: annotations, [`${name}-pods`]: undefined });
+});
+
+test('an Ingress ends TLS itself, for each of its hosts', () => {
+  const values = ['--values', join(CHART, 'ci/4-hpa.yaml')];
+  const ingress = manifestsOf(...values).find(({ kind }) => kind === 'Ingress');
+  const hosts = ['encoder.example', 'encoder.internal.example'];
+  expect(ingress?.spec).toMatchObject({
+    tls: [{ secretName: 'encoder-certificate', hosts }],
+    rules: hosts.map((host) => ({ host })),
+  });
+  const twice = withValues({ 'tls.existingSecret': 'a' });
+  expect(() => manifestsOf(...values, ...twice)).toThrow('let the Ingress end TLS');
+  const nowhere = withValues({ 'ingress.hosts': [] });
+  expect(() => manifestsOf(...values, ...nowhere)).toThrow('ingress.hosts');
+  const unbound = withValues({ 'gateway.enabled': true });
+  expect(() => manifestsOf(...unbound)).toThrow('gateway.parentRefs');
 });
 
 test('an autoscaler has the number of pods to itself', () => {

@@ -161,10 +161,17 @@ comes to theirs in a volume. The kubelet hands the GPU of an init container on t
 {{- with .Values.triton.runtimeClassName }}
 runtimeClassName: {{ . | quote }}
 {{- end }}
-{{- with .Values.triton.nodeSelector }}
+{{- $selector := .Values.triton.nodeSelector }}
+{{- $tolerations := .Values.triton.tolerations }}
+{{- if eq .Values.backend "sidecar" }}
+{{- /* One pod has both, and goes where either may. */}}
+{{- $selector = merge dict $selector .Values.nodeSelector }}
+{{- $tolerations = concat $tolerations .Values.tolerations }}
+{{- end }}
+{{- with $selector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.triton.tolerations }}
+{{- with $tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
