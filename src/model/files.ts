@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 /** What went wrong with a model's file; the message says it in one line, with the way out. */
@@ -136,7 +136,7 @@ async function writeAndSync(partialPath: string, parts: FileParts): Promise<File
   const file = await open(partialPath, 'w');
   try {
     for await (const part of parts instanceof Uint8Array ? [parts] : parts) {
-      await writeFully(file, part);
+      await writeFully(file, part, bytes);
       hash.update(part);
       bytes += part.byteLength;
     }
@@ -147,10 +147,11 @@ async function writeAndSync(partialPath: string, parts: FileParts): Promise<File
   return { bytes, sha256: hash.digest('hex') };
 }
 
-async function writeFully(file: Awaited<ReturnType<typeof open>>, part: Uint8Array): Promise<void> {
-  // A write may take fewer bytes than it was given, when the disk is nearly full for instance.
+/** A write may take fewer bytes than it was given, when the disk is nearly full for instance. */
+export async function writeFully(file: FileHandle, part: Uint8Array, at: number): Promise<void> {
   for (let offset = 0; offset < part.byteLength; ) {
-    const { bytesWritten } = await file.write(part, offset, part.byteLength - offset);
+    const length = part.byteLength - offset;
+    const { bytesWritten } = await file.write(part, offset, length, at + offset);
     offset += bytesWritten;
   }
 }

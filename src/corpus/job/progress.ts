@@ -32,19 +32,22 @@ const BAR_COLUMNS = 20;
 /** Time over which the rate is smoothed, in ms. */
 const RATE_MS = 30_000;
 
+interface ProgressOptions {
+  readonly clock: ClientClock;
+  readonly terminal: Terminal;
+  /** For a watcher. */
+  readonly file: string | undefined;
+  readonly texts: number;
+  readonly parts: number;
+  readonly isChunked: boolean;
+}
+
 /**
  * Shows how far a job is: a bar on a terminal, lines elsewhere, and a file for a watcher, as JSON
  * or (where its name ends in `.prom`) as Prometheus' text format for node_exporter to pick up.
  */
 export class JobProgress implements ShardProgress {
-  readonly #options: {
-    clock: ClientClock;
-    terminal: Terminal;
-    file: string | undefined;
-    texts: number;
-    parts: number;
-    isChunked: boolean;
-  };
+  readonly #options: ProgressOptions;
   readonly #startMs: number;
   #counts = { texts: 0, chunks: 0, tokens: 0, truncated: 0, failed: 0 };
   #before = { texts: 0, tokens: 0 };
@@ -54,14 +57,7 @@ export class JobProgress implements ShardProgress {
   #rates: { ms: number; texts: number; tokens: number }[] = [];
   #isLineOpen = false;
 
-  constructor(options: {
-    clock: ClientClock;
-    terminal: Terminal;
-    file: string | undefined;
-    texts: number;
-    parts: number;
-    isChunked: boolean;
-  }) {
+  constructor(options: ProgressOptions) {
     this.#options = options;
     this.#startMs = options.clock.now();
     this.#drawnMs = this.#startMs;

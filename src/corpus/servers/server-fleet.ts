@@ -1,27 +1,16 @@
 import { APIEncoderError } from '../../client/api-encoder-error.ts';
-import {
-  type Cancellation,
-  type ClientClock,
-  createCancellation,
-  pause,
-} from '../../client/cancellation.ts';
-import type { Head } from '../../client/read-encode-reply.ts';
+import { type Cancellation, createCancellation, pause } from '../../client/cancellation.ts';
 import type { Fetch } from '../../client/transport.ts';
 import { CorpusError } from '../corpus-error.ts';
-import { type EncodedTexts, EncodeRequests } from './encode-request.ts';
+import { type EncodedTexts, EncodeRequests, type RequestOptions } from './encode-request.ts';
 
 /** How the texts of a job are sent. */
-export interface FleetOptions {
+export interface FleetOptions extends RequestOptions {
   readonly servers: readonly ServerAddress[];
-  readonly heads: readonly Head[];
-  readonly inputType: 'query' | 'passage';
-  readonly truncate: boolean;
-  readonly apiKey: string | undefined;
   /** Requests at the same time to each server. */
   readonly concurrency: number;
   /** How long no server may answer before the job ends, in ms. */
   readonly patienceMs: number;
-  readonly clock: ClientClock;
   readonly signal: AbortSignal;
   /** Told of waits, so that a stalled job is no riddle. */
   readonly onWait?: (wait: { server: string; reason: string; delayMs: number }) => void;

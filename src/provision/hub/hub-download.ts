@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { type Clock, sleep } from '../../base/clock.ts';
+import { writeFully } from '../../model/files.ts';
 import {
   type HubAnswer,
   HubError,
@@ -196,18 +197,6 @@ async function verify(options: {
     return found === hash.hex ? { ...file, verifiedBy: 'hub sha256' } : null;
   }
   return gitSha1.digest('hex') === hash?.hex ? { ...file, verifiedBy: 'hub git-sha1' } : null;
-}
-
-async function writeFully(file: FileHandle, piece: Uint8Array, position: number): Promise<void> {
-  for (let offset = 0; offset < piece.length; ) {
-    const { bytesWritten } = await file.write(
-      piece,
-      offset,
-      piece.length - offset,
-      position + offset,
-    );
-    offset += bytesWritten;
-  }
 }
 
 async function sizeOf(path: string): Promise<number> {
