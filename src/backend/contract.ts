@@ -73,7 +73,7 @@ export interface BackendEndpoint {
   readonly url: string;
   /** Why it is down; empty while it is up. */
   readonly reason: string;
-  /** It gets no new batch. */
+  /** It gets no new batch; those in flight finish. */
   readonly isDraining: boolean;
   readonly batchesInFlight: number;
   /** A batch was late there, and nothing has come back since: others are taken before it. */

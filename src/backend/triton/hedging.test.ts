@@ -188,7 +188,7 @@ describe('a second try', () => {
       schedule: (delayMs, action) => clock.schedule(delayMs, action),
       afterTurn: (action) => clock.afterTurn(action),
     };
-    const hedging = createHedging({
+    const hedgedInfer = createHedging({
       clock: shifted,
       pick: (isFit) => (isFit(second) ? second : undefined),
     });
@@ -199,7 +199,7 @@ describe('a second try', () => {
       clock,
       other,
       send: (count: number) => {
-        for (let at = 0; at < count; at++) void hedging.infer(first, batch, options);
+        for (let at = 0; at < count; at++) void hedgedInfer(first, batch, options);
       },
       hang: (isOn = true) => {
         isHung = isOn;

@@ -57,20 +57,17 @@ interface Watched {
   cancelLook: () => void;
 }
 
-/** Sends batches a second time when they are late. */
-export interface Hedging {
-  /**
-   * Runs a batch on one endpoint, and on another one too when it is late there.
-   *
-   * @param options.onSecond told the second call, when there is one.
-   * @throws the first call's error, once no other call is left.
-   */
-  infer(
-    first: TritonEndpoint,
-    batch: TokenBatch,
-    options: { signal: AbortSignal | undefined; onSecond: (second: Call) => void },
-  ): Promise<BatchOutput>;
-}
+/**
+ * Runs a batch on one endpoint, and on another one too when it is late there.
+ *
+ * @param options.onSecond told the second call, when there is one.
+ * @throws the first call's error, once no other call is left.
+ */
+export type HedgedInfer = (
+  first: TritonEndpoint,
+  batch: TokenBatch,
+  options: { signal: AbortSignal | undefined; onSecond: (second: Call) => void },
+) => Promise<BatchOutput>;
 
 /**
  * Hedging: a batch that is late where it was sent is sent to another endpoint too, and the first
@@ -90,13 +87,13 @@ export function createHedging(options: {
   clock: Clock;
   /** The one that would be taken of those that fit. */
   pick: (isFit: (endpoint: TritonEndpoint) => boolean) => TritonEndpoint | undefined;
-}): Hedging {
+}): HedgedInfer {
   const { clock, pick } = options;
   const watched = new Set<Watched>();
   const times = new BatchTimes();
   let savedTries = SAVED_MAX;
 
-  const infer: Hedging['infer'] = (first, batch, { signal, onSecond }) =>
+  const infer: HedgedInfer = (first, batch, { signal, onSecond }) =>
     new Promise((resolve, reject) => {
       const calls: Call[] = [];
       let failedCount = 0;
@@ -211,7 +208,7 @@ export function createHedging(options: {
     }
   }
 
-  return { infer };
+  return infer;
 }
 
 /** How long batches take on any endpoint, and by how much that may be too little. */

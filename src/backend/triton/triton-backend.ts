@@ -81,7 +81,7 @@ export function createTritonBackend(options: {
     resolveMs: options.resolveMs ?? 0,
     onChange: fleet.follow,
   });
-  const hedging = createHedging({ clock, pick: fleet.pickFit });
+  const hedgedInfer = createHedging({ clock, pick: fleet.pickFit });
   let summary: FleetSummary | undefined;
   let cost: CostShape | undefined;
   let capabilities: BackendCapabilities;
@@ -113,7 +113,7 @@ export function createTritonBackend(options: {
       const onSecond = (call: Call): void => {
         second = call;
       };
-      return await hedging.infer(first, batch, { signal, onSecond });
+      return await hedgedInfer(first, batch, { signal, onSecond });
     } catch (error) {
       if (!(error instanceof ServerError)) throw error;
       if (error.mayRepeatElsewhere) return await repeat(batch, { first, error, signal, second });

@@ -1,7 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { describeError, type Log } from '../../base/log.ts';
 import type { SelfCheck } from '../../model/engine-record.ts';
-import type { BatchOutput, TokenBatch } from '../contract.ts';
+import type { BackendEndpoint, BatchOutput, TokenBatch } from '../contract.ts';
 import { BatchCost, type CostShape, EndpointHealth } from './endpoint-history.ts';
 import { createLiveness } from './liveness.ts';
 import {
@@ -25,32 +25,22 @@ import {
   type TritonModel,
 } from './triton-model.ts';
 
-/** One Triton server. */
-export interface TritonEndpoint {
-  readonly url: string;
+/** One Triton server: what operators see of it, and what its batches need. */
+export interface TritonEndpoint extends BackendEndpoint {
   /** The model, once a real inference has worked; undefined while the endpoint is down. */
   readonly model: TritonModel | undefined;
-  /** Why it is down; empty while it is up. */
-  readonly reason: string;
-  readonly batchesInFlight: number;
   /** Padded tokens of the batches in flight: what it still has to do. */
   readonly outstandingTokens: number;
   /** What batches cost there, as far as they have told. */
   readonly cost: CostShape;
   /** Batches that it should have in flight at most; one while it has just come back. */
   readonly capacity: number;
-  /** Gets no new batches; those in flight finish. */
-  readonly isDraining: boolean;
-  /** A batch was late there, and nothing has come back since: others are taken before it. */
-  readonly isLate: boolean;
   /** It has left unanswered whether it lives: it gets no further callers until it has spoken. */
   readonly isSilent: boolean;
   /** What became of its late batches: who sends them again counts. */
   readonly secondTries: { sentCount: number; wonCount: number };
   /** When it last answered a batch or a probe. */
   readonly answeredMs: number;
-  /** Why its rows come over HTTP; empty while they come through shared memory. */
-  readonly overHttp: string;
   /** Runs one batch, once. */
   infer(batch: TokenBatch, options: SendOptions): Promise<BatchOutput>;
   /** Asks again whether it serves the model; one question at a time. @returns whether it does. */
