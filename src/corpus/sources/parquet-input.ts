@@ -10,6 +10,7 @@ import {
 import { compressors } from 'hyparquet-compressors';
 import { wordsOf } from '../corpus-error.ts';
 import { type ByteInput, unreadable } from './byte-input.ts';
+import { parseExactJson } from './exact-json.ts';
 import type { SourceInput } from './source.ts';
 
 /** Rows that are decoded at a time, so that a row group of a million lies nowhere whole. */
@@ -30,13 +31,17 @@ export function parquetInput(
     look: () => input.look(),
     isSeekable: true,
     async *read(from = 0) {
-      const file = bufferOf(input, await input.length());
+      const byteLength = await input.length();
+      if (byteLength === 0) throw unreadable(input, new Error('it is empty'));
+      const file = bufferOf(input, byteLength);
       try {
         const metadata = await parquetMetadataAsync(file);
-        const here = new Set(metadata.schema.map(({ name }) => name));
+        const schema = parquetSchema(metadata);
+        // One within another column may have the same name.
+        const here = new Set(schema.children.map(({ element }) => element.name));
         const columns = options.columns?.filter((name) => here.has(name));
         // A row is a group of all columns.
-        const exact = exactOf(parquetSchema(metadata));
+        const exact = exactOf(schema);
         let groupStart = 0;
         for (const group of metadata.row_groups) {
           const groupEnd = groupStart + Number(group.num_rows);
@@ -76,28 +81,50 @@ const EXACT_PARSERS = {
   timestampFromMilliseconds: (value: bigint | number) => timeOf(BigInt(value), 3),
   timestampFromMicroseconds: (value: bigint | number) => timeOf(BigInt(value), 6),
   timestampFromNanoseconds: (value: bigint | number) => timeOf(BigInt(value), 9),
-  dateFromDays: (days: number) => new Date(days * 86_400_000).toISOString().slice(0, 10),
+  dateFromDays: (days: number) => isoOf(days * 86_400_000)?.replace(/T.*/, '') ?? String(days),
+  jsonFromBytes: (bytes: Uint8Array | undefined) => {
+    if (bytes === undefined) return undefined;
+    try {
+      return parseExactJson(utf8Decoder.decode(bytes));
+    } catch {
+      return new OpaqueBytes(bytes);
+    }
+  },
   // Bytes that are no text stay bytes: other letters would make one of two ids.
   stringFromBytes: (bytes: Uint8Array | undefined) => {
     if (bytes === undefined) return undefined;
     try {
       return utf8Decoder.decode(bytes);
     } catch {
-      return bytes.slice();
+      return new OpaqueBytes(bytes);
     }
   },
 } as unknown as ParquetParsers;
 
+/** Bytes that are no text. Within other values they are written as a column of them is. */
+class OpaqueBytes extends Uint8Array {
+  toJSON(): string {
+    return `\\x${Buffer.from(this).toString('hex')}`;
+  }
+}
+
+/** @param ms since 1970. @returns undefined past the years of a date, as of `infinity`. */
+function isoOf(ms: number): string | undefined {
+  const date = new Date(ms);
+  return Number.isNaN(date.getTime()) ? undefined : date.toISOString();
+}
+
 /**
  * @param ticks since 1970.
  * @param digits of a second.
- * @returns ISO 8601, without needless zeros.
+ * @returns ISO 8601, without needless zeros; the ticks themselves where there is no such year.
  */
 function timeOf(ticks: bigint, digits: number): string {
   const perSecond = 10n ** BigInt(digits);
   const fraction = ((ticks % perSecond) + perSecond) % perSecond;
   const seconds = Number((ticks - fraction) / perSecond);
-  const whole = new Date(seconds * 1000).toISOString().slice(0, -5);
+  const whole = isoOf(seconds * 1000)?.slice(0, -5);
+  if (whole === undefined) return String(ticks);
   const rest = String(fraction).padStart(digits, '0').replace(/0+$/, '');
   return `${whole}${rest === '' ? '' : `.${rest}`}Z`;
 }
@@ -149,6 +176,9 @@ function exactLeaf(element: SchemaElement): ExactOf | undefined {
   }
   if (logical_type?.type === 'TIMESTAMP' && !logical_type.isAdjustedToUTC) {
     return eachOf((value) => String(value).replace(/Z$/, ''));
+  }
+  if (type === 'FIXED_LEN_BYTE_ARRAY') {
+    return eachOf((value) => (value instanceof Uint8Array ? new OpaqueBytes(value) : value));
   }
   return undefined;
 }

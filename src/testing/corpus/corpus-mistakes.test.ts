@@ -172,6 +172,38 @@ test('values within others keep every digit, too', async () => {
   ]);
 });
 
+/** Caught: each of these was another value, or ended the reading. */
+const ODD = `import sys, duckdb, pyarrow as pa, pyarrow.parquet as q
+folder = sys.argv[1]
+duckdb.sql('''copy (select 'а' as text, '{"id": 9007199254740993}'::json as doc,
+  'infinity'::timestamp as ever, 'infinity'::date as day) to '%s/duck.parquet' ''' % folder)
+raw = {'raw': b'\\xff\\x00', 'fixed': b'\\x00\\x01', 'text': 'within'}
+kinds = pa.struct([('raw', pa.binary()), ('fixed', pa.binary(2)), ('text', pa.string())])
+q.write_table(pa.table({'body': ['б'], 'bytes': pa.array([raw], kinds)}), folder + '/odd.parquet')
+open(folder + '/empty.parquet', 'wb').close()
+`;
+
+test('JSON, bytes within others and times without an end stay what they are', async () => {
+  const { stderr } = Bun.spawnSync([readersPython(), '-c', ODD, stand.folder]);
+  expect(stderr.toString()).toBe('');
+  const rowOf = async (name: string, words: readonly string[]) => {
+    const to = stand.path(`row-of-${name}`);
+    await stand.embed([stand.path(name), '--to', to, '--format', 'jsonl', ...words]);
+    return Bun.file(`${to}/part-000000.jsonl`).text();
+  };
+  expect(await rowOf('duck.parquet', ['--id', 'doc.id', '--carry', 'doc,ever,day'])).toStartWith(
+    '{"id":9007199254740993,"doc":{"id":9007199254740993},"ever":"9223372036854775807","day":"2147483647"',
+  );
+  expect(await rowOf('odd.parquet', ['--text', 'body', '--carry', 'bytes'])).toContain(
+    '"bytes":{"raw":"\\\\xff00","fixed":"\\\\x0001","text":"within"}',
+  );
+  // A column within another one is not that column.
+  const absent = stand.embed([stand.path('odd.parquet'), '--to', stand.path('absent')]);
+  await expect(absent).rejects.toThrow('--text text: no text in any of the first records');
+  const empty = stand.embed([stand.path('empty.parquet'), '--to', stand.path('empty')]);
+  await expect(empty).rejects.toThrow('empty.parquet cannot be read: it is empty');
+});
+
 test('columns of Parquet keep every digit, and bytes that are no text stay what they are', async () => {
   const source = stand.path('typed.parquet');
   const { exitCode, stderr } = Bun.spawnSync([readersPython(), '-c', TYPED, source]);
