@@ -1,4 +1,5 @@
 import { ServerError } from './errors.ts';
+import { LinkedList } from './linked-list.ts';
 
 /**
  * Time, as an argument. Nothing else in `src` calls `setTimeout`, `setImmediate` or
@@ -167,7 +168,7 @@ interface Wait {
 
 /** The waits of one length, in the order in which they began, which is that of their ends. */
 interface Group {
-  readonly waits: Set<Wait>;
+  readonly waits: LinkedList<Wait>;
   cancelTimer: () => void;
 }
 
@@ -187,17 +188,17 @@ export class Deadlines implements Pick<Clock, 'schedule'> {
   schedule(delayMs: number, action: () => void): () => void {
     const wait = { dueMs: this.#clock.now() + delayMs, action };
     const group = this.#groups.get(delayMs) ?? this.#begin(delayMs);
-    group.waits.add(wait);
+    const link = group.waits.add(wait);
     if (group.waits.size === 1) this.#arm(delayMs, group);
     return () => {
-      if (!group.waits.delete(wait) || group.waits.size > 0) return;
+      if (!group.waits.remove(link) || group.waits.size > 0) return;
       group.cancelTimer();
       this.#end(delayMs, group);
     };
   }
 
   #begin(delayMs: number): Group {
-    const group = { waits: new Set<Wait>(), cancelTimer: () => undefined };
+    const group = { waits: new LinkedList<Wait>(), cancelTimer: () => undefined };
     this.#groups.set(delayMs, group);
     return group;
   }
@@ -211,21 +212,22 @@ export class Deadlines implements Pick<Clock, 'schedule'> {
    * Sets the timer for the oldest wait; those that were cancelled since only make it come early.
    */
   #arm(delayMs: number, group: Group): void {
-    for (const { dueMs } of group.waits) {
-      group.cancelTimer = this.#clock.schedule(dueMs - this.#clock.now(), () =>
-        this.#onTime(delayMs, group),
-      );
+    const { first } = group.waits;
+    if (first === undefined) {
+      this.#end(delayMs, group);
       return;
     }
-    this.#end(delayMs, group);
+    group.cancelTimer = this.#clock.schedule(first.item.dueMs - this.#clock.now(), () =>
+      this.#onTime(delayMs, group),
+    );
   }
 
   #onTime(delayMs: number, group: Group): void {
     const nowMs = this.#clock.now();
-    for (const wait of group.waits) {
-      if (wait.dueMs > nowMs) break;
-      group.waits.delete(wait);
-      wait.action();
+    const { waits } = group;
+    for (let link = waits.first; link && link.item.dueMs <= nowMs; link = waits.first) {
+      waits.remove(link);
+      link.item.action();
     }
     this.#arm(delayMs, group);
   }

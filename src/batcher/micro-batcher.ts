@@ -95,7 +95,8 @@ export interface BatcherOptions {
  */
 export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
   const { backend, expected, clock, lingerMs, tokenCountMax, onBatch } = options;
-  const running = new Set<RunningBatch<PendingText>>();
+  /** No `Set`: see `LinkedList`. */
+  const running: RunningBatch<PendingText>[] = [];
   const [deadlines, drain] = [new VirtualDeadlines(), new DrainRate(clock)];
   const pacing = new DispatchPacing({ clock, share: options.holdShare ?? 0 });
   const queue = new CallerQueue({ pacing, limits: options.sharing });
@@ -180,6 +181,7 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
         key,
         along: undefined,
         first: undefined,
+        sharesPlace: undefined,
         traces: undefined,
       };
       request.texts.push(text);
@@ -213,7 +215,7 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
     if (state !== 'ready') return;
     const limits = backend.capabilities();
     // No more batches hold memory of the backend than its slots and one that is being told.
-    while (running.size + Math.max(0, settlingCount - 1) < limits.slotCount) {
+    while (running.length + Math.max(0, settlingCount - 1) < limits.slotCount) {
       const texts = nextBatch(limits);
       if (texts === undefined) break;
       if (texts.length > 0) void run(texts, limits);
@@ -231,13 +233,13 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
 
   /** Whether all slots are taken, and not all of the spare ones. */
   function isSpareFree({ slotCount, spareSlotCount = 0 }: BackendLimits): boolean {
-    return running.size >= slotCount && running.size < slotCount + spareSlotCount;
+    return running.length >= slotCount && running.length < slotCount + spareSlotCount;
   }
 
   /** Whether one is free for a caller who asks: the slots are not only taken by such. */
   function hasSpareSlot(limits: BackendLimits): boolean {
     if (queue.askingCount === 0 || !isSpareFree(limits)) return false;
-    const usedCount = running.size - limits.slotCount;
+    const usedCount = running.length - limits.slotCount;
     let otherCount = 0;
     for (const { texts } of running) {
       const { isBulk, isBackground } = texts[0].request;
@@ -248,7 +250,7 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
 
   /** Takes a batch out of its queue; undefined when none may leave now. */
   function nextBatch(limits: BackendLimits): PendingText[] | undefined {
-    const isBusy = running.size >= limits.endpointCount;
+    const isBusy = running.length >= limits.endpointCount;
     const isNext = queue.textCount === 0 || (background.textCount > 0 && budget.isOwed());
     const costMax = isNext && background.textCount > 0 ? budget.costMax(limits, isBusy) : undefined;
     if (costMax === undefined && queue.textCount === 0) return undefined;
@@ -269,7 +271,7 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
     const batch: RunningBatch<PendingText> = { texts, limits, abort, lent: [] };
     const textsCost = costOf(texts, limits);
     const sentMs = takeSlot(batch, textsCost);
-    const before = { batchCount: running.size, isFollowed: queue.textCount > 0 };
+    const before = { batchCount: running.length, isFollowed: queue.textCount > 0 };
     const { isBackground } = texts[0].request;
     const first = await bisection.attempt(batch);
     const isRight = first.failed.length === 0;
@@ -280,7 +282,7 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
       for (const group of first.failed) for (const text of group.texts) inFlight.close(text);
     }
     const rescueCallCount = isRight ? 0 : await bisection.rescue(batch, first);
-    const batchCount = (before.batchCount + running.size) / 2;
+    const batchCount = (before.batchCount + running.length) / 2;
     const inferMs = freeSlot(batch, { texts, sentMs, isRight, isTelling });
     settlingCount++;
     // The next batch leaves before this one's callers are told: the backend computes while their
@@ -310,7 +312,7 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
   function takeSlot(batch: RunningBatch<PendingText>, textsCost: number): number {
     const sentMs = clock.now();
     const { texts, limits } = batch;
-    running.add(batch);
+    running.push(batch);
     runningTextCount += texts.length;
     const cost = limits.launchTokens + textsCost;
     const endpointCount = limits.endpointCount + (limits.spareSlotCount ?? 0);
@@ -332,7 +334,7 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
       isTelling: boolean;
     },
   ): number {
-    running.delete(batch);
+    running.splice(running.indexOf(batch), 1);
     runningTextCount -= end.texts.length;
     // A batch that failed or was sent twice tells nothing of the next one.
     pacing.returned(batch, end.isTelling);
@@ -389,7 +391,7 @@ export function createMicroBatcher(options: BatcherOptions): MicroBatcher {
     foreground: waitingIn(queue, { clock, drain, backend }),
     background: waitingIn(background, { clock, drain: budget.drain, backend }),
     get batchesInFlight() {
-      return running.size;
+      return running.length;
     },
     coalescing: inFlight,
   };

@@ -31,6 +31,7 @@ const BESIDE_COST_MIN = 1024;
 
 /** A batch in flight. */
 interface Flight {
+  readonly batch: object;
   readonly cost: number;
   /** When its endpoint began with it; undefined while it waits behind another. */
   startMs: number | undefined;
@@ -54,7 +55,7 @@ export class DispatchPacing {
   readonly #clock: Clock;
   readonly #share: number;
   /** In the order in which they were sent. */
-  readonly #flights = new Map<object, Flight>();
+  readonly #flights: Flight[] = [];
   #msPerCost = 0;
   #isHolding = false;
 
@@ -71,9 +72,9 @@ export class DispatchPacing {
    * @param options.endpointCount how many batches are computed at once.
    */
   sent(batch: object, options: { cost: number; endpointCount: number }): void {
-    const isAtOnce = this.#flights.size < options.endpointCount;
+    const isAtOnce = this.#flights.length < options.endpointCount;
     const startMs = isAtOnce ? this.#clock.now() : undefined;
-    this.#flights.set(batch, { cost: options.cost, startMs });
+    this.#flights.push({ batch, cost: options.cost, startMs });
   }
 
   /**
@@ -82,16 +83,17 @@ export class DispatchPacing {
    * @param isRight whether its time tells anything: one that failed was given up at some time.
    */
   returned(batch: object, isRight: boolean): void {
-    const flight = this.#flights.get(batch);
-    this.#flights.delete(batch);
-    if (flight?.startMs === undefined) return;
+    const at = this.#flights.findIndex((flight) => flight.batch === batch);
+    if (at < 0) return;
+    const [flight] = this.#flights.splice(at, 1);
+    if (flight.startMs === undefined) return;
     const nowMs = this.#clock.now();
     if (isRight) {
       const seen = (nowMs - flight.startMs) / flight.cost;
       const weight = this.#msPerCost === 0 ? 1 : TIME_WEIGHT;
       this.#msPerCost += weight * (seen - this.#msPerCost);
     }
-    for (const next of this.#flights.values()) {
+    for (const next of this.#flights) {
       if (next.startMs !== undefined) continue;
       next.startMs = nowMs;
       return;
@@ -126,7 +128,7 @@ export class DispatchPacing {
    * is computed. A part is always left, since an expectation is not a promise.
    */
   remainingCost(batch: object): number {
-    const flight = this.#flights.get(batch);
+    const flight = this.#flights.find((one) => one.batch === batch);
     if (flight === undefined) return 0;
     const { cost, startMs } = flight;
     if (startMs === undefined || this.#msPerCost === 0) return cost;
@@ -140,7 +142,7 @@ export class DispatchPacing {
    */
   get besideCostMax(): number {
     let leftCost = Number.POSITIVE_INFINITY;
-    for (const batch of this.#flights.keys()) {
+    for (const { batch } of this.#flights) {
       leftCost = Math.min(leftCost, this.remainingCost(batch));
     }
     const isKnown = this.#msPerCost > 0;
@@ -153,7 +155,7 @@ export class DispatchPacing {
   /** When the first endpoint needs its next batch. */
   #earliestMs(isClose: boolean): number {
     let earliestMs = Number.POSITIVE_INFINITY;
-    for (const { cost, startMs } of this.#flights.values()) {
+    for (const { cost, startMs } of this.#flights) {
       if (startMs === undefined) continue;
       earliestMs = Math.min(earliestMs, startMs + this.#holdMs(cost * this.#msPerCost, isClose));
     }

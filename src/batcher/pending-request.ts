@@ -263,6 +263,8 @@ export interface PendingText extends QueuedText {
   along: Set<PendingText> | undefined;
   /** The equal text that this one goes along with. */
   first: PendingText | undefined;
+  /** The next of the texts in flight whose keys have one place in their table. */
+  sharesPlace: PendingText | undefined;
   /** Of the batch that it runs in, where a request of it is traced. */
   traces: BatchTraces | undefined;
 }

@@ -70,7 +70,9 @@ export class BatchQueue<Text extends QueuedText> {
 
   /** The earliest virtual deadline, in ms; infinite when nothing waits. */
   get dueMs(): number {
-    return this.#buckets[this.#mostUrgentBucket()]?.dueMs ?? Number.POSITIVE_INFINITY;
+    let dueMs = Number.POSITIVE_INFINITY;
+    for (const bucket of this.#buckets) if (bucket.dueMs < dueMs) dueMs = bucket.dueMs;
+    return dueMs;
   }
 
   /**
@@ -165,7 +167,7 @@ export class BatchQueue<Text extends QueuedText> {
   }
 
   /** Among the buckets that may be taken from; -1 when there is none. */
-  #mostUrgentBucket(mayTake: (bucket: LengthBucket<Text>) => boolean = () => true): number {
+  #mostUrgentBucket(mayTake: (bucket: LengthBucket<Text>) => boolean): number {
     let found = -1;
     let dueMs = Number.POSITIVE_INFINITY;
     for (const [index, bucket] of this.#buckets.entries()) {

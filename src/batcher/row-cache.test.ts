@@ -95,7 +95,14 @@ test('a text that many go along with holds none that has left', () => {
     const text = {
       ...textOf(idsOf(1)),
       ...{ request, index: 0, paddedLength: 3, arrivedMs: 0, sentMs: NOT_SENT, dueMs: 0 },
-      ...{ sequence: 0, isAlone: false, along: undefined, first: undefined, traces: undefined },
+      ...{
+        sequence: 0,
+        isAlone: false,
+        along: undefined,
+        first: undefined,
+        sharesPlace: undefined,
+        traces: undefined,
+      },
     };
     if (!inFlight.join(text)) queue.push(text);
     return text;

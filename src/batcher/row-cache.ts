@@ -54,7 +54,7 @@ export class TextsInFlight {
   readonly #queueOf: (request: PendingRequest) => TextPlaces;
   readonly #cache: RowCache | undefined;
   /** By key; of two texts with one key only the first is here. */
-  readonly #texts = new Map<number, PendingText>();
+  readonly #texts = new TextsByKey();
   #modelStarts = 0;
   #joinedCount = 0;
 
@@ -95,7 +95,7 @@ export class TextsInFlight {
   join(text: PendingText): boolean {
     const first = this.#texts.get(text.key);
     if (first === undefined) {
-      this.#texts.set(text.key, text);
+      this.#texts.add(text);
       return false;
     }
     if (!areSame(first, text)) return false;
@@ -140,7 +140,7 @@ export class TextsInFlight {
 
   /** Nobody joins the text any more. @returns whether anybody could until now. */
   close(text: PendingText): boolean {
-    return this.#texts.get(text.key) === text && this.#texts.delete(text.key);
+    return this.#texts.remove(text);
   }
 
   /**
@@ -169,13 +169,77 @@ export class TextsInFlight {
 
   /** What `from` was to those that go along, `to` is now. */
   #handOn(from: PendingText, to: PendingText): void {
-    if (this.close(from)) this.#texts.set(to.key, to);
+    if (this.close(from)) this.#texts.add(to);
     const { along } = from;
     from.along = undefined;
     to.first = undefined;
     along?.delete(to);
     for (const text of along ?? []) text.first = to;
     to.along = along;
+  }
+}
+
+/** Places of the table at first; a power of two. */
+const FIRST_PLACES = 256;
+
+/**
+ * A hash table, in whose places texts are chained. A `Map` would keep from the collector what has
+ * long left it: see `LinkedList`. No two of its texts have one key.
+ */
+class TextsByKey {
+  #places: (PendingText | undefined)[] = new Array(FIRST_PLACES).fill(undefined);
+  #count = 0;
+
+  get(key: number): PendingText | undefined {
+    let text = this.#places[key & (this.#places.length - 1)];
+    while (text !== undefined && text.key !== key) text = text.sharesPlace;
+    return text;
+  }
+
+  add(text: PendingText): void {
+    this.#count++;
+    if (this.#count > this.#places.length) this.#grow();
+    this.#put(text);
+  }
+
+  /** @returns whether it was there. */
+  remove(text: PendingText): boolean {
+    const place = text.key & (this.#places.length - 1);
+    let before: PendingText | undefined;
+    let at = this.#places[place];
+    while (at !== undefined && at !== text) {
+      before = at;
+      at = at.sharesPlace;
+    }
+    if (at === undefined) return false;
+    if (before === undefined) this.#places[place] = text.sharesPlace;
+    else before.sharesPlace = text.sharesPlace;
+    text.sharesPlace = undefined;
+    this.#count--;
+    return true;
+  }
+
+  clear(): void {
+    this.#places.fill(undefined);
+    this.#count = 0;
+  }
+
+  #put(text: PendingText): void {
+    const place = text.key & (this.#places.length - 1);
+    text.sharesPlace = this.#places[place];
+    this.#places[place] = text;
+  }
+
+  #grow(): void {
+    const all = this.#places;
+    this.#places = new Array(2 * all.length).fill(undefined);
+    for (let text of all) {
+      while (text !== undefined) {
+        const next: PendingText | undefined = text.sharesPlace;
+        this.#put(text);
+        text = next;
+      }
+    }
   }
 }
 

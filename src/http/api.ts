@@ -117,8 +117,8 @@ export function post<Table extends FieldTable>(
       const body = await readBody(request, limits, route.isJsonUnlessTold);
       const readMs = clock.now() - startMs;
       const call = { request, requestId, format, replyBudget, isBackground, startMs, readMs };
-      if (answerOfOther && other.isAsked(body)) return answerOfOther(call, body);
-      return answerOf(call, body);
+      if (answerOfOther && other.isAsked(body)) return await answerOfOther(call, body);
+      return await answerOf(call, body);
     },
   };
 }

@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import { ServerError } from '../base/errors.ts';
+import { type Link, LinkedList } from '../base/linked-list.ts';
 
 /** Memory for the bodies that are being received or decoded, of all requests together. */
 export interface BodyBudget {
@@ -50,6 +51,7 @@ interface CountedBody {
   reservedBytes: number;
   countedBytes: number;
   isWaiting: boolean;
+  readonly link: Link<CountedBody>;
 }
 
 interface Waiting {
@@ -92,7 +94,7 @@ export function createBodyBudget(options: {
   const largeBytesMax = Math.floor(bodiesBytesMax * (1 - SMALL_SHARE));
   const waitingMax = Math.max(1, Math.floor((bodiesBytesMax * WAITING_SHARE) / WAITING_BYTES));
   /** In order of their beginning. */
-  const bodies = new Set<CountedBody>();
+  const bodies = new LinkedList<CountedBody>();
   /** In the order in which they came. */
   const waiting = new Set<Waiting>();
   let byteCount = 0;
@@ -107,6 +109,7 @@ export function createBodyBudget(options: {
     countedBytes = 0;
     isWaiting = false;
     giveUp: (reason: ServerError) => void = ignore;
+    readonly link = bodies.add(this);
 
     take(bytes: number): void {
       take(this, bytes);
@@ -124,7 +127,6 @@ export function createBodyBudget(options: {
 
   function open(): BodyAccount {
     const body = new Account();
-    bodies.add(body);
     sweepLater();
     return body;
   }
@@ -240,7 +242,7 @@ export function createBodyBudget(options: {
   }
 
   function forget(body: CountedBody): void {
-    bodies.delete(body);
+    bodies.remove(body.link);
     body.cameBytes = 0;
     body.reservedBytes = 0;
     recount(body);

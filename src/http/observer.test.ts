@@ -1,8 +1,12 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { Elysia } from 'elysia';
+import { systemClock } from '../base/clock.ts';
+import { createMetrics } from '../observe/metrics.ts';
 import { type FakeTriton, startFakeTriton } from '../testing/fake-triton.ts';
 import { type Scrape, scrape } from '../testing/scraped-metrics.ts';
 import { type RunningServer, startServer } from '../testing/start-server.ts';
 import { until } from '../testing/until.ts';
+import { createObserver } from './observer.ts';
 
 /** What a whole server counts, held against what was sent to it. */
 
@@ -159,4 +163,19 @@ test('counts what was late at one endpoint and was sent to another too', async (
   expect(await told('late')).toEqual([1, 0]);
   await server.close();
   await Promise.all([one.stop(), two.stop()]);
+});
+
+/** Caught: a function that returned what it called, which Elysia takes for a promise. */
+test('a request enters its route at once, and waits for no hook', () => {
+  const watched = { metrics: createMetrics(), clock: systemClock };
+  const observer = createObserver({ ...watched, writeAccess: undefined, tracing: undefined });
+  const app = new Elysia();
+  observer.addTo(app);
+  let isEntered = false;
+  app.get('/entered', () => {
+    isEntered = true;
+    return 'yes';
+  });
+  void app.handle(new Request('http://localhost/entered'));
+  expect(isEntered).toBe(true);
 });

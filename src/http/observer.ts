@@ -1,5 +1,6 @@
 import type { Elysia } from 'elysia';
 import type { Clock } from '../base/clock.ts';
+import { LinkedList } from '../base/linked-list.ts';
 import type { Log } from '../base/log.ts';
 import type { Encode, StageTimings } from '../encode/contract.ts';
 import type { Metrics } from '../observe/metrics.ts';
@@ -60,7 +61,7 @@ export function createObserver(options: {
 }): Observer {
   const { metrics, clock, tracing, writeAccess } = options;
   /** In the order in which they came: the first is the oldest. */
-  const encoding = new Set<{ readonly startMs: number; readonly isBackground: boolean }>();
+  const encoding = new LinkedList<{ readonly startMs: number; readonly isBackground: boolean }>();
   metrics.gauge(
     { name: 'bge_encoder_encodes_in_flight', help: 'Requests whose texts are being encoded.' },
     () => encoding.size,
@@ -137,8 +138,11 @@ export function createObserver(options: {
   return {
     addTo(app) {
       // Elysia reads these functions: whoever passes the whole context on is given everything in
-      // it, parsed headers and query included, for 12 µs a request.
-      app.onRequest(({ request }) => begin(request));
+      // it, parsed headers and query included, for 12 µs a request. What one returns is awaited,
+      // by each request before its route.
+      app.onRequest(({ request }) => {
+        begin(request);
+      });
       app.onAfterHandle(({ request, route, set, responseValue }) => {
         const response = responseValue instanceof Response ? responseValue : undefined;
         end(request, { route, status: response?.status ?? Number(set.status ?? 200), response });
@@ -154,7 +158,7 @@ export function createObserver(options: {
       if (observed !== undefined && observed.encodeStartMs === 0) {
         observed.encodeStartMs = entry.startMs;
       }
-      encoding.add(entry);
+      const link = encoding.add(entry);
       try {
         const trace = observed?.trace;
         const result = await encode(trace === undefined ? asked : { ...asked, trace });
@@ -165,7 +169,7 @@ export function createObserver(options: {
         }
         return result;
       } finally {
-        encoding.delete(entry);
+        encoding.remove(link);
       }
     },
   };

@@ -89,7 +89,8 @@ export function createHedging(options: {
   pick: (isFit: (endpoint: TritonEndpoint) => boolean) => TritonEndpoint | undefined;
 }): HedgedInfer {
   const { clock, pick } = options;
-  const watched = new Set<Watched>();
+  /** No `Set`: see `LinkedList`. */
+  const watched: Watched[] = [];
   const times = new BatchTimes();
   let savedTries = SAVED_MAX;
 
@@ -151,7 +152,7 @@ export function createHedging(options: {
       isWaiting: false,
       cancelLook: () => undefined,
     };
-    watched.add(call);
+    watched.push(call);
     lookIn(call, times.lateMs(expectedMs));
     return (end) => ended(call, end);
   }
@@ -191,7 +192,9 @@ export function createHedging(options: {
   }
 
   function ended(call: Watched, end: CallEnd): void {
-    if (!watched.delete(call)) return;
+    const at = watched.indexOf(call);
+    if (at < 0) return;
+    watched.splice(at, 1);
     call.cancelLook();
     const { endpoint, batch, sentMs, startMs, expectedMs } = call;
     const nowMs = clock.now();

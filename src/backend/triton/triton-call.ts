@@ -1,6 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { directFetch } from '../../base/direct-fetch.ts';
 import { ServerError } from '../../base/errors.ts';
+import { LinkedList } from '../../base/linked-list.ts';
 import { type Head, valuesPerText } from '../../vectors/output.ts';
 import type { BatchOutput, TokenBatch } from '../contract.ts';
 import {
@@ -202,7 +203,7 @@ export function createBatchTransport(options: {
   const { url, modelUrl, ownHeaders, timeoutMs, takeSlot, call } = options;
   const alignment = new ReplyAlignment();
   const buffers: ArrayBuffer[] = [];
-  const openCalls = new Set<OpenCall>();
+  const openCalls = new LinkedList<OpenCall>();
 
   /** Over shared memory where a slot is free and large enough, over HTTP otherwise. */
   async function send(
@@ -266,7 +267,7 @@ export function createBatchTransport(options: {
     const headers = { ...asked.headers, ...ownHeaders };
     const open = call({ ...asked, headers, isFreshConnection, timeoutMs });
     const onAbort = (): void => open.cancel(nobodyWaits());
-    openCalls.add(open);
+    const link = openCalls.add(open);
     signal?.addEventListener('abort', onAbort);
     if (signal?.aborted) onAbort();
     try {
@@ -274,7 +275,7 @@ export function createBatchTransport(options: {
       options.onAnswer();
       return reply;
     } finally {
-      openCalls.delete(open);
+      openCalls.remove(link);
       signal?.removeEventListener('abort', onAbort);
     }
   }

@@ -77,8 +77,8 @@ export const PLANTED_FAULTS: readonly PlantedFault[] = [
   {
     name: 'one batch more than there are slots',
     file: 'batcher/micro-batcher.ts',
-    from: 'running.size + Math.max(0, settlingCount - 1) < limits.slotCount',
-    to: 'running.size + Math.max(0, settlingCount - 1) <= limits.slotCount',
+    from: 'running.length + Math.max(0, settlingCount - 1) < limits.slotCount',
+    to: 'running.length + Math.max(0, settlingCount - 1) <= limits.slotCount',
   },
   {
     name: 'padded tokens are not bounded',
