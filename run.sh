@@ -452,20 +452,23 @@ run_export() {
   exec bun src/provision/export.ts "$@"
 }
 
-# What is not needed is not set up: no model for servers that run, the tokenizer alone for a plan.
+# What is not needed is not set up: no model for servers that run, the tokenizer alone for a plan,
+# and for chunks that servers encode.
 run_embed() {
-  local scope=all word
+  local scope=all chunks='' word
   case ${1:-} in status | retry | cancel) scope=none ;; esac
   for word in "$@"; do
     case $word in
       --help | -h | help)
-        scope=none
+        scope=none chunks=''
         break
         ;;
       --url | --url=*) [[ $scope == tokenizer ]] || scope=none ;;
       --plan) scope=tokenizer ;;
+      --chunk-tokens | --chunk-tokens=*) chunks=yes ;;
     esac
   done
+  if [[ -n $chunks && $scope == none ]]; then scope=tokenizer; fi
   ensure_bun
   ensure_dependencies production
   if [[ $scope == all && -z ${BACKEND:-} ]]; then choose_backend; fi

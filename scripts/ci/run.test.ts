@@ -190,6 +190,14 @@ test("variables of the caller's that have names of the script's mean nothing", a
   expect([outcome.status, ...commandsOf(outcome).slice(0, 2)]).toEqual([0, INSTALL, setUp]);
 });
 
+test('chunks want the tokenizer, also of servers that run', async () => {
+  const words = ['embed', 'texts', '--to', 'out', '--url', 'http://a'];
+  const cut = await createRunHarness('bun').run([...words, '--chunk-tokens', '64']);
+  expect(commandsOf(cut)[1]).toBe(SETUP.replace('scope all', 'scope tokenizer'));
+  const whole = await createRunHarness('bun').run(words);
+  expect(commandsOf(whole)[1]).not.toContain('setup.ts');
+});
+
 test('it goes to its own folder, whatever CDPATH names', async () => {
   const { folder, stubs } = createRunHarness();
   writeFileSync(join(folder, 'package.json'), '{ "version": "1.2.3" }');

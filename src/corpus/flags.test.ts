@@ -52,6 +52,21 @@ describe('the command line', () => {
     ['a --to out --id key --carry id', '--carry id: the output has a column id of its own'],
     ['a --to out --carry court,error', '--carry error: the output has a column error of its own'],
     ['a --to out --carry court,year,court', '--carry names court twice'],
+    ['a --to out --chunk-tokens 31', '--chunk-tokens must be a whole number from 32 to'],
+    ['a --to out --chunk-tokens 64 --chunk-overlap 32', 'must be less than half of --chunk-tokens'],
+    ['a --to out --chunk-overlap 8', '--chunk-overlap is for --chunk-tokens'],
+    ['a --to out --chunk-text', '--chunk-text is for --chunk-tokens'],
+    ['a --to out --chunk-tokens 64 --no-truncate', '--no-truncate says nothing beside'],
+    [
+      'a --to out --chunk-tokens 64 --format openai-batch',
+      'an OpenAI batch has one vector for each',
+    ],
+    ['a --to out --chunk-tokens 64 --carry chunk_end', 'has a column chunk_end of its own'],
+    ['a --to out --chunk-tokens 64 --carry year,chunk', 'has a column chunk of its own'],
+    [
+      'a --to postgres://h/d --to-column v --id id --chunk-tokens 64',
+      '--to-column has room for one vector of each row',
+    ],
     ['a --to out --table laws', '--table is for a postgres:// source'],
     ['a --to out --to-column v', '--to-column is for a postgres:// destination'],
     [

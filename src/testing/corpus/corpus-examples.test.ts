@@ -56,10 +56,15 @@ async function run(example: string): Promise<{ status: number; out: string; said
   return { status: await child.exited, out, said };
 }
 
+async function python(code: string): Promise<string> {
+  const child = Bun.spawn([readersPython(), '-c', code], { cwd: stand.folder, stdout: 'pipe' });
+  return new Response(child.stdout).text();
+}
+
 test('those of the README', async () => {
   const section = README.slice(README.indexOf('## A corpus'), README.indexOf('### Many machines'));
   const examples = examplesOf(section);
-  expect(examples.length).toBe(3);
+  expect(examples.length).toBe(4);
   for (const example of examples) {
     const { status, said, out } = await run(example);
     expect(status, said).toBe(0);
@@ -76,12 +81,13 @@ test('those of the README', async () => {
     stdio: ['ignore', 'pipe', 'ignore'],
   });
   expect(await new Response(typescript.stdout).text()).toBe('40 0\n');
-  const python = /```python\n([^`]+)```/.exec(section)?.[1] ?? '';
-  const child = Bun.spawn([readersPython(), '-c', `${python}\nprint(vectors.shape)`], {
-    cwd: stand.folder,
-    stdout: 'pipe',
-  });
-  expect(await new Response(child.stdout).text()).toBe('(40, 5)\n');
+  const [vectors = '', chunks = ''] = [...section.matchAll(/```python\n([^`]+)```/g)].map(
+    ([, text]) => text,
+  );
+  expect(await python(`${vectors}\nprint(vectors.shape)`)).toBe('(40, 5)\n');
+  const printed = (await python(chunks)).trimEnd().split('\n');
+  expect(printed.length).toBeGreaterThan(39);
+  expect(printed[0]).toStartWith('law-0 0 ');
 });
 
 test('rows that failed are told with the readers that know their null, and can be left out', async () => {
