@@ -61,6 +61,7 @@ const WORDS = {
     tokens: 'Токены',
     tokensOf: 'Текст {index}: токенов {count}',
     tokensShown: 'Показаны первые {count} текстов.',
+    tokensLong: 'Текст слишком длинный, чтобы показать его токены.',
     tokensNone: 'Токенизатор этой модели не показывает токены.',
     tokensWeights: 'Чем сильнее цвет токена, тем больше его вес в разреженном векторе.',
     tokensPlain: 'У этой модели нет разреженного вектора, поэтому весов нет.',
@@ -134,6 +135,7 @@ const WORDS = {
     tokens: 'Tokens',
     tokensOf: 'Text {index}: {count} tokens',
     tokensShown: 'The first {count} texts are shown.',
+    tokensLong: 'The text is too long to show its tokens.',
     tokensNone: "This model's tokenizer does not show its tokens.",
     tokensWeights:
       'The stronger the colour of a token, the larger its weight in the sparse vector.',

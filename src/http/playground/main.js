@@ -4,7 +4,7 @@ import { number, SAMPLES, say, setLanguage } from './i18n.js';
 import { drawHits } from './search.js';
 import { call, encodeTexts, SERVER_URL, setApiKey } from './server.js';
 import { curlOf, typescriptOf } from './snippets.js';
-import { drawTokens, TOKEN_TEXTS_MAX } from './tokens.js';
+import { drawTokens, textsOfTokens } from './tokens.js';
 
 const at = (id) => document.getElementById(id);
 
@@ -156,7 +156,8 @@ async function result(texts, query) {
     scored = await call('/score', body);
     calls.push({ path: '/score', body });
   }
-  const inputs = texts.slice(0, TOKEN_TEXTS_MAX);
+  const inputs = textsOfTokens(texts);
+  if (inputs.length === 0) return { texts, encoded, scored, tokens: [], calls };
   const tokenized = await call('/tokenize', { inputs }).catch((error) => {
     if (error.code !== 'EMB_TOKENIZER_UNSUPPORTED') throw error;
     return { json: null };

@@ -2,7 +2,20 @@ import { element, short } from './element.js';
 import { number, say } from './i18n.js';
 
 /** Texts whose tokens are shown; each is some hundred elements. */
-export const TOKEN_TEXTS_MAX = 12;
+const TOKEN_TEXTS_MAX = 12;
+
+/** UTF-16 units that `/tokenize` takes in one request. */
+const TOKEN_UNITS_MAX = 262_144;
+
+/** The first texts, as many as tokens are asked for. */
+export function textsOfTokens(texts) {
+  let unitCount = 0;
+  const end = texts.slice(0, TOKEN_TEXTS_MAX).findIndex((text) => {
+    unitCount += text.length;
+    return unitCount > TOKEN_UNITS_MAX;
+  });
+  return texts.slice(0, end < 0 ? TOKEN_TEXTS_MAX : end);
+}
 
 /** Tokens shown at the head of a long text, and around the place where it was cut. */
 const HEAD_COUNT = 160;
@@ -17,8 +30,9 @@ const HOT_FROM = 0.55;
  * @param reply of `/encode`; `tokens` a list for each text, of `/tokenize`; null when it cannot.
  */
 export function drawTokens(place, { texts, reply, tokens, tokenCountMax }) {
-  if (tokens === null) {
-    place.replaceChildren(element('p', { className: 'hint' }, say('tokensNone')));
+  if (tokens === null || tokens.length === 0) {
+    const words = say(tokens === null ? 'tokensNone' : 'tokensLong');
+    place.replaceChildren(element('p', { className: 'hint' }, words));
     return;
   }
   const { sparse } = reply;

@@ -204,6 +204,21 @@ describe('the playground, on a model with three heads', () => {
     await page.context().close();
   });
 
+  test('texts that are too long to show all their tokens have their vectors all the same', async () => {
+    const { page, complaints } = await openPage(browser, { url: harness.server.url, look: DESK });
+    await ready(page);
+    await page.evaluate(() => {
+      const typed = document.querySelector('textarea');
+      if (typed !== null) typed.value = `борщ\n${'слово '.repeat(50_000)}`;
+    });
+    await page.click('#run');
+    await page.waitForSelector('.heat');
+    expect(await page.locator('.text-tokens').count()).toBe(1);
+    expect(await page.isHidden('#notice')).toBe(true);
+    expect(complaints).toEqual([]);
+    await page.context().close();
+  });
+
   test('error: says the code and the request, and what was there stays', async () => {
     const { page, shoot } = await openPage(browser, { url: harness.server.url, look: NIGHT });
     await ready(page);
