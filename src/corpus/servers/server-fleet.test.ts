@@ -53,3 +53,38 @@ test.each(['ECONNRESET', 'ECONNREFUSED', 'ENOENT'])(
     await fleet.close();
   },
 );
+
+test('a server gets no more at a time than it shall, also while another one rests', async () => {
+  const clock = new VirtualClock();
+  const held: (() => void)[] = [];
+  let peak = 0;
+  let inFlight = 0;
+  const resting = {
+    url: 'http://resting',
+    fetch: async () => new Response('', { status: 503, headers: { 'retry-after': '60' } }),
+  };
+  const working = {
+    url: 'http://working',
+    async fetch() {
+      peak = Math.max(peak, ++inFlight);
+      await new Promise<void>((resolve) => held.push(resolve));
+      inFlight--;
+      return new Response(new Uint8Array(REPLY));
+    },
+  };
+  const fleet = new ServerFleet({
+    ...{ servers: [resting, working], heads: ['dense'], inputType: 'query', truncate: true },
+    ...{ apiKey: undefined, concurrency: 2, patienceMs: 1000, clock },
+    signal: new AbortController().signal,
+  });
+  let doneCount = 0;
+  const texts = ['a', 'b', 'c', 'd', 'e', 'f'];
+  const calls = texts.map((text) => fleet.encode([text]).then(() => doneCount++));
+  while (doneCount < texts.length) {
+    await clock.settle();
+    held.shift()?.();
+  }
+  await Promise.all(calls);
+  expect([peak, clock.now(), clock.plannedCount]).toEqual([2, 0, 0]);
+  await fleet.close();
+});

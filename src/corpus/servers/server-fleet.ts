@@ -1,5 +1,5 @@
 import { APIEncoderError } from '../../client/api-encoder-error.ts';
-import { type Cancellation, createCancellation, pause } from '../../client/cancellation.ts';
+import { type Cancellation, createCancellation, onAbort } from '../../client/cancellation.ts';
 import type { Fetch } from '../../client/transport.ts';
 import { CorpusError } from '../corpus-error.ts';
 import { type EncodedTexts, EncodeRequests, type RequestOptions } from './encode-request.ts';
@@ -89,6 +89,8 @@ export class ServerFleet {
   readonly #requests: EncodeRequests;
   readonly #cancellation: Cancellation;
   readonly #running = new Set<Promise<unknown>>();
+  /** Requests that have no server yet. */
+  readonly #waiting = new Set<() => void>();
   #answeredMs: number;
 
   constructor(options: FleetOptions) {
@@ -122,7 +124,6 @@ export class ServerFleet {
     for (let badOutputCount = 0; ; ) {
       signal.throwIfAborted();
       const server = await this.#next();
-      server.inFlight++;
       try {
         const encoded = await this.#send(server, texts);
         server.failedCount = 0;
@@ -140,6 +141,7 @@ export class ServerFleet {
         await this.#pause(server, error);
       } finally {
         server.inFlight--;
+        for (const wake of [...this.#waiting]) wake();
       }
     }
   }
@@ -163,18 +165,37 @@ export class ServerFleet {
     }
   }
 
-  /** The server that is free and has the least to do; waits for one where all are paused. */
+  /** A place at the server that has the least to do; waits where all are paused or have enough. */
   async #next(): Promise<Server> {
-    const { clock } = this.#options;
-    const { signal } = this.#cancellation;
+    const { clock, concurrency } = this.#options;
     for (;;) {
+      this.#cancellation.signal.throwIfAborted();
       const nowMs = clock.now();
-      const free = this.#servers.filter(({ pausedUntilMs }) => pausedUntilMs <= nowMs);
-      const [least] = free.toSorted((left, right) => left.inFlight - right.inFlight);
-      if (least !== undefined) return least;
-      const untilMs = Math.min(...this.#servers.map(({ pausedUntilMs }) => pausedUntilMs));
-      await pause({ clock, delayMs: Math.max(1, untilMs - nowMs), signal });
+      const awake = this.#servers.filter(({ pausedUntilMs }) => pausedUntilMs <= nowMs);
+      const [least] = awake.toSorted((left, right) => left.inFlight - right.inFlight);
+      if (least !== undefined && least.inFlight < concurrency) {
+        least.inFlight++;
+        return least;
+      }
+      const paused = this.#servers.filter((server) => !awake.includes(server));
+      const untilMs = Math.min(...paused.map(({ pausedUntilMs }) => pausedUntilMs));
+      await this.#change(Math.min(DELAY_MS_MAX, Math.max(1, untilMs - nowMs)));
     }
+  }
+
+  /** Resolves when a request has ended, the job has, or at the latest after so long. */
+  #change(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = (): void => {
+        cancel();
+        stopListening();
+        this.#waiting.delete(wake);
+        resolve();
+      };
+      const cancel = this.#options.clock.schedule(delayMs, wake);
+      const stopListening = onAbort(this.#cancellation.signal, wake);
+      this.#waiting.add(wake);
+    });
   }
 
   async #pause(server: Server, error: APIEncoderError): Promise<void> {
