@@ -6,5 +6,5 @@ const RESTART_DELAY_MS = 100;
 
 /** @returns in ms; nothing after a first death. */
 export function restartDelayMs(deathsInARow: number): number {
-  return RESTART_DELAY_MS * (deathsInARow - 1);
+  return RESTART_DELAY_MS * Math.max(0, deathsInARow - 1);
 }

@@ -44,15 +44,19 @@ function start(...starts: readonly StartScript[]): void {
   startWith({ starts });
 }
 
-function startWith(options: { starts: readonly StartScript[]; shutdown?: ScriptedRequest }): void {
-  const { starts, shutdown } = options;
+function startWith(options: {
+  starts: readonly StartScript[];
+  shutdown?: ScriptedRequest;
+  restartsMax?: number;
+}): void {
+  const { starts, shutdown, restartsMax = RESTARTS_MAX } = options;
   host = createWorkerHost<ScriptedInit, ScriptedRequest, { value: number }, ScriptedReady>({
     name: 'scripted',
     url: URL_OF_WORKER,
     init: { starts, counts: counts.buffer },
     ...(shutdown === undefined ? {} : { shutdown }),
     startMsMax: START_MS_MAX,
-    restartsMax: RESTARTS_MAX,
+    restartsMax,
     clock,
     log: createLog({ level: 'error', write: () => loggedDeathCount++ }),
     onResponse: (reply) => replies.push(reply),
@@ -154,6 +158,16 @@ describe('a worker that dies at work', () => {
     }
     expect(host.ready?.start).toBe(RESTARTS_MAX + 4);
   });
+});
+
+test('a start that may not be tried again is none of what replaces a worker at work', async () => {
+  startWith({ starts: ['ready', 'ready', 'failed'], restartsMax: 0 });
+  await host.started;
+  host.send({ kind: 'exit', value: 1 });
+  await until('the death is told', () => deaths.length === 1);
+  await untilWithRestarts('the next one runs', () => host.ready?.start === 2);
+  host.send({ kind: 'exit', value: 2 });
+  await untilWithRestarts('it gives up', () => host.reason.includes('was started 1 times'));
 });
 
 describe('a closed host', () => {

@@ -111,7 +111,8 @@ export function createWorkerHost<Init, Request, Response, Ready>(options: {
     ready = undefined;
     reason = why;
     worker = undefined;
-    deathsInARow = wasReady ? 1 : deathsInARow + 1;
+    // What died at work has started well: starts alone are counted.
+    deathsInARow = wasReady ? 0 : deathsInARow + 1;
     log.error('worker-died', { worker: name, reason: why, deathsInARow });
     if (wasReady) options.onDeath(why);
     if (deathsInARow > options.restartsMax) {
