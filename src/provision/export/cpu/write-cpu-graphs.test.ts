@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { Tensor } from 'onnxruntime-node';
 import { loadInferenceEngine, openSession } from '../../../backend/local/inference-engine.ts';
 import { joinTokenIds } from '../../../backend/local/inference-protocol.ts';
+import { hasInt8DotProduct } from '../../../backend/local/model-file.ts';
 import { cosineOf } from '../../../model/fidelity.ts';
 import { INT8_FILE, readInt8Record } from '../../../model/int8-record.ts';
 import { type Golden, loadGolden, SMALL_MODEL_FOLDER } from '../../../testing/golden/xlmr-small.ts';
@@ -62,8 +63,15 @@ function withOutlier(model: OnnxModel): OnnxModel {
   return withGraph(model, { constants });
 }
 
-test('int8 answers as PyTorch does, as nearly as the gate says', async () => {
+// Where sums of bytes saturate, those of this model do. The others below are smaller.
+test('int8 answers as PyTorch does, or the gate refuses it and names the processor', async () => {
   const { folder, record } = await write(exact);
+  if (!hasInt8DotProduct()) {
+    expect(record?.gate.passed).toBe(false);
+    expect(record?.gate.reasons.at(-1)).toContain('export on a processor with VNNI');
+    expect(existsSync(join(folder, INT8_FILE))).toBe(false);
+    return;
+  }
   expect(record?.gate).toMatchObject({ passed: true, reasons: [], tokensMax: 312 });
   expect(record?.gate.dense.cosineMin).toBeGreaterThan(0.995);
   expect(record?.gate.multiVector?.pairCount).toBe(20);
@@ -82,7 +90,7 @@ test('int8 answers as PyTorch does, as nearly as the gate says', async () => {
 });
 
 test('a text has the same rows alone and beside others, on one thread and on two', async () => {
-  const { folder } = await write(exact);
+  const { folder } = await write(withOutlier(exact));
   const init = { modelPath: join(folder, INT8_FILE), outputs, dimension: 32 };
   const engine = await loadInferenceEngine({ ...init, threadCount: 1, wideThreadCount: 2 });
   await engine.widen();
@@ -117,7 +125,7 @@ test('the dense row is the same whether other heads are asked for or not', async
 });
 
 test('the last layer computes the tokens that the mask names', async () => {
-  const { folder } = await write(exact);
+  const { folder } = await write(withOutlier(exact));
   const session = await openSession(join(folder, INT8_FILE), 1);
   const ids = BigInt64Array.from(golden.texts[3]?.ids ?? [], BigInt);
   const ones = new BigInt64Array(2).fill(1n);

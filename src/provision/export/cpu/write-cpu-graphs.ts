@@ -1,5 +1,6 @@
 import { rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { hasInt8DotProduct } from '../../../backend/local/model-file.ts';
 import { cosineOf } from '../../../model/fidelity.ts';
 import { writeFileAtomic } from '../../../model/files.ts';
 import {
@@ -92,7 +93,10 @@ async function judgeLayers(
     folder: dirname(exactPath),
   });
   const { divisors, exponents, answers } = walk;
-  const gate = judgeInt8(texts, answers, manifest.outputs);
+  const verdict = judgeInt8(texts, answers, manifest.outputs);
+  const isSaturated = !verdict.passed && !hasInt8DotProduct();
+  const reasons = isSaturated ? [...verdict.reasons, SATURATED] : verdict.reasons;
+  const gate = { ...verdict, reasons };
   // Of hundreds of megabytes of answers this one is kept.
   const proof = { ids: texts[0], expected: answers[0].float32 };
   return { divisors, exponents, gate, proof };
@@ -106,6 +110,14 @@ const UNKNOWN_ATTENTION: Int8Fidelity = {
   tokensMax: 0,
   dense: { cosineMin: 0, cosineMean: 0 },
 };
+
+/**
+ * Without the instruction two products of bytes are added in 16 bits, which do not hold all sums:
+ * the same graph would be judged otherwise elsewhere.
+ */
+const SATURATED =
+  'this processor has no instruction that multiplies and adds bytes, so sums saturate: ' +
+  'for int8 export on a processor with VNNI, or dot product on ARM';
 
 /** A line now and then: the whole takes minutes. */
 const LAYERS_PER_LINE = 6;
