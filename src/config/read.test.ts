@@ -116,6 +116,17 @@ describe('words and addresses', () => {
   });
 });
 
+test('an origin is spelt as browsers send it, or it would allow nobody', () => {
+  const right = ['http://a.b', 'https://a-b.c:8443', 'http://[::1]:5173', 'http://localhost:8080'];
+  expect(read({ CORS_ORIGINS: right.join() }, 'corsOrigins')).toEqual(right);
+  for (const wrong of [
+    ...['http://*.a.b', 'http://A.b', 'http://a.b:80', 'https://a.b:443', 'http://a.b/'],
+    ...['https://пример.рф', 'a.b', 'null', 'http://me@a.b'],
+  ]) {
+    expect(problemsOf({ CORS_ORIGINS: wrong })[0]).toStartWith('CORS_ORIGINS must be http(s)://');
+  }
+});
+
 describe('a wrong value is shown, up to a bound', () => {
   // Free texts and paths are never wrong here.
   const checked = all.filter(([, { parse }]) => parse('\u007f x') !== '\u007f x');

@@ -24,10 +24,12 @@ const VARIABLES = {
   wanted: 'names of variables',
 };
 
+/** As browsers write them in the header; any other spelling would allow nobody, in silence. */
 const ORIGINS = {
   unit: 'origins',
-  pattern: /^(\*|https?:\/\/[^/?#\s]+)$/,
-  wanted: 'http(s)://host[:port] or *',
+  pattern: /^(\*|(http:\/\/(?!.*:80$)|https:\/\/(?!.*:443$))[a-z\d._:[\]-]+)$/,
+  wanted:
+    'http(s)://host[:port] as browsers send it (lower case, neither :80 nor :443, no wildcard), or *',
 };
 
 // biome-ignore format: one setting, two lines: a table is read by its columns.
