@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { directFetch } from '../../base/direct-fetch.ts';
-import { type ClientClock, pause } from '../../client/cancellation.ts';
+import { type ClientClock, pause, runWithin } from '../../client/cancellation.ts';
 import { CorpusError } from '../corpus-error.ts';
 import type { ServerAddress } from './server-fleet.ts';
 
@@ -14,6 +14,9 @@ export interface OwnServer extends ServerAddress {
 
 /** Between two looks whether it is ready, in ms. */
 const LOOK_MS = 50;
+/** How long an answer to that may take, in ms. */
+const ANSWER_MS = 2000;
+
 /** How long it may take to load its model, in ms. */
 const START_MS_MAX = 120_000;
 /** A server that ends so often, without an answer in between, will not do. */
@@ -57,7 +60,7 @@ export async function startOwnServer(options: {
         if (startedCount > RESTARTS_MAX) throw failed('it was killed again and again');
         current = start();
       }
-      if (await isReady(current.socket)) return;
+      if (await isReady(current.socket, clock, signal)) return;
       if (clock.now() > endMs) throw failed(`it was not ready within ${START_MS_MAX} ms`);
       await pause({ clock, delayMs: LOOK_MS, signal });
     }
@@ -205,9 +208,13 @@ function spawnServer(options: {
   };
 }
 
-async function isReady(socket: string): Promise<boolean> {
+/** One that takes the connection and hangs is not ready either. */
+async function isReady(socket: string, clock: ClientClock, parent: AbortSignal): Promise<boolean> {
   try {
-    return (await directFetch('http://localhost/ready', { unix: socket } as RequestInit)).ok;
+    return await runWithin({ clock, totalTimeoutMs: ANSWER_MS, parent }, async ({ signal }) => {
+      const init = { unix: socket, signal } as RequestInit;
+      return (await directFetch('http://localhost/ready', init)).ok;
+    });
   } catch {
     return false;
   }
