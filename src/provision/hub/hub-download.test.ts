@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'bun:test';
 import { readdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { systemClock } from '../../base/clock.ts';
 import { large, sha256, small, useDownloadFixture } from '../../testing/hub/download-fixture.ts';
+import { downloadHubFile } from './hub-download.ts';
 
 const at = useDownloadFixture();
 
@@ -28,6 +30,36 @@ describe('a hub that behaves', () => {
     const file = await at().download({ path: 'small.json', sha256: sha256(small), bytes: 200 });
     expect(file.verifiedBy).toBe('sha256');
   });
+});
+
+test('a file that goes on past its length is left, and is not the one that was pinned', async () => {
+  let pieceCount = 0;
+  const endless = Bun.serve({
+    port: 0,
+    fetch: () =>
+      new Response(
+        new ReadableStream({
+          pull(controller) {
+            pieceCount++;
+            controller.enqueue(new Uint8Array(1000));
+          },
+        }),
+      ),
+  });
+  try {
+    const place = { hub: endless.url.href, repository: 'a/b', revision: 'c', path: 'file' };
+    const settings = { attemptCountMax: 1, backoffMsMin: 1, backoffMsMax: 1, stallMsMax: 30_000 };
+    const download = downloadHubFile({
+      place,
+      expected: { bytes: 5000, sha256: sha256(small) },
+      target: join(at().folder, 'file'),
+      settings: { clock: systemClock, ...settings },
+    });
+    await expect(download).rejects.toMatchObject({ code: 'HUB_UNREACHABLE', retryable: false });
+    expect(pieceCount).toBeLessThan(10_000);
+  } finally {
+    await endless.stop(true);
+  }
 });
 
 describe('a connection that is cut', () => {

@@ -159,6 +159,8 @@ async function writeBody(options: {
       if (done) break;
       await writeFully(file, value, at);
       at += value.length;
+      // What goes on past its end may never end, and would fill the disk.
+      if (byteCount !== null && at > byteCount) break;
       settings.onProgress?.(at, byteCount);
     }
     await file.sync();
