@@ -89,7 +89,7 @@ export function createLocalBackend(options: {
       name: `inference-${index}`,
       url: options.workerUrl,
       onResponse: (response) => onResponse(slots[index], response),
-      onDeath: (why) => failAll(slots[index], diedOf(why)),
+      onDeath: (why) => failAll(slots[index], unavailable(why), diedOf(why)),
     });
     slots.push({ host, open: new Map() });
   }
@@ -203,10 +203,12 @@ function tellOfRefusal(slots: readonly Slot[], tell: (reason: string) => void): 
   if (reason !== undefined) tell(reason);
 }
 
-function failAll({ open }: Slot, error: ServerError): void {
-  const failed = [...open.values()];
+/** @param firstError of the oldest request: a worker takes them one by one, and it was in work. */
+function failAll({ open }: Slot, error: ServerError, firstError = error): void {
+  const [first, ...others] = open.values();
   open.clear();
-  for (const request of failed) request.reject(error);
+  first?.reject(firstError);
+  for (const request of others) request.reject(error);
 }
 
 function diedOf(why: string): ServerError {
