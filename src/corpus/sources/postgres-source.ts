@@ -13,6 +13,13 @@ const SESSION = `set local timezone to 'UTC'; set local datestyle to 'ISO, YMD';
 set local intervalstyle to 'postgres'; set local bytea_output to 'hex';
 set local extra_float_digits to 1`;
 
+/**
+ * A job reads for hours in one transaction, and waits for its servers in between. Limits that keep
+ * others from that are put off for it, those that this server has; pg_dump does the same.
+ */
+const NO_TIME_LIMITS = `select set_config(name, '0', true) from pg_settings where name in
+('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')`;
+
 /** What a row has beside its columns: its key as text, which a page begins after. */
 const POSITION = 'embed_position';
 
@@ -46,6 +53,7 @@ export async function openPostgresSource(options: CorpusOptions): Promise<Source
     .then(async (reserved) => {
       await reserved.unsafe('begin isolation level repeatable read read only');
       await reserved.unsafe(SESSION);
+      await reserved.unsafe(NO_TIME_LIMITS);
       return reserved;
     })
     .catch((error) => {

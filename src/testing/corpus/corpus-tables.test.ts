@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
 import { scriptedRow } from '../scripted-encode-server.ts';
+import { until } from '../until.ts';
 import { type CorpusStand, rowsOfJsonLines, startCorpusStand } from './corpus-stand.ts';
 import { type RunningPostgres, startPostgres } from './start-postgres.ts';
 
@@ -61,6 +62,31 @@ test('a key that is null or comes again is refused: at the end of a page rows wo
     create table gaps as select nullif(n, 1500) as k, 'т' as text from generate_series(1, 3000) n`);
   await expect(rowsOf('twice', ['--id', 'k'])).rejects.toThrow('0 comes again');
   await expect(rowsOf('gaps', ['--id', 'k'])).rejects.toThrow('it is null in some rows');
+});
+
+test('a role whose sessions may not be idle, or whose statements are short, reads to the end', async () => {
+  await postgres.psql(`create role hurried login;
+    alter role hurried set idle_in_transaction_session_timeout = '100ms';
+    alter role hurried set statement_timeout = '100ms';
+    create table held as select n as id, 'статья ' || n as text from generate_series(1, 2500) n;
+    create view slow as select held.* from held, (select pg_sleep(0.15)) as paused;
+    grant select on held, slow to hurried`);
+  const waited = () =>
+    postgres.psql(`select count(*) from pg_stat_activity where usename = 'hurried'
+      and state = 'idle in transaction' and now() - state_change > interval '200 ms'`);
+  let isHeld = false;
+  // Texts of the first page alone are encoded until then.
+  stand.answer = async () => {
+    if (!isHeld) await until('the session was idle', async () => Number(await waited()) > 0);
+    isHeld = true;
+    return undefined;
+  };
+  const source = postgres.url.replace('//tester@', '//hurried@');
+  const words = ['--table', 'slow', '--id', 'id', '--part-texts', '100', '--concurrency', '1'];
+  const report = await stand.embed([source, ...words, '--to', stand.path('hurried')]);
+  stand.answer = undefined;
+  expect(report).toMatchObject({ texts: 2500, failed: 0 });
+  expect(isHeld).toBe(true);
 });
 
 test('columns of every type are carried to their last digit, and read the same each time', async () => {
