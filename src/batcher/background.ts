@@ -59,7 +59,7 @@ export class BackgroundBudget {
   readonly #limits: BackgroundLimits;
   readonly #pacing: DispatchPacing;
   /** Batches in flight of background texts alone. */
-  readonly #inFlight = new Set<object>();
+  #inFlight: readonly object[] = [];
   /** Background batches that failed and are being taken apart: nobody knows how long it takes. */
   readonly #failed = new Set<object>();
   /** Of the last batch: what the next one is expected to cost. */
@@ -122,7 +122,7 @@ export class BackgroundBudget {
     const { msPerCost } = this.#pacing;
     let workCost = sent.backgroundCost;
     if (sent.backgroundCost === sent.cost) {
-      this.#inFlight.add(batch);
+      this.#inFlight = [...this.#inFlight, batch];
       this.#lastCost = sent.cost;
       workCost = workOf(sent.cost, limits);
     } else {
@@ -142,12 +142,12 @@ export class BackgroundBudget {
 
   /** A background batch failed; what can be saved of it is tried again in its slot. */
   failed(batch: object): void {
-    if (this.#inFlight.has(batch)) this.#failed.add(batch);
+    if (this.#inFlight.includes(batch)) this.#failed.add(batch);
   }
 
   /** A batch came back. @param tokenCount of the background texts that it got done. */
   returned(batch: object, tokenCount: number): void {
-    this.#inFlight.delete(batch);
+    this.#inFlight = this.#inFlight.filter((other) => other !== batch);
     this.#failed.delete(batch);
     if (tokenCount === 0) return;
     const nowMs = this.#clock.now();

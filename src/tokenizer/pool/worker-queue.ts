@@ -78,7 +78,8 @@ export function createWorkerQueue(options: {
   clock: Clock;
   log: Log;
 }): WorkerQueue {
-  const atWorker = new Map<number, QueueItem>();
+  /** No `Map`: see `LinkedList`. */
+  const atWorker: { readonly messageId: number; readonly item: QueueItem }[] = [];
   /** By descending rank, and of equal ones the oldest last: the next to leave is at the end. */
   const waiting: QueueItem[] = [];
   let load = 0;
@@ -98,9 +99,9 @@ export function createWorkerQueue(options: {
   );
 
   function onResponse(response: TokenizerResponse): void {
-    const item = atWorker.get(response.messageId);
-    invariant(item !== undefined, 'a tokenizer worker answers requests it was given, once');
-    atWorker.delete(response.messageId);
+    const at = atWorker.findIndex(({ messageId }) => messageId === response.messageId);
+    invariant(at >= 0, 'a tokenizer worker answers requests it was given, once');
+    const [{ item }] = atWorker.splice(at, 1);
     load -= item.units;
     pump();
     const { settlement } = item;
@@ -110,14 +111,14 @@ export function createWorkerQueue(options: {
   }
 
   function pump(): void {
-    while (atWorker.size < REQUESTS_AT_WORKER_MAX) {
+    while (atWorker.length < REQUESTS_AT_WORKER_MAX) {
       const next = waiting.pop();
       if (next === undefined) return;
       if (next.settlement.isWanted?.() === false) {
         load -= next.units;
         continue;
       }
-      atWorker.set(nextMessageId, next);
+      atWorker.push({ messageId: nextMessageId, item: next });
       host.send({ ...next.request, messageId: nextMessageId++ });
     }
   }
@@ -136,9 +137,9 @@ export function createWorkerQueue(options: {
 
   /** A worker takes its requests one by one, so that the oldest that it has is the one in work. */
   function failAll(error: ServerError, isDeath: boolean): void {
-    const items = [...atWorker.values(), ...waiting];
-    const inWork = atWorker.size > 0 ? items[0] : undefined;
-    atWorker.clear();
+    const items = [...atWorker.map(({ item }) => item), ...waiting];
+    const inWork = atWorker.length > 0 ? items[0] : undefined;
+    atWorker.length = 0;
     waiting.length = 0;
     load = 0;
     for (const item of items) {
