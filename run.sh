@@ -114,23 +114,40 @@ unlock() { [[ -z $locked ]] || exec 9>&-; }
 # Where variables are from, for `config`: NAME=words. The environment's own are not listed.
 sources=()
 
+# check_references NAME VALUE KNOWN: ends the start where a $ in the value names no variable. Bun would
+# leave it out, and what is left of a key is another key, or none.
+check_references() {
+  local rest=${2//\\\$/} reference
+  while [[ $rest =~ \$\{?([A-Za-z0-9_]+)(:-)?(.*) ]]; do
+    reference=${BASH_REMATCH[1]} rest=${BASH_REMATCH[3]}
+    [[ -z ${BASH_REMATCH[2]} && $3 != *" $reference "* ]] || continue
+    [[ $reference != [0-9]* && -n ${!reference+set} ]] ||
+      fail "$EXIT_USAGE" "$1 in .env has a \$ that names no variable: write the value in single quotes."
+  done
+}
+
 # .env is read here as the server would read it by itself, so that both decide by the same values.
 # The environment comes first; of two lines for one name the last holds.
 read_env_file() {
-  local line name value ours=' '
+  local line name value quoted ours=' ' left=' '
   local pattern='^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)[[:space:]]*=[[:space:]]*(.*)$'
   [[ -f .env ]] || return 0
   while IFS= read -r line || [[ -n $line ]]; do
     [[ ${line%$'\r'} =~ $pattern ]] || continue
-    name=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]}
+    name=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]} quoted=no
     [[ -z ${!name+set} || $ours == *" $name "* ]] || continue
     case $value in
       \"*\"*) value=${value#\"} value=${value%%\"*} ;;
-      \'*\'*) value=${value#\'} value=${value%%\'*} ;;
+      \'*\'*) value=${value#\'} value=${value%%\'*} quoted=yes ;;
       *) value=${value%%#*} value=${value%"${value##*[![:space:]]}"} ;;
     esac
-    # The server puts other variables in their place, as Bun does.
-    [[ $value != *'$'* ]] || continue
+    # The server puts other variables in their place, as Bun does. Bun does so in single quotes, too,
+    # where Compose and shells do not: such a value is handed on as it is.
+    if [[ $quoted == no && $value == *'$'* ]]; then
+      check_references "$name" "$value" "$ours$left"
+      left+="$name "
+      continue
+    fi
     ours+="$name "
     sources+=("$name=.env")
     export "$name=$value"

@@ -59,14 +59,40 @@ test('flags come before the environment, and that before .env', async () => {
     "TRITON_URL='http://file'",
     'PORT=1',
     'PORT=2 # the last one holds',
-    'HOST=$ELSEWHERE',
+    'HOST=$PORT',
     'no setting',
   ];
   writeFileSync(join(folder, '.env'), lines.join('\n'));
+  // What another variable is part of, the server reads by itself.
   expect((await run([])).calls.at(-1)).toContain('[triton from file http://file 2 ]');
   const env = { PORT: '3', TRITON_URL: 'http://environment' };
   const { calls } = await run(['--port', '4', '--model=m'], env);
   expect(calls.at(-1)).toContain('[triton m http://environment 4 ]');
+});
+
+// Bun would leave out what names nothing, in single quotes, too: of a key another one, or none.
+test('a $ in .env is meant in single quotes, and names a variable elsewhere', async () => {
+  const { folder, run } = createRunHarness('bun');
+  const started = async (line: string) => {
+    writeFileSync(join(folder, '.env'), `PORT=1\n${line}\n`);
+    return await run([], { TRITON_URL: 'http://a' });
+  };
+  const taken = (await started("HOST='$2y$10$abc'")).calls.at(-1);
+  expect(taken).toContain('[triton bge-m3 http://a 1 $2y$10$abc]');
+  for (const line of [
+    'HOST=$PORT',
+    `HOST="a\${PORT}b"`,
+    'HOST=a\\$b',
+    `HOST=\${NO:-x}`,
+    'HOST=a$',
+  ]) {
+    expect((await started(line)).status).toBe(0);
+  }
+  for (const line of ['HOST=$2y$10$abc', 'HOST="a$nothing"', `HOST=\${PORT}\${NO}`, 'HOST=p$5w']) {
+    const { status, said, calls } = await started(line);
+    expect([status, calls.some((call) => call.includes('main.ts'))]).toEqual([2, false]);
+    expect(said.join()).toContain('HOST in .env has a $ that names no variable');
+  }
 });
 
 test('config shows what serve would do, with where each variable is from', async () => {
