@@ -53,8 +53,22 @@ const PERMANENT: ReadonlySet<unknown> = new Set([
   'NoSuchBucket',
   'NoSuchKey',
   'PermanentRedirect',
+  'RequestTimeTooSkewed',
   'SignatureDoesNotMatch',
 ]);
+
+/** What to do about a code, where it does not say so itself. */
+const ADVICE: Readonly<Record<string, string>> = {
+  AuthorizationHeaderMalformed: 'the bucket may be in another region: set AWS_REGION',
+  ExpiredToken: 'set new AWS_ keys, and run it again',
+  PermanentRedirect: 'the bucket is in another region: set AWS_REGION',
+  RequestTimeTooSkewed: 'the clock of this machine is off',
+  SignatureDoesNotMatch: 'AWS_SECRET_ACCESS_KEY is not that of AWS_ACCESS_KEY_ID',
+};
+
+function withAdvice(code: string): string {
+  return ADVICE[code] === undefined ? code : `${code}; ${ADVICE[code]}`;
+}
 
 /** How long a signed address may be used, in s: longer than any one transfer. */
 const SIGNED_S = 3600;
@@ -105,7 +119,8 @@ export function openS3Bucket(options: {
       } catch (error) {
         const { code } = error as { code?: unknown };
         // Of a server that is not there, its message alone says nothing.
-        const named = new Error(`the listing failed with ${code}: ${wordsOf(error)}`);
+        const words = `the listing failed with ${withAdvice(String(code))}: ${wordsOf(error)}`;
+        const named = new Error(words.replace(/\.$/, ''));
         throw PERMANENT.has(code) ? failed(prefix, named) : named;
       }
     });
@@ -132,7 +147,12 @@ export function openS3Bucket(options: {
     const reply = await request('PUT', key, { headers, body });
     if (reply.ok) return true;
     if (isConditional && reply.status === 412) return false;
-    throw failed(key, new Error(`PUT answered ${reply.status}: ${codeOf(await reply.text())}`));
+    throw await refused('PUT', key, reply);
+  }
+
+  async function refused(method: string, key: string, reply: Response): Promise<CorpusError> {
+    const why = withAdvice(codeOf(await reply.text()));
+    return failed(key, new Error(`${method} answered ${reply.status}: ${why}`));
   }
 
   return {
@@ -163,9 +183,7 @@ export function openS3Bucket(options: {
         const reply = await request('GET', key, { headers: { range }, signal });
         // A range that begins where the object ends has nothing in it.
         if (reply.status === 416) return;
-        if (!reply.ok || reply.body === null) {
-          throw failed(key, new Error(`GET answered ${reply.status}`));
-        }
+        if (!reply.ok || reply.body === null) throw await refused('GET', key, reply);
         try {
           for await (const piece of reply.body) {
             yield piece;
@@ -185,7 +203,7 @@ export function openS3Bucket(options: {
       const reply = await request('GET', key);
       if (reply.status === 404) return undefined;
       if (reply.ok) return reply.text();
-      throw failed(key, new Error(`GET answered ${reply.status}: ${codeOf(await reply.text())}`));
+      throw await refused('GET', key, reply);
     },
     putIfAbsent: (key, body) => put(key, body, true),
     async put(key, body) {
@@ -197,7 +215,9 @@ export function openS3Bucket(options: {
 function credentialsOf(bucket: string, environment: S3Environment) {
   const { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN } = environment;
   if (!AWS_ACCESS_KEY_ID || !AWS_SECRET_ACCESS_KEY) {
-    const message = 's3:// needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment.';
+    const message =
+      's3:// needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment; those of a ' +
+      'profile or a role come there by: eval "$(aws configure export-credentials --format env)"';
     throw new CorpusError('CORPUS_FLAG_INVALID', message);
   }
   const endpoint = environment.AWS_ENDPOINT_URL_S3 || environment.AWS_ENDPOINT_URL;
