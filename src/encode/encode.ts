@@ -327,6 +327,18 @@ function named(error: ServerError, field: string): ServerError {
   return new ServerError(error.code, `${field}: ${error.message}`, { ...details, field, cause });
 }
 
+/** The empty texts of a request, and what is done with them. */
+interface FoundEmpty {
+  readonly flags: readonly boolean[];
+  /** They have no row, and are not computed. */
+  readonly areSkipped: boolean;
+}
+
+/** The row of a text that has none. */
+const NO_ROW: Float32Array = new Float32Array(0);
+
+type Prefix = EncodeRequest['inputType'];
+
 /**
  * Texts of which nothing is left: no character, or only such as the model's normalizer takes for
  * blanks (line ends, no-break and zero-width spaces, a byte order mark, U+FFFD). To the model they
@@ -336,22 +348,9 @@ function named(error: ServerError, field: string): ServerError {
  * token ids are those of the empty string or of a space, behind the same prefix.
  *
  * This is the one place that decides what becomes of them. Every API and the corpus go by it.
+ * It must learn from the tokenizer first what they look like.
  */
-
-/** The empty texts of a request, and what is done with them. */
-export interface FoundEmpty {
-  readonly flags: readonly boolean[];
-  /** They have no row, and are not computed. */
-  readonly areSkipped: boolean;
-}
-
-/** The row of a text that has none. */
-export const NO_ROW: Float32Array = new Float32Array(0);
-
-type Prefix = EncodeRequest['inputType'];
-
-/** Finds empty texts. It must learn from the tokenizer first what they look like. */
-export class EmptyTexts {
+class EmptyTexts {
   readonly #tokenizer: Parts['tokenizer'];
   readonly #prefixes: Parts['manifest']['prefixes'];
   readonly #policy: Parts['limits']['emptyTexts'];
