@@ -130,7 +130,9 @@ export async function createTracing(options: {
   const { serviceName, version, samplePercent, clock, log } = options;
   const { url: endpoint, authorization } = splitCredentials(options.endpoint);
   const headers = { ...(authorization ? { authorization } : {}), ...options.headers };
-  const exporter = await openExporter(`${endpoint.replace(/\/+$/, '')}/v1/traces`, headers);
+  // Some write the whole address of the call, which the standard's variable is the base of.
+  const base = endpoint.replace(/\/+$/, '').replace(/\/v1\/traces$/, '');
+  const exporter = await openExporter(`${base}/v1/traces`, headers);
   const root = new sdk.TraceIdRatioBasedSampler(samplePercent / 100);
   const sampler = new sdk.ParentBasedSampler({ root });
   const { RECORD_AND_SAMPLED } = sdk.SamplingDecision;

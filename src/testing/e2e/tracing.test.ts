@@ -224,6 +224,16 @@ describe('what is kept', () => {
   });
 });
 
+test.each(['/', '/v1/traces', '/v1/traces/'])(
+  'a collector told with %s at its end',
+  async (end) => {
+    await start({ OTEL_EXPORTER_OTLP_ENDPOINT: collector.url + end });
+    await post('/encode', { query: 'a' });
+    await exported();
+    expect(collector.exports[0]?.path).toBe('/v1/traces');
+  },
+);
+
 describe('a server without a collector', () => {
   test('that has gone serves on, and says so', async () => {
     await start();
