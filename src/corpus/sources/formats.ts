@@ -35,17 +35,28 @@ export function jsonLinesInput(input: ByteInput, compression: Compression): Sour
     // Blank lines are how people end files and part them.
     if (text.trim() === '') return undefined;
     try {
-      const value = parseExactJson(text);
-      if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
-        return { fields: value as Record<string, unknown> };
-      }
+      // Where marked files were joined, the mark of each stands before its first line.
+      const value = parseExactJson(text.startsWith('\uFEFF') ? text.slice(1) : text);
+      if (isObject(value)) return { fields: value };
       return typeof value === 'string'
         ? { fields: { text: value } }
-        : { fields: undefined, fault: 'the line is no JSON object' };
+        : { fields: undefined, fault: `the line is no JSON object${reasonOf(text)}` };
     } catch {
-      return { fields: undefined, fault: 'the line is not JSON' };
+      return { fields: undefined, fault: `the line is not JSON${reasonOf(text)}` };
     }
   });
+}
+
+/** What programs write that is no JSON, or not a record a line. */
+const REASONS: readonly (readonly [looks: RegExp, reason: string])[] = [
+  [/^\s*\[/, ': it begins as an array, which --input-format json reads'],
+  [/,\s*$/, ': a comma ends it'],
+  [/[:[,]\s*(NaN|-?Infinity)\s*[,\]}]/, ': it has NaN or Infinity, which JSON has not'],
+  [/\}\s*\{/, ': it seems to have several objects'],
+];
+
+function reasonOf(text: string): string {
+  return REASONS.find(([looks]) => looks.test(text))?.[1] ?? '';
 }
 
 /** Plain text, a text a line; blank lines are left out. */

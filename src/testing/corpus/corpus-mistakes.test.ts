@@ -81,6 +81,25 @@ test('a broken line costs itself, and is named by its byte', async () => {
   expect(row?.error).toBe('EMB_BODY_MALFORMED: the line is not JSON (from byte 13 on)');
 });
 
+test.each([
+  ['[{"text":"a"},', 'not JSON: it begins as an array, which --input-format json reads'],
+  ['[{"text":"a"}]', 'no JSON object: it begins as an array, which --input-format json reads'],
+  ['{"text":"a"},', 'not JSON: a comma ends it'],
+  ['{"text":"a","score":NaN}', 'not JSON: it has NaN or Infinity, which JSON has not'],
+  ['{"text":"a"}{"text":"b"}', 'not JSON: it seems to have several objects'],
+])('a line that is no record says why: %s', async (line, why) => {
+  const source = await stand.write('why.jsonl', `${line}\n`);
+  const job = stand.embed([source, '--to', stand.path('why')]);
+  await expect(job).rejects.toThrow(`the line is ${why} (from byte 0 on)`);
+});
+
+test('marked files that were joined cost no record', async () => {
+  const line = '\uFEFF{"text":"статья"}\n';
+  const source = await stand.write('joined.jsonl', line + line);
+  const job = stand.embed([source, '--to', stand.path('joined')]);
+  expect(await job).toMatchObject({ texts: 2, failed: 0 });
+});
+
 test('standard input and output are refused, with the way out', async () => {
   const to = stand.path('streams');
   expect(() => stand.embed(['-', '--to', to])).toThrow('write it to a file first');
