@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { removeStalePartials, syncFolder } from '../../model/files.ts';
 import { CorpusError, wordsOf } from '../corpus-error.ts';
 import type { PartFormat } from './part-format.ts';
-import type { OutputSchema, PartFacts, Sink } from './sink.ts';
+import { guardOf, type OutputSchema, type PartFacts, type Sink } from './sink.ts';
 import { StagedFile } from './staged-file.ts';
 
 /** What is not for readers of the vectors: Spark and pyarrow skip names like this one. */
@@ -36,7 +36,7 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
   const factsPath = (part: number): string => join(own, 'facts', `${partName(part)}.json`);
   const last = format.endings.at(-1) ?? '';
   let schema: OutputSchema | undefined;
-  const guard = guardOf(folder);
+  const guard = guardOf((error) => failureOf(folder, error));
   const staging = join(own, `staging-${hostname().replace(/[^\w.-]/g, '-')}`);
   const stage = async (name: string, options?: { isReadSoon: boolean }): Promise<StagedFile> => {
     // A queue may deal one part out twice, to one process or to two: containers that have the
@@ -129,20 +129,12 @@ export function createDiskSink(options: { folder: string; format: PartFormat }):
   };
 }
 
-function guardOf(folder: string) {
-  return async <Result>(work: () => Promise<Result>): Promise<Result> => {
-    try {
-      return await work();
-    } catch (error) {
-      if (error instanceof CorpusError) throw error;
-      const code = (error as { code?: string }).code ?? '';
-      const why = ['ENOSPC', 'EDQUOT', 'MODEL_DISK_FULL', 'EFBIG'].includes(code)
-        ? 'the disk or quota is full'
-        : wordsOf(error);
-      const message = `${folder} cannot be written: ${why}. What is committed stays; run it again.`;
-      throw new CorpusError('CORPUS_SINK_FAILED', message, error);
-    }
-  };
+function failureOf(folder: string, error: unknown): string {
+  const code = (error as { code?: string }).code ?? '';
+  const why = ['ENOSPC', 'EDQUOT', 'MODEL_DISK_FULL', 'EFBIG'].includes(code)
+    ? 'the disk or quota is full'
+    : wordsOf(error);
+  return `${folder} cannot be written: ${why}. What is committed stays; run it again.`;
 }
 
 function falseIfThere(error: { code?: string }): false {

@@ -5,7 +5,7 @@ import { CorpusError, wordsOf } from '../corpus-error.ts';
 import type { S3Bucket } from '../stores/s3-bucket.ts';
 import { partName, partOfName } from './disk-sink.ts';
 import type { PartFormat } from './part-format.ts';
-import type { OutputSchema, PartFacts, Sink } from './sink.ts';
+import { guardOf, type OutputSchema, type PartFacts, type Sink } from './sink.ts';
 import { StagedFile } from './staged-file.ts';
 
 /**
@@ -34,15 +34,7 @@ export async function createS3Sink(options: {
   // Counted, since a queue may deal one part out twice to one process.
   let stagedCount = 0;
   let schema: OutputSchema | undefined;
-  const guard = async <Result>(work: () => Promise<Result>): Promise<Result> => {
-    try {
-      return await work();
-    } catch (error) {
-      if (error instanceof CorpusError) throw error;
-      const message = `${address} cannot be written: ${wordsOf(error)}.`;
-      throw new CorpusError('CORPUS_SINK_FAILED', message, error);
-    }
-  };
+  const guard = guardOf((error) => `${address} cannot be written: ${wordsOf(error)}.`);
   return {
     address,
     // Files take any rows.

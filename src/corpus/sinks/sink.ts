@@ -1,3 +1,4 @@
+import { CorpusError } from '../corpus-error.ts';
 import type { Manifest, PinnedColumn } from '../job/manifest.ts';
 import type { RecordId } from '../job/records.ts';
 import type { TextGroup } from '../sources/source.ts';
@@ -63,6 +64,18 @@ export interface PartWriter {
   commit(facts: PartFacts): Promise<void>;
   /** Leaves nothing behind. Never throws. */
   abandon(): Promise<void>;
+}
+
+/** Makes a function that runs a sink's work, and whatever that throws an error of the sink. */
+export function guardOf(messageOf: (error: unknown) => string) {
+  return async <Result>(work: () => Promise<Result>): Promise<Result> => {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof CorpusError) throw error;
+      throw new CorpusError('CORPUS_SINK_FAILED', messageOf(error), error);
+    }
+  };
 }
 
 /** Where a job's output goes. Its methods throw CorpusError CORPUS_SINK_FAILED. */

@@ -11,7 +11,7 @@ import {
   shownAddress,
   tableBeside,
 } from '../../stores/postgres.ts';
-import type { OutputSchema, PartFacts, Sink } from '../sink.ts';
+import { guardOf, type OutputSchema, type PartFacts, type Sink } from '../sink.ts';
 import { StagedFile } from '../staged-file.ts';
 import { createCopyEncoder, ownColumns, type TableColumn, tableColumns } from './copy-encoder.ts';
 import { columnTypes, type FilledColumn, fillColumn, findColumn } from './filled-column.ts';
@@ -37,15 +37,9 @@ export async function createPostgresSink(options: CorpusOptions): Promise<Sink> 
   let schema: OutputSchema | undefined;
   let vectorOid = 0;
   let column: FilledColumn | undefined;
-  const guard = async <Result>(work: () => Promise<Result>): Promise<Result> => {
-    try {
-      return await work();
-    } catch (error) {
-      if (error instanceof CorpusError) throw error;
-      const message = `${address} cannot be written: ${wordsOf(error)}. What is committed stays.`;
-      throw new CorpusError('CORPUS_SINK_FAILED', message, error);
-    }
-  };
+  const guard = guardOf(
+    (error) => `${address} cannot be written: ${wordsOf(error)}. What is committed stays.`,
+  );
   async function commitPart(file: StagedFile, facts: PartFacts): Promise<void> {
     const columns = tableColumns(schema as OutputSchema);
     await sql.begin(async (transaction) => {
