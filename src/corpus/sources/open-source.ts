@@ -15,6 +15,7 @@ import {
 } from './formats.ts';
 import { FolderFiles, isData, isOutputOf, localPaths } from './local-files.ts';
 import { parquetInput } from './parquet-input.ts';
+import { withPathPartitions } from './path-partitions.ts';
 import { openPostgresSource } from './postgres-source.ts';
 import { ReadAhead } from './read-ahead.ts';
 import { separatedInput } from './separated-input.ts';
@@ -77,7 +78,10 @@ function inputsOf(files: readonly ByteInput[], options: CorpusOptions): SourceIn
     const format = formatOf(bytes, options);
     if (format === 'document') documents.push(bytes);
     if (format !== 'document' || documents.length === DOCUMENTS_MAX) endDocuments();
-    if (format !== 'document') inputs.push(inputOf(bytes, format, options));
+    if (format !== 'document') {
+      const columns = topLevel(options.fields);
+      inputs.push(withPathPartitions(inputOf(bytes, format, { columns }), columns));
+    }
   }
   endDocuments();
   return inputs;
@@ -172,10 +176,9 @@ function formatOfName(name: string): InputFormat | undefined {
 function inputOf(
   bytes: ByteInput,
   format: Exclude<InputFormat, 'document'>,
-  options: CorpusOptions,
+  { columns }: { columns: readonly string[] },
 ): SourceInput {
   const { compression } = compressionOf(bytes.name);
-  const columns = topLevel(options.fields);
   switch (format) {
     case 'jsonl':
       return jsonLinesInput(bytes, compression);

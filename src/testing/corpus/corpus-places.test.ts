@@ -123,6 +123,25 @@ test('what Spark has begun is no data, in a folder and by a glob', async () => {
   }
 });
 
+test('fields that stand in the path of a file are carried, as Spark and DuckDB write them', async () => {
+  for (const [folder, content] of [
+    ['year=2024/court=Суд %2F а', '{"text":"иск"}\n'],
+    ['year=01/court=__HIVE_DEFAULT_PARTITION__', '{"text":"срок"}\n'],
+    ['year=1/court=б', '{"text":"суд","court":"свой"}\n{"text":\n'],
+  ] as const) {
+    await stand.write(`hive/${folder}/part-0.jsonl`, content);
+  }
+  const to = stand.path('from-hive');
+  const words = [stand.path('hive'), '--to', to, '--format', 'jsonl'];
+  await stand.embed([...words, '--carry', 'year,court']);
+  expect((await rowsOfJsonLines(to)).map(({ year, court }) => [year, court])).toEqual([
+    ['01', null],
+    ['1', 'свой'],
+    [null, null],
+    ['2024', 'Суд / а'],
+  ]);
+});
+
 test.each([
   ['Delta Lake', '_delta_log/00000000000000000000.json'],
   ['Iceberg', 'metadata/v1.metadata.json'],
