@@ -42,9 +42,9 @@ const FORMAT_OF_ENDING: Readonly<Record<string, InputFormat>> = {
  */
 export async function openSource(options: CorpusOptions, context: CorpusContext): Promise<Source> {
   const [first = ''] = options.sources;
-  if (isPostgresAddress(first)) return openPostgresSource(options);
-  const files: ByteInput[] = [];
   const say = (words: string): void => void context.terminal.write(`embed: ${words}\n`);
+  if (isPostgresAddress(first)) return openPostgresSource(options, say);
+  const files: ByteInput[] = [];
   for (const address of options.sources) {
     const found = address.startsWith('s3://')
       ? await objectsOf(address, context, say)

@@ -20,6 +20,11 @@ set local extra_float_digits to 1`;
 const NO_TIME_LIMITS = `select set_config(name, '0', true) from pg_settings where name in
 ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')`;
 
+/** Not asked of a query, whose tables are not known here. */
+const IS_GUARDED = `select row_security_active(to_regclass($1)) as guarded`;
+const GUARDED =
+  'has row security: rows that this role may not see are left out; a role with BYPASSRLS sees all';
+
 /** What a row has beside its columns: its key as text, which a page begins after. */
 const POSITION = 'embed_position';
 
@@ -30,9 +35,13 @@ const POSITION = 'embed_position';
  *
  * A key that is null or comes twice would cost rows at the ends of pages, so it is refused.
  *
+ * @param say tells of rows that this role may not see.
  * @throws CorpusError CORPUS_FLAG_INVALID, CORPUS_SOURCE_INVALID.
  */
-export async function openPostgresSource(options: CorpusOptions): Promise<Source> {
+export async function openPostgresSource(
+  options: CorpusOptions,
+  say: (words: string) => void,
+): Promise<Source> {
   const { sources, table, fields } = options;
   const [address = ''] = sources;
   const { id } = fields;
@@ -54,6 +63,9 @@ export async function openPostgresSource(options: CorpusOptions): Promise<Source
       await reserved.unsafe('begin isolation level repeatable read read only');
       await reserved.unsafe(SESSION);
       await reserved.unsafe(NO_TIME_LIMITS);
+      if (isQuery(table)) return reserved;
+      const [row] = await reserved.unsafe(IS_GUARDED, [quoteTable(table)]);
+      if (row?.guarded === true) say(`${name} ${GUARDED}`);
       return reserved;
     })
     .catch((error) => {
@@ -85,11 +97,15 @@ export async function openPostgresSource(options: CorpusOptions): Promise<Source
   };
 }
 
+function isQuery(table: string): boolean {
+  return /^\s*(\(|(select|with|values)\s)/i.test(table);
+}
+
 /** A query counts as one without its brackets too, and with the semicolon that ends it. */
 function tableOf(table: string): string {
   const query = table.trim().replace(/;$/, '');
   if (query.startsWith('(')) return `${query.replace(/;\s*\)$/, ')')} as source`;
-  return /^(select|with|values)\s/i.test(query) ? `(${query}) as source` : quoteTable(table);
+  return isQuery(query) ? `(${query}) as source` : quoteTable(table);
 }
 
 class PageReader {

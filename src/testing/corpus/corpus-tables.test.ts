@@ -89,6 +89,24 @@ test('a role whose sessions may not be idle, or whose statements are short, read
   expect(isHeld).toBe(true);
 });
 
+test('rows that a role may not see are told of', async () => {
+  await postgres.psql(`create role guarded login;
+    create table shared as select n as id, 'статья ' || n as text, n % 2 as court from generate_series(1, 10) n;
+    alter table shared enable row level security;
+    create policy own on shared to guarded using (court = 1);
+    grant select on shared to guarded`);
+  const job = (role: string, to: string) =>
+    stand.embed([
+      ...[postgres.url.replace('//tester@', `//${role}@`), '--table', 'shared', '--id', 'id'],
+      ...['--to', stand.path(to)],
+    ]);
+  const told = 'postgres shared has row security: rows that this role may not see are left out';
+  expect(await job('tester', 'all-rows')).toMatchObject({ texts: 10 });
+  expect(stand.said).not.toContain(told);
+  expect(await job('guarded', 'own-rows')).toMatchObject({ texts: 5 });
+  expect(stand.said).toContain(told);
+});
+
 test('columns of every type are carried to their last digit, and read the same each time', async () => {
   await postgres.psql(`create table typed (id int primary key, text text default 'т',
     i int[] default '{1,2}', t text[] default '{a,"b c"}', f real default 0.1, d float8 default 0.1,
