@@ -151,7 +151,12 @@ async function onlyFiles(paths: readonly string[]): Promise<string[]> {
     const some = paths.slice(start, start + LOOKS_AT_ONCE);
     const facts = await Promise.all(some.map((path) => stat(path).catch(() => undefined)));
     for (const [index, path] of some.entries()) {
-      if (facts[index] === undefined) throw invalid(`${path} cannot be read: a link to nothing?`);
+      if (facts[index] === undefined) {
+        const why = path.includes('\uFFFD')
+          ? 'its name is not UTF-8: rename it, for instance by convmv'
+          : 'a link to nothing?';
+        throw invalid(`${path} cannot be read: ${why}`);
+      }
       if (facts[index].isFile()) files.push(path);
     }
   }

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
-import { mkdir, symlink } from 'node:fs/promises';
+import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { S3Client } from 'bun';
 import { type CorpusStand, jsonLines, rowsOfJsonLines, startCorpusStand } from './corpus-stand.ts';
 import { type RunningS3, startS3 } from './start-s3.ts';
@@ -54,6 +54,14 @@ test('links to files and folders are read, each file once, and one to nothing is
   expect(await stand.embed(glob)).toMatchObject({ texts: 3 });
   await symlink('nowhere', `${snapshot}/broken.jsonl`);
   await expect(stand.embed([snapshot, '--to', to])).rejects.toThrow('broken.jsonl cannot be read');
+});
+
+test('a file whose name is not UTF-8 is refused with the way out', async () => {
+  await stand.write('older/a.jsonl', LINES);
+  const folder = Buffer.from(`${stand.path('older')}/`);
+  await writeFile(Buffer.concat([folder, Uint8Array.of(0xef, 0xe0), Buffer.from('.jsonl')]), LINES);
+  const job = stand.embed([stand.path('older'), '--to', stand.path('from-older')]);
+  await expect(job).rejects.toThrow('its name is not UTF-8: rename it, for instance by convmv');
 });
 
 test('a file that is named again has its rows once', async () => {
