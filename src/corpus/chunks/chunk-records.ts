@@ -5,6 +5,7 @@ import { countCharacters } from '../../tokenizer/xlmr/character-lookup.ts';
 import { CorpusError, wordsOf } from '../corpus-error.ts';
 import type { Fingerprint } from '../job/manifest.ts';
 import type { CorpusRecord } from '../job/records.ts';
+import { collectAfter } from '../sources/lines.ts';
 import { type ChunkedJob, chunkProblem } from './chunk-options.ts';
 import { createTextChunker, type TextChunk, type TextChunker } from './text-chunker.ts';
 
@@ -117,6 +118,7 @@ async function expand(
   let turnUnits = 0;
   for (const record of records) {
     const { text } = record;
+    collectAfter(text.length);
     const places = new CodePointPlaces(text);
     let chunk = 0;
     for (const { start, end } of record.fault === undefined ? chunker.chunksOf(text) : NO_TEXT) {

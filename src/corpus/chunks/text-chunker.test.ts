@@ -179,6 +179,14 @@ test('blanks are no chunk of their own', () => {
   expect(chunksOf(blanks, { tokensMax: 64 }).length).toBe(1);
 });
 
+test('millions of blanks come once, though they have no tokens that could be counted again', () => {
+  const text = `суд${' '.repeat(3_000_000)}суд`;
+  const settings = { tokensMax: 64, overlapTokens: 16 };
+  const chunks = chunksOf(text, settings);
+  expect(faultsOf(text, chunks, settings)).toEqual([]);
+  expect(chunks.length).toBeLessThan(8);
+});
+
 test('a letter with 100,000 marks, which no boundary parts, is cut all the same', () => {
   const text = `суд ${'e\u0301'.padEnd(100_000, '\u0301\u0327')} суд`;
   const settings = { tokensMax: 512, overlapTokens: 64 };

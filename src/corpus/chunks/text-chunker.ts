@@ -37,6 +37,9 @@ const CHUNK_UNITS_MAX = 1 << 20;
 /** The part of a chunk in which its end is looked for: the last quarter. */
 const LAST_PART = 0.75;
 
+/** Units of a chunk that are new, at least, as a part of those that come again. */
+const NEW_PART_LEAST = 0.25;
+
 /** Units of a token, for the first guess of a text, and the most for any later one. */
 const UNITS_PER_TOKEN = 4;
 const UNITS_PER_TOKEN_MAX = 16;
@@ -121,9 +124,10 @@ class ChunkedText {
     yield chunk;
     while (chunk.end < this.#text.length) {
       const { end } = chunk;
-      chunk = this.#chunkFrom(this.#overlapStart(chunk));
-      // What comes again may leave no room for anything new.
-      if (chunk.end <= end) chunk = this.#chunkFrom(end);
+      const start = this.#overlapStart(chunk);
+      chunk = this.#chunkFrom(start);
+      // What comes again may leave too little room for what is new: blanks have no tokens.
+      if (chunk.end - end < (end - start) * NEW_PART_LEAST) chunk = this.#chunkFrom(end);
       yield chunk;
     }
   }

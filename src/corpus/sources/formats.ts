@@ -8,7 +8,7 @@ import {
   unreadable,
 } from './byte-input.ts';
 import { exactNumber, parseExactJson } from './exact-json.ts';
-import { LINE_BYTES_MAX, linesOf } from './lines.ts';
+import { collectAfter, LINE_BYTES_MAX, linesOf } from './lines.ts';
 import type { RawRecord, SourceInput } from './source.ts';
 import { foreignOf, textBytes, UTF8_ADVICE, withHeader } from './text-bytes.ts';
 
@@ -110,6 +110,7 @@ function lineInput(
       for await (const lines of linesOf(guarded(bytes, input.name), { start })) {
         const records: RawRecord[] = [];
         for (const { start: position, text, fault: why } of lines) {
+          collectAfter(text?.length ?? 0);
           const record = text === undefined ? { fields: undefined, fault: why } : recordOf(text);
           if (record === undefined || position < Number(from)) continue;
           const { fields, fault } = record;
