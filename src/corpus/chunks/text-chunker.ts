@@ -134,16 +134,22 @@ class ChunkedText {
 
   #chunkFrom(start: number): TextChunk {
     const text = this.#text;
-    const { tokensMax, countOf } = this.#tools;
+    const { tokensMax, countOf, countBare } = this.#tools;
     const rest = text.length - start;
     const reach = widestThatFits({
       max: tokensMax,
       widthMax: Math.min(rest, CHUNK_UNITS_MAX),
       guess: this.#width,
-      measure: (width) => countOf(text.slice(start, start + width)),
+      measure: measureFrom((from, to) => {
+        const piece = text.slice(start + from, start + to);
+        return from === 0 ? countOf(piece) : countBare(piece);
+      }),
     });
-    const { width, tokens } = reach;
-    if (width === rest) return { start, end: text.length, tokenCount: tokens };
+    const { width } = reach;
+    if (width === rest) {
+      const tokenCount = countOf(text.slice(start));
+      if (tokenCount <= tokensMax) return { start, end: text.length, tokenCount };
+    }
     this.#width = Math.min(Math.max(width, tokensMax), tokensMax * UNITS_PER_TOKEN_MAX);
     let last = start + width;
     if (this.#contentEnd > start + 1) last = Math.min(last, this.#contentEnd - 1);
@@ -223,6 +229,25 @@ class ChunkedText {
     while (at < end && !breaks.isBoundary(text, at, start)) at++;
     return at;
   }
+}
+
+/**
+ * Counts again what has come or gone since the last width alone. Where that cuts a word, it is a
+ * token or two out: whoever wants to know counts once more.
+ */
+function measureFrom(count: (from: number, to: number) => number): (width: number) => number {
+  let known = { width: 0, tokens: 0 };
+  return (width) => {
+    const [from, to] = [known.width, width].toSorted((left, right) => left - right) as [
+      number,
+      number,
+    ];
+    const isNear = from > 0 && (to - from) * 2 < width;
+    const difference = isNear ? count(from, to) : 0;
+    const signed = width < known.width ? -difference : difference;
+    known = { width, tokens: isNear ? known.tokens + signed : count(0, width) };
+    return known.tokens;
+  };
 }
 
 /** Proportion finds it in two tries as a rule; after so many the range is halved. */
