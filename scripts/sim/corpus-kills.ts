@@ -15,11 +15,26 @@ const values = readFlags(import.meta.path, {
   kills: count(200, [1, 1_000_000], 'kills, of the command, its server or both'),
   seed: SEED,
   texts: count(1500, [32, 1_000_000], 'texts of the corpus'),
+  'chunk-tokens': count(
+    0,
+    [0, 512],
+    'tokens of a chunk, of texts that are longer then; 0: no chunks',
+  ),
 });
 const seed = values.seed;
 const folder = mkdtempSync(join(tmpdir(), 'corpus-kills-'));
 try {
-  const counts = Array.from({ length: values.texts }, (_, index) => 4 + (index % 20));
+  const { 'chunk-tokens': chunkTokens } = values;
+  const factor = chunkTokens === 0 ? 1 : 8;
+  const counts = Array.from({ length: values.texts }, (_, index) => factor * (4 + (index % 20)));
+  const overlap = String(chunkTokens >> 3);
+  const chunks = [
+    '--chunk-tokens',
+    String(chunkTokens),
+    '--chunk-overlap',
+    overlap,
+    '--chunk-text',
+  ];
   const source = join(folder, 'laws');
   const texts = legalTexts(counts, seed);
   await writeMixed(
@@ -29,7 +44,10 @@ try {
   const startMs = performance.now();
   const report = await killAtRandom({
     source,
-    words: ['--id', 'id', '--part-texts', '32', '--request-texts', '8'],
+    words: [
+      ...['--id', 'id', '--part-texts', '32', '--request-texts', '8'],
+      ...(chunkTokens === 0 ? [] : chunks),
+    ],
     folder,
     environment: { BACKEND: 'embedded' },
     killCount: values.kills,
