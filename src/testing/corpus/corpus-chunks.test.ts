@@ -228,16 +228,37 @@ describe('a job that is taken up again', () => {
   });
 });
 
+async function planOf(words: readonly string[]): Promise<string> {
+  const line = [process.execPath, ENTRY, 'embed', ...words, '--plan'];
+  return new Response(Bun.spawn(line, { stdout: 'pipe', stderr: 'inherit' }).stdout).text();
+}
+
+test('a plan from a sample is within 3 % of the chunks and their tokens', async () => {
+  // Lengths that differ a hundredfold; beyond 20,000 texts one in sixteen is cut.
+  const texts = Array.from({ length: 30_000 }, (_, index) => {
+    const words = index % 3 === 0 ? 'срок исковой давности ' : 'the lessee shall pay rent, ';
+    return words.repeat(1 + ((index * 7919) % 101));
+  });
+  const source = await writeLaws(texts);
+  const out = await planOf([source, '--chunk-tokens', '64', '--chunk-overlap', '16']);
+  const chunks = { tokensMax: 64, overlapTokens: 16, carriesText: false };
+  const options = corpusOptions({ sources: [source], to: 'out', chunks });
+  const model = { id: 'multilingual-e5-small', prefix: PREFIX, tokenCountMax: 512 };
+  const chunker = await openRecordChunker(options, { environment: {}, entry: ENTRY }, model);
+  const sizes = texts.map((text) => chunker?.sizeOf(text) ?? { chunks: 0, tokens: 0 });
+  for (const what of ['chunks', 'tokens'] as const) {
+    const planned = Number(new RegExp(`^${what} +(\\d+)`, 'm').exec(out)?.[1]);
+    const exact = sizes.reduce((sum, size) => sum + size[what], 0);
+    expect(Math.abs(planned / exact - 1)).toBeLessThan(0.03);
+  }
+});
+
 test('a plan counts the tokens and chunks that the job then has', async () => {
   const source = await writeLaws([...HARD, ...PROSE, 'суд']);
   const words = [source, '--text', 'text', ...CHUNKS];
   const { texts, tokens, chunks } = await stand.embed([...words, '--to', stand.path('out')]);
   expect(texts).toBe(HARD.length + PROSE.length + 1);
-  const run = Bun.spawn([process.execPath, ENTRY, 'embed', ...words, '--plan'], {
-    stdout: 'pipe',
-    stderr: 'inherit',
-  });
-  const out = await new Response(run.stdout).text();
+  const out = await planOf(words);
   expect(out).toContain(`tokens  ${tokens} (counted), those of all chunks`);
   expect(out).toContain(`chunks  ${chunks} of at most 64 tokens`);
 });
