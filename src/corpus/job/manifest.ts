@@ -124,7 +124,7 @@ export function anotherJob(address: string, differing: readonly string[]): Corpu
 }
 
 function shown(value: Fingerprint[string] | undefined): string {
-  if (value === undefined) return 'not known';
+  if (value === undefined) return 'not given';
   return typeof value === 'object' ? value.join(',') || 'none' : String(value);
 }
 

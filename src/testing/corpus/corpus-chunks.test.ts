@@ -217,7 +217,7 @@ describe('a job that is taken up again', () => {
     );
     await again(...CHUNKS.slice(0, 2), '--chunk-text').toThrow('chunk-overlap was 16 and is 0');
     await again(...CHUNKS.slice(0, 4)).toThrow('chunk-text was true and is false');
-    await again().toThrow('chunk-tokens was 64 and is not known');
+    await again().toThrow('chunk-tokens was 64 and is not given');
     await stand.embed(words(source, 'plain'));
     const manifest = await Bun.file(stand.path('plain/_embed/manifest.json')).json();
     expect(Object.keys(manifest.fingerprint).filter((name) => /chunk|token/.test(name))).toEqual([
