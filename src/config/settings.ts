@@ -164,7 +164,7 @@ export const SETTINGS = {
   unixSocketMode: fileMode('UNIX_SOCKET_MODE',
     'Permissions of the socket file, for example 660: who may connect. Empty: those that the umask gives.'),
   keepAliveMs: integer('KEEP_ALIVE_MS', 255_000, [0, 255_000], 'ms',
-    'How long a connection may be silent, in steps of 4 s; above REQUEST_TIMEOUT_MS. 0: for ever.'),
+    'How long a connection may be silent at least, and up to 8 s more; above REQUEST_TIMEOUT_MS. Above 248 s it may end 4 s sooner. 0: for ever.'),
   shutdownDelayMs: integer('SHUTDOWN_DELAY_MS', 5000, [0, 600_000], 'ms',
     'How long after SIGTERM the server still serves, with /ready at 503, so that balancers notice; then the port is closed.'),
   drainTimeoutMs: integer('DRAIN_TIMEOUT_MS', 20_000, [0, 600_000], 'ms',

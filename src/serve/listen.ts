@@ -34,8 +34,7 @@ export async function listen(
   if (isUnix) await removeAbandonedSocket(unixSocket);
   const common = {
     ...tls,
-    // Bun counts seconds, at most 255; of 0 it closes none.
-    idleTimeout: Math.ceil(config.keepAliveMs / 1000),
+    idleTimeout: idleSeconds(config.keepAliveMs),
     // The limit is checked by the routes, which answer in our own shape; this one only must not
     // come first.
     maxRequestBodySize: Number.MAX_SAFE_INTEGER,
@@ -95,6 +94,17 @@ const LISTEN_FAILURES: Readonly<Record<string, readonly [why: string, setting: '
     EADDRNOTAVAIL: NO_ADDRESS,
     ENOTFOUND: NO_ADDRESS,
   };
+
+/** Bun's limit, in seconds; of 0 it ends no connection. */
+const IDLE_SECONDS_MAX = 255;
+/** It looks every so often, so that a connection ends up to so much sooner than it was told. */
+const IDLE_STEP_SECONDS = 4;
+
+/** What Bun must be told so that no connection ends before its time, as far as its limit goes. */
+function idleSeconds(keepAliveMs: number): number {
+  if (keepAliveMs === 0) return 0;
+  return Math.min(IDLE_SECONDS_MAX, Math.ceil(keepAliveMs / 1000) + IDLE_STEP_SECONDS);
+}
 
 function readTls(certificate: string, key: string): { cert: string; key: string } {
   return { cert: readPem('TLS_CERT', certificate), key: readPem('TLS_KEY', key) };

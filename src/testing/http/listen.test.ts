@@ -170,12 +170,24 @@ test('a silent connection ends after KEEP_ALIVE_MS, and no sooner', async () => 
   await listen(long, settings({ KEEP_ALIVE_MS: '0' }));
   const held = await Promise.all([short, long].map(({ server }) => keptConnection(server?.port)));
   const [ends, stays] = held;
-  // The runtime looks at its connections every four seconds.
   expect(await Promise.race([ends.closed, stays.closed])).toBe(ends.port);
   expect(stays.socket.destroyed).toBe(false);
-  expect(ends.silentMs()).toBeGreaterThan(900);
+  expect(ends.silentMs()).toBeGreaterThan(1000);
   stays.socket.destroy();
   await Promise.all([short.server?.stop(true), long.server?.stop(true)]);
+});
+
+// The runtime looks at its connections every four seconds, whenever they became silent.
+test.each([
+  [0, 0],
+  [1_000, 5],
+  [61_000, 65],
+  [255_000, 255],
+])('of a silence of %i ms the runtime is told as %i s', async (keepAliveMs, seconds) => {
+  let told: unknown;
+  const served = { listen: (options: unknown) => (told = options), server: null };
+  await listen(served as unknown as Elysia, { ...settings({}), keepAliveMs });
+  expect(told).toMatchObject({ idleTimeout: seconds });
 });
 
 /** A connection on which one request was answered, and nothing is sent any more. */
