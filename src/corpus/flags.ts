@@ -40,7 +40,7 @@ export const FLAGS = {
   'part-texts': { value: 'N', fallback: '4096', meaning: 'texts in one part, at most; a kill costs the parts that are begun' },
   'part-characters': { value: 'N', fallback: '8388608', meaning: 'characters in one part, at most' },
   'errors-in-row-max': { value: 'N', fallback: '100', meaning: 'so many failed texts in a row stop the job' },
-  patience: { value: 'SECONDS', fallback: '600', meaning: 'how long to wait while no server answers' },
+  patience: { value: 'SECONDS', fallback: '600', meaning: 'how long to wait while no server, or the bucket, answers' },
   'progress-file': { value: 'FILE', fallback: '', meaning: 'state for a watcher, each second: JSON, or Prometheus text as *.prom' },
   queue: { value: 'URL', fallback: '', meaning: 'deal out the parts over NATS JetStream: nats://host:4222' },
   worker: { value: undefined, fallback: '', meaning: 'work on the jobs of --queue until none is left' },

@@ -29,7 +29,10 @@ export async function openSink(options: CorpusOptions, context: CorpusContext): 
   const format = FORMATS[options.format];
   if (to.startsWith('s3://')) {
     const { bucket, key } = parseS3Address(to);
-    const opened = openS3Bucket({ ...context, bucket, code: 'CORPUS_SINK_FAILED' });
+    const { patienceMs } = options;
+    const say = (words: string): void => void context.terminal.write(`embed: ${words}\n`);
+    const code = 'CORPUS_SINK_FAILED';
+    const opened = openS3Bucket({ ...context, bucket, code, patienceMs, say });
     return createS3Sink({ bucket: opened, prefix: key, format });
   }
   if (isPostgresAddress(to)) return createPostgresSink(options);

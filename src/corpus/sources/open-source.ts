@@ -47,7 +47,7 @@ export async function openSource(options: CorpusOptions, context: CorpusContext)
   const files: ByteInput[] = [];
   for (const address of options.sources) {
     const found = address.startsWith('s3://')
-      ? await objectsOf(address, context, say)
+      ? await objectsOf(address, { ...context, say, patienceMs: options.patienceMs })
       : (await localPaths(address, isTextFile, say)).map((path) => new LocalFile(path));
     files.push(...found);
   }
@@ -90,9 +90,9 @@ function inputsOf(files: readonly ByteInput[], options: CorpusOptions): SourceIn
 /** An object, all below a prefix that ends in a slash, or the matches of a glob. */
 async function objectsOf(
   address: string,
-  context: CorpusContext,
-  say: (words: string) => void,
+  context: CorpusContext & { say: (words: string) => void; patienceMs: number },
 ): Promise<readonly ByteInput[]> {
+  const { say } = context;
   const { bucket, key } = parseS3Address(address);
   const opened = openS3Bucket({ ...context, bucket, code: 'CORPUS_SOURCE_INVALID' });
   const start = /^[^*?[{]*/.exec(key)?.[0] ?? '';

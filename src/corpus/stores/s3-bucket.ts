@@ -35,9 +35,11 @@ export interface S3Bucket {
 /** Where the keys of the bucket come from, as the AWS tools read them. */
 export type S3Environment = Readonly<Record<string, string | undefined>>;
 
-/** Tries of a request whose failure may pass, and the wait between them, in ms. */
+/** Tries of a request whose failure may pass, and the first wait between them, in ms. */
 const TRIES_MAX = 5;
 const DELAY_MS = 300;
+/** The longest wait, in ms, of those after a bucket that has answered before. */
+const DELAY_MS_MAX = 30_000;
 
 /** Statuses after which the same request may succeed; 409: a conditional write met another. */
 const RETRYABLE: ReadonlySet<number> = new Set([408, 409, 429, 500, 502, 503, 504]);
@@ -86,6 +88,8 @@ export function parseS3Address(address: string): { bucket: string; key: string }
  * writer of `s3://` drops If-None-Match without a word, and would overwrite.
  *
  * @param options.code of the errors that its methods throw.
+ * @param options.patienceMs how long a bucket that has answered before is waited for.
+ * @param options.say told of such waits.
  */
 export function openS3Bucket(options: {
   bucket: string;
@@ -93,8 +97,12 @@ export function openS3Bucket(options: {
   clock: ClientClock;
   signal: AbortSignal;
   code: CorpusErrorCode;
+  patienceMs: number;
+  say: (words: string) => void;
 }): S3Bucket {
-  const { bucket, environment, clock, code } = options;
+  const { bucket, environment, clock, code, patienceMs, say } = options;
+  // Until then a wrong address is as likely as a bucket that is away.
+  let hasAnswered = false;
   const client = new S3Client(credentialsOf(bucket, environment));
   const failed = (what: string, cause: unknown): CorpusError =>
     new CorpusError(code, `s3://${bucket}/${what}: ${wordsOf(cause)}.`, cause);
@@ -131,15 +139,23 @@ export function openS3Bucket(options: {
     signal: AbortSignal,
     attempt: () => Promise<Result>,
   ): Promise<Result> {
+    const startMs = clock.now();
     for (let tries = 1; ; tries++) {
+      const delayMs = Math.min(DELAY_MS * 2 ** tries, DELAY_MS_MAX);
       try {
-        return await attempt();
+        const result = await attempt();
+        hasAnswered = true;
+        return result;
       } catch (error) {
         signal.throwIfAborted();
         if (error instanceof CorpusError) throw error;
-        if (tries >= TRIES_MAX) throw failed(what, error);
+        if (tries >= TRIES_MAX) {
+          const isPatient = hasAnswered && clock.now() - startMs < patienceMs;
+          if (!isPatient) throw failed(what, error);
+          say(`s3://${bucket}: ${wordsOf(error)}; asked again in ${delayMs / 1000} s`);
+        }
       }
-      await pause({ clock, delayMs: DELAY_MS * 2 ** tries, signal });
+      await pause({ clock, delayMs, signal });
     }
   }
   async function put(key: string, body: string | Blob, isConditional: boolean): Promise<boolean> {
@@ -184,6 +200,13 @@ export function openS3Bucket(options: {
         // A range that begins where the object ends has nothing in it.
         if (reply.status === 416) return;
         if (!reply.ok || reply.body === null) throw await refused('GET', key, reply);
+        // Else what was read before would come twice.
+        if (at > 0 && reply.status !== 206) {
+          throw failed(
+            key,
+            new Error(`GET of ${range} answered ${reply.status}, the whole object`),
+          );
+        }
         try {
           for await (const piece of reply.body) {
             yield piece;

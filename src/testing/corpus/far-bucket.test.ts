@@ -115,7 +115,11 @@ test.each(['list', 'look', 'read', 'put'] as const)(
     const { signal } = new AbortController();
     const { environment } = s3;
     const code = 'CORPUS_SINK_FAILED';
-    const bucket = openS3Bucket({ bucket: 'archive', environment, clock, signal, code });
+    const told = { patienceMs: 0, say: () => {} };
+    const bucket = openS3Bucket({
+      ...{ bucket: 'archive', environment, clock, signal, code },
+      ...told,
+    });
     const ask = (): Promise<unknown> =>
       verb === 'list'
         ? bucket.list('busy/')
