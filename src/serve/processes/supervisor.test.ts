@@ -82,14 +82,29 @@ describe('a death', () => {
     expect(await ended()).toBeUndefined();
   });
 
+  test('at work is none of the starts that are counted', async () => {
+    const { clock, processes, ended } = playRunning({ restartsMax: 0 });
+    processes[0].end(CRASH);
+    await clock.advance(0);
+    expect(processes).toHaveLength(3);
+    processes[2].end(CRASH);
+    await clock.advance(100_000);
+    expect(processes).toHaveLength(3);
+    expect(await ended()).toBeUndefined();
+  });
+
   test('for good leaves the other serving; the last one ends the whole', async () => {
     const { clock, processes, ended } = playRunning({ restartsMax: 0 });
     processes[0].end(CRASH);
+    await clock.advance(0);
+    processes[2].end(CRASH);
     await clock.advance(100_000);
-    expect(processes).toHaveLength(2);
+    expect(processes).toHaveLength(3);
     expect(processes[1].signals).toEqual([]);
     expect(await ended()).toBeUndefined();
-    processes[1].end({ status: 7, signal: null });
+    processes[1].end(CRASH);
+    await clock.advance(0);
+    processes[3].end({ status: 7, signal: null });
     expect(await ended()).toBe(7);
   });
 });

@@ -80,6 +80,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     try {
       place.process = startIn(place);
     } catch (error) {
+      place.deathsInARow++;
       died(place, { status: null, signal: null, reason: describeError(error) });
     }
   }
@@ -145,7 +146,8 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     place.hasStarted = false;
     numbers.left(left);
     if (endStatus === undefined) {
-      if (hasStarted) place.deathsInARow = 0;
+      // What died at work has started well: starts alone are counted.
+      place.deathsInARow = hasStarted ? 0 : place.deathsInARow + 1;
       died(place, how);
       return;
     }
@@ -156,7 +158,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
 
   function died(place: Place, how: ProcessEnd & { reason?: string }): void {
     restartCount++;
-    const deathsInARow = ++place.deathsInARow;
+    const { deathsInARow } = place;
     log.error('process-died', { process: place.index, ...how, deathsInARow });
     const isOpen = places.every((each) => each.hasEverStarted);
     const isHopeless = !isOpen && HOPELESS.has(how.status);
