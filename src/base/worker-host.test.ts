@@ -170,6 +170,26 @@ test('a start that may not be tried again is none of what replaces a worker at w
   await untilWithRestarts('it gives up', () => host.reason.includes('was started 1 times'));
 });
 
+test('a worker that the system has no room for is a start that failed, at a restart too', async () => {
+  const { Worker: RealWorker } = globalThis;
+  start('ready');
+  await host.started;
+  globalThis.Worker = class {
+    constructor() {
+      throw new Error('EAGAIN');
+    }
+  } as unknown as typeof Worker;
+  try {
+    host.send({ kind: 'exit', value: 1 });
+    await until('the death is told', () => deaths.length === 1);
+    await untilWithRestarts('it gives up', () => host.reason.includes('was started'));
+    expect(host.reason).toContain('scripted could not be created: Error: EAGAIN');
+    expect(host.reason).toContain(`${RESTARTS_MAX + 1} times`);
+  } finally {
+    globalThis.Worker = RealWorker;
+  }
+});
+
 describe('a closed host', () => {
   test('has no worker, and never gets one again', async () => {
     start('ready');

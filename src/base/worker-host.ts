@@ -67,7 +67,14 @@ export function createWorkerHost<Init, Request, Response, Ready>(options: {
   });
 
   function start(): void {
-    const current = new Worker(url, { name });
+    try {
+      watch(new Worker(url, { name }));
+    } catch (error) {
+      onEnd(`${name} could not be created: ${describeError(error)}`);
+    }
+  }
+
+  function watch(current: Worker): void {
     worker = current;
     let isOver = false;
     const cancelDeadline = clock.schedule(options.startMsMax, () =>
@@ -125,11 +132,7 @@ export function createWorkerHost<Init, Request, Response, Ready>(options: {
     });
   }
 
-  try {
-    start();
-  } catch (error) {
-    onEnd(`${name} could not be created: ${describeError(error)}`);
-  }
+  start();
   return {
     get ready() {
       return ready;
